@@ -1,0 +1,83 @@
+"""The ``hotham`` command: nothing but wiring; every heavy import waits for its command."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from hotham_ase.cli import data, electronic, learning
+
+app = typer.Typer(
+    name="hotham",
+    help="Predict Kohn-Sham Hamiltonians with Hot-Ham, and what follows from them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("bands")(electronic.bands)
+app.command("dos")(electronic.dos)
+app.command("info")(learning.info)
+app.command("import")(data.import_)
+app.command("check")(data.check)
+app.command("train")(learning.train)
+app.command("evaluate")(learning.evaluate)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from hotham_ase import __version__
+
+        typer.echo(f"hotham_ase {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's ends it with one sentence and exit code 2."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except Exception as error:
+        if not _is_about_the_input(error):
+            raise
+        typer.echo(f"hotham: error: {describe_error(error)}", err=True)
+        sys.exit(2)
+
+
+def _is_about_the_input(error: Exception) -> bool:
+    """Whether an error tells the user something; any other is a bug and keeps its traceback."""
+    if isinstance(error, (ValueError, OSError, ImportError, NotImplementedError)):
+        return True
+    from ase.calculators.calculator import CalculatorError
+
+    return isinstance(error, CalculatorError)
+
+
+def describe_error(error: Exception) -> str:
+    """One line for one error.
+
+    Examples
+    --------
+    >>> describe_error(FileNotFoundError(2, "No such file or directory", "data.h5"))
+    'data.h5: No such file or directory'
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"hotham: warning: {' '.join(str(message).split())}", err=True)

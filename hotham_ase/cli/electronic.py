@@ -1,0 +1,105 @@
+"""``hotham bands`` and ``hotham dos``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hotham_ase.cli.output import check_output, write_bands, write_dos
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from hotham_ase.calculator import HotHamCalculator
+
+Structure = Annotated[
+    str,
+    typer.Argument(
+        help="A file that ASE reads, or a built-in name such as graphene or twisted-graphene:1,2."
+    ),
+]
+Model = Annotated[str, typer.Option("--model", "-m", help="A bundled model's name, or a file.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
+LowestEnergy = Annotated[float, typer.Option("--emin", help="Lowest plotted E − E_F in eV.")]
+HighestEnergy = Annotated[float, typer.Option("--emax", help="Highest plotted E − E_F in eV.")]
+Mesh = tuple[int, int, int]
+
+
+def bands(
+    structure: Structure,
+    model: Model = "carbon",
+    path: Annotated[
+        str | None,
+        typer.Option(help="Special points such as GMKG; by default the lattice's own path."),
+    ] = None,
+    npoints: Annotated[int, typer.Option(min=2, help="Number of k-points on the path.")] = 200,
+    kpts: Annotated[
+        Mesh | None, typer.Option(help="Mesh that the Fermi level is found on.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .png, .pdf, .svg, .json or .csv file.")
+    ] = Path("bands.png"),
+    emin: LowestEnergy = -10.0,
+    emax: HighestEnergy = 10.0,
+    device: Device = "auto",
+) -> None:
+    """Predict the band structure of a structure."""
+    check_output(output)
+    window = _window(emin, emax)
+    atoms, calculator = _calculation(structure, model, kpts, device)
+    result = calculator.get_band_structure(path=path, npoints=npoints)
+    _print_summary(atoms, calculator)
+    typer.echo(f"band path     {result.path.path}, {len(result.path.kpts)} k-points")
+    write_bands(result, output, window)
+
+
+def dos(
+    structure: Structure,
+    model: Model = "carbon",
+    kpts: Annotated[Mesh | None, typer.Option(help="Mesh of k-points, as 12 12 1.")] = None,
+    sigma: Annotated[
+        float | None, typer.Option(min=1e-6, help="Gaussian standard deviation in eV.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .png, .pdf, .svg, .json or .csv file.")
+    ] = Path("dos.png"),
+    emin: LowestEnergy = -10.0,
+    emax: HighestEnergy = 10.0,
+    device: Device = "auto",
+) -> None:
+    """Predict the density of states of a structure."""
+    check_output(output)
+    window = _window(emin, emax)
+    atoms, calculator = _calculation(structure, model, kpts, device)
+    result = calculator.get_dos(sigma=sigma)
+    _print_summary(atoms, calculator)
+    write_dos(result, calculator.get_fermi_level(), output, window)
+
+
+def _window(emin: float, emax: float) -> tuple[float, float]:
+    if not emin < emax:
+        raise ValueError(f"--emin must be below --emax, got {emin} and {emax}")
+    return emin, emax
+
+
+def _calculation(
+    structure: str, model: str, kpts: Mesh | None, device: str
+) -> tuple[Atoms, HotHamCalculator]:
+    from hotham_ase.structures import build_structure
+
+    atoms = build_structure(structure)  # before the slow import of the network
+
+    from hotham_ase.calculator import HotHamCalculator
+
+    given = {} if kpts is None else {"kpts": kpts}
+    atoms.calc = HotHamCalculator(model, device=device, **given)
+    return atoms, atoms.calc
+
+
+def _print_summary(atoms: Atoms, calculator: HotHamCalculator) -> None:
+    gap = calculator.get_band_gap()
+    typer.echo(f"structure     {atoms.get_chemical_formula()}, {len(atoms)} atoms")
+    typer.echo(f"Fermi level   {calculator.get_fermi_level():.4f} eV")
+    typer.echo(f"band gap      {gap:.4f} eV" if gap > 0 else "band gap      none on this mesh")

@@ -1,0 +1,191 @@
+"""Order and sign of real spherical harmonics in every code, and the package's own.
+
+Inside the package the real spherical harmonics of degree l are ordered m = -l … l and carry
+no Condon-Shortley phase: p = (y, z, x), d = (xy, yz, z², xz, x²-y²). e3nn's polar axis is y,
+so its harmonics of the permuted vector (y, z, x) come out in this very order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy.special import factorial, lpmv
+
+L_MAX_TABULATED = 4
+
+
+@dataclass(frozen=True)
+class HarmonicConvention:
+    """How one code orders and signs its real spherical harmonics.
+
+    Attributes
+    ----------
+    name
+        The code's name as used by :func:`convention`.
+    order
+        Function of l returning the m of each harmonic in the code's order.
+    sign
+        Function of m returning the factor that turns the code's harmonic into ours.
+    """
+
+    name: str
+    order: Callable[[int], tuple[int, ...]]
+    sign: Callable[[int], int]
+
+
+def _ascending(l: int) -> tuple[int, ...]:
+    return tuple(range(-l, l + 1))
+
+
+def _alternating(l: int) -> tuple[int, ...]:
+    """m = 0, 1, -1, 2, -2, …"""
+    return (0, *(m for k in range(1, l + 1) for m in (k, -k)))
+
+
+def _openmx(l: int) -> tuple[int, ...]:
+    special = {1: (1, -1, 0), 2: (0, 2, -2, 1, -1)}  # p = x, y, z; d = z², x²-y², xy, xz, yz
+    return special.get(l, _alternating(l))
+
+
+def _pyscf(l: int) -> tuple[int, ...]:
+    return (1, -1, 0) if l == 1 else _ascending(l)
+
+
+def _plus(m: int) -> int:
+    return 1
+
+
+def _odd_negative(m: int) -> int:
+    return -1 if m % 2 else 1
+
+
+def _aims(m: int) -> int:
+    return -1 if m > 0 and m % 2 else 1
+
+
+_CONVENTIONS = {
+    c.name: c
+    for c in (
+        HarmonicConvention("wiki", _ascending, _plus),
+        HarmonicConvention("e3nn", _ascending, _plus),
+        HarmonicConvention("deeptb", _ascending, _plus),
+        HarmonicConvention("abacus", _alternating, _odd_negative),
+        HarmonicConvention("openmx", _openmx, _plus),
+        HarmonicConvention("deeph", _openmx, _plus),
+        HarmonicConvention("siesta", _ascending, _odd_negative),
+        HarmonicConvention("aims", _ascending, _aims),
+        HarmonicConvention("pyscf", _pyscf, _plus),
+    )
+}
+
+
+def convention(code: str) -> HarmonicConvention:
+    """Return the harmonic convention of a code.
+
+    Parameters
+    ----------
+    code
+        One of ``wiki``, ``e3nn``, ``deeptb``, ``abacus``, ``openmx``, ``deeph``, ``siesta``,
+        ``aims``, ``pyscf``.
+
+    Raises
+    ------
+    ValueError
+        If the code is not known.
+    """
+    try:
+        return _CONVENTIONS[code]
+    except KeyError:
+        raise ValueError(f"code must be one of {sorted(_CONVENTIONS)}, got {code!r}") from None
+
+
+def index_and_sign(code: str, shells: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Gather index and signs that bring a code's orbitals into our order.
+
+    ``ours = sign * theirs[index]`` for vectors, and for a block
+    ``ours = sign_i[:, None] * theirs[index_i][:, index_j] * sign_j``.
+
+    Parameters
+    ----------
+    code
+        See :func:`convention`.
+    shells
+        Angular momentum of each shell, in the order in which code and package list them.
+
+    Returns
+    -------
+    index : (n_orbitals,) int
+    sign : (n_orbitals,) float
+
+    Examples
+    --------
+    >>> index_and_sign("openmx", (0, 1))[0].tolist()
+    [0, 2, 3, 1]
+    """
+    harmonics = convention(code)
+    index: list[int] = []
+    sign: list[int] = []
+    for l in shells:
+        order = harmonics.order(l)
+        offset = len(index)
+        index += [offset + order.index(m) for m in _ascending(l)]
+        sign += [harmonics.sign(m) for m in _ascending(l)]
+    return np.array(index, dtype=np.int64), np.array(sign, dtype=np.float64)
+
+
+@cache
+def order_matrix(code: str, l: int) -> np.ndarray:
+    """Signed permutation U with ``ours = U @ theirs`` for the harmonics of degree l.
+
+    Parameters
+    ----------
+    code
+        See :func:`convention`.
+    l
+        Degree of the harmonics.
+
+    Returns
+    -------
+    (2l+1, 2l+1) float, orthogonal.
+    """
+    index, sign = index_and_sign(code, (l,))
+    matrix = np.zeros((2 * l + 1, 2 * l + 1))
+    matrix[np.arange(2 * l + 1), index] = sign
+    matrix.setflags(write=False)
+    return matrix
+
+
+def real_spherical_harmonics(l: int, vectors: np.ndarray) -> np.ndarray:
+    """Orthonormal real spherical harmonics, m = -l … l, no Condon-Shortley phase.
+
+    ``Y_lm = √2 N_lm P_l^|m|(cos θ) {cos mφ for m > 0, sin |m|φ for m < 0}``.
+
+    Parameters
+    ----------
+    l
+        Degree.
+    vectors : (..., 3) float
+        Directions; they need not be normalised.
+
+    Returns
+    -------
+    (..., 2l+1) float
+    """
+    vectors = np.asarray(vectors, dtype=float)
+    r = np.linalg.norm(vectors, axis=-1)
+    cos_theta = vectors[..., 2] / r
+    phi = np.arctan2(vectors[..., 1], vectors[..., 0])
+    out = np.empty((*vectors.shape[:-1], 2 * l + 1))
+    for m in range(l + 1):
+        norm = np.sqrt((2 * l + 1) / (4 * np.pi) * factorial(l - m) / factorial(l + m))
+        # scipy's lpmv carries the Condon-Shortley phase (-1)^m
+        legendre = (-1) ** m * norm * lpmv(m, l, cos_theta)
+        if m == 0:
+            out[..., l] = legendre
+        else:
+            out[..., l + m] = np.sqrt(2) * legendre * np.cos(m * phi)
+            out[..., l - m] = np.sqrt(2) * legendre * np.sin(m * phi)
+    return out

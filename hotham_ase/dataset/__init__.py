@@ -1,0 +1,15 @@
+"""Data sets: many structures with their matrices in one HDF5 file, imported and checked."""
+
+from hotham_ase.dataset.doctor import Finding, check_dataset
+from hotham_ase.dataset.importing import ImportReport, import_folders
+from hotham_ase.dataset.store import Dataset, DatasetError, DatasetWriter
+
+__all__ = [
+    "Dataset",
+    "DatasetError",
+    "DatasetWriter",
+    "Finding",
+    "ImportReport",
+    "check_dataset",
+    "import_folders",
+]

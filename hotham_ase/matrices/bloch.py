@@ -1,0 +1,188 @@
+"""Bloch sums: A(k) and ∂A/∂k from the blocks A(R).
+
+Every element of A(k) is a sum over the few lattice vectors R at which its two orbitals have a
+block. The values are therefore kept once as a sparse matrix W with one row per stored element of
+A(k) and one column per distinct R, so that all elements of A(k) are ``W @ exp(2πi k·R)``: one
+pass over the entries, whatever the k-point.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from hotham_ase.matrices.realspace import RealSpaceMatrix
+
+Gauge = Literal["lattice", "atomic"]
+DENSE_FILL = 0.5  # above this fraction of stored elements, dense A(k) is summed without a scatter
+CHUNK = 1 << 16  # elements scattered at a time: their temporaries stay in the cache
+
+
+class BlochSum:
+    """The CSR pattern of A(k) and the map from block entries to it, built once.
+
+    Parameters
+    ----------
+    matrix
+        An unpolarized real-space matrix.
+
+    Raises
+    ------
+    NotImplementedError
+        For the other spin kinds.
+    """
+
+    def __init__(self, matrix: RealSpaceMatrix) -> None:
+        if matrix.spin.n_components != 1:
+            raise NotImplementedError(
+                f"Bloch sums of {matrix.spin.value} matrices are not yet available"
+            )
+        self.n_basis = matrix.n_basis
+        self._cell = matrix.pairs.cell
+        self._positions = np.repeat(matrix.pairs.positions, matrix.n_orbitals, axis=0)
+        self.lattice_vectors, r_index = np.unique(
+            matrix.block_shifts, axis=0, return_inverse=True
+        )  # (n_r, 3), (n_blocks,)
+        r_index = r_index.ravel()
+        rows, columns, r_of_value = _coordinates(matrix, r_index)
+        # rows of W are the elements of A(k) in row-major order
+        slot = rows * self.n_basis + columns
+        order = np.argsort(slot * len(self.lattice_vectors) + r_of_value, kind="stable")
+        slot = slot[order]
+        first = np.concatenate([[True], slot[1:] != slot[:-1]])
+        indptr = np.concatenate([np.flatnonzero(first), [len(slot)]])
+        slot = slot[first]
+        self._weights = csr_array(
+            (matrix.values[0][order], r_of_value[order].astype(np.int32), indptr),
+            shape=(len(slot), len(self.lattice_vectors)),
+        )
+        self.indices = (slot % self.n_basis).astype(np.int32)
+        row_counts = np.bincount(slot // self.n_basis, minlength=self.n_basis)
+        self.indptr = np.concatenate([[0], np.cumsum(row_counts)]).astype(np.int32)
+        self._slot = slot
+
+    def at_k(
+        self, kpt: np.ndarray | tuple[float, float, float], *, gauge: Gauge, format: str
+    ) -> csr_array | np.ndarray:
+        """See :meth:`RealSpaceMatrix.at_k`."""
+        kpt = _checked(kpt, gauge)
+        phases = np.exp(2j * np.pi * (self.lattice_vectors @ kpt))
+        if format == "dense":
+            out = self._dense_at(phases)
+            if gauge == "atomic":
+                phase = self._atomic_phase(kpt)
+                out *= phase.conj()[:, None]
+                out *= phase
+            return out
+        if format != "csr":
+            raise ValueError(f"format must be 'csr' or 'dense', got {format!r}")
+        data = _contract(self._weights, phases[:, None])[:, 0]
+        if gauge == "atomic":
+            phase = self._atomic_phase(kpt)
+            data *= np.repeat(phase.conj(), np.diff(self.indptr)) * phase[self.indices]
+        return csr_array((data, self.indices, self.indptr), shape=(self.n_basis,) * 2)
+
+    def gradient_at_k(
+        self, kpt: np.ndarray | tuple[float, float, float], *, gauge: Gauge
+    ) -> np.ndarray:
+        """See :meth:`RealSpaceMatrix.gradient_at_k`."""
+        kpt = _checked(kpt, gauge)
+        cartesian = self.lattice_vectors @ self._cell  # (n_r, 3) Å
+        phases = np.exp(2j * np.pi * (self.lattice_vectors @ kpt))
+        columns = np.concatenate([phases[:, None], 1j * cartesian * phases[:, None]], axis=1)
+        value, *gradient = (self._dense(c) for c in _contract(self._weights, columns).T)
+        out = np.stack(gradient)
+        if gauge == "atomic":
+            # d/dk of exp(ik·(r_j − r_i)) A(k)
+            phase = self._atomic_phase(kpt)
+            between = self._positions[None, :, :] - self._positions[:, None, :]
+            out += 1j * between.transpose(2, 0, 1) * value
+            out *= phase.conj()[:, None] * phase
+        return out
+
+    @cached_property
+    def _dense_weights(self) -> csr_array | None:
+        """W with a row for every element of A(k), stored or not; None for a sparse A(k)."""
+        if len(self._slot) < DENSE_FILL * self.n_basis**2:
+            return None
+        counts = np.zeros(self.n_basis**2, dtype=np.int64)
+        counts[self._slot] = np.diff(self._weights.indptr)
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        # complex, so that the product with the phases need not convert it at every k-point
+        data = self._weights.data.astype(complex)
+        shape = (self.n_basis**2, len(self.lattice_vectors))
+        return csr_array((data, self._weights.indices, indptr), shape=shape)
+
+    @cached_property
+    def _chunks(self) -> list[tuple[np.ndarray, csr_array]]:
+        """The rows of W in pieces, each with where its elements lie in the dense A(k)."""
+        weights, chunks = self._weights, []
+        for start in range(0, len(self._slot), CHUNK):
+            slot = self._slot[start : start + CHUNK]
+            indptr = weights.indptr[start : start + len(slot) + 1]
+            inside = slice(indptr[0], indptr[-1])
+            piece = csr_array(
+                (weights.data[inside], weights.indices[inside], indptr - indptr[0]),
+                shape=(len(slot), weights.shape[1]),
+            )
+            chunks.append((slot, piece))
+        return chunks
+
+    def _dense_at(self, phases: np.ndarray) -> np.ndarray:
+        """Dense A(k) in the lattice gauge."""
+        shape = (self.n_basis, self.n_basis)
+        if self._dense_weights is not None:
+            return (self._dense_weights @ phases).reshape(shape)
+        out = np.zeros(self.n_basis**2, dtype=complex)
+        for slot, weights in self._chunks:
+            out[slot] = _contract(weights, phases[:, None])[:, 0]
+        return out.reshape(shape)
+
+    def _dense(self, data: np.ndarray) -> np.ndarray:
+        """The stored elements as a dense matrix."""
+        out = np.zeros(self.n_basis**2, dtype=complex)
+        out[self._slot] = data
+        return out.reshape(self.n_basis, self.n_basis)
+
+    def _atomic_phase(self, kpt: np.ndarray) -> np.ndarray:
+        """(n_basis,) exp(2πi k·r) of the atom of every orbital."""
+        # the pseudo-inverse: directions without a lattice vector have no k
+        fractional = self._positions @ np.linalg.pinv(self._cell)
+        return np.exp(2j * np.pi * (fractional @ kpt))
+
+
+def _contract(weights: csr_array, phases: np.ndarray) -> np.ndarray:
+    """weights @ phases: (n_slots, n) complex from (n_r, n)."""
+    if np.iscomplexobj(weights.data):
+        return weights @ phases
+    # real weights times the real view [Re, Im]: half the work of a complex product
+    return (weights @ np.ascontiguousarray(phases).view(float)).view(complex)
+
+
+def _coordinates(
+    matrix: RealSpaceMatrix, r_index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and lattice vector of every stored value."""
+    n_values = matrix.values.shape[1]
+    rows, columns, r_of_value = (np.empty(n_values, dtype=np.int64) for _ in range(3))
+    i, j = matrix.block_atoms
+    for blocks, (a, b), index in matrix.groups():
+        row = matrix.orbital_offsets[i[blocks]][:, None] + np.arange(a)
+        column = matrix.orbital_offsets[j[blocks]][:, None] + np.arange(b)
+        rows[index] = np.repeat(row, b, axis=1)
+        columns[index] = np.tile(column, (1, a))
+        r_of_value[index] = r_index[blocks][:, None]
+    return rows, columns, r_of_value
+
+
+def _checked(kpt: np.ndarray | tuple[float, float, float], gauge: str) -> np.ndarray:
+    array = np.asarray(kpt, dtype=float)
+    if array.shape != (3,) or not np.isfinite(array).all():
+        raise ValueError(f"kpt must be three finite fractional coordinates, got {kpt!r}")
+    if gauge not in ("lattice", "atomic"):
+        raise ValueError(f"gauge must be 'lattice' or 'atomic', got {gauge!r}")
+    return array

@@ -1,0 +1,135 @@
+"""Equivariant linear maps, norms and gates that treat every degree apart."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from hotham_ase.nn.layout import degrees
+
+
+class DegreeLinear(nn.Module):
+    """Channel mixing with one matrix per degree l, and a bias for l = 0.
+
+    Parameters
+    ----------
+    l_max
+        Largest degree.
+    in_channels, out_channels
+        Channels.
+    edge_frame
+        Whether components are order-major (see :mod:`hotham_ase.nn.layout`).
+    bias
+        Whether l = 0 gets a bias; only natural-parity features may.
+    """
+
+    degree: torch.Tensor
+
+    def __init__(
+        self,
+        l_max: int,
+        in_channels: int,
+        out_channels: int,
+        *,
+        edge_frame: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(
+            torch.randn(l_max + 1, in_channels, out_channels) / math.sqrt(in_channels)
+        )
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.register_buffer("degree", degrees(l_max, edge_frame=edge_frame), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, (l_max+1)², out_channels) from (n, (l_max+1)², in_channels)."""
+        out = torch.bmm(x.transpose(0, 1), self.weight[self.degree]).transpose(0, 1)
+        if self.bias is not None:
+            out = torch.cat([out[:, :1] + self.bias, out[:, 1:]], dim=1)
+        return out
+
+
+class LocalNorm(nn.Module):
+    """Divide each feature by its own root mean square over components and channels.
+
+    It sees one atom only, so predictions stay strictly local.
+
+    Parameters
+    ----------
+    l_max, channels
+        Shape of the features.
+    """
+
+    degree: torch.Tensor
+
+    def __init__(self, l_max: int, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(l_max + 1, channels))
+        self.register_buffer("degree", degrees(l_max, edge_frame=False), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Same shape as the input."""
+        rms = (x.pow(2).mean(dim=(1, 2), keepdim=True) + 1e-6).sqrt()
+        return x / rms * self.scale[self.degree]
+
+
+class NodeGate(nn.Module):
+    """SiLU of the l = 0 channels; every l > 0 channel times a sigmoid of them.
+
+    Parameters
+    ----------
+    l_max, channels
+        Shape of the features.
+    """
+
+    degree: torch.Tensor
+
+    def __init__(self, l_max: int, channels: int) -> None:
+        super().__init__()
+        self.l_max, self.channels = l_max, channels
+        self.gates = nn.Linear(channels, max(l_max, 1) * channels)
+        self.register_buffer(
+            "degree", degrees(l_max, edge_frame=False)[1:] - 1, persistent=False
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Same shape as the input."""
+        scalars = x[:, 0]
+        gates = torch.sigmoid(self.gates(scalars)).view(-1, max(self.l_max, 1), self.channels)
+        return torch.cat(
+            [nn.functional.silu(scalars)[:, None], x[:, 1:] * gates.index_select(1, self.degree)], dim=1
+        )
+
+
+class EdgeGate(nn.Module):
+    """Nonlinearity in the edge frame, where the m = 0 components of every l are invariant.
+
+    A small network of all m = 0 components gives one gate for each degree and channel, and new
+    m = 0 components to add.
+
+    Parameters
+    ----------
+    l_max, channels
+        Shape of the features.
+    """
+
+    degree: torch.Tensor
+
+    def __init__(self, l_max: int, channels: int) -> None:
+        super().__init__()
+        self.n_invariants = (l_max + 1) * channels
+        self.l_max, self.channels = l_max, channels
+        self.hidden = nn.Linear(self.n_invariants, 2 * channels)
+        self.out = nn.Linear(2 * channels, 2 * self.n_invariants)
+        self.register_buffer("degree", degrees(l_max, edge_frame=True), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Same shape as the input, which is order-major and of natural parity."""
+        n_l = self.l_max + 1
+        invariants = x[:, :n_l].reshape(-1, self.n_invariants)
+        gates, added = self.out(nn.functional.silu(self.hidden(invariants))).chunk(2, dim=-1)
+        gates = torch.sigmoid(gates).view(-1, n_l, self.channels)
+        out = x * gates.index_select(1, self.degree)
+        return torch.cat([out[:, :n_l] + added.view(-1, n_l, self.channels), out[:, n_l:]], dim=1)

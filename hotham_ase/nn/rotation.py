@@ -1,0 +1,155 @@
+"""Edge frames and Wigner matrices of real spherical harmonics.
+
+The frame of an edge is a rotation Q that takes the edge onto the polar axis z. The Wigner matrices
+follow from Q by the Clebsch-Gordan recursion
+
+    D^l = K_lᵀ (D^1 ⊗ D^(l−1)) K_l,   K_l : l → 1 ⊗ (l−1) an isometry,
+
+so every element is a polynomial in the elements of Q: finite with finite derivatives for every
+direction, the poles included, where Euler angles are singular.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from e3nn.o3 import wigner_3j
+
+from hotham_ase.nn.layout import order_major_permutation
+
+
+@cache
+def coupling(l1: int, l2: int, l3: int) -> torch.Tensor:
+    """Real Clebsch-Gordan coefficients as an isometry l3 → l1 ⊗ l2.
+
+    Returns
+    -------
+    (2 l1 + 1, 2 l2 + 1, 2 l3 + 1) float64; columns over the first two axes are orthonormal.
+    """
+    return wigner_3j(l1, l2, l3, dtype=torch.float64) * (2 * l3 + 1) ** 0.5
+
+
+def edge_rotations(vectors: torch.Tensor) -> torch.Tensor:
+    """Rotations that take each vector onto the z axis.
+
+    The free angle about the edge is fixed by the Cartesian axis least aligned with it; nothing
+    physical depends on the choice.
+
+    Parameters
+    ----------
+    vectors : (n_edges, 3)
+        Non-zero vectors.
+
+    Returns
+    -------
+    (n_edges, 3, 3), ``rotation @ vector = (0, 0, |vector|)``.
+    """
+    z = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    helper = torch.nn.functional.one_hot(z.detach().abs().argmin(-1), 3).to(z)
+    x = helper - (helper * z).sum(-1, keepdim=True) * z
+    x = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.stack([x, torch.linalg.cross(z, x), z], dim=-2)
+
+
+def wigner_matrices(rotations: torch.Tensor, l_max: int) -> list[torch.Tensor]:
+    """Wigner matrices D^l of rotations, l = 0 … l_max, in the package's order of m.
+
+    Parameters
+    ----------
+    rotations : (n, 3, 3)
+        Proper rotations acting on (x, y, z).
+    l_max
+        Largest degree.
+
+    Returns
+    -------
+    list of (n, 2l+1, 2l+1): ``Y_l(Q r) = D^l Y_l(r)``.
+
+    References
+    ----------
+    The recursion is the Clebsch-Gordan series, e.g. Varshalovich, Moskalev and Khersonskii,
+    Quantum Theory of Angular Momentum (1988), eq. 4.6.2(4).
+    """
+    n = rotations.shape[0]
+    matrices = [rotations.new_ones(n, 1, 1)]
+    if l_max == 0:
+        return matrices
+    order = [1, 2, 0]  # l = 1 is (y, z, x)
+    first = rotations[:, order][:, :, order]
+    matrices.append(first)
+    for l in range(2, l_max + 1):
+        k = coupling(1, l - 1, l).to(rotations)  # (3, 2l-1, 2l+1)
+        # (D1 ⊗ D) K one factor at a time, then Kᵀ
+        half = torch.einsum("nbd,cde->ncbe", matrices[-1], k)
+        half = torch.einsum("nac,ncbe->nabe", first, half)
+        matrices.append(torch.einsum("abf,nabe->nfe", k, half))
+    return matrices
+
+
+def block_diagonal(matrices: list[torch.Tensor]) -> torch.Tensor:
+    """(n, d, d) block-diagonal matrices of a list of (n, d_k, d_k)."""
+    sizes = [m.shape[-1] for m in matrices]
+    out = matrices[0].new_zeros(matrices[0].shape[0], sum(sizes), sum(sizes))
+    start = 0
+    for size, matrix in zip(sizes, matrices, strict=True):
+        out[:, start : start + size, start : start + size] = matrix
+        start += size
+    return out
+
+
+@dataclass(frozen=True)
+class EdgeFrames:
+    """The local coordinate system of every edge, made once per structure.
+
+    Attributes
+    ----------
+    feature : (n_edges, (l_max+1)², (l_max+1)²)
+        Takes degree-major features from the global frame to order-major ones in the edge frame.
+    orbital : (n_edges, n_union, n_union)
+        Takes the orbitals of the union of all shells from the global to the edge frame.
+    """
+
+    feature: torch.Tensor
+    orbital: torch.Tensor
+
+    @classmethod
+    def from_vectors(
+        cls, vectors: torch.Tensor, l_max: int, shells: tuple[int, ...], dtype: torch.dtype
+    ) -> EdgeFrames:
+        """Build the frames of edges.
+
+        Parameters
+        ----------
+        vectors : (n_edges, 3)
+            Å; the matrices are computed in the vectors' own precision.
+        l_max
+            Degree of the features.
+        shells
+            Angular momenta of the orbitals.
+        dtype
+            Precision of the result.
+        """
+        rotations = edge_rotations(vectors)
+        wigner = wigner_matrices(rotations, max(l_max, *shells))
+        order = order_major_permutation(l_max).to(vectors.device)
+        feature = block_diagonal(wigner[: l_max + 1])[:, order]
+        orbital = block_diagonal([wigner[l] for l in shells])
+        return cls(feature.to(dtype), orbital.to(dtype))
+
+    def select(self, edges: torch.Tensor) -> EdgeFrames:
+        """The frames of some of the edges."""
+        return EdgeFrames(self.feature[edges], self.orbital[edges])
+
+    def to_edge(self, x: torch.Tensor) -> torch.Tensor:
+        """(n_edges, n_components, channels): global, degree-major → edge frame, order-major."""
+        return torch.bmm(self.feature, x)
+
+    def to_global(self, x: torch.Tensor) -> torch.Tensor:
+        """The inverse of :meth:`to_edge`."""
+        return torch.bmm(self.feature.transpose(1, 2), x)
+
+    def blocks_to_global(self, blocks: torch.Tensor) -> torch.Tensor:
+        """(n_edges, n_union, n_union) matrix blocks: edge frame → global frame."""
+        return self.orbital.transpose(1, 2) @ blocks @ self.orbital

@@ -1,0 +1,123 @@
+"""Spherical Bessel transforms of radial functions, and the kernels that bring them back."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from ase.units import Bohr
+from scipy.interpolate import CubicSpline
+from scipy.special import spherical_jn
+
+from hotham_ase.orbitals import SpeciesBasis
+
+# Two-centre integrals converge at 16 / Bohr; the onsite blocks need more because radial
+# functions have a kink where they are cut off.
+K_MAX = 60.0 / Bohr  # 1/Å
+
+# Simpson's weights alternate, so a mesh resolves j_l(kr) only well below its Nyquist limit.
+FINEST_STEP = 0.7 / K_MAX  # Å
+
+
+def k_grid(reach: float) -> np.ndarray:
+    """Equidistant wave numbers from 0 to K_MAX for integrals that vanish beyond a distance.
+
+    The integrand k² X_a(k) X_b(k) j_L(kR) is even in k and its Fourier transform vanishes
+    beyond 2·reach, so the trapezoidal rule is exact to rounding for steps below π / reach.
+
+    Parameters
+    ----------
+    reach
+        Largest distance in Å at which two orbitals overlap.
+
+    Returns
+    -------
+    (n_k,) float, 1/Å.
+    """
+    step = np.pi / (1.1 * reach)
+    return step * np.arange(int(np.ceil(K_MAX / step)) + 1)
+
+
+def simpson_weights(n: int, step: float) -> np.ndarray:
+    """(n,) weights of Simpson's rule; with an even number of points the 3/8 rule ends it."""
+    if n % 2:
+        weights = np.full(n, 2.0)
+        weights[1::2] = 4.0
+        weights[[0, -1]] = 1.0
+        return weights * step / 3
+    weights = np.zeros(n)
+    weights[:-3] = simpson_weights(n - 3, step) if n > 4 else 0.0
+    weights[-4:] += np.array([3.0, 9.0, 9.0, 3.0]) * step / 8
+    return weights
+
+
+def resolved_functions(species: SpeciesBasis) -> tuple[np.ndarray, np.ndarray]:
+    """Radial functions on a mesh fine enough for K_MAX, zero beyond each shell's cutoff.
+
+    Parameters
+    ----------
+    species
+        With radial functions.
+
+    Returns
+    -------
+    mesh : (n_mesh,) Å
+    functions : (n_shells, n_mesh) Å^(-3/2)
+    """
+    grid, radial = species.grid, species.radial
+    if grid is None or radial is None:
+        raise ValueError(f"species {species.symbol} must have radial functions")
+    cutoffs = np.array(species.cutoffs)[:, None]
+    refinement = int(np.ceil((grid[1] - grid[0]) / FINEST_STEP))
+    if refinement > 1:
+        mesh = np.linspace(0.0, grid[-1], refinement * (len(grid) - 1) + 1)
+        grid, radial = mesh, CubicSpline(grid, radial, axis=1)(mesh)
+    return grid, np.where(grid <= cutoffs * (1 + 1e-12), radial, 0.0)
+
+
+def bessel_transform(
+    mesh: np.ndarray, functions: np.ndarray, degrees: np.ndarray, k: np.ndarray
+) -> np.ndarray:
+    """X(k) = ∫ r² f(r) j_l(kr) dr.
+
+    Parameters
+    ----------
+    mesh : (n_mesh,) Å
+        Uniform, from 0.
+    functions : (n_functions, n_mesh)
+    degrees : (n_functions,) int
+        l of each function.
+    k : (n_k,) 1/Å
+
+    Returns
+    -------
+    (n_functions, n_k), unit of f times Å³.
+    """
+    weighted = functions * (mesh**2 * simpson_weights(len(mesh), mesh[1] - mesh[0]))
+    arguments = np.outer(mesh, k)
+    out = np.empty((len(functions), len(k)))
+    for l in np.unique(degrees):
+        of_degree = degrees == l
+        out[of_degree] = weighted[of_degree] @ spherical_jn(l, arguments)
+    return out
+
+
+def scaled_bessel(l: int, r: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """j_l(kr) / r^l, continued to r = 0 by its limit k^l / (2l + 1)!!.
+
+    Parameters
+    ----------
+    l
+        Degree.
+    r : (n_r,) Å
+        Ascending from 0.
+    k : (n_k,) 1/Å
+
+    Returns
+    -------
+    (n_r, n_k) float, Å^(-l).
+    """
+    out = np.empty((len(r), len(k)))
+    out[0] = k**l / prod(range(1, 2 * l + 2, 2))
+    out[1:] = spherical_jn(l, np.outer(r[1:], k)) / r[1:, None] ** l
+    return out

@@ -1,0 +1,172 @@
+"""Figures of band structures and densities of states, drawn with Matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ase.spectrum.band_structure import BandStructure
+    from ase.spectrum.dosdata import GridDOSData
+    from matplotlib.axes import Axes
+
+ENERGY_WINDOW = (-10.0, 10.0)  # eV, about the Fermi level
+SPIN_COLOURS = ("#1f4e8c", "#c0392b")
+GREY = "0.45"
+STYLE = {
+    "font.size": 10,
+    "axes.linewidth": 0.8,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "ytick.right": True,
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+
+
+def path_segments(distances: np.ndarray, kpts: np.ndarray) -> list[slice]:
+    """Continuous pieces of a band path, between whose ends no line is to be drawn.
+
+    Parameters
+    ----------
+    distances : (n_kpts,)
+        Length of the path up to each k-point; it stands still over a discontinuity.
+    kpts : (n_kpts, 3)
+        Fractional coordinates, to tell a discontinuity from a k-point that comes twice.
+
+    Returns
+    -------
+    Slices of the k-points, in order.
+    """
+    jumps = np.isclose(np.diff(distances), 0) & ~np.isclose(np.diff(kpts, axis=0), 0).all(axis=1)
+    bounds = [0, *(np.flatnonzero(jumps) + 1).tolist(), len(distances)]
+    return [slice(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def path_ticks(positions: Sequence[float], labels: Sequence[str]) -> tuple[list[float], list[str]]:
+    """Tick positions and typeset labels of special k-points; points at one place share a tick.
+
+    Examples
+    --------
+    >>> path_ticks([0.0, 1.0, 1.0], ["G", "X1", "K"])
+    ([0.0, 1.0], ['Γ', 'X$_{1}$|K'])
+    """
+    ticks: list[float] = []
+    names: list[str] = []
+    for position, label in zip(positions, labels, strict=True):
+        name = _typeset(label)
+        if not ticks or not np.isclose(position, ticks[-1]):
+            ticks.append(float(position))
+            names.append(name)
+        elif name != names[-1]:
+            names[-1] += f"|{name}"
+    return ticks, names
+
+
+def _typeset(label: str) -> str:
+    """``G`` → Γ, ``X1`` or ``X_1`` → X with a subscript, ``kpt0``-like names of ASE as they are."""
+    label = label.replace("GAMMA", "G")
+    head = label.rstrip("0123456789").rstrip("_")
+    digits = label[len(head) :].lstrip("_")
+    head = "Γ" if head == "G" else head
+    return f"{head}$_{{{digits}}}$" if digits and len(head) == 1 else head + digits
+
+
+def plot_bands(
+    bands: BandStructure, *, window: tuple[float, float] = ENERGY_WINDOW, ax: Axes | None = None
+) -> Axes:
+    """Draw a band structure with its reference energy, the Fermi level, at zero.
+
+    Parameters
+    ----------
+    bands
+        ASE's band structure.
+    window
+        Lowest and highest energy in eV, relative to the Fermi level.
+    ax
+        Where to draw; a new figure if not given.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        ax = _new_axes((4.2, 3.6)) if ax is None else ax
+        distances, positions, labels = bands.get_labels()
+        energies = bands.energies - bands.reference
+        for spin, colour in zip(range(len(energies)), SPIN_COLOURS, strict=False):
+            for piece in path_segments(distances, bands.path.kpts):
+                ax.plot(
+                    distances[piece],
+                    energies[spin, piece],
+                    color=colour,
+                    lw=1.1,
+                    solid_capstyle="round",
+                )
+        ticks, names = path_ticks(positions, labels)
+        for tick in ticks[1:-1]:
+            ax.axvline(tick, color=GREY, lw=0.6, zorder=0)
+        ax.axhline(0, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=0)
+        ax.set_xticks(ticks, names)
+        ax.tick_params(axis="x", length=0)
+        ax.set_xlim(distances[0], distances[-1])
+        ax.set_ylim(*window)
+        ax.set_ylabel(r"$E - E_\mathrm{F}$ (eV)")
+    return ax
+
+
+def plot_dos(
+    dos: Sequence[GridDOSData],
+    fermi_level: float,
+    *,
+    window: tuple[float, float] = ENERGY_WINDOW,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw densities of states with the Fermi level at zero.
+
+    Parameters
+    ----------
+    dos
+        One curve each, named by ``info["label"]`` where there are several; the first is filled.
+    fermi_level
+        eV, on the energy scale of ``dos``.
+    window
+        Lowest and highest energy in eV, relative to the Fermi level.
+    ax
+        Where to draw; a new figure if not given.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        ax = _new_axes((4.8, 3.2)) if ax is None else ax
+        for number, curve in enumerate(dos):
+            energies = curve.get_energies() - fermi_level
+            (line,) = ax.plot(energies, curve.get_weights(), lw=1.1, label=curve.info.get("label"))
+            if number == 0:
+                line.set_color(SPIN_COLOURS[0])
+                ax.fill_between(
+                    energies, curve.get_weights(), color=SPIN_COLOURS[0], alpha=0.15, lw=0
+                )
+        ax.axvline(0, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=0)
+        ax.set_xlim(*window)
+        inside = [c.get_weights()[_inside(c.get_energies() - fermi_level, window)] for c in dos]
+        top = max((float(w.max(initial=0.0)) for w in inside), default=0.0)
+        ax.set_ylim(0, 1.06 * top if top > 0 else 1.0)
+        ax.set_xlabel(r"$E - E_\mathrm{F}$ (eV)")
+        ax.set_ylabel("density of states (1/eV per cell)")
+        if len(dos) > 1:
+            ax.legend()
+    return ax
+
+
+def _inside(energies: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    return (energies >= window[0]) & (energies <= window[1])
+
+
+def _new_axes(size: tuple[float, float]) -> Axes:
+    """Axes of a figure that no display and no pyplot state is needed for."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained").add_subplot()

@@ -1,0 +1,1 @@
+"""Training: configuration, the closed-form baseline, losses, the run, evaluation."""

@@ -1,0 +1,204 @@
+"""From samples to what the network trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset as TorchDataset
+
+from hotham_ase.nn.graph import Geometry, Graph, join
+from hotham_ase.nn.model import HotHam
+from hotham_ase.orbitals import OrbitalBasis
+from hotham_ase.predict import build_graph, to_union
+from hotham_ase.train.baseline import FitStructure
+from hotham_ase.train.config import SplitConfig
+
+if TYPE_CHECKING:
+    from hotham_ase.dft.sample import Sample
+
+
+@dataclass(frozen=True)
+class Target:
+    """The blocks to learn, on the union of shells, in eV; S beside them for the energy zero.
+
+    Attributes
+    ----------
+    onsite, onsite_overlap : (n_atoms, n_union, n_union)
+    hopping, hopping_overlap : (n_edges, n_union, n_union)
+    onsite_mask, hopping_mask
+        1 where both atoms have the orbital, same shapes.
+    """
+
+    onsite: torch.Tensor
+    hopping: torch.Tensor
+    onsite_overlap: torch.Tensor
+    hopping_overlap: torch.Tensor
+    onsite_mask: torch.Tensor
+    hopping_mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A structure, or several joined into one, ready for a training step."""
+
+    graph: Graph
+    geometry: Geometry
+    target: Target
+
+    def to(self, device: torch.device) -> Prepared:
+        """The same on another device."""
+        return _move(self, device)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of all tensors."""
+        return _n_bytes(self)
+
+
+def _move(item: Any, device: torch.device) -> Any:
+    if isinstance(item, torch.Tensor):
+        return item.to(device)
+    return replace(item, **{f.name: _move(getattr(item, f.name), device) for f in fields(item)})
+
+
+def _n_bytes(item: Any) -> int:
+    if isinstance(item, torch.Tensor):
+        return item.element_size() * item.nelement()
+    return sum(_n_bytes(getattr(item, f.name)) for f in fields(item)) if is_dataclass(item) else 0
+
+
+def target_blocks(
+    sample: Sample, basis: OrbitalBasis, network: HotHam
+) -> tuple[Graph, tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Graph, H blocks and S blocks (onsite, hopping) on the network's own pairs."""
+    pairs, graph = build_graph(sample.atoms, basis)
+    h = to_union(sample.hamiltonian.on_pairs(pairs), basis, network)
+    s = to_union(sample.overlap.on_pairs(pairs), basis, network)
+    return graph, h, s
+
+
+def fit_structure(sample: Sample, basis: OrbitalBasis, network: HotHam) -> FitStructure:
+    """What the closed-form baseline needs of a sample."""
+    graph, h, s = target_blocks(sample, basis, network)
+    species_i, species_j = graph.species[graph.edge_index]
+    return FitStructure(
+        species=graph.species,
+        pair_kind=species_i * len(basis.species) + species_j,
+        vectors=graph.edge_vectors,
+        hamiltonian=(torch.tensor(h[0]), torch.tensor(h[1])),
+        overlap=(torch.tensor(s[0]), torch.tensor(s[1])),
+    )
+
+
+def prepare(sample: Sample, basis: OrbitalBasis, network: HotHam) -> Prepared:
+    """Graph, geometry and target of a sample, in the network's precision, on the CPU."""
+    graph, h, s = target_blocks(sample, basis, network)
+    dtype = network.species.weight.dtype
+    has = torch.zeros(len(basis.species), h[0].shape[-1])
+    for k, orbitals in enumerate(network.orbitals):
+        has[k, orbitals] = 1.0
+    of_atom = has[graph.species].to(dtype)
+    i, j = graph.edge_index
+    target = Target(
+        onsite=torch.tensor(h[0], dtype=dtype),
+        hopping=torch.tensor(h[1], dtype=dtype),
+        onsite_overlap=torch.tensor(s[0], dtype=dtype),
+        hopping_overlap=torch.tensor(s[1], dtype=dtype),
+        onsite_mask=of_atom[:, :, None] * of_atom[:, None, :],
+        hopping_mask=of_atom[i][:, :, None] * of_atom[j][:, None, :],
+    )
+    with torch.no_grad():
+        device = network.cutoffs.device
+        geometry = _move(network.geometry(graph.to(device)), torch.device("cpu"))
+    return Prepared(graph, geometry, target)
+
+
+def collate(items: Sequence[Prepared]) -> Prepared:
+    """Several structures as one disjoint graph."""
+    if len(items) == 1:
+        return items[0]
+    graph, geometry = join([p.graph for p in items], [p.geometry for p in items])
+    target = Target(
+        **{f.name: torch.cat([getattr(p.target, f.name) for p in items]) for f in fields(Target)}
+    )
+    return Prepared(graph, geometry, target)
+
+
+class PreparedDataset(TorchDataset[Prepared]):
+    """Structures of an HDF5 data set, prepared on first use and kept while memory allows.
+
+    Parameters
+    ----------
+    samples
+        Anything indexable that gives samples, e.g. :class:`hotham_ase.dataset.Dataset`.
+    indices
+        Which of them.
+    basis, network
+        See :func:`prepare`.
+    cache
+        GiB.
+    """
+
+    def __init__(
+        self,
+        samples: Any,
+        indices: Sequence[int],
+        basis: OrbitalBasis,
+        network: HotHam,
+        cache: float,
+    ) -> None:
+        self.samples, self.indices = samples, list(indices)
+        self.basis, self.network = basis, network
+        self.free = cache * 2**30
+        self.kept: dict[int, Prepared] = {}
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, k: int) -> Prepared:
+        if k in self.kept:
+            return self.kept[k]
+        item = prepare(self.samples[self.indices[k]], self.basis, self.network)
+        if item.n_bytes <= self.free:
+            self.kept[k] = item
+            self.free -= item.n_bytes
+        return item
+
+
+def group_of(name: str) -> str:
+    """The group of a structure: the part of its name before the last "/"."""
+    return name.rpartition("/")[0]
+
+
+def split_names(names: Sequence[str], config: SplitConfig) -> dict[str, list[int]]:
+    """Indices of the training, validation and test structures.
+
+    Every group is shuffled and divided by itself, so that a small group is represented in each
+    part it is large enough for.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left to train on.
+    """
+    parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    rng = np.random.default_rng(config.seed)
+    for group in sorted({group_of(n) for n in names}):
+        if group in config.exclude:
+            continue
+        members = [k for k, n in enumerate(names) if group_of(n) == group]
+        members = [members[k] for k in rng.permutation(len(members))]
+        n_test = round(config.test * len(members))
+        n_validation = round(config.validation * len(members))
+        parts["test"] += members[:n_test]
+        parts["validation"] += members[n_test : n_test + n_validation]
+        parts["train"] += members[n_test + n_validation :]
+    if not parts["train"]:
+        raise ValueError(
+            f"split leaves no structure to train on: {len(names)} in all, excluded {config.exclude}"
+        )
+    return {part: sorted(indices) for part, indices in parts.items()}

@@ -1,0 +1,183 @@
+"""A training run from its configuration to the model file."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
+
+from hotham_ase.dataset import Dataset
+from hotham_ase.nn.model import HotHam
+from hotham_ase.orbitals import OrbitalBasis
+from hotham_ase.predict import HamiltonianModel, cutoffs
+from hotham_ase.train.baseline import fit_baseline
+from hotham_ase.train.config import ConfigError, TrainConfig, load_config
+from hotham_ase.train.data import PreparedDataset, collate, fit_structure, split_names
+from hotham_ase.train.evaluate import evaluate_samples
+from hotham_ase.train.module import TrainingModule
+
+
+def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
+    """Train a model.
+
+    The output folder receives ``checkpoints/``, the log ``metrics.csv`` and, at the end,
+    ``<name>.safetensors`` with the errors on the test split in its record.
+
+    Parameters
+    ----------
+    config
+        A YAML file, or its content.
+    resume
+        Go on from the last checkpoint in the output folder.
+
+    Returns
+    -------
+    Path of the model file.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong, there is nothing to resume from, or the output folder
+        holds a run already and ``resume`` is off.
+    """
+    if not isinstance(config, TrainConfig):
+        config = load_config(config)
+    checkpoints = config.output / "checkpoints"
+    last = checkpoints / "last.ckpt"
+    if resume and not last.is_file():
+        raise ConfigError(f"output: {config.output} has no checkpoint to resume from")
+    if last.is_file() and not resume:
+        raise ConfigError(
+            f"output: {config.output} holds a run already; resume it or choose another folder"
+        )
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    pl.seed_everything(config.training.seed, verbose=False)
+    with Dataset(config.data) as data:
+        split = split_names(data.names, config.split)
+        network = build_network(config, data.basis, (data[k] for k in split["train"]))
+        module = TrainingModule(network, config.training)
+        trainer = _trainer(config, checkpoints, has_validation=bool(split["validation"]))
+        loaders = _loaders(config, data, split, network)
+        trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+        if best:
+            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+            module.load_state_dict(state)
+        network = network.cpu().eval().requires_grad_(False)
+        model = HamiltonianModel(network, data.basis, config.name)
+        errors = {
+            part: evaluate_samples(model, (data[k] for k in split[part]))
+            for part in ("validation", "test")
+            if split[part]
+        }
+        record = _provenance(config, data, split)
+    model = model.with_provenance(**record, errors=errors)
+    path = config.output / f"{config.name}.safetensors"
+    model.save(path)
+    return path
+
+
+def build_network(config: TrainConfig, basis: OrbitalBasis, training_set: Iterable[Any]) -> HotHam:
+    """The untrained network with its baseline fitted to the training set.
+
+    Parameters
+    ----------
+    config
+        Architecture.
+    basis
+        Orbitals of the data.
+    training_set
+        Samples; read once, one at a time.
+    """
+    shells = tuple(s.shells for s in basis.species)
+    network = HotHam(config.model, shells, cutoffs(basis))
+    structures = [fit_structure(sample, basis, network) for sample in training_set]
+    if "average_degree" not in config.model.model_fields_set:
+        lengths = [torch.linalg.vector_norm(s.vectors, dim=-1) for s in structures]
+        n_messages = sum(int((r < config.model.message_cutoff).sum()) for r in lengths)
+        degree = n_messages / sum(len(s.species) for s in structures)
+        model = config.model.model_copy(update={"average_degree": round(max(degree, 1.0), 2)})
+        pl.seed_everything(config.training.seed, verbose=False)
+        network = HotHam(model, shells, cutoffs(basis))
+    fit_baseline(network.baseline, structures, network.union)
+    return network
+
+
+def _loaders(
+    config: TrainConfig, data: Dataset, split: dict[str, list[int]], network: HotHam
+) -> tuple[DataLoader[Any], DataLoader[Any] | None]:
+    def loader(indices: Sequence[int], cache: float, shuffle: bool) -> DataLoader[Any]:
+        prepared = PreparedDataset(data, indices, data.basis, network, cache)
+        return DataLoader(
+            prepared, config.training.batch_size, shuffle=shuffle, collate_fn=collate
+        )
+
+    training = loader(split["train"], 0.85 * config.cache, True)
+    if not split["validation"]:
+        return training, None
+    return training, loader(split["validation"], 0.15 * config.cache, False)
+
+
+def _trainer(config: TrainConfig, checkpoints: Path, *, has_validation: bool) -> pl.Trainer:
+    saving = ModelCheckpoint(
+        dirpath=checkpoints,
+        filename="best",
+        monitor="val_mae_meV" if has_validation else "train_mae_meV",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    return pl.Trainer(
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[config.device],
+        devices=1,
+        max_epochs=config.training.max_epochs,
+        gradient_clip_val=config.training.gradient_clip,
+        callbacks=[saving, RichProgressBar()],
+        logger=CSVLogger(config.output, name="", version=""),
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+    )
+
+
+def _provenance(
+    config: TrainConfig, data: Dataset, split: dict[str, list[int]]
+) -> dict[str, Any]:
+    settings = config.model_dump(mode="json", exclude={"data", "output", "device", "threads"})
+    return {
+        "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "data": {"file": config.data.name, "sha256": data.fingerprint},
+        "split": {part: [data.names[k] for k in indices] for part, indices in split.items()},
+        "settings": settings,
+        "versions": {
+            "python": platform.python_version(),
+            **{p: version(p) for p in ("hotham-ase", "torch", "lightning", "e3nn", "numpy")},
+        },
+    }
+
+
+def read_log(folder: str | Path) -> dict[str, np.ndarray]:
+    """The CSV log of a run, a column each; empty fields are nan."""
+    table = np.genfromtxt(Path(folder) / "metrics.csv", delimiter=",", names=True)
+    return {name: np.atleast_1d(table[name]) for name in table.dtype.names}
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)

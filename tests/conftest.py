@@ -1,0 +1,42 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Matplotlib must draw into files also where a display is configured but absent.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    """Start every test from the same random state."""
+    np.random.seed(0)  # noqa: NPY002 - other packages draw from the global state
+    torch.manual_seed(0)
+
+
+def _shared(folder: str) -> Path:
+    beside_checkout = Path(__file__).resolve().parents[2] / "shared"
+    path = Path(os.environ.get("HOTHAM_SHARED", beside_checkout)) / folder
+    if not path.is_dir():
+        pytest.skip(f"needs the reference data in {path}; set HOTHAM_SHARED to its parent folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of DFT results (abacus/, openmx/, …); the test is skipped where it is absent."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def shared_parity() -> Path:
+    """Folder of the published network's outputs; the test is skipped where it is absent."""
+    return _shared("parity")

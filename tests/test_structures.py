@@ -1,0 +1,154 @@
+"""Built-in structures against crystallography and against structures made elsewhere."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.io import read, write
+
+from hotham_ase.pairs import PairList
+from hotham_ase.structures import (
+    StructureError,
+    build_structure,
+    structure_names,
+    twisted_bilayer_graphene,
+)
+
+BOND = 2.46 / np.sqrt(3)  # Å, carbon-carbon
+
+
+def sorted_distances(atoms, cutoff):
+    """A fingerprint that neither rigid motions nor another choice of cell change."""
+    return np.sort(PairList.from_atoms(atoms, cutoff).edge_lengths)
+
+
+@pytest.mark.parametrize(
+    ("name", "formula", "periodic", "neighbours", "bond"),
+    [
+        ("graphene", "C2", 2, 3, BOND),
+        ("bilayer-graphene", "C4", 2, 3, BOND),
+        ("twisted-graphene:1,2", "C28", 2, 3, BOND),
+        ("graphite", "C4", 3, 3, BOND),
+        ("diamond", "C2", 3, 4, 3.567 * np.sqrt(3) / 4),
+        ("silicon", "Si2", 3, 4, 5.431 * np.sqrt(3) / 4),
+        ("hbn", "BN", 2, 3, 2.504 / np.sqrt(3)),
+    ],
+)
+def test_nearest_neighbours(name, formula, periodic, neighbours, bond):
+    atoms = build_structure(name)
+    assert atoms.get_chemical_formula() == formula
+    assert atoms.pbc.sum() == periodic
+    pairs = PairList.from_atoms(atoms, 1.1 * bond)
+    assert pairs.n_edges == neighbours * len(atoms)
+    assert pairs.edge_lengths == pytest.approx(bond, abs=1e-9)
+
+
+def test_molybdenum_disulfide_is_a_trigonal_prism():
+    atoms = build_structure("mos2")
+    assert atoms.get_chemical_formula() == "MoS2"
+    pairs = PairList.from_atoms(atoms, {("Mo", "S"): 2.6})
+    bond = np.sqrt(3.16**2 / 3 + (3.17 / 2) ** 2)
+    assert pairs.n_edges == 2 * 6
+    assert pairs.edge_lengths == pytest.approx(bond, abs=1e-9)
+
+
+def test_layers_are_stacked_at_the_distance_of_graphite():
+    for name in ("bilayer-graphene", "graphite", "twisted-graphene:1,2"):
+        heights = np.unique(build_structure(name).positions[:, 2].round(9))
+        assert np.diff(heights) == pytest.approx([3.35])
+
+
+def test_bernal_stacking_has_one_atom_in_two_above_another():
+    pairs = PairList.from_atoms(build_structure("bilayer-graphene"), 3.36)
+    above = np.abs(pairs.edge_vectors[:, 2]) > 1
+    assert above.sum() == 2  # one pair, both directions
+    graphite = PairList.from_atoms(build_structure("graphite"), 3.36)
+    assert (np.abs(graphite.edge_vectors[:, 2]) > 1).sum() == 4  # both sides of each layer
+
+
+@pytest.mark.parametrize("indices", [(1, 2), (2, 1), (2, 3), (3, 5), (1, 4), (1, 7)])
+def test_twist_angle_and_number_of_atoms(indices):
+    m, n = indices
+    atoms = twisted_bilayer_graphene(m, n)
+    norm = m**2 + m * n + n**2
+    assert len(atoms) == 4 * norm // (3 if (m - n) % 3 == 0 else 1)
+    cell_per_layer = len(atoms) // 4 * 2.46**2 * np.sqrt(3) / 2
+    assert np.linalg.norm(np.cross(*atoms.cell[:2])) == pytest.approx(cell_per_layer)
+    pairs = PairList.from_atoms(atoms, 1.5)
+    assert pairs.n_edges == 3 * len(atoms)
+    bottom = atoms.positions[pairs.edge_index[0], 2] < atoms.positions[:, 2].mean()
+    phase = np.exp(6j * np.arctan2(pairs.edge_vectors[:, 1], pairs.edge_vectors[:, 0]))
+    twist = np.angle(phase[~bottom][0] / phase[bottom][0]) / 6  # modulo 60°
+    expected = np.arccos((m**2 + 4 * m * n + n**2) / (2 * norm))
+    assert np.cos(6 * twist) == pytest.approx(np.cos(6 * expected))
+
+
+def test_twisted_bilayer_is_the_one_that_dft_was_run_for(shared_data):
+    reference = read(shared_data / "abacus" / "twisted_bilayer_28" / "m1n2" / "structure.extxyz")
+    reference.pbc = (True, True, False)
+    ours = sorted_distances(build_structure("twisted-graphene:1,2"), 8.0)
+    assert ours == pytest.approx(sorted_distances(reference, 8.0), abs=2e-8)  # the file's digits
+
+
+def test_nanotube_bonds_and_axis():
+    tube = build_structure("nanotube:6,3")
+    assert tube.pbc.tolist() == [False, False, True]
+    assert len(tube) == 84  # 4 (n² + nm + m²) / gcd(2n + m, 2m + n)
+    assert PairList.from_atoms(tube, 1.7).n_edges == 3 * len(tube)
+
+
+def test_no_atom_lies_in_the_vacuum():
+    for name in ("graphene", "twisted-graphene:1,2", "mos2", "hbn"):
+        atoms = build_structure(name)
+        assert atoms.positions[:, 2].min() == pytest.approx(10.0)
+        assert atoms.cell[2, 2] - atoms.positions[:, 2].max() == pytest.approx(10.0)
+
+
+def test_files_of_ase_are_read(tmp_path):
+    path = tmp_path / "frames.xyz"
+    write(path, [Atoms("H"), molecule("H2O")])
+    assert build_structure(str(path)).get_chemical_formula() == "H2O"
+    assert build_structure(f"{path}@0").get_chemical_formula() == "H"
+    with pytest.raises(StructureError, match="one structure"):
+        build_structure(f"{path}@:")
+
+
+def test_a_file_named_like_a_structure_is_reached_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("graphene", molecule("H2O"), format="xyz")
+    assert build_structure("graphene").get_chemical_formula() == "C2"
+    assert build_structure("./graphene").get_chemical_formula() == "H2O"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("grafene", "did you mean 'graphene'"),
+        ("missing.cif", "neither a file nor one of the built-in structures graphene, bi"),
+        ("twisted-graphene", "twisted-graphene:M,N, got 'twisted-graphene'"),
+        ("twisted-graphene:1", "must be written twisted-graphene:M,N"),
+        ("twisted-graphene:1,x", "must be written twisted-graphene:M,N"),
+        ("twisted-graphene:2,4", "without a common divisor, got 2,4"),
+        ("twisted-graphene:1,1", "different positive integers"),
+        ("graphene:3", "must be written graphene, got"),
+        ("nanotube:0,0", "M ≥ N ≥ 0"),
+    ],
+)
+def test_errors_say_what_to_write(text, message):
+    with pytest.raises(StructureError, match=message):
+        build_structure(text)
+
+
+def test_unreadable_files_and_folders_are_named(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("no structure at all\n")
+    with pytest.raises(StructureError, match=r"notes\.txt is not a structure file"):
+        build_structure(str(path))
+    with pytest.raises(StructureError, match="is a folder"):
+        build_structure(str(tmp_path))
+
+
+def test_every_name_is_listed_with_its_integers():
+    names = structure_names()
+    assert len(set(names)) == len(names)
+    assert {"graphene", "twisted-graphene:M,N", "mos2"} <= set(names)
