@@ -10,6 +10,7 @@ import argparse
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import scipy
@@ -55,15 +56,19 @@ def to_sisl(matrix: RealSpaceMatrix) -> sisl.Hamiltonian:
     return sisl.Hamiltonian.fromsp(geometry, csr)
 
 
-def seconds_per_call(function: Callable[[np.ndarray], object], kpts: np.ndarray) -> float:
-    """Median time of one call, the first one (which builds patterns) left out."""
-    function(kpts[0])
-    times = []
-    for kpt in kpts:
-        start = time.perf_counter()
-        function(kpt)
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+def seconds_per_call(
+    functions: tuple[Callable[[np.ndarray], object], ...], kpts: np.ndarray
+) -> np.ndarray:
+    """Median time of one call of each, in turns, so that all see the same load."""
+    for function in functions:
+        function(kpts[0])  # builds patterns
+    times = np.empty((len(kpts), len(functions)))
+    for row, kpt in zip(times, kpts, strict=True):
+        for column, function in enumerate(functions):
+            start = time.perf_counter()
+            function(kpt)
+            row[column] = time.perf_counter() - start
+    return np.median(times, axis=0)
 
 
 def main() -> None:
@@ -88,8 +93,8 @@ def main() -> None:
         if difference > 1e-10:
             raise RuntimeError(f"H(k) differs from sisl's by {difference:.3g}")
         for ours, theirs in (("csr", "csr"), ("dense", "array")):
-            mine = seconds_per_call(lambda k, f=ours: matrix.at_k(k, format=f), kpts)
-            base = seconds_per_call(lambda k, f=theirs: reference.Hk(k, format=f), kpts)
+            functions = partial(matrix.at_k, format=ours), partial(reference.Hk, format=theirs)
+            mine, base = seconds_per_call(functions, kpts)
             print(
                 f"{len(atoms):6d} {matrix.values.shape[1]:10d} {ours:>6} {1e3 * mine:9.3f} "
                 f"{1e3 * base:9.3f} {base / mine:6.2f}",

@@ -56,7 +56,7 @@ class SpeciesBasis:
             raise BasisError(
                 f"shells of {self.symbol} must be non-empty and ascending in l, got {self.shells}"
             )
-        if len(self.cutoffs) != len(self.shells) or min(self.cutoffs) <= 0:
+        if len(self.cutoffs) != len(self.shells) or not all(0 < c < np.inf for c in self.cutoffs):
             raise BasisError(
                 f"cutoffs of {self.symbol} must be {len(self.shells)} positive lengths in Å, "
                 f"got {self.cutoffs}"
@@ -114,9 +114,7 @@ class SpeciesBasis:
     @property
     def label(self) -> str:
         """Shells in the chemists' shorthand, e.g. ``2s2p1d``."""
-        return "".join(
-            f"{self.shells.count(l)}{'spdfghi'[l]}" for l in sorted(set(self.shells))
-        )
+        return "".join(f"{self.shells.count(l)}{'spdfghi'[l]}" for l in sorted(set(self.shells)))
 
     def _digest(self) -> bytes:
         digest = hashlib.sha256()
@@ -201,7 +199,9 @@ class OrbitalBasis:
             from ase.data import chemical_symbols
 
             unknown = sorted({chemical_symbols[z] for z in numbers[~found]})
-            raise BasisError(f"elements {unknown} are not in the basis, which has {list(self.symbols)}")
+            raise BasisError(
+                f"elements {unknown} are not in the basis, which has {list(self.symbols)}"
+            )
         return index
 
     def n_orbitals(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -222,7 +222,9 @@ class OrbitalBasis:
     @property
     def pair_cutoffs(self) -> dict[tuple[str, str], float]:
         """Distance in Å at which the orbitals of two species stop overlapping."""
-        return {(a.symbol, b.symbol): a.cutoff + b.cutoff for a in self.species for b in self.species}
+        return {
+            (a.symbol, b.symbol): a.cutoff + b.cutoff for a in self.species for b in self.species
+        }
 
     @property
     def l_max(self) -> int:
@@ -250,7 +252,9 @@ class OrbitalBasis:
         for species in other.species:
             mine = merged.setdefault(species.symbol, species)
             if mine._digest() != species._digest():
-                raise BasisError(f"species {species.symbol} has different orbitals in the two bases")
+                raise BasisError(
+                    f"species {species.symbol} has different orbitals in the two bases"
+                )
         return OrbitalBasis(tuple(merged.values()))
 
     @cached_property
@@ -284,31 +288,21 @@ def read_orb(path: str | Path, n_valence: Mapping[str, float] | float) -> Specie
         If the file is not of this format or is cut short, or n_valence lacks the element.
     """
     path = Path(path)
-    tokens = path.read_text().split()
     try:
-        symbol = tokens[tokens.index("Element") + 1]
-        n_mesh = int(tokens[tokens.index("Mesh") + 1])
-        step = float(tokens[tokens.index("dr") + 1])
-        heads = [k for k, token in enumerate(tokens) if token == "Type"]
-        blocks = []
-        for head in heads:
-            l = int(tokens[head + 4])
-            values = np.array(tokens[head + 6 : head + 6 + n_mesh], dtype=float)
-            if len(values) != n_mesh:
-                raise ValueError(f"{len(values)} of {n_mesh} values")
-            blocks.append((l, values))
+        symbol, step, blocks = _parse_orb(path.read_text().split())
     except (ValueError, IndexError) as error:
         raise BasisError(f"{path} is not a complete ABACUS .orb file: {error}") from error
-    if not blocks:
-        raise BasisError(f"{path} is not a complete ABACUS .orb file: no orbitals")
     if isinstance(n_valence, Mapping):
         if symbol not in n_valence:
             raise BasisError(f"n_valence lacks {symbol}, which {path} describes")
         n_valence = n_valence[symbol]
     blocks.sort(key=lambda block: block[0])
-    mesh = step * np.arange(n_mesh)  # Bohr
     radial = np.array([values for _, values in blocks])
-    radial /= np.sqrt(simpson(mesh**2 * radial**2, x=mesh))[:, None]
+    mesh = step * np.arange(radial.shape[1])  # Bohr
+    norms = np.sqrt(simpson(mesh**2 * radial**2, x=mesh))
+    if not (norms > 0).all():
+        raise BasisError(f"{path} has a radial function that is zero or not a number")
+    radial /= norms[:, None]
     return SpeciesBasis(
         symbol=symbol,
         shells=tuple(l for l, _ in blocks),
@@ -317,3 +311,22 @@ def read_orb(path: str | Path, n_valence: Mapping[str, float] | float) -> Specie
         grid=mesh * Bohr,
         radial=radial / Bohr**1.5,
     )
+
+
+def _parse_orb(tokens: list[str]) -> tuple[str, float, list[tuple[int, np.ndarray]]]:
+    """Element, mesh step in Bohr, and (l, values) of every function of an .orb file."""
+    symbol = tokens[tokens.index("Element") + 1]
+    n_mesh = int(tokens[tokens.index("Mesh") + 1])
+    step = float(tokens[tokens.index("dr") + 1])
+    blocks = []
+    for head in (k for k, token in enumerate(tokens) if token == "Type"):
+        l = int(tokens[head + 4])
+        values = np.array(tokens[head + 6 : head + 6 + n_mesh], dtype=float)
+        if len(values) != n_mesh:
+            raise ValueError(f"a function has {len(values)} of {n_mesh} values")
+        blocks.append((l, values))
+    # "Number of Sorbital--> 2", "Number of Porbital--> 2", …
+    declared = sum(int(tokens[k + 1]) for k, t in enumerate(tokens) if t.endswith("orbital-->"))
+    if not blocks or len(blocks) < declared:
+        raise ValueError(f"it has {len(blocks)} of {declared} functions")
+    return symbol, step, blocks

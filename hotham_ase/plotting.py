@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,11 +13,12 @@ if TYPE_CHECKING:
     from ase.spectrum.band_structure import BandStructure
     from ase.spectrum.dosdata import GridDOSData
     from matplotlib.axes import Axes
+    from matplotlib.ticker import MaxNLocator
 
 ENERGY_WINDOW = (-10.0, 10.0)  # eV, about the Fermi level
 SPIN_COLOURS = ("#1f4e8c", "#c0392b")
 GREY = "0.45"
-STYLE = {
+STYLE: dict[Any, Any] = {  # Any: Matplotlib types the keys as literals
     "font.size": 10,
     "axes.linewidth": 0.8,
     "xtick.direction": "in",
@@ -44,7 +47,7 @@ def path_segments(distances: np.ndarray, kpts: np.ndarray) -> list[slice]:
     """
     jumps = np.isclose(np.diff(distances), 0) & ~np.isclose(np.diff(kpts, axis=0), 0).all(axis=1)
     bounds = [0, *(np.flatnonzero(jumps) + 1).tolist(), len(distances)]
-    return [slice(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
 def path_ticks(positions: Sequence[float], labels: Sequence[str]) -> tuple[list[float], list[str]]:
@@ -93,8 +96,9 @@ def plot_bands(
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
-        ax = _new_axes((4.2, 3.6)) if ax is None else ax
         distances, positions, labels = bands.get_labels()
+        ticks, names = path_ticks(positions, labels)
+        ax = _new_axes((max(4.2, 0.62 * len(ticks)), 3.6)) if ax is None else ax
         energies = bands.energies - bands.reference
         for spin, colour in zip(range(len(energies)), SPIN_COLOURS, strict=False):
             for piece in path_segments(distances, bands.path.kpts):
@@ -105,7 +109,6 @@ def plot_bands(
                     lw=1.1,
                     solid_capstyle="round",
                 )
-        ticks, names = path_ticks(positions, labels)
         for tick in ticks[1:-1]:
             ax.axvline(tick, color=GREY, lw=0.6, zorder=0)
         ax.axhline(0, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=0)
@@ -113,6 +116,7 @@ def plot_bands(
         ax.tick_params(axis="x", length=0)
         ax.set_xlim(distances[0], distances[-1])
         ax.set_ylim(*window)
+        ax.yaxis.set_major_locator(_round_numbers())
         ax.set_ylabel(r"$E - E_\mathrm{F}$ (eV)")
     return ax
 
@@ -154,11 +158,29 @@ def plot_dos(
         inside = [c.get_weights()[_inside(c.get_energies() - fermi_level, window)] for c in dos]
         top = max((float(w.max(initial=0.0)) for w in inside), default=0.0)
         ax.set_ylim(0, 1.06 * top if top > 0 else 1.0)
+        ax.xaxis.set_major_locator(_round_numbers())
         ax.set_xlabel(r"$E - E_\mathrm{F}$ (eV)")
         ax.set_ylabel("density of states (1/eV per cell)")
         if len(dos) > 1:
             ax.legend()
     return ax
+
+
+def save_figure(ax: Axes, path: str | Path) -> None:
+    """Write the figure of some axes; the extension of the path chooses the format."""
+    import matplotlib as mpl
+
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ValueError("ax must belong to a figure")
+    with mpl.rc_context(STYLE):
+        figure.savefig(path)
+
+
+def _round_numbers() -> MaxNLocator:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
 
 
 def _inside(energies: np.ndarray, window: tuple[float, float]) -> np.ndarray:

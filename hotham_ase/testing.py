@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.linalg import block_diag
 
+from hotham_ase.conventions import real_spherical_harmonics
 from hotham_ase.structures import build_structure
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.orbitals import OrbitalBasis
 
 #: Largest difference that rounding may make, relative to the largest value, by precision.
 TOLERANCE = MappingProxyType({"float32": 2e-5, "float64": 1e-10})
@@ -78,4 +82,80 @@ def assert_hermitian(matrix: RealSpaceMatrix, tolerance: float = TOLERANCE["floa
         raise AssertionError(
             f"{matrix.name} is not Hermitian: elements differ by {error:.3g}, "
             f"the largest is {largest:.3g}"
+        )
+
+
+def orbital_rotation(shells: Sequence[int], matrix: np.ndarray) -> np.ndarray:
+    """How orbitals mix when a structure is rotated or reflected.
+
+    Found from the harmonics themselves: ``Y(Q r) = D Y(r)`` solved at random points.
+
+    Parameters
+    ----------
+    shells
+        Angular momenta of the shells.
+    matrix : (3, 3)
+        Orthogonal matrix Q acting on column vectors.
+
+    Returns
+    -------
+    (n_orbitals, n_orbitals), block diagonal; a block transforms as ``D_i H_ij D_jᵀ``.
+    """
+    points = np.random.default_rng(0).normal(size=(40, 3))
+    blocks = []
+    for l in shells:
+        before = real_spherical_harmonics(l, points)
+        after = real_spherical_harmonics(l, points @ np.asarray(matrix).T)
+        blocks.append(np.linalg.lstsq(before, after, rcond=None)[0].T)
+    return block_diag(*blocks)
+
+
+def assert_equivariant(
+    predict: Callable[[Atoms], RealSpaceMatrix],
+    atoms: Atoms,
+    basis: OrbitalBasis,
+    matrix: np.ndarray,
+    tolerance: float = TOLERANCE["float64"],
+) -> None:
+    """Check that turning a structure turns its matrix: ``H(Q r) = D H(r) Dᵀ``, block by block.
+
+    Parameters
+    ----------
+    predict
+        Function of a structure, e.g. ``model.predict``.
+    atoms
+        Structure, best without symmetry.
+    basis
+        Orbitals.
+    matrix : (3, 3)
+        Orthogonal; determinant −1 checks parity too.
+    tolerance
+        Relative to the largest element.
+
+    Raises
+    ------
+    AssertionError
+        With the largest difference.
+    """
+    matrix = np.asarray(matrix)
+    turned = atoms.copy()
+    turned.positions = atoms.positions @ matrix.T
+    turned.cell = atoms.cell[:] @ matrix.T
+    before, after = predict(atoms), predict(turned)
+    mixing = [orbital_rotation(basis[symbol].shells, matrix) for symbol in atoms.symbols]
+    largest = float(np.abs(before.values).max())
+    error = 0.0
+    for a in range(len(atoms)):
+        expected = mixing[a] @ before.onsite_block(a) @ mixing[a].T
+        error = max(error, float(np.abs(after.onsite_block(a) - expected).max()))
+    i, j = before.pairs.edge_index
+    partner = after.pairs.find(i, j, before.pairs.cell_shifts)
+    for edge in range(before.pairs.n_edges):
+        expected = mixing[i[edge]] @ before.hopping_block(edge) @ mixing[j[edge]].T
+        block = after.hopping_block(partner[edge]) if partner[edge] >= 0 else 0.0
+        error = max(error, float(np.abs(block - expected).max()))
+    if error > tolerance * largest:
+        raise AssertionError(
+            f"{before.name} does not turn with the structure: blocks differ by {error:.3g}, "
+            f"the largest element is {largest:.3g}"
         )

@@ -202,7 +202,7 @@ def test_design_document_indices():
 
 
 def test_unknown_codes_are_refused():
-    with pytest.raises(ValueError, match="code must be one of .*got 'vasp'"):
+    with pytest.raises(ValueError, match=r"code must be one of .*got 'vasp'"):
         convention("vasp")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hotham_ase.cli.output import replacing
+from hotham_ase.cli.output import check_folder, replacing
 from hotham_ase.cli.progress import progress_bar
 
 Model = Annotated[str, typer.Argument(help="A bundled model's name, or a file.")]
@@ -36,8 +36,8 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
 ) -> None:
     """Compare a model with the DFT results of a data set."""
-    if output is not None and not output.parent.is_dir():
-        raise FileNotFoundError(2, "this folder does not exist; make it first", str(output.parent))
+    if output is not None:
+        check_folder(output)
 
     from hotham_ase.train.evaluate import evaluate as run
 

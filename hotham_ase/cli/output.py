@@ -16,7 +16,6 @@ import typer
 if TYPE_CHECKING:
     from ase.spectrum.band_structure import BandStructure
     from ase.spectrum.dosdata import GridDOSData
-    from matplotlib.axes import Axes
 
 PLOTS = (".png", ".pdf", ".svg")
 Window = tuple[float, float]
@@ -35,8 +34,19 @@ def check_output(path: Path) -> None:
     known = (*PLOTS, ".json", ".csv")
     if path.suffix.lower() not in known:
         raise ValueError(f"the output file must end in {', '.join(known)}, got {str(path)!r}")
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a file whose folder is not there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+    """
     if not path.parent.is_dir():
-        raise FileNotFoundError(2, "this folder does not exist; make it first", str(path.parent))
+        raise FileNotFoundError(2, "this folder does not exist, make it first", str(path.parent))
 
 
 @contextmanager
@@ -59,21 +69,25 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_bands(bands: BandStructure, path: Path, window: Window) -> None:
     """Write a band structure as a plot, as ASE's JSON, or as a table relative to E_F."""
-    from hotham_ase.plotting import plot_bands
+    from ase.io.jsonio import write_json
+
+    from hotham_ase.plotting import plot_bands, save_figure
 
     writers: dict[str, Callable[[Path], None]] = {
-        ".json": bands.write,
+        ".json": lambda file: write_json(file, bands),
         ".csv": lambda file: _write_csv(file, *_band_table(bands)),
     }
     with replacing(path) as file:
-        writers.get(path.suffix.lower(), lambda f: _save(plot_bands(bands, window=window), f))(file)
+        writers.get(
+            path.suffix.lower(), lambda f: save_figure(plot_bands(bands, window=window), f)
+        )(file)
 
 
 def write_dos(dos: GridDOSData, fermi_level: float, path: Path, window: Window) -> None:
     """Write a density of states as a plot, as JSON, or as a table relative to E_F."""
     from ase.io.jsonio import write_json
 
-    from hotham_ase.plotting import plot_dos
+    from hotham_ase.plotting import plot_dos, save_figure
 
     energies = dos.get_energies()
     content = {"energies": energies, "weights": dos.get_weights(), "fermi_level": fermi_level}
@@ -85,14 +99,10 @@ def write_dos(dos: GridDOSData, fermi_level: float, path: Path, window: Window) 
     }
 
     def plot(file: Path) -> None:
-        _save(plot_dos([dos], fermi_level, window=window), file)
+        save_figure(plot_dos([dos], fermi_level, window=window), file)
 
     with replacing(path) as file:
         writers.get(path.suffix.lower(), plot)(file)
-
-
-def _save(axes: Axes, path: Path) -> None:
-    axes.figure.savefig(path)
 
 
 def _band_table(bands: BandStructure) -> tuple[str, list[str], np.ndarray]:

@@ -1,0 +1,355 @@
+"""The data doctor: looks for the faults that spoil a data set without anyone noticing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy.linalg import LinAlgError, eigh
+from scipy.special import expit
+
+from hotham_ase.dataset.store import Dataset, DatasetError, read_atoms, read_packed, read_structure
+from hotham_ase.orbitals import BasisError, OrbitalBasis
+from hotham_ase.pairs import PairList, PairListError
+
+if TYPE_CHECKING:
+    import h5py
+    from ase import Atoms
+
+    from hotham_ase.dft.sample import Sample
+
+Severity = Literal["error", "warning", "info"]
+
+HERMITIAN_TOLERANCE = 1e-6  # relative to the largest element
+OVERLAP_WARNING, OVERLAP_ERROR = 1e-5, 1e-3
+# orbitals are tiny near their cutoffs, where codes may leave pairs out; nearer ones must be there
+NEAR_PAIRS = 0.75
+SMEARING = 0.1  # eV, for counting the electrons below the Fermi level on a coarse mesh
+COUNT_TOLERANCE = 0.02  # relative to the number of electrons; at least half an electron
+LARGEST_DENSE = 2500  # orbitals; larger matrices are not diagonalized here
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or may be.
+
+    Attributes
+    ----------
+    structure : str or None
+        Name of the structure; None for the data set as a whole.
+    severity : {"error", "warning", "info"}
+        Errors make training on the structure pointless.
+    code : str
+        What kind of fault, see :func:`check_dataset`.
+    message : str
+        What was found, with numbers.
+    """
+
+    structure: str | None
+    severity: Severity
+    code: str
+    message: str
+
+
+Problem = tuple[Severity, str, str]
+
+
+def check_dataset(
+    path: str | Path, progress: Callable[[int, int], None] | None = None
+) -> list[Finding]:
+    """Look for known faults in every structure of a data set.
+
+    =====================  ===========================================================
+    code                   what was found
+    =====================  ===========================================================
+    checksum               content that is not what was written
+    unreadable             parts that are missing or contradict each other
+    nan                    positions or matrix elements that are not finite numbers
+    unknown-element        an element that the basis lacks
+    overlapping-atoms      two atoms at one place
+    orbital-count          a matrix of another size than the basis says
+    not-hermitian          onsite blocks that are not symmetric
+    no-pairs               a pair list that is empty, or lists a pair twice
+    one-sided-pairs        near pairs of atoms without matrix elements
+    folded-coordinates     lattice vectors of the pairs that belong to positions in the cell
+    overlap-mismatch       S that differs from the integrals of the basis functions
+    overlap-indefinite     S(k) that is not positive definite
+    unconverged            a calculation that says it did not converge
+    first-step             H of the first step (H0): the run made one step only
+    electron-count         H whose states below the Fermi level hold another number of
+                           electrons: H0, a shifted zero of energy, or another structure's H
+    duplicate              a structure that is there twice
+    mixed-settings         structures of different functionals, codes or versions
+    =====================  ===========================================================
+
+    Parameters
+    ----------
+    path
+        A file of :class:`hotham_ase.dataset.DatasetWriter`.
+    progress
+        Called as ``progress(n_done, n_structures)`` after every structure.
+
+    Raises
+    ------
+    DatasetError, FileNotFoundError
+        If the file is not a data set or does not exist.
+    """
+    findings: list[Finding] = []
+    with Dataset(path) as dataset:
+        for damaged in dataset.verify_checksums():
+            name = None if damaged == "fingerprint" else damaged
+            text = "the content is not what was written: the file was damaged or edited"
+            findings.append(Finding(name, "error", "checksum", text))
+        names = dataset.names
+        for index, name in enumerate(names):
+            problems = check_structure(dataset.group(index), dataset.basis)
+            findings += [Finding(name, *problem) for problem in problems]
+            if progress is not None:
+                progress(index + 1, len(names))
+        findings += _duplicates(dataset, names)
+        findings += _settings(dataset)
+    return findings
+
+
+def check_structure(group: h5py.Group, basis: OrbitalBasis) -> Iterator[Problem]:
+    """Problems of one structure; what cannot be checked after an error is left out."""
+    fatal = False
+    try:
+        problems = [*_check_raw(group, basis)]
+    except (KeyError, ValueError, OSError) as error:
+        problems = [("error", "unreadable", str(error))]
+    for problem in problems:
+        fatal = fatal or problem[0] == "error"
+        yield problem
+    if fatal:
+        return
+    try:
+        sample = read_structure(group, basis)
+    except DatasetError as error:
+        yield "error", "unreadable", str(error)
+        return
+    yield from _check_provenance(sample.provenance)
+    if _is_folded(sample):
+        yield (
+            "error",
+            "folded-coordinates",
+            "the lattice vectors of the pairs belong to atoms folded into the cell, the "
+            "positions do not: wrap the positions or correct the lattice vectors",
+        )
+        return
+    yield from _check_pairs(sample)
+    yield from _check_overlap(sample)
+    yield from _check_spectrum(sample)
+
+
+# ------------------------------------------------------- before the sample exists
+
+
+def _check_raw(group: h5py.Group, basis: OrbitalBasis) -> Iterator[Problem]:
+    atoms = read_atoms(group)
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
+        yield "error", "nan", "positions or cell are not finite numbers"
+        return
+    try:
+        n_orbitals = basis.n_orbitals(atoms.numbers)
+    except BasisError as error:
+        yield "error", "unknown-element", str(error)
+        return
+    try:
+        PairList.from_atoms(atoms, 1.0).check_distances()
+    except PairListError as error:
+        yield "error", "overlapping-atoms", str(error)
+    for name in ("hamiltonian", "overlap"):
+        if name == "hamiltonian" or name in group:
+            yield from _check_raw_matrix(group[name], name, atoms, n_orbitals)
+
+
+def _check_raw_matrix(
+    group: h5py.Group, name: str, atoms: Atoms, n_orbitals: np.ndarray
+) -> Iterator[Problem]:
+    packed = read_packed(group)
+    i, j = packed.edge_index
+    n_onsite = int((n_orbitals**2).sum())
+    expected = n_onsite + int((n_orbitals[i] * n_orbitals[j]).sum())
+    if packed.values.shape != (expected,):
+        yield (
+            "error",
+            "orbital-count",
+            f"{name} has {packed.values.size} elements, but {expected} by the orbitals of the "
+            "basis and the pairs",
+        )
+        return
+    n_bad = int((~np.isfinite(packed.values)).sum())
+    if n_bad:
+        yield "error", "nan", f"{n_bad} elements of {name} are not finite numbers"
+        return
+    if len(i) == 0 and (len(atoms) > 1 or atoms.pbc.any()):
+        yield "error", "no-pairs", f"{name} has no pairs of atoms at all"
+    both = np.concatenate(
+        [
+            np.column_stack([i, j, packed.cell_shifts]),
+            np.column_stack([j, i, -packed.cell_shifts]),
+        ]
+    )
+    n_repeated = len(both) - len(np.unique(both, axis=0))
+    if n_repeated:
+        yield "error", "no-pairs", f"{name} lists {n_repeated} pairs more than once"
+    largest = float(np.abs(packed.values).max(initial=0.0))
+    error, start = 0.0, 0
+    for n in n_orbitals:
+        block = packed.values[start : start + n * n].reshape(n, n)
+        error = max(error, float(np.abs(block - block.conj().T).max()))
+        start += n * n
+    if error > HERMITIAN_TOLERANCE * largest:
+        yield (
+            "error",
+            "not-hermitian",
+            f"onsite blocks of {name} differ from their transposes by {error:.3g}, the largest "
+            f"element being {largest:.3g}",
+        )
+
+
+# -------------------------------------------------------------------- on the sample
+
+
+def _check_provenance(provenance: dict[str, Any]) -> Iterator[Problem]:
+    if provenance.get("scf_converged") is False:
+        yield "error", "unconverged", "the self-consistent calculation did not converge"
+    steps = provenance.get("scf_steps")
+    if steps is not None and steps <= 1:
+        yield (
+            "warning",
+            "first-step",
+            f"the run made {steps} step: H may be the starting H0 and not the converged one",
+        )
+
+
+def _is_folded(sample: Sample) -> bool:
+    """Whether the pairs are shorter, weighted by H, if atoms outside the cell are folded in."""
+    atoms, matrix = sample.atoms, sample.hamiltonian
+    if not atoms.pbc.any():
+        return False
+    fractional = atoms.cell.scaled_positions(atoms.positions) + 1e-12
+    images = np.where(atoms.pbc, np.floor(fractional), 0).astype(np.int64)
+    if not images.any():
+        return False
+    pairs = matrix.pairs
+    i, j = pairs.edge_index
+    sizes = np.add.reduceat(np.abs(matrix.values[0]), matrix.block_offsets[:-1])
+    weights = sizes[pairs.n_atoms :]
+    folded = pairs.edge_vectors + (images[i] - images[j]) @ pairs.cell
+    return bool(weights @ np.linalg.norm(folded, axis=1) < weights @ pairs.edge_lengths)
+
+
+def _check_pairs(sample: Sample) -> Iterator[Problem]:
+    cutoffs = {key: NEAR_PAIRS * c for key, c in sample.basis.pair_cutoffs.items()}
+    near = PairList.from_atoms(sample.atoms, cutoffs)
+    found = sample.hamiltonian.pairs.find(*near.edge_index, near.cell_shifts)
+    missing = np.flatnonzero(found < 0) if near.n_edges else np.zeros(0, dtype=int)
+    if len(missing):
+        e = missing[near.edge_lengths[missing].argmin()]
+        i, j = near.edge_index[:, e]
+        yield (
+            "error",
+            "one-sided-pairs",
+            f"hamiltonian lacks {len(missing)} of {near.n_edges} near pairs, the nearest at "
+            f"{near.edge_lengths[e]:.2f} Å (i={i}, j={j}, R={near.cell_shifts[e].tolist()}): the "
+            "list was one-sided or cut when it was made",
+        )
+
+
+def _check_overlap(sample: Sample) -> Iterator[Problem]:
+    if not sample.basis.has_radial or sample.provenance.get("overlap") == "computed":
+        return
+    from hotham_ase.overlap import overlap_matrix
+
+    difference = sample.overlap - overlap_matrix(sample.atoms, sample.basis)
+    largest = float(np.abs(difference.values).max(initial=0.0))
+    if largest > OVERLAP_WARNING:
+        yield (
+            "error" if largest > OVERLAP_ERROR else "warning",
+            "overlap-mismatch",
+            f"overlap differs by up to {largest:.3g} from the integrals of the basis functions: "
+            "other orbitals, other positions, or another orbital order",
+        )
+
+
+def _check_spectrum(sample: Sample) -> Iterator[Problem]:
+    """Count the electrons below the Fermi level."""
+    if sample.hamiltonian.n_basis > LARGEST_DENSE:
+        return
+    count = 0.0
+    kpts, weights = _coarse_mesh(sample)
+    for kpt, weight in zip(kpts, weights, strict=True):
+        h_k = sample.hamiltonian.at_k(kpt, format="dense")
+        s_k = sample.overlap.at_k(kpt, format="dense")
+        try:
+            levels = eigh(h_k, s_k, eigvals_only=True)
+        except LinAlgError:
+            text = f"S(k) is not positive definite at k = {kpt.tolist()}"
+            yield "error", "overlap-indefinite", text
+            return
+        if sample.fermi_level is not None:
+            count += 2 * weight * float(expit((sample.fermi_level - levels) / SMEARING).sum())
+    if sample.fermi_level is None:
+        return
+    tolerance = max(0.5, COUNT_TOLERANCE * sample.n_electrons)
+    if abs(count - sample.n_electrons) > tolerance:
+        yield (
+            "error",
+            "electron-count",
+            f"{count:.1f} electrons are below the Fermi level of {sample.fermi_level:.3f} eV, "
+            f"but there are {sample.n_electrons:g}: H is H0 or of another structure, or its zero "
+            "of energy was shifted",
+        )
+
+
+def _coarse_mesh(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """About one point per 0.4 Å⁻¹, shifted off the symmetry points; k and −k counted once."""
+    lengths = sample.atoms.cell.lengths()
+    sizes = [
+        int(np.clip(np.ceil(2 * np.pi / (0.4 * length)), 1, 4)) if periodic and length > 0 else 1
+        for length, periodic in zip(lengths, sample.atoms.pbc, strict=True)
+    ]
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in sizes), indexing="ij"), -1).reshape(-1, 3)
+    kpts = (grid + 0.5 * (np.array(sizes) > 1)) / sizes
+    kpts -= np.rint(kpts)
+    partner = np.round(-kpts - np.rint(-kpts), 9)
+    kept: dict[tuple[float, ...], float] = {}
+    for kpt, other in zip(np.round(kpts, 9) + 0.0, partner + 0.0, strict=True):
+        key = tuple(other) if tuple(other) in kept else tuple(kpt)
+        kept[key] = kept.get(key, 0.0) + 1 / len(kpts)
+    return np.array(list(kept)), np.array(list(kept.values()))
+
+
+# ---------------------------------------------------------------- on the data set
+
+
+def _duplicates(dataset: Dataset, names: list[str]) -> Iterator[Finding]:
+    seen: dict[bytes, str] = {}
+    for index, name in enumerate(names):
+        atoms = dataset.atoms(index)
+        key = b"".join(
+            np.round(array, 6).tobytes()
+            for array in (atoms.numbers, atoms.cell[:], atoms.positions)
+        )
+        if key in seen:
+            text = f"the same structure is there as {seen[key]}"
+            yield Finding(name, "warning", "duplicate", text)
+        seen.setdefault(key, name)
+
+
+def _settings(dataset: Dataset) -> Iterator[Finding]:
+    origins = [dataset.provenance(index) for index in range(len(dataset))]
+    for key in ("code", "version", "xc"):
+        values = sorted({str(origin[key]) for origin in origins if origin.get(key)})
+        if len(values) > 1:
+            text = f"structures differ in {key}: {', '.join(values)}"
+            yield Finding(None, "warning", "mixed-settings", text)
+    n_unknown = sum(origin.get("scf_converged") is None for origin in origins)
+    if n_unknown:
+        text = f"{n_unknown} of {len(origins)} structures do not say whether they converged"
+        yield Finding(None, "info", "unconverged", text)

@@ -337,9 +337,7 @@ def _is_computed(provenance: dict[str, Any], basis: OrbitalBasis) -> bool:
     return provenance.get("overlap") == "computed" and basis.has_radial
 
 
-def _write_structure(
-    group: h5py.Group, sample: Sample, matrices: dict[str, PackedMatrix]
-) -> None:
+def _write_structure(group: h5py.Group, sample: Sample, matrices: dict[str, PackedMatrix]) -> None:
     atoms = sample.atoms
     for key, array in zip(
         _GEOMETRY, (atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc), strict=True
@@ -348,11 +346,10 @@ def _write_structure(
     for name, packed in matrices.items():
         for key in _MATRIX:
             array = getattr(packed, key)
-            # small integers: shifts need no more than 32 bits, atoms neither
+            # atoms and lattice vectors need no more than 32 bits
             array = array.astype(np.int32) if key != "values" else array
-            group.create_dataset(
-                f"{name}/{key}", data=array, compression="gzip", shuffle=True, maxshape=array.shape
-            )
+            filters = {"compression": "gzip", "shuffle": True} if array.size else {}
+            group.create_dataset(f"{name}/{key}", data=array, **filters)
     group.attrs["provenance"] = json.dumps(sample.provenance, sort_keys=True)
     group.attrs["n_electrons"] = sample.n_electrons
     group.attrs["fermi_level"] = np.nan if sample.fermi_level is None else sample.fermi_level

@@ -156,7 +156,7 @@ class BlochSum:
 
 
 def _contract(weights: csr_array, phases: np.ndarray) -> np.ndarray:
-    """weights @ phases: (n_slots, n) complex from (n_r, n)."""
+    """Product weights @ phases: (n_slots, n) complex from (n_r, n)."""
     if np.iscomplexobj(weights.data):
         return weights @ phases
     # real weights times the real view [Re, Im]: half the work of a complex product

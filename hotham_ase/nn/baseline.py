@@ -130,7 +130,7 @@ class Baseline(nn.Module):
         for kind in range(self.n_species**2):
             of_kind = (pair_kind == kind).nonzero().squeeze(1)
             functions[of_kind] = splines[of_kind] @ self.coefficients[kind]
-        return (functions @ self.elements).view(-1, self.n_union, self.n_union)
+        return (functions @ self.elements).view(len(lengths), self.n_union, self.n_union)
 
     def hopping_scale(self, lengths: torch.Tensor, pair_kind: torch.Tensor) -> torch.Tensor:
         """(n_edges, n_union, n_union) eV, the typical size of what the network has to add."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from hotham_ase.nn.layout import degrees
+from hotham_ase.nn.layout import order_major_permutation
 from hotham_ase.nn.rotation import coupling
 
 
@@ -62,6 +62,7 @@ class BlockReadout(nn.Module):
     """
 
     couplings: torch.Tensor
+    order: torch.Tensor | None
 
     def __init__(
         self, shells: Sequence[int], l_max: int, natural: int, pseudo: int, *, edge_frame: bool
@@ -72,10 +73,11 @@ class BlockReadout(nn.Module):
                 f"l_max must be at least {2 * max(shells)} for orbitals up to l = {max(shells)}, "
                 f"got {l_max}"
             )
-        self.natural, self.n_union = natural, n_orbitals(shells)
-        degree = degrees(l_max, edge_frame=edge_frame)
-        order = _components_of_degree(l_max, edge_frame)
-        self.rows: list[tuple[bool, torch.Tensor]] = []
+        self.channels, self.n_union = [natural, pseudo], n_orbitals(shells)
+        self.sizes = [2 * l + 1 for l in range(l_max + 1)]
+        order = order_major_permutation(l_max).argsort() if edge_frame else None
+        self.register_buffer("order", order, persistent=False)
+        self.paths: list[tuple[int, int]] = []
         self.weights = nn.ParameterList()
         columns = []
         for l in range(2 * max(shells) + 1):
@@ -89,7 +91,7 @@ class BlockReadout(nn.Module):
                 ]
                 if not paths:
                     continue
-                self.rows.append((is_pseudo, order[degree[order] == l]))
+                self.paths.append((l, int(is_pseudo)))
                 weight = torch.randn(channels, len(paths)) / math.sqrt(channels)
                 self.weights.append(nn.Parameter(weight))
                 columns.append(_path_columns(shells, paths, l))
@@ -98,22 +100,15 @@ class BlockReadout(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, n_union, n_union) blocks from (n, (l_max+1)², natural + pseudo) features."""
-        parts = []
-        for (is_pseudo, rows), weight in zip(self.rows, self.weights, strict=True):
-            channels = slice(self.natural, None) if is_pseudo else slice(0, self.natural)
-            parts.append((x[:, rows.to(x.device), channels] @ weight).flatten(1))
+        if self.order is not None:
+            x = x.index_select(1, self.order)
+        degrees = [part.split(self.channels, dim=2) for part in x.split(self.sizes, dim=1)]
+        parts = [
+            (degrees[l][kind] @ weight).reshape(len(x), weight.shape[1] * (2 * l + 1))
+            for (l, kind), weight in zip(self.paths, self.weights, strict=True)
+        ]
         blocks = torch.cat(parts, dim=1) @ self.couplings
-        return blocks.view(-1, self.n_union, self.n_union)
-
-
-def _components_of_degree(l_max: int, edge_frame: bool) -> torch.Tensor:
-    """Components sorted by (l, m)."""
-    from hotham_ase.nn.layout import order_major
-
-    if not edge_frame:
-        return torch.arange((l_max + 1) ** 2)
-    components = order_major(l_max)
-    return torch.tensor(sorted(range(len(components)), key=lambda c: components[c]))
+        return blocks.view(len(x), self.n_union, self.n_union)
 
 
 def _path_columns(shells: Sequence[int], paths: list[tuple[int, int]], l: int) -> torch.Tensor:

@@ -95,7 +95,7 @@ class ZonalGauntProduct(nn.Module):
         n_edges, _, channels = x.shape
         values = torch.matmul(self.to_grid, x).view(n_edges, self.n_orders, self.n_points, channels)
         zonal = torch.matmul(self.filter_to_grid, filter)
-        product = (values * zonal.unsqueeze(1)).view(n_edges, -1, channels)
+        product = (values * zonal.unsqueeze(1)).view(n_edges, self.n_orders * self.n_points, channels)
         return torch.matmul(self.from_grid, product)
 
 

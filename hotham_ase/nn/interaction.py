@@ -140,7 +140,7 @@ class Interaction(nn.Module):
         graph = message_graph
         n_l = self.l_max + 1
         scalars = self.radial(graph.radial, graph.species_i, graph.species_j)
-        filter, weight = scalars.view(-1, 2, n_l, self.channels).unbind(1)
+        filter, weight = scalars.view(len(edges), 2, n_l, self.channels).unbind(1)
         normed = self.norm(nodes)
         atoms = graph.frames.to_edge(self.row(normed).index_select(0, graph.i) + self.column(normed).index_select(0, graph.j))
         edges = edges + self.gate(self.convolution(atoms + edges, filter))

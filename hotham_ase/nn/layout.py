@@ -35,10 +35,6 @@ def degrees(l_max: int, *, edge_frame: bool) -> torch.Tensor:
     return torch.tensor([l for l in range(l_max + 1) for _ in range(2 * l + 1)])
 
 
-def order_slices(l_max: int) -> tuple[slice, ...]:
-    """For m = 0 … l_max the slice of the edge frame's components with that |m|."""
-    slices = [slice(0, l_max + 1)]
-    for m in range(1, l_max + 1):
-        start = slices[-1].stop
-        slices.append(slice(start, start + 2 * (l_max + 1 - m)))
-    return tuple(slices)
+def order_sizes(l_max: int) -> list[int]:
+    """Number of components in the edge frame with |m| = 0 … l_max."""
+    return [(2 if m else 1) * (l_max + 1 - m) for m in range(l_max + 1)]

@@ -47,7 +47,7 @@ class DegreeLinear(nn.Module):
         """(n, (l_max+1)², out_channels) from (n, (l_max+1)², in_channels)."""
         out = torch.bmm(x.transpose(0, 1), self.weight[self.degree]).transpose(0, 1)
         if self.bias is not None:
-            out = torch.cat([out[:, :1] + self.bias, out[:, 1:]], dim=1)
+            out = out + nn.functional.pad(self.bias[None], (0, 0, 0, len(self.degree) - 1))
         return out
 
 
@@ -96,11 +96,11 @@ class NodeGate(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Same shape as the input."""
-        scalars = x[:, 0]
-        gates = torch.sigmoid(self.gates(scalars)).view(-1, max(self.l_max, 1), self.channels)
-        return torch.cat(
-            [nn.functional.silu(scalars)[:, None], x[:, 1:] * gates.index_select(1, self.degree)], dim=1
-        )
+        scalars, others = x.split([1, x.shape[1] - 1], dim=1)
+        gates = torch.sigmoid(self.gates(scalars[:, 0]))
+        gates = gates.view(len(x), max(self.l_max, 1), self.channels)
+        gated = others * gates.index_select(1, self.degree)
+        return torch.cat([nn.functional.silu(scalars), gated], dim=1)
 
 
 class EdgeGate(nn.Module):
@@ -123,13 +123,15 @@ class EdgeGate(nn.Module):
         self.l_max, self.channels = l_max, channels
         self.hidden = nn.Linear(self.n_invariants, 2 * channels)
         self.out = nn.Linear(2 * channels, 2 * self.n_invariants)
-        self.register_buffer("degree", degrees(l_max, edge_frame=True), persistent=False)
+        degree = degrees(l_max, edge_frame=True)[l_max + 1 :]
+        self.register_buffer("degree", degree, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Same shape as the input, which is order-major and of natural parity."""
-        n_l = self.l_max + 1
-        invariants = x[:, :n_l].reshape(-1, self.n_invariants)
-        gates, added = self.out(nn.functional.silu(self.hidden(invariants))).chunk(2, dim=-1)
-        gates = torch.sigmoid(gates).view(-1, n_l, self.channels)
-        out = x * gates.index_select(1, self.degree)
-        return torch.cat([out[:, :n_l] + added.view(-1, n_l, self.channels), out[:, n_l:]], dim=1)
+        n_l, shape = self.l_max + 1, (len(x), self.l_max + 1, self.channels)
+        zero, others = x.split([n_l, x.shape[1] - n_l], dim=1)
+        hidden = nn.functional.silu(self.hidden(zero.reshape(len(x), self.n_invariants)))
+        gates, added = self.out(hidden).chunk(2, dim=-1)
+        gates = torch.sigmoid(gates).view(shape)
+        gated = others * gates.index_select(1, self.degree)
+        return torch.cat([zero * gates + added.view(shape), gated], dim=1)

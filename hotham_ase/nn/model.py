@@ -163,7 +163,7 @@ class HotHam(nn.Module):
         messages = geometry.messages
         n_l, channels = self.config.l_max + 1, self.config.channels
         zonal = self.first(messages.radial, messages.species_i, messages.species_j)
-        zonal = zonal.view(-1, n_l, channels)
+        zonal = zonal.view(len(zonal), n_l, channels)
         edges = torch.nn.functional.pad(zonal, (0, 0, 0, n_l**2 - n_l))
         nodes = self.species(graph.species)[:, None]
         nodes = torch.nn.functional.pad(nodes, (0, 0, 0, n_l**2 - 1))
@@ -265,8 +265,8 @@ class HoppingReadout(nn.Module):
         own = edges * geometry.messages.envelope[:, None, None]
         x = x.index_add(0, geometry.message_edges, own)
         scalars = self.radial(geometry.radial, graph.species[i], graph.species[j])
-        filter, added, weight = scalars.view(-1, 3, self.n_l, self.channels).unbind(1)
+        filter, added, weight = scalars.view(len(x), 3, self.n_l, self.channels).unbind(1)
         x = self.convolution(x, filter)
-        x = torch.cat([x[:, : self.n_l] + added, x[:, self.n_l :]], dim=1)
+        x = x + torch.nn.functional.pad(added, (0, 0, 0, x.shape[1] - self.n_l))
         x = self.gate(x) * weight.index_select(1, self.convolution.degree)
         return self.blocks(self.so2(x))

@@ -18,7 +18,7 @@ import math
 import torch
 from torch import nn
 
-from hotham_ase.nn.layout import order_slices
+from hotham_ase.nn.layout import order_sizes
 
 
 class SO2Linear(nn.Module):
@@ -40,7 +40,7 @@ class SO2Linear(nn.Module):
         super().__init__()
         self.l_max = l_max
         self.out_natural, self.out_pseudo = out_natural, out_pseudo
-        self.slices = order_slices(l_max)
+        self.sizes = order_sizes(l_max)
         out_channels = out_natural + out_pseudo
         self.weights = nn.ParameterList()
         for m in range(l_max + 1):
@@ -63,19 +63,19 @@ class SO2Linear(nn.Module):
         """
         n_edges = x.shape[0]
         parts = []
-        for m, (where, weight) in enumerate(zip(self.slices, self.weights, strict=True)):
-            n_l = self.l_max + 1 - m
-            signs = 2 if m else 1
-            y = x[:, where].reshape(n_edges * signs, -1) @ weight
-            y = y.view(n_edges, signs, n_l, -1)
+        for m, (part, weight) in enumerate(zip(x.split(self.sizes, 1), self.weights, strict=True)):
+            n_l, signs = self.l_max + 1 - m, 2 if m else 1
+            y = part.reshape(n_edges * signs, weight.shape[0]) @ weight
             if m == 0:
-                y = torch.nn.functional.pad(y, (0, self.out_pseudo))
+                y = y.view(n_edges, n_l, self.out_natural)
+                # bias on l = 0; no pseudo component with m = 0
+                y = nn.functional.pad(y + nn.functional.pad(self.bias[None], (0, 0, 0, n_l - 1)),
+                                      (0, self.out_pseudo))
             elif self.out_pseudo:
+                y = y.view(n_edges, signs, n_l, self.out_natural + self.out_pseudo)
                 natural, pseudo = y.split([self.out_natural, self.out_pseudo], dim=-1)
                 # z = i z': x₊ = −x'₋, x₋ = x'₊
-                pseudo = torch.stack([-pseudo[:, 1], pseudo[:, 0]], dim=1)
-                y = torch.cat([natural, pseudo], dim=-1)
-            parts.append(y.reshape(n_edges, signs * n_l, -1))
-        bias = torch.nn.functional.pad(self.bias, (0, self.out_pseudo))
-        parts[0] = torch.cat([parts[0][:, :1] + bias, parts[0][:, 1:]], dim=1)
+                plus, minus = pseudo.unbind(1)
+                y = torch.cat([natural, torch.stack([-minus, plus], dim=1)], dim=-1)
+            parts.append(y.view(n_edges, signs * n_l, self.out_natural + self.out_pseudo))
         return torch.cat(parts, dim=1)

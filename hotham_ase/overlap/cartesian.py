@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +24,9 @@ class _CartesianBlocks:
         values = np.asarray(self.values, dtype=float).view()
         expected = (3, self.overlap.values.shape[1])
         if values.shape != expected:
-            raise MatrixError(f"values must have shape (3, n_values) = {expected}, got {values.shape}")
+            raise MatrixError(
+                f"values must have shape (3, n_values) = {expected}, got {values.shape}"
+            )
         if not np.isfinite(values).all():
             raise MatrixError("values must be finite numbers")
         values.setflags(write=False)
@@ -48,18 +51,18 @@ class _CartesianBlocks:
         n_orbitals = self.overlap.n_orbitals
         return self.values[:, start:stop].reshape(3, n_orbitals[i], n_orbitals[j])
 
-    def _transposed(self, values: np.ndarray) -> np.ndarray:
-        """(3, n_values): in the place of each block (i, j, R), the transpose of (j, i, −R)."""
-        out = np.empty_like(values)
+    def _transposed(self, component: np.ndarray) -> np.ndarray:
+        """(n_values,): in the place of each block (i, j, R), the transpose of (j, i, −R)."""
+        out = np.empty_like(component)
         offsets, reverse = self.overlap.block_offsets, self.overlap.reverse_block_index
         for blocks, (a, b), index in self.overlap.groups():
             source = offsets[reverse[blocks]][:, None] + np.arange(a * b)
-            transposed = values[:, source].reshape(3, len(blocks), b, a).swapaxes(2, 3)
-            out[:, index] = transposed.reshape(3, len(blocks), a * b)
+            turned = component[source].reshape(len(blocks), b, a).swapaxes(1, 2)
+            out[index] = turned.reshape(len(blocks), a * b)
         return out
 
-    def _check(self, expected: np.ndarray, rule: str) -> None:
-        error = float(np.abs(self.values - expected).max(initial=0.0))
+    def _check(self, residuals: Iterable[np.ndarray], rule: str) -> None:
+        error = max(float(np.abs(residual).max(initial=0.0)) for residual in residuals)
         if error > SYMMETRY_TOLERANCE:
             raise MatrixError(f"values must obey {rule}, but differ from it by {error:.3g}")
 
@@ -96,9 +99,11 @@ class PositionMatrix(_CartesianBlocks):
         super().__post_init__()
         s = self.overlap
         lattice = s.block_shifts @ s.pairs.cell  # (n_blocks, 3) Å
-        shifted = np.repeat(lattice, np.diff(s.block_offsets), axis=0).T * s.values[0]
-        expected = self._transposed(self.values) + shifted
-        self._check(expected, "r_ij(R) = r_ji(−R)ᵀ + R S_ij(R)")
+        residuals = (
+            r - self._transposed(r) - np.repeat(shift, np.diff(s.block_offsets)) * s.values[0]
+            for r, shift in zip(self.values, lattice.T, strict=True)
+        )
+        self._check(residuals, "r_ij(R) = r_ji(−R)ᵀ + R S_ij(R)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,4 +129,5 @@ class OverlapGradient(_CartesianBlocks):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check(-self._transposed(self.values), "dS_ji(−R) = −dS_ij(R)ᵀ")
+        residuals = (gradient + self._transposed(gradient) for gradient in self.values)
+        self._check(residuals, "dS_ji(−R) = −dS_ij(R)ᵀ")

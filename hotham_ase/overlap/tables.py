@@ -32,7 +32,7 @@ from hotham_ase.overlap.harmonics import (
 )
 from hotham_ase.overlap.radial import bessel_transform, k_grid, resolved_functions, scaled_bessel
 
-TABLE_STEP = 0.01 * Bohr  # Å; cubic splines of even sharp orbitals are then good to 1e-9
+TABLE_STEP = 0.01 * Bohr  # Å; cubic splines are then good to 1e-9, their slopes to 1e-7 / Å
 CACHED_BASES = 8
 
 
@@ -131,7 +131,9 @@ class PairTables:
         radial = self._spline(r, derivative=True)[self.product_table]
         radial *= harmonics[self.product_harmonic]
         blocks = [
-            self._contract(radial * direction[:, c] + table * (g @ harmonics)[self.product_harmonic])
+            self._contract(
+                radial * direction[:, c] + table * (g @ harmonics)[self.product_harmonic]
+            )
             for c, g in enumerate(solid_harmonic_gradient(self.l_max))
         ]
         return np.concatenate(blocks)

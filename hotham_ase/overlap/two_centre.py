@@ -97,7 +97,9 @@ def position_matrix(
     overlap = overlap_matrix(atoms, basis, pairs=pairs)
     values = _blocks(overlap.pairs, basis, Operator.POSITION)
     bra = overlap.pairs.positions[overlap.block_atoms[0]]  # (n_blocks, 3) Å
-    values += np.repeat(bra, np.diff(overlap.block_offsets), axis=0).T * overlap.values[0]
+    sizes = np.diff(overlap.block_offsets)
+    for component, origin in zip(values, bra.T, strict=True):
+        component += np.repeat(origin, sizes) * overlap.values[0]
     return PositionMatrix(overlap, values)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.units import Bohr, Hartree
 from scipy.interpolate import CubicSpline
 from scipy.linalg import eigvalsh
 from scipy.spatial.transform import Rotation
@@ -46,8 +49,9 @@ def bipolar_grid(bra: SpeciesBasis, ket: SpeciesBasis, vector: np.ndarray):
     edges = sorted({0.0, *np.clip(kinks, 0, bra.cutoff), *bra.cutoffs})
     x, w = np.polynomial.legendre.leggauss(48)
     ra, rb, weight = [], [], []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        for a, wa in zip((high - low) / 2 * x + (high + low) / 2, (high - low) / 2 * w, strict=True):
+    for low, high in pairwise(edges):
+        half = (high - low) / 2
+        for a, wa in zip(half * x + (high + low) / 2, half * w, strict=True):
             bottom, top = abs(distance - a), min(distance + a, ket.cutoff)
             if top > bottom:
                 b = (top - bottom) / 2 * x + (top + bottom) / 2
@@ -110,8 +114,6 @@ def test_numerical_orbitals_by_brute_force(orb_basis, symbol, distance):
 
 def test_onsite_blocks_by_radial_integration(smooth_basis):
     """⟨a|b⟩ = δ ∫ r² R_a R_b dr and ⟨a|T|b⟩ = δ ∫ [r² R_a' R_b' + l(l+1) R_a R_b] dr ħ²/2m."""
-    from ase.units import Bohr, Hartree
-
     species = smooth_basis["C"]
     spline = CubicSpline(species.grid, species.radial.T)
     x, w = np.polynomial.legendre.leggauss(400)
@@ -215,7 +217,9 @@ def test_reverse_blocks_are_what_the_tables_of_the_reverse_give(smooth_basis):
         i, j = s.pairs.edge_index[:, edge]
         table = tables.pair(atoms.symbols[i], atoms.symbols[j])
         vector = s.pairs.edge_vectors[edge][None]
-        np.testing.assert_allclose(s.hopping_block(edge), table.evaluate(vector)[0, ..., 0], atol=1e-9)
+        np.testing.assert_allclose(
+            s.hopping_block(edge), table.evaluate(vector)[0, ..., 0], atol=1e-9
+        )
         np.testing.assert_allclose(
             gradient.hopping_block(edge), table.gradient(vector)[..., 0], atol=1e-7
         )

@@ -76,8 +76,7 @@ def test_overlap_is_abacus_own(shared_data, orb_basis, run, elements):
     zero = np.zeros((s.n_basis, s.n_basis))
     error = max(
         np.abs(
-            ours.get(shift, zero)
-            - sign[:, None] * theirs.get(shift, zero)[index][:, index] * sign
+            ours.get(shift, zero) - sign[:, None] * theirs.get(shift, zero)[index][:, index] * sign
         ).max()
         for shift in set(ours) | set(theirs)
     )

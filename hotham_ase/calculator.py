@@ -1,0 +1,416 @@
+"""HotHamCalculator: the ASE front door, nothing but wiring and caching."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from ase.calculators.abc import GetOutputsMixin
+from ase.calculators.calculator import (
+    CalculationFailed,
+    Calculator,
+    CalculatorSetupError,
+    InputError,
+    all_changes,
+    compare_atoms,
+)
+
+from hotham_ase.electronic.bands import band_structure
+from hotham_ase.electronic.dos import (
+    Projection,
+    group_weights,
+    projected_dos,
+    projection_groups,
+    total_dos,
+)
+from hotham_ase.electronic.eigen import (
+    DENSE_LIMIT,
+    BandWindow,
+    EigenError,
+    eigenvalues_at_kpts,
+    energy_of_band,
+    solve_kpts,
+    stack_bands,
+)
+from hotham_ase.electronic.fermi import (
+    Filling,
+    FermiLevelError,
+    band_gap,
+    fermi_dirac,
+    fill_bands,
+)
+from hotham_ase.electronic.kmesh import KMesh, KPointError, build_mesh
+from hotham_ase.electronic.kpath import NPOINTS, BandPathError, band_path
+from hotham_ase.electronic.population import atom_weights, mulliken_charges, mulliken_weights
+from hotham_ase.orbitals import BasisError, OrbitalBasis
+from hotham_ase.overlap import overlap_matrix
+from hotham_ase.pairs import PairList, PairListError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.dft.kpoints import BandPath
+    from ase.spectrum.band_structure import BandStructure
+    from ase.spectrum.doscollection import GridDOSCollection
+    from ase.spectrum.dosdata import GridDOSData
+
+    from hotham_ase.matrices import RealSpaceMatrix
+
+DEGENERACY = 2  # electrons per state of an unpolarized calculation
+SHORTEST_DISTANCE = 0.3  # Å; closer atoms overlap
+
+
+class Model(Protocol):
+    """What the calculator needs of a model."""
+
+    @property
+    def basis(self) -> OrbitalBasis:
+        """Orbitals of every species the model knows."""
+
+    @property
+    def name(self) -> str:
+        """For messages and records."""
+
+    def predict(
+        self, atoms: Atoms, *, device: str = "auto", dtype: str = "float32"
+    ) -> RealSpaceMatrix:
+        """H(R) of a structure in eV."""
+
+
+@dataclass
+class _Matrices:
+    """H(R) and S(R) of one structure; S is computed when first needed."""
+
+    atoms: Atoms
+    hamiltonian: RealSpaceMatrix
+    overlap: RealSpaceMatrix | None = None
+
+
+class HotHamCalculator(GetOutputsMixin, Calculator):
+    """Electronic structure of a structure from a predicted Hamiltonian.
+
+    H(R) is predicted once per structure; k-points, broadenings and everything else reuse it.
+    Getters work on the structure that the calculator is attached to, or was last asked about.
+
+    Parameters
+    ----------
+    model
+        A bundled model's name, a model file, or an object like :class:`Model`.
+    kpts
+        Mesh for Fermi level, charges and density of states, in ASE's grammar: ``(12, 12, 1)``,
+        ``{"density": 3.5, "gamma": True}``, a list of k-points, … By default a Γ-centred mesh of
+        3.5 points per Å⁻¹ along the periodic directions, rounded up to multiples of 6.
+    sigma
+        Broadening in eV, a standard deviation: of the Gaussians of the density of states, and
+        of the Fermi-Dirac distribution (kT = √3 sigma/π) that fills the bands of metals.
+    device
+        ``auto`` (a GPU where there is one), or a torch device.
+    dtype
+        Precision of the network, ``float32`` or ``float64``; matrices are always float64.
+    n_bands
+        Bands to keep at each k-point, the ones about the Fermi level; by default all. For large
+        systems they are found by sparse shift-invert.
+
+    Raises
+    ------
+    InputError
+        For an unknown keyword, a bad value, or a model that cannot be loaded.
+
+    Examples
+    --------
+    >>> HotHamCalculator("carbon", kpoints=(3, 3, 1))
+    Traceback (most recent call last):
+    ase.calculators.calculator.InputError: unknown keyword 'kpoints'; did you mean 'kpts'?
+    """
+
+    name = "hotham"
+    implemented_properties: ClassVar[list[str]] = [
+        "charges",
+        "eigenvalues",
+        "fermi_level",
+        "ibz_kpoints",
+        "kpoint_weights",
+        "occupations",
+    ]
+    ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
+    default_parameters: ClassVar[dict[str, Any]] = {
+        "kpts": None,
+        "sigma": 0.1,
+        "device": "auto",
+        "dtype": "float32",
+        "n_bands": None,
+    }
+
+    def __init__(
+        self,
+        model: str | Path | Model,
+        *,
+        kpts: Sequence | Mapping | np.ndarray | BandPath | None = None,
+        sigma: float = 0.1,
+        device: str = "auto",
+        dtype: Literal["float32", "float64"] = "float32",
+        n_bands: int | None = None,
+        **unknown: Any,
+    ) -> None:
+        self._structure: Atoms | None = None
+        self._matrices: _Matrices | None = None
+        _check_keywords(unknown)
+        super().__init__(kpts=kpts, sigma=sigma, device=device, dtype=dtype, n_bands=n_bands)
+        # never in self.parameters: they are written to trajectories and databases
+        self._model = _load(model)
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        return self._model
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Change parameters; new k-points reuse H(R).
+
+        Raises
+        ------
+        InputError
+            For an unknown keyword or a bad value.
+        """
+        _check_keywords(kwargs)
+        _check_values(kwargs)
+        changed = super().set(**kwargs)
+        if changed:
+            self.results = {}
+        if "dtype" in changed:
+            self._matrices = None
+        return changed
+
+    def reset(self) -> None:
+        """Forget everything that was calculated."""
+        super().reset()
+        self._matrices = None
+
+    def set_atoms(self, atoms: Atoms) -> None:
+        """Take note of the structure that the calculator was attached to; ASE calls this."""
+        self._structure = atoms
+
+    def todict(self, skip_default: bool = True) -> dict[str, Any]:
+        """Parameters and the model's name, for trajectories and databases."""
+        return {"model": self._model.name, **super().todict(skip_default=skip_default)}
+
+    # ------------------------------------------------------------------ ASE's protocol
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """See :class:`ase.calculators.calculator.Calculator`; without atoms, of the current ones."""
+        if name in self.implemented_properties:
+            atoms = self._current(atoms)
+        return super().get_property(name, atoms, allow_calculation)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("eigenvalues",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Fill ``results``; charges only if asked for, since they need eigenvectors."""
+        atoms = self._current(atoms)
+        super().calculate(atoms, properties, system_changes)
+        with _ase_errors():
+            self.results = self._calculate(atoms, charges="charges" in properties)
+
+    def _calculate(self, atoms: Atoms, charges: bool) -> dict[str, Any]:
+        mesh = build_mesh(atoms, self.parameters["kpts"])
+        # a path misses most of the zone: its bands are filled up to the level of a mesh
+        filled = mesh if mesh.path is None else build_mesh(atoms)
+        window = None if charges else self._window(atoms, self.parameters["n_bands"])
+        eigenvalues, weights = self._solve(atoms, filled, window, per_atom=charges)
+        filling = self._fill(atoms, eigenvalues, filled, window)
+        results = {}
+        if charges:
+            results["charges"] = mulliken_charges(
+                weights, filling.occupations, filled.weights, self._model.basis, atoms.numbers
+            )
+        occupations = filling.occupations
+        if filled is not mesh:
+            eigenvalues, _ = self._solve(atoms, mesh, window)
+            kT = self._kT if filling.is_metal else 0.0
+            occupations = fermi_dirac(eigenvalues, filling.fermi_level, kT=kT)
+        return {
+            **results,
+            "fermi_level": filling.fermi_level,
+            "ibz_kpoints": mesh.ibz_kpts,
+            "kpoint_weights": mesh.weights,
+            "eigenvalues": eigenvalues,
+            "occupations": occupations,
+        }
+
+    def _outputmixin_get_results(self) -> Mapping[str, Any]:
+        self.get_property("eigenvalues")
+        return self.results
+
+    def get_bz_k_points(self) -> np.ndarray:
+        """(n_bz, 3) fractional k-points of the whole mesh."""
+        return self._mesh().bz_kpts
+
+    def get_bz_to_ibz_map(self) -> np.ndarray:
+        """(n_bz,) index into ``get_ibz_k_points()`` of each k-point of the whole mesh."""
+        return self._mesh().bz_to_ibz
+
+    def band_structure(self) -> BandStructure:
+        """Band structure along the path that ``kpts`` is, or else along the lattice's own."""
+        path = self._mesh().path
+        return self.get_band_structure(path)
+
+    # ------------------------------------------------------------------ matrices
+
+    def get_hamiltonian(self, atoms: Atoms | None = None) -> RealSpaceMatrix:
+        """H(R) in eV, predicted once per structure.
+
+        Raises
+        ------
+        CalculatorSetupError
+            If the model cannot predict this structure.
+        """
+        with _ase_errors():
+            return self._predicted(self._current(atoms)).hamiltonian
+
+    def get_overlap(self, atoms: Atoms | None = None) -> RealSpaceMatrix:
+        """S(R), computed from the model's orbitals.
+
+        Raises
+        ------
+        CalculatorSetupError
+            If the model has no radial functions.
+        """
+        with _ase_errors():
+            matrices = self._predicted(self._current(atoms))
+            if matrices.overlap is None:
+                matrices.overlap = overlap_matrix(matrices.atoms, self._model.basis)
+            return matrices.overlap
+
+    # ------------------------------------------------------------------ electronic structure
+
+    def get_band_structure(
+        self,
+        path: str | BandPath | None = None,
+        npoints: int = NPOINTS,
+        *,
+        n_bands: int | None = None,
+        method: Literal["ase", "seekpath"] = "ase",
+    ) -> BandStructure:
+        """Bands along a path, referenced to the Fermi level of the mesh.
+
+        Parameters
+        ----------
+        path
+            ``"GMKG"``-like special points or a BandPath; by default the lattice's whole path.
+        npoints
+            Number of k-points.
+        n_bands
+            Bands about the Fermi level; by default the calculator's ``n_bands``.
+        method
+            Whose special points: ``ase`` or ``seekpath``.
+
+        Returns
+        -------
+        ase.spectrum.band_structure.BandStructure
+            Absolute energies in eV; ``reference`` is the Fermi level.
+        """
+        atoms = self._current()
+        n_bands = self.parameters["n_bands"] if n_bands is None else n_bands
+        with _ase_errors():
+            _check_values({"n_bands": n_bands})
+            kpath = band_path(atoms, path, npoints=npoints, method=method)
+            return band_structure(
+                self.get_hamiltonian(atoms),
+                self.get_overlap(atoms),
+                kpath,
+                reference=self.get_fermi_level(),
+                window=self._window(atoms, n_bands),
+            )
+
+    def get_dos(
+        self,
+        kpts: Sequence | Mapping | np.ndarray | None = None,
+        sigma: float | None = None,
+        projections: Projection | None = None,
+    ) -> GridDOSData | GridDOSCollection:
+        """Density of states in states per eV and cell, both spins together.
+
+        Parameters
+        ----------
+        kpts
+            A mesh; by default the calculator's own.
+        sigma
+            Gaussian standard deviation in eV; by default the calculator's.
+        projections
+            ``species``, ``atom`` or ``shell`` (the orbitals of one l on one atom) for a collection
+            of Mulliken projections, which sum to the total.
+
+        Returns
+        -------
+        GridDOSData or GridDOSCollection
+            On an absolute scale of energy: subtract :meth:`get_fermi_level` for E − E_F.
+        """
+        atoms = self._current()
+        sigma = self.parameters["sigma"] if sigma is None else sigma
+        with _ase_errors():
+            mesh = build_mesh(atoms, self.parameters["kpts"] if kpts is None else kpts)
+            mesh = mesh if mesh.path is None else build_mesh(atoms)
+            window = self._window(atoms, self.parameters["n_bands"])
+            if projections is None:
+                eigenvalues, _ = self._solve(atoms, mesh, window)
+                return total_dos(eigenvalues, mesh.weights, sigma=sigma, degeneracy=DEGENERACY)
+            infos, group = projection_groups(projections, atoms.numbers, self._model.basis)
+            eigenvalues, weights = self._solve(atoms, mesh, window, group=group)
+            return projected_dos(
+                eigenvalues, mesh.weights, weights, infos, sigma=sigma, degeneracy=DEGENERACY
+            )
+
+    def get_band_gap(self, *, direct: bool = False) -> float:
+        """Band gap on the mesh in eV, 0 for a metal."""
+        gap = band_gap(self.get_property("eigenvalues"), self.get_fermi_level())
+        return gap.direct_gap if direct else gap.gap
+
+    # ------------------------------------------------------------------ inside
+
+    @property
+    def _kT(self) -> float:
+        """The Fermi-Dirac distribution's width that has the standard deviation sigma."""
+        return math.sqrt(3) / math.pi * self.parameters["sigma"]
+
+    def _current(self, atoms: Atoms | None = None) -> Atoms:
+        if atoms is not None:
+            self._structure = atoms
+        if self._structure is None:
+            raise CalculatorSetupError(
+                "the calculator has no structure yet: set atoms.calc to it, or pass atoms"
+            )
+        return self._structure
+
+    def _mesh(self) -> KMesh:
+        with _ase_errors():
+            return build_mesh(self._current(), self.parameters["kpts"])
+
+    def _predicted(self, atoms: Atoms) -> _Matrices:
+        cached = self._matrices
+        if cached is None or compare_atoms(
+            cached.atoms, atoms, excluded_properties=self.ignored_changes
+        ):
+            _check_structure(atoms, self._model.basis)
+            hamiltonian = self._model.predict(
+                atoms, device=self.parameters["device"], dtype=self.parameters["dtype"]
+            )
+            cached = self._matrices = _Matrices(atoms.copy(), hamiltonian)
+        return cached
+
+    def _solve(
+        self, atoms: Atoms, mesh: KMesh, window: BandWindow | None, group: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues (1, n_kpts, n_bands), and Mulliken weights (n_kpts, n_groups, n_bands)."""
+        raise NotImplementedError

@@ -1,0 +1,265 @@
+"""Fermi level, occupations and band gap from eigenvalues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
+
+TOUCHING = 1e-6  # eV; bands that overlap by less touch
+ROUNDING = 1e-9  # relative; what sums of k-point weights are off by
+MARGIN = 1e-3  # eV; how far beyond the outermost band the level of full or empty bands lies
+
+
+class FermiLevelError(ValueError):
+    """An electron count that the bands cannot hold."""
+
+
+@dataclass(frozen=True, eq=False)
+class Filling:
+    """How electrons fill the bands.
+
+    Attributes
+    ----------
+    fermi_level
+        eV; the middle of the gap where there is one.
+    occupations : (n_spins, n_kpts, n_bands)
+        0 … degeneracy; their sum with the k-point weights is the number of electrons.
+    is_metal
+        Whether bands are filled in part.
+    """
+
+    fermi_level: float
+    occupations: np.ndarray = field(repr=False)
+    is_metal: bool
+
+
+def fill_bands(
+    eigenvalues: np.ndarray,
+    weights: np.ndarray,
+    n_electrons: float,
+    *,
+    degeneracy: int = 2,
+    kT: float = 0.0,
+) -> Filling:
+    """Find the Fermi level and the occupations.
+
+    If the electrons fill a whole number of bands and these lie nowhere above the others, the
+    level is by counting: midway between them, at the touching energy of a semimetal such as
+    graphene. Otherwise the occupations follow the Fermi-Dirac distribution.
+
+    Parameters
+    ----------
+    eigenvalues : (n_spins, n_kpts, n_bands) eV
+        Ascending in the last axis.
+    weights : (n_kpts,)
+        Sum to 1.
+    n_electrons
+        Electrons in the cell.
+    degeneracy
+        Electrons per state: 2 for unpolarized, 1 for spin channels or spinors.
+    kT
+        Width of the Fermi-Dirac distribution in eV; may be 0.
+
+    Raises
+    ------
+    FermiLevelError
+        If the bands cannot hold the electrons.
+    """
+    eigenvalues, weights = _checked(eigenvalues, weights)
+    n_spins, _, n_bands = eigenvalues.shape
+    capacity = degeneracy * n_spins * n_bands
+    if not -ROUNDING <= n_electrons <= capacity * (1 + ROUNDING):
+        raise FermiLevelError(
+            f"n_electrons must lie between 0 and {capacity}, what {n_bands} bands hold, "
+            f"got {n_electrons:g}"
+        )
+    if kT < 0 or not np.isfinite(kT):
+        raise FermiLevelError(f"kT must be an energy >= 0, got {kT}")
+    n_full = n_electrons / (degeneracy * n_spins)
+    whole = round(n_full)
+    if abs(n_full - whole) < 1e-6:
+        below = eigenvalues[..., :whole].max(initial=-np.inf)
+        above = eigenvalues[..., whole:].min(initial=np.inf)
+        if above - below > -TOUCHING:
+            occupations = np.where(np.arange(n_bands) < whole, float(degeneracy), 0.0)
+            occupations = np.broadcast_to(occupations, eigenvalues.shape).copy()
+            return Filling(_between(below, above), occupations, above - below < TOUCHING)
+    if n_spins > 1:  # channels of a magnet may hold different whole numbers of bands
+        level = _metallic_level(eigenvalues, weights, n_electrons / degeneracy, 0.0)
+        n_below = (eigenvalues < level).sum(axis=2)
+        if (n_below == n_below[:, :1]).all() and (np.abs(eigenvalues - level) > TOUCHING).all():
+            return Filling(level, degeneracy * (eigenvalues < level).astype(float), False)
+    level = _metallic_level(eigenvalues, weights, n_electrons / degeneracy, kT)
+    occupations = fermi_dirac(eigenvalues, level, kT=kT, degeneracy=degeneracy)
+    if kT == 0:
+        occupations = _share_level(
+            occupations, eigenvalues, weights, level, n_electrons, degeneracy
+        )
+    return Filling(level, occupations, True)
+
+
+def fermi_level(
+    eigenvalues: np.ndarray,
+    weights: np.ndarray,
+    n_electrons: float,
+    *,
+    degeneracy: int = 2,
+    kT: float = 0.0,
+) -> float:
+    """Fermi level in eV; see :func:`fill_bands`."""
+    return fill_bands(eigenvalues, weights, n_electrons, degeneracy=degeneracy, kT=kT).fermi_level
+
+
+def _checked(eigenvalues: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    eigenvalues = np.asarray(eigenvalues, dtype=float)
+    weights = np.asarray(weights, dtype=float)
+    if eigenvalues.ndim != 3 or not eigenvalues.size or not np.isfinite(eigenvalues).all():
+        raise FermiLevelError(
+            "eigenvalues must be finite with shape (n_spins, n_kpts, n_bands), "
+            f"got shape {eigenvalues.shape}"
+        )
+    if weights.shape != eigenvalues.shape[1:2] or abs(weights.sum() - 1) > 1e-6:
+        raise FermiLevelError(
+            f"weights must be {eigenvalues.shape[1]} numbers that sum to 1, "
+            f"got shape {weights.shape} and sum {weights.sum():g}"
+        )
+    return eigenvalues, weights
+
+
+def _between(below: float, above: float) -> float:
+    if not np.isfinite(below):
+        return float(above) - MARGIN
+    if not np.isfinite(above):
+        return float(below) + MARGIN
+    return float(below + above) / 2
+
+
+def fermi_dirac(
+    eigenvalues: np.ndarray, level: float, *, kT: float, degeneracy: int = 2
+) -> np.ndarray:
+    """Occupations at a given Fermi level; at kT = 0 what lies at the level is half full.
+
+    Parameters
+    ----------
+    eigenvalues : (…) eV
+    level, kT
+        eV.
+    degeneracy
+        Electrons per state.
+    """
+    if kT == 0:
+        return degeneracy * (np.sign(level - eigenvalues) + 1) / 2
+    return degeneracy * expit((level - eigenvalues) / kT)
+
+
+def _metallic_level(
+    eigenvalues: np.ndarray, weights: np.ndarray, n_states: float, kT: float
+) -> float:
+    """Level below which ``n_states`` states per cell lie."""
+    per_state = np.broadcast_to(weights[None, :, None], eigenvalues.shape)
+    if kT == 0:
+        order = np.argsort(eigenvalues, axis=None, kind="stable")
+        filled = np.cumsum(per_state.ravel()[order])
+        energies = eigenvalues.ravel()[order]
+        reached = int(np.searchsorted(filled, n_states - ROUNDING * max(n_states, 1)))
+        last = min(reached, len(energies) - 1)
+        if abs(filled[last] - n_states) < ROUNDING * max(n_states, 1) and last + 1 < len(energies):
+            return _between(energies[last], energies[last + 1])
+        return float(energies[last])
+
+    def excess(level: float) -> float:
+        occupied = fermi_dirac(eigenvalues, level, kT=kT, degeneracy=1)
+        return float((per_state * occupied).sum()) - n_states
+
+    margin = 50 * kT
+    low, high = eigenvalues.min() - margin, eigenvalues.max() + margin
+    return float(brentq(excess, low, high, xtol=1e-12, rtol=1e-14))
+
+
+def _share_level(
+    occupations: np.ndarray,
+    eigenvalues: np.ndarray,
+    weights: np.ndarray,
+    level: float,
+    n_electrons: float,
+    degeneracy: int,
+) -> np.ndarray:
+    """At kT = 0, give the states at the level the electrons that those below leave."""
+    at_level = np.abs(eigenvalues - level) < TOUCHING
+    occupations = np.where(at_level, 0.0, occupations)
+    rest = n_electrons - float((weights[None, :, None] * occupations).sum())
+    room = float((weights[None, :, None] * at_level).sum())
+    if room == 0:
+        return occupations
+    return occupations + at_level * np.clip(rest / room, 0.0, degeneracy)
+
+
+@dataclass(frozen=True)
+class BandGap:
+    """Band edges on a set of k-points; without a gap the edges are the Fermi level.
+
+    Attributes
+    ----------
+    gap, direct_gap
+        eV; 0 for a metal.
+    vbm, cbm
+        eV, absolute; highest occupied and lowest empty energy.
+    k_vbm, k_cbm, k_direct
+        Indices of the k-points of the edges and of the direct gap; None for a metal.
+    """
+
+    gap: float
+    direct_gap: float
+    vbm: float
+    cbm: float
+    k_vbm: int | None = None
+    k_cbm: int | None = None
+    k_direct: int | None = None
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether both edges are at one k-point."""
+        return self.k_vbm is not None and self.gap >= self.direct_gap - TOUCHING
+
+
+def band_gap(eigenvalues: np.ndarray, fermi_level: float) -> BandGap:
+    """Gap between the states below and above the Fermi level.
+
+    A metal is what has different numbers of states below the level at different k-points, as in
+    :func:`ase.dft.bandgap.bandgap`.
+
+    Parameters
+    ----------
+    eigenvalues : (n_spins, n_kpts, n_bands) eV
+    fermi_level
+        eV.
+
+    Raises
+    ------
+    ValueError
+        If all states are on one side of the level.
+    """
+    eigenvalues = np.asarray(eigenvalues, dtype=float)
+    n_below = (eigenvalues < fermi_level).sum(axis=2)  # (n_spins, n_kpts)
+    if (n_below != n_below[:, :1]).any():
+        return BandGap(0.0, 0.0, fermi_level, fermi_level)
+    below = np.where(eigenvalues < fermi_level, eigenvalues, -np.inf).max(axis=(0, 2))
+    above = np.where(eigenvalues < fermi_level, np.inf, eigenvalues).min(axis=(0, 2))
+    if not (np.isfinite(below).all() and np.isfinite(above).all()):
+        raise ValueError("eigenvalues must lie on both sides of the Fermi level for a band gap")
+    direct = above - below  # (n_kpts,)
+    gap = float(above.min() - below.max())
+    if gap < TOUCHING:
+        return BandGap(0.0, 0.0, fermi_level, fermi_level)
+    return BandGap(
+        gap=gap,
+        direct_gap=float(direct.min()),
+        vbm=float(below.max()),
+        cbm=float(above.min()),
+        k_vbm=int(below.argmax()),
+        k_cbm=int(above.argmin()),
+        k_direct=int(direct.argmin()),
+    )

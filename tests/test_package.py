@@ -1,0 +1,61 @@
+"""The package as a whole: its public names, what importing it costs, what it needs."""
+
+import subprocess
+import sys
+
+import pytest
+
+import hotham_ase
+
+
+def run_python(code):
+    """Standard output of a fresh interpreter."""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_at_most_twelve_public_names_and_each_resolves():
+    assert len(hotham_ase.__all__) <= 12
+    for name in hotham_ase.__all__:
+        assert getattr(hotham_ase, name) is not None
+        assert name in dir(hotham_ase)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(AttributeError, match="'hotham_ase' has no attribute 'Calculator'"):
+        hotham_ase.Calculator  # noqa: B018
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = """
+import sys, hotham_ase
+print(*sorted({"numpy", "scipy", "ase", "torch", "e3nn", "matplotlib"} & set(sys.modules)))
+"""
+    assert run_python(code).split() == []
+
+
+def test_every_module_imports_without_the_optional_dependencies():
+    code = """
+import importlib, pkgutil, sys
+optional = {"pyscf", "sisl", "pytest"}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in optional:
+            raise ModuleNotFoundError(f"{name} is hidden by this test")
+sys.meta_path.insert(0, Absent())
+import hotham_ase
+for module in pkgutil.walk_packages(hotham_ase.__path__, "hotham_ase."):
+    importlib.import_module(module.name)
+print(*sorted(optional & set(sys.modules)))
+"""
+    assert run_python(code).split() == []
+
+
+def test_the_numerical_half_never_loads_torch():
+    code = """
+import sys
+import hotham_ase.matrices.bloch, hotham_ase.overlap, hotham_ase.electronic.eigen
+print("torch" in sys.modules)
+"""
+    assert run_python(code).strip() == "False"

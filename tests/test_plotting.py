@@ -1,0 +1,74 @@
+"""Figures: what is drawn where."""
+
+import numpy as np
+import pytest
+from ase.spectrum.band_structure import BandStructure
+from ase.spectrum.dosdata import GridDOSData
+
+from hotham_ase.plotting import path_segments, path_ticks, plot_bands, plot_dos, save_figure
+from hotham_ase.structures import build_structure
+
+
+def graphene_bands(path, fermi_level=-1.5):
+    """The two π bands of nearest-neighbour graphene, closed form."""
+    atoms = build_structure("graphene")
+    path = atoms.cell.bandpath(path, npoints=100, pbc=atoms.pbc)
+    # each atom of one sublattice has neighbours in the cells 0, −a₂ and −a₁−a₂
+    shifts = np.array([[0, 0, 0], [0, -1, 0], [-1, -1, 0]])
+    size = 2.7 * np.abs(np.exp(2j * np.pi * path.kpts @ shifts.T).sum(axis=1))
+    return BandStructure(path, np.stack([-size, size], axis=1)[None] + fermi_level, fermi_level)
+
+
+def test_bands_are_drawn_relative_to_the_fermi_level():
+    bands = graphene_bands("GMKG")
+    ax = plot_bands(bands, window=(-9, 9))
+    curves = [line for line in ax.lines if len(line.get_xdata()) == 100]
+    assert len(curves) == 2
+    lower, upper = (np.asarray(line.get_ydata()) for line in curves)
+    assert lower[0] == pytest.approx(-8.1)
+    assert upper[0] == pytest.approx(8.1)
+    assert ax.get_ylim() == (-9, 9)
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert labels == ["Γ", "M", "K", "Γ"]
+
+
+def test_no_line_crosses_a_break_of_the_path():
+    bands = graphene_bands("GM,KG")
+    distances, _, _ = bands.get_labels()
+    first, second = path_segments(distances, bands.path.kpts)
+    assert first.stop == second.start
+    assert bands.path.kpts[first][-1] == pytest.approx(bands.path.special_points["M"])
+    assert bands.path.kpts[second][0] == pytest.approx(bands.path.special_points["K"])
+    ax = plot_bands(bands)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["Γ", "M|K", "Γ"]
+
+
+def test_a_path_without_breaks_is_one_segment():
+    distances = np.array([0.0, 0.5, 0.5, 1.0])
+    kpts = np.array([[0, 0, 0], [0.5, 0, 0], [0.5, 0, 0], [0, 0, 0]])
+    assert path_segments(distances, kpts) == [slice(0, 4)]
+
+
+def test_labels_are_typeset():
+    assert path_ticks([0, 1, 2, 3], ["GAMMA", "X_1", "H2", "Kpt0"]) == (
+        [0.0, 1.0, 2.0, 3.0],
+        ["Γ", "X$_{1}$", "H$_{2}$", "Kpt0"],
+    )
+
+
+def test_density_of_states_is_drawn_relative_to_the_fermi_level():
+    energies = np.linspace(-20, 20, 401)
+    dos = GridDOSData(energies, np.exp(-((energies - 2) ** 2)))
+    ax = plot_dos([dos], fermi_level=3.0, window=(-5, 5))
+    (curve,) = (line for line in ax.lines if len(line.get_xdata()) == 401)
+    assert curve.get_xdata()[np.argmax(curve.get_ydata())] == pytest.approx(-1.0)
+    assert ax.get_ylim() == pytest.approx((0, 1.06))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")]
+)
+def test_figures_are_saved_by_extension(tmp_path, suffix, magic):
+    path = tmp_path / f"bands.{suffix}"
+    save_figure(plot_bands(graphene_bands("GMKG")), path)
+    assert path.read_bytes().startswith(magic)

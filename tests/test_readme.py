@@ -1,0 +1,61 @@
+"""The README tells the truth: its commands, its examples, its links."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from hotham_ase.cli import app, main
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def code_blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_two_commands_set_up_everything():
+    commands = [block.strip() for block in code_blocks("bash")]
+    assert len(commands) == 2
+    for command in commands:
+        assert "\n" not in command
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+
+
+def test_the_main_job(tmp_path, monkeypatch):
+    """What the first command runs after its installation; .ci/run runs all of it."""
+    _, _, job = (part.strip() for part in code_blocks("bash")[0].split("&&"))
+    program, *arguments = shlex.split(job)
+    assert Path(program).name == "hotham"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["hotham", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    assert (tmp_path / "bands.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_python_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    examples = code_blocks("python")
+    assert examples
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), {"__name__": "__main__"})
+    assert (tmp_path / "graphene.json").is_file()
+
+
+def test_the_table_lists_every_command():
+    listed = set(re.findall(r"^\| `hotham (\w+)", README, flags=re.MULTILINE))
+    assert listed == {command.name for command in app.registered_commands}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    local = [target for target in targets if "://" not in target]
+    missing = [target for target in local if not (page.parent / target).exists()]
+    assert not missing
