@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from ase.calculators.abc import GetOutputsMixin
@@ -21,10 +21,9 @@ from ase.calculators.calculator import (
     compare_atoms,
 )
 
-from hotham_ase.electronic.bands import band_structure
+from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
 from hotham_ase.electronic.dos import (
     Projection,
-    group_weights,
     projected_dos,
     projection_groups,
     total_dos,
@@ -34,12 +33,8 @@ from hotham_ase.electronic.eigen import (
     BandWindow,
     EigenError,
     eigenvalues_at_kpts,
-    energy_of_band,
-    solve_kpts,
-    stack_bands,
 )
 from hotham_ase.electronic.fermi import (
-    Filling,
     FermiLevelError,
     band_gap,
     fermi_dirac,
@@ -47,7 +42,8 @@ from hotham_ase.electronic.fermi import (
 )
 from hotham_ase.electronic.kmesh import KMesh, KPointError, build_mesh
 from hotham_ase.electronic.kpath import NPOINTS, BandPathError, band_path
-from hotham_ase.electronic.population import atom_weights, mulliken_charges, mulliken_weights
+from hotham_ase.electronic.population import mulliken_charges, solve_with_shares
+from hotham_ase.matrices import MatrixError
 from hotham_ase.orbitals import BasisError, OrbitalBasis
 from hotham_ase.overlap import overlap_matrix
 from hotham_ase.pairs import PairList, PairListError
@@ -129,7 +125,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
     """
 
     name = "hotham"
-    implemented_properties: ClassVar[list[str]] = [
+    implemented_properties = [  # noqa: RUF012
         "charges",
         "eigenvalues",
         "fermi_level",
@@ -137,8 +133,8 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         "kpoint_weights",
         "occupations",
     ]
-    ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
-    default_parameters: ClassVar[dict[str, Any]] = {
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+    default_parameters = {  # noqa: RUF012
         "kpts": None,
         "sigma": 0.1,
         "device": "auto",
@@ -206,7 +202,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:
-        """See :class:`ase.calculators.calculator.Calculator`; without atoms, of the current ones."""
+        """See ASE's Calculator; without atoms, of the current ones."""
         if name in self.implemented_properties:
             atoms = self._current(atoms)
         return super().get_property(name, atoms, allow_calculation)
@@ -224,22 +220,37 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             self.results = self._calculate(atoms, charges="charges" in properties)
 
     def _calculate(self, atoms: Atoms, charges: bool) -> dict[str, Any]:
+        basis = self._model.basis
         mesh = build_mesh(atoms, self.parameters["kpts"])
         # a path misses most of the zone: its bands are filled up to the level of a mesh
         filled = mesh if mesh.path is None else build_mesh(atoms)
-        window = None if charges else self._window(atoms, self.parameters["n_bands"])
-        eigenvalues, weights = self._solve(atoms, filled, window, per_atom=charges)
-        filling = self._fill(atoms, eigenvalues, filled, window)
-        results = {}
+        window = self._window(atoms, self.parameters["n_bands"])
+        is_small = self.get_hamiltonian(atoms).n_basis <= DENSE_LIMIT
+        sought = None if charges or is_small else window
+        results: dict[str, Any] = {}
+        if charges:
+            group = np.repeat(np.arange(len(atoms)), basis.n_orbitals(atoms.numbers))
+            eigenvalues, shares = self._shares(atoms, filled, sought, group)
+        else:
+            eigenvalues = self._eigenvalues(atoms, filled, sought)
+        n_electrons = self._n_electrons(atoms) - (DEGENERACY * sought.first if sought else 0)
+        filling = fill_bands(
+            eigenvalues, filled.weights, n_electrons, degeneracy=DEGENERACY, kT=self._kT
+        )
+        occupations = filling.occupations
         if charges:
             results["charges"] = mulliken_charges(
-                weights, filling.occupations, filled.weights, self._model.basis, atoms.numbers
+                shares, occupations, filled.weights, basis, atoms.numbers
             )
-        occupations = filling.occupations
         if filled is not mesh:
-            eigenvalues, _ = self._solve(atoms, mesh, window)
+            eigenvalues = self._eigenvalues(atoms, mesh, sought)
             kT = self._kT if filling.is_metal else 0.0
-            occupations = fermi_dirac(eigenvalues, filling.fermi_level, kT=kT)
+            occupations = fermi_dirac(
+                eigenvalues, filling.fermi_level, kT=kT, degeneracy=DEGENERACY
+            )
+        if window is not None and sought is None:
+            bands = slice(window.first, window.first + window.n_bands)
+            eigenvalues, occupations = eigenvalues[..., bands], occupations[..., bands]
         return {
             **results,
             "fermi_level": filling.fermi_level,
@@ -361,15 +372,19 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         sigma = self.parameters["sigma"] if sigma is None else sigma
         with _ase_errors():
             mesh = build_mesh(atoms, self.parameters["kpts"] if kpts is None else kpts)
+            solved = kpts is None and mesh.path is None  # for the Fermi level
             mesh = mesh if mesh.path is None else build_mesh(atoms)
             window = self._window(atoms, self.parameters["n_bands"])
             if projections is None:
-                eigenvalues, _ = self._solve(atoms, mesh, window)
+                if solved:
+                    eigenvalues = self.get_property("eigenvalues")
+                else:
+                    eigenvalues = self._eigenvalues(atoms, mesh, window)
                 return total_dos(eigenvalues, mesh.weights, sigma=sigma, degeneracy=DEGENERACY)
             infos, group = projection_groups(projections, atoms.numbers, self._model.basis)
-            eigenvalues, weights = self._solve(atoms, mesh, window, group=group)
+            eigenvalues, shares = self._shares(atoms, mesh, window, group)
             return projected_dos(
-                eigenvalues, mesh.weights, weights, infos, sigma=sigma, degeneracy=DEGENERACY
+                eigenvalues, mesh.weights, shares, infos, sigma=sigma, degeneracy=DEGENERACY
             )
 
     def get_band_gap(self, *, direct: bool = False) -> float:
@@ -409,8 +424,91 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             cached = self._matrices = _Matrices(atoms.copy(), hamiltonian)
         return cached
 
-    def _solve(
-        self, atoms: Atoms, mesh: KMesh, window: BandWindow | None, group: np.ndarray | None = None
+    def _window(self, atoms: Atoms, n_bands: int | None) -> BandWindow | None:
+        """The ``n_bands`` bands about the Fermi level; None for all."""
+        if n_bands is None:
+            return None
+        matrices = self.get_hamiltonian(atoms), self.get_overlap(atoms)
+        try:
+            return window_about_fermi_level(
+                *matrices, self._n_electrons(atoms), n_bands, degeneracy=DEGENERACY
+            )
+        except EigenError:
+            raise
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    def _n_electrons(self, atoms: Atoms) -> float:
+        return self._model.basis.n_electrons(atoms.numbers)
+
+    def _eigenvalues(self, atoms: Atoms, mesh: KMesh, window: BandWindow | None) -> np.ndarray:
+        matrices = self.get_hamiltonian(atoms), self.get_overlap(atoms)
+        return eigenvalues_at_kpts(*matrices, mesh.ibz_kpts, window=window)
+
+    def _shares(
+        self, atoms: Atoms, mesh: KMesh, window: BandWindow | None, group: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Eigenvalues (1, n_kpts, n_bands), and Mulliken weights (n_kpts, n_groups, n_bands)."""
-        raise NotImplementedError
+        matrices = self.get_hamiltonian(atoms), self.get_overlap(atoms)
+        return solve_with_shares(*matrices, mesh.ibz_kpts, group, window=window)
+
+
+def _load(model: str | Path | Model) -> Model:
+    if not isinstance(model, (str, Path)):
+        if not (
+            hasattr(model, "predict") and isinstance(getattr(model, "basis", None), OrbitalBasis)
+        ):
+            raise InputError(
+                "model must be a bundled model's name, a file, or an object with basis and "
+                f"predict(), got {type(model).__name__}"
+            )
+        return model
+    from hotham_ase.predict import load_model
+
+    try:
+        return load_model(model)
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+
+
+def _check_keywords(given: Mapping[str, Any]) -> None:
+    known = list(HotHamCalculator.default_parameters)
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise InputError(f"unknown keyword {key!r}; {hint}")
+
+
+def _check_values(given: Mapping[str, Any]) -> None:
+    sigma, n_bands, dtype = given.get("sigma"), given.get("n_bands"), given.get("dtype")
+    if "sigma" in given and not (
+        isinstance(sigma, (int, float, np.number)) and 0 <= sigma < math.inf
+    ):
+        raise InputError(f"sigma must be an energy >= 0 in eV, got {sigma!r}")
+    if n_bands is not None and not (isinstance(n_bands, (int, np.integer)) and n_bands > 0):
+        raise InputError(f"n_bands must be a positive integer or None, got {n_bands!r}")
+    if "dtype" in given and dtype not in ("float32", "float64"):
+        raise InputError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+
+
+def _check_structure(atoms: Atoms, basis: OrbitalBasis) -> None:
+    """Refuse what no model can predict."""
+    if len(atoms) == 0:
+        raise CalculatorSetupError("the structure has no atoms: add some")
+    basis.species_index(atoms.numbers)
+    PairList.from_atoms(atoms, SHORTEST_DISTANCE).check_distances(SHORTEST_DISTANCE)
+
+
+@contextmanager
+def _ase_errors() -> Iterator[None]:
+    """Turn the package's errors into the ones that ASE's tools know."""
+    try:
+        yield
+    except BasisError as error:
+        raise CalculatorSetupError(f"{error}: use a model with these orbitals") from error
+    except PairListError as error:
+        raise CalculatorSetupError(f"{error}: correct the structure") from error
+    except (KPointError, BandPathError) as error:
+        raise CalculatorSetupError(str(error)) from error
+    except (EigenError, FermiLevelError, MatrixError) as error:
+        raise CalculationFailed(str(error)) from error

@@ -229,9 +229,12 @@ def _indices(text: str, arguments: str, n_indices: int) -> list[int]:
 def _read(text: str) -> Atoms:
     from ase import Atoms
     from ase.io import read
+    from ase.io.formats import UnknownFileTypeError
 
     try:
         atoms = read(text)
+    except UnknownFileTypeError:
+        raise StructureError(f"{text} is not of a structure format that ASE knows") from None
     except Exception as error:  # ASE's many readers raise whatever their parsing stumbles on
         reason = str(error) or type(error).__name__
         raise StructureError(

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from hotham_ase.cli import app, main
+from hotham_ase.train.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
-def code_blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def code_blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_two_commands_set_up_everything():
@@ -44,7 +45,7 @@ def test_python_examples_run(tmp_path, monkeypatch):
     examples = code_blocks("python")
     assert examples
     for example in examples:
-        exec(compile(example, "README.md", "exec"), {"__name__": "__main__"})
+        exec(compile(example, "<README.md>", "exec"), {"__name__": "__main__"})
     assert (tmp_path / "graphene.json").is_file()
 
 
@@ -59,3 +60,12 @@ def test_links_lead_to_files(page):
     local = [target for target in targets if "://" not in target]
     missing = [target for target in local if not (page.parent / target).exists()]
     assert not missing
+
+
+def test_the_configurations_in_the_documentation_are_valid(tmp_path):
+    examples = code_blocks("yaml", (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8"))
+    assert examples
+    for example in examples:
+        path = tmp_path / "config.yaml"
+        path.write_text(example, encoding="utf-8")
+        assert load_config(path).data == tmp_path / "data.h5"

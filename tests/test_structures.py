@@ -142,7 +142,13 @@ def test_errors_say_what_to_write(text, message):
 def test_unreadable_files_and_folders_are_named(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("no structure at all\n")
-    with pytest.raises(StructureError, match=r"notes\.txt is not a structure file"):
+    with pytest.raises(StructureError, match=r"notes\.txt is not of a structure format"):
+        build_structure(str(path))
+    path = tmp_path / "broken.xyz"
+    path.write_text("3\n\nC 0 0 0\n")
+    with pytest.raises(
+        StructureError, match=r"broken\.xyz is not a structure file that ASE can read"
+    ):
         build_structure(str(path))
     with pytest.raises(StructureError, match="is a folder"):
         build_structure(str(tmp_path))

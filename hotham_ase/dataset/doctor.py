@@ -232,7 +232,7 @@ def _is_folded(sample: Sample) -> bool:
     atoms, matrix = sample.atoms, sample.hamiltonian
     if not atoms.pbc.any():
         return False
-    fractional = atoms.cell.scaled_positions(atoms.positions) + 1e-12
+    fractional = atoms.cell.complete().scaled_positions(atoms.positions) + 1e-12
     images = np.where(atoms.pbc, np.floor(fractional), 0).astype(np.int64)
     if not images.any():
         return False
@@ -247,8 +247,8 @@ def _is_folded(sample: Sample) -> bool:
 def _check_pairs(sample: Sample) -> Iterator[Problem]:
     cutoffs = {key: NEAR_PAIRS * c for key, c in sample.basis.pair_cutoffs.items()}
     near = PairList.from_atoms(sample.atoms, cutoffs)
-    found = sample.hamiltonian.pairs.find(*near.edge_index, near.cell_shifts)
-    missing = np.flatnonzero(found < 0) if near.n_edges else np.zeros(0, dtype=int)
+    first, second = near.edge_index
+    missing = np.flatnonzero(sample.hamiltonian.pairs.find(first, second, near.cell_shifts) < 0)
     if len(missing):
         e = missing[near.edge_lengths[missing].argmin()]
         i, j = near.edge_index[:, e]

@@ -272,11 +272,9 @@ class Dataset:
         names = self.names
         groups = [self.group(i) for i in range(len(self))]
         damaged = [
-            name
-            for name, group in zip(names, groups, strict=False)
-            if _checksum(group) != group.attrs["sha256"]
+            name for name, group in zip(names, groups, strict=False) if not _is_intact(group)
         ]
-        stored = [str(group.attrs["sha256"]) for group in groups]
+        stored = [str(group.attrs.get("sha256")) for group in groups]
         if _fingerprint(self.basis, stored) != self.fingerprint or len(names) != len(groups):
             damaged.append("fingerprint")
         return damaged
@@ -367,6 +365,13 @@ def _checksum(group: h5py.Group) -> str:
     for key in ("provenance", "n_electrons", "fermi_level"):
         digest.update(f"{key}={group.attrs[key]} ".encode())
     return digest.hexdigest()
+
+
+def _is_intact(group: h5py.Group) -> bool:
+    try:
+        return bool(_checksum(group) == group.attrs["sha256"])
+    except (KeyError, OSError):  # a part is missing, or its compressed data are damaged
+        return False
 
 
 def _fingerprint(basis: OrbitalBasis, checksums: list[str]) -> str:

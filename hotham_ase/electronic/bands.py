@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ase.spectrum.band_structure import BandStructure
 
-from hotham_ase.electronic.eigen import BandWindow, eigenvalues_at_kpts
+from hotham_ase.electronic import eigen
+from hotham_ase.electronic.eigen import BandWindow, eigenvalues_at_kpts, energy_of_band
 
 if TYPE_CHECKING:
     from ase.dft.kpoints import BandPath
 
     from hotham_ase.matrices import RealSpaceMatrix
+
+GAMMA = (0.0, 0.0, 0.0)
 
 
 def band_structure(
@@ -42,3 +46,42 @@ def band_structure(
     """
     energies = eigenvalues_at_kpts(hamiltonian, overlap, path.kpts, window=window)
     return BandStructure(path, energies, reference=reference)
+
+
+def window_about_fermi_level(
+    hamiltonian: RealSpaceMatrix,
+    overlap: RealSpaceMatrix | None,
+    n_electrons: float,
+    n_bands: int,
+    *,
+    degeneracy: int = 2,
+) -> BandWindow:
+    """The bands half of which are filled, as far as there are so many on both sides.
+
+    Parameters
+    ----------
+    hamiltonian, overlap
+        H(R) in eV and S(R).
+    n_electrons
+        Electrons in the cell.
+    n_bands
+        Bands of the window.
+    degeneracy
+        Electrons per state.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer bands than that.
+    """
+    n_basis = hamiltonian.n_basis
+    if not 1 <= n_bands <= n_basis:
+        raise ValueError(f"n_bands must lie between 1 and the {n_basis} orbitals, got {n_bands}")
+    n_occupied = math.ceil(n_electrons / degeneracy)
+    first = min(max(n_occupied - n_bands // 2, 0), n_basis - n_bands)
+    energy = math.nan  # only shift-invert needs one
+    if n_basis > eigen.DENSE_LIMIT:
+        s_k = None if overlap is None else overlap.at_k(GAMMA)
+        middle = first + n_bands // 2
+        energy = energy_of_band(hamiltonian.at_k(GAMMA), s_k, middle, slack=n_bands // 8)
+    return BandWindow(first, n_bands, energy)

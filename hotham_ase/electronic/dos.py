@@ -149,13 +149,6 @@ def projection_groups(
     return infos, np.array(group)
 
 
-def group_weights(weights: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
-    """Sums of orbital weights (n_basis, n_bands) over groups: (n_groups, n_bands)."""
-    ones = np.ones(len(group))
-    n_basis = len(group)
-    return csr_array((ones, (group, np.arange(n_basis))), shape=(n_groups, n_basis)) @ weights
-
-
 def projected_dos(
     eigenvalues: np.ndarray,
     kpoint_weights: np.ndarray,

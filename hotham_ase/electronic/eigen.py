@@ -18,6 +18,7 @@ DENSE_LIMIT = 4000  # orbitals; above it a window of bands is found by shift-inv
 #: Directions in which S(k) has a smaller eigenvalue are projected out. An error δH is amplified
 #: by its inverse there: 1e-5 turns 1 meV into 100 eV.
 OVERLAP_THRESHOLD = 1e-5
+NUDGES = (0.0, 1.3e-3, -2.9e-3, 7.1e-3)  # eV; shifts tried where a pivot vanishes
 MAX_ENERGY = 1e7  # eV; no band lies beyond it
 
 
@@ -49,6 +50,19 @@ class Eigenstates:
     vectors: np.ndarray | None = field(default=None, repr=False)
     first_band: int = 0
     n_removed: int = 0
+
+    @property
+    def columns(self) -> np.ndarray:
+        """(n_basis, n_bands) the eigenvectors.
+
+        Raises
+        ------
+        ValueError
+            If they were not asked for.
+        """
+        if self.vectors is None:
+            raise ValueError("eigenvectors were not computed: solve with vectors=True")
+        return self.vectors
 
     def window(self, first: int, n_bands: int) -> Eigenstates:
         """The bands ``first … first + n_bands − 1``, counted among all bands."""
@@ -172,30 +186,24 @@ class ShiftInvert:
     h_k, s_k : (n_basis, n_basis) sparse
         Hermitian; S positive definite, or None for an orthonormal basis.
     sigma
-        eV.
+        eV. Where a pivot vanishes, ``self.sigma`` is a little off.
 
     Raises
     ------
     EigenError
-        If σ is an eigenvalue to machine precision.
+        If there is no factorization without pivoting, even a little off σ.
     """
 
     def __init__(self, h_k: sp.csr_array, s_k: sp.csr_array | None, sigma: float) -> None:
         s_k = sp.eye_array(h_k.shape[0], dtype=complex, format="csr") if s_k is None else s_k
-        self._h, self._s, self.sigma = h_k, s_k, float(sigma)
-        try:
-            self._lu = spla.splu(
-                (h_k - sigma * s_k).tocsc(),
-                permc_spec="MMD_AT_PLUS_A",
-                diag_pivot_thresh=0.0,
-                options={"SymmetricMode": True},
-            )
-        except RuntimeError as error:
-            raise EigenError(f"H − {sigma:g} S is singular: choose another energy") from error
-        if not np.array_equal(self._lu.perm_r, self._lu.perm_c):
-            raise EigenError(
-                f"H − {sigma:g} S could not be factorized symmetrically: choose another energy"
-            )
+        self._h, self._s = h_k, s_k
+        for nudge in NUDGES:
+            self.sigma = float(sigma) + nudge
+            self._lu = _symmetric_lu(h_k - self.sigma * s_k)
+            if self._lu is not None:
+                break
+        else:
+            raise EigenError(f"H − σS cannot be factorized at σ = {sigma:g} eV: choose another")
         self.n_below = int((self._lu.U.diagonal().real < 0).sum())
 
     def nearest(self, n_bands: int, *, vectors: bool) -> Eigenstates:
@@ -227,6 +235,20 @@ class ShiftInvert:
             else None
         )
         return Eigenstates(values, c, first)
+
+
+def _symmetric_lu(matrix: sp.csr_array) -> spla.SuperLU | None:
+    """LU factors with one permutation for rows and columns; None where a pivot vanishes."""
+    try:
+        factors = spla.splu(
+            matrix.tocsc(),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+    except RuntimeError:
+        return None
+    return factors if np.array_equal(factors.perm_r, factors.perm_c) else None
 
 
 def energy_of_band(h_k: sp.csr_array, s_k: sp.csr_array | None, band: int, slack: int = 0) -> float:

@@ -84,9 +84,15 @@ def fill_bands(
         below = eigenvalues[..., :whole].max(initial=-np.inf)
         above = eigenvalues[..., whole:].min(initial=np.inf)
         if above - below > -TOUCHING:
+            level = _between(below, above)
             occupations = np.where(np.arange(n_bands) < whole, float(degeneracy), 0.0)
             occupations = np.broadcast_to(occupations, eigenvalues.shape).copy()
-            return Filling(_between(below, above), occupations, above - below < TOUCHING)
+            if above - below > TOUCHING:
+                return Filling(level, occupations, False)
+            # states that touch share their electrons, which keeps the symmetry
+            return Filling(
+                level, _share(occupations, eigenvalues, weights, level, n_electrons), True
+            )
     if n_spins > 1:  # channels of a magnet may hold different whole numbers of bands
         level = _metallic_level(eigenvalues, weights, n_electrons / degeneracy, 0.0)
         n_below = (eigenvalues < level).sum(axis=2)
@@ -95,9 +101,7 @@ def fill_bands(
     level = _metallic_level(eigenvalues, weights, n_electrons / degeneracy, kT)
     occupations = fermi_dirac(eigenvalues, level, kT=kT, degeneracy=degeneracy)
     if kT == 0:
-        occupations = _share_level(
-            occupations, eigenvalues, weights, level, n_electrons, degeneracy
-        )
+        occupations = _share(occupations, eigenvalues, weights, level, n_electrons)
     return Filling(level, occupations, True)
 
 
@@ -179,22 +183,19 @@ def _metallic_level(
     return float(brentq(excess, low, high, xtol=1e-12, rtol=1e-14))
 
 
-def _share_level(
+def _share(
     occupations: np.ndarray,
     eigenvalues: np.ndarray,
     weights: np.ndarray,
     level: float,
     n_electrons: float,
-    degeneracy: int,
 ) -> np.ndarray:
-    """At kT = 0, give the states at the level the electrons that those below leave."""
+    """Give the states at the level, evenly, the electrons that those below leave."""
     at_level = np.abs(eigenvalues - level) < TOUCHING
     occupations = np.where(at_level, 0.0, occupations)
     rest = n_electrons - float((weights[None, :, None] * occupations).sum())
     room = float((weights[None, :, None] * at_level).sum())
-    if room == 0:
-        return occupations
-    return occupations + at_level * np.clip(rest / room, 0.0, degeneracy)
+    return occupations + at_level * (rest / room if room > 0 else 0.0)
 
 
 @dataclass(frozen=True)

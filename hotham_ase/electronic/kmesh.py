@@ -71,10 +71,10 @@ def build_mesh(atoms: Atoms, kpts: Any = None) -> KMesh:
         raise KPointError(
             f"kpts must be three numbers, a mapping or a list of k-points, got {kpts}"
         )
-    elif not hasattr(kpts, "kpts"):
-        is_mesh = np.ndim(kpts) == 1
-        if is_mesh:
-            kpts = _integers(kpts)
+    elif hasattr(kpts, "kpts") or np.ndim(kpts) != 1:
+        is_mesh = False
+    else:
+        kpts = _integers(kpts)
     try:
         points = kpts2kpts(kpts, atoms)
         bz_kpts = np.array(points.kpts, dtype=float)

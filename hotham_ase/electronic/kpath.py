@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 #: Tolerances of lattice recognition in turn, until it has the points that are asked for:
 #: ASE's own, and ones that overlook a strain of a few per cent.
-TOLERANCES = (2e-4, 1e-2, 5e-2)
+TOLERANCES = (2e-4, 1e-2, 1e-1)
 NPOINTS = 200
 
 
@@ -111,7 +112,13 @@ def _seek_path(atoms: Atoms) -> tuple[str, dict[str, np.ndarray]]:
             f"{atoms.pbc.tolist()}: use method='ase'"
         )
     structure = (atoms.cell[:].tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers)
-    result = seekpath.get_path_orig_cell(structure)
+    with warnings.catch_warnings():
+        # SeeK-path calls spglib in a way that spglib calls outdated
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            result = seekpath.get_path_orig_cell(structure)
+        except (ValueError, seekpath.hpkot.SymmetryDetectionError) as error:
+            raise BandPathError(f"SeeK-path does not know this crystal: {error}") from error
     points = {_short(name): np.array(k) for name, k in result["point_coords"].items()}
     path = ""
     last = None

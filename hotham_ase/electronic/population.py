@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
+
+from hotham_ase.electronic.eigen import solve_kpts, stack_bands
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
+    from hotham_ase.electronic.eigen import BandWindow
     from hotham_ase.matrices import RealSpaceMatrix
     from hotham_ase.orbitals import OrbitalBasis
 
@@ -37,9 +39,49 @@ def mulliken_weights(vectors: np.ndarray, s_k: np.ndarray | csr_array | None) ->
     return np.real(vectors.conj() * overlapped)
 
 
-def atom_weights(weights: np.ndarray, hamiltonian: RealSpaceMatrix) -> np.ndarray:
-    """Sums of orbital weights (n_basis, n_bands) over each atom's orbitals: (n_atoms, n_bands)."""
-    return np.add.reduceat(weights, hamiltonian.orbital_offsets[:-1], axis=0)
+def group_weights(weights: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Sums of orbital weights (n_basis, n_bands) over groups: (n_groups, n_bands).
+
+    Parameters
+    ----------
+    weights : (n_basis, n_bands)
+    group : (n_basis,) int
+        Group of each orbital, 0 … n_groups − 1.
+    """
+    n_basis = len(group)
+    where = (group, np.arange(n_basis))
+    return csr_array((np.ones(n_basis), where), shape=(group.max() + 1, n_basis)) @ weights
+
+
+def solve_with_shares(
+    hamiltonian: RealSpaceMatrix,
+    overlap: RealSpaceMatrix,
+    kpts: np.ndarray,
+    group: np.ndarray,
+    *,
+    window: BandWindow | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues at many k-points and how the states are shared among groups of orbitals.
+
+    Parameters
+    ----------
+    hamiltonian, overlap, kpts, window
+        As for :func:`hotham_ase.electronic.eigen.solve_kpts`.
+    group : (n_basis,) int
+        Group of each orbital.
+
+    Returns
+    -------
+    eigenvalues : (1, n_kpts, n_bands) eV
+    shares : (n_kpts, n_groups, n_bands)
+    """
+    values, shares = [], []
+    solutions = solve_kpts(hamiltonian, overlap, kpts, window=window, vectors=True)
+    for kpt, states in zip(kpts, solutions, strict=True):
+        values.append(states.eigenvalues)
+        weights = mulliken_weights(states.columns, overlap.at_k(kpt))
+        shares.append(group_weights(weights, group))
+    return stack_bands(values)[None], stack_bands(shares)
 
 
 def mulliken_charges(
@@ -54,7 +96,7 @@ def mulliken_charges(
     Parameters
     ----------
     weights : (n_kpts, n_atoms, n_bands)
-        From :func:`atom_weights`.
+        Mulliken shares of each atom in each state.
     occupations : (1, n_kpts, n_bands)
         Electrons per state.
     kpoint_weights : (n_kpts,)

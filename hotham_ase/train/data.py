@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
 
 from hotham_ase.nn.graph import Geometry, Graph, join
 from hotham_ase.nn.model import HotHam
@@ -167,6 +168,31 @@ class PreparedDataset(TorchDataset[Prepared]):
             self.kept[k] = item
             self.free -= item.n_bytes
         return item
+
+
+class EpochSampler(Sampler[int]):
+    """A random order that depends on the epoch alone, so that a resumed run sees the same.
+
+    Parameters
+    ----------
+    n
+        Number of structures.
+    seed
+        Of the shuffle.
+    """
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n, self.seed, self.epoch = n, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.n).tolist())
 
 
 def group_of(name: str) -> str:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase.calculators.calculator import kpts2ndarray
 
-from hotham_ase.electronic.eigen import solve_dense
-from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.dataset import Dataset
+from hotham_ase.electronic.eigen import eigenvalues_at_kpts
+from hotham_ase.electronic.fermi import fermi_level
+from hotham_ase.electronic.kmesh import build_mesh
+from hotham_ase.orbitals import BasisError, OrbitalBasis
+from hotham_ase.predict import HamiltonianModel, load_model
 
 if TYPE_CHECKING:
     from hotham_ase.dft.sample import Sample
-    from hotham_ase.predict import HamiltonianModel
+    from hotham_ase.matrices import RealSpaceMatrix
 
 BAND_WINDOW = 5.0  # eV on either side of the Fermi level
 BAND_KPTS_DENSITY = 1.5  # points per Å⁻¹ of the mesh on which bands are compared
@@ -49,9 +52,6 @@ def evaluate(
     BasisError
         If the model's orbitals are not those of the data.
     """
-    from hotham_ase.dataset import Dataset
-    from hotham_ase.predict import HamiltonianModel, load_model
-
     if not isinstance(model, HamiltonianModel):
         model = load_model(model)
     with Dataset(dataset) as data:
@@ -162,3 +162,18 @@ def _compare(model: HamiltonianModel, sample: Sample, device: str) -> dict[str, 
         "mu_meV": 1e3 * mu,
         "band_mae_meV": 1e3 * _band_error(predicted, sample),
     }
+
+
+def _band_error(predicted: RealSpaceMatrix, sample: Sample) -> float:
+    """Mean |Δε| in eV within the window around E_F, after the mean difference."""
+    mesh = build_mesh(sample.atoms, {"density": BAND_KPTS_DENSITY, "gamma": True})
+    reference = eigenvalues_at_kpts(sample.hamiltonian, sample.overlap, mesh.ibz_kpts)
+    ours = eigenvalues_at_kpts(predicted, sample.overlap, mesh.ibz_kpts)
+    level = sample.fermi_level
+    if level is None:
+        level = fermi_level(reference, mesh.weights, sample.n_electrons)
+    inside = np.abs(reference - level) < BAND_WINDOW
+    if not inside.any():
+        return 0.0
+    difference = (ours - reference)[inside]
+    return float(np.abs(difference - difference.mean()).mean())

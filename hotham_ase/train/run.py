@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import csv
+import logging
 import platform
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -17,13 +20,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
+from hotham_ase import __version__
 from hotham_ase.dataset import Dataset
 from hotham_ase.nn.model import HotHam
 from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.predict import HamiltonianModel, cutoffs
 from hotham_ase.train.baseline import fit_baseline
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
-from hotham_ase.train.data import PreparedDataset, collate, fit_structure, split_names
+from hotham_ase.train.data import EpochSampler, PreparedDataset, collate, fit_structure, split_names
 from hotham_ase.train.evaluate import evaluate_samples
 from hotham_ase.train.module import TrainingModule
 
@@ -31,8 +35,9 @@ from hotham_ase.train.module import TrainingModule
 def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
     """Train a model.
 
-    The output folder receives ``checkpoints/``, the log ``metrics.csv`` and, at the end,
-    ``<name>.safetensors`` with the errors on the test split in its record.
+    The output folder receives ``checkpoints/``, ``log/`` (one CSV file for every start of the
+    run, see :func:`read_log`) and, at the end, ``<name>.safetensors`` with the errors on the test
+    split in its record.
 
     Parameters
     ----------
@@ -68,15 +73,15 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
         split = split_names(data.names, config.split)
         network = build_network(config, data.basis, (data[k] for k in split["train"]))
         module = TrainingModule(network, config.training)
-        trainer = _trainer(config, checkpoints, has_validation=bool(split["validation"]))
         loaders = _loaders(config, data, split, network)
-        trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
+        with _quiet_lightning():
+            trainer = _trainer(config, checkpoints, has_validation=bool(split["validation"]))
+            trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
-        if best:
-            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-            module.load_state_dict(state)
+        best = checkpoints / "best.ckpt"
+        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state)
         network = network.cpu().eval().requires_grad_(False)
         model = HamiltonianModel(network, data.basis, config.name)
         errors = {
@@ -122,8 +127,9 @@ def _loaders(
 ) -> tuple[DataLoader[Any], DataLoader[Any] | None]:
     def loader(indices: Sequence[int], cache: float, shuffle: bool) -> DataLoader[Any]:
         prepared = PreparedDataset(data, indices, data.basis, network, cache)
+        sampler = EpochSampler(len(indices), config.training.seed) if shuffle else None
         return DataLoader(
-            prepared, config.training.batch_size, shuffle=shuffle, collate_fn=collate
+            prepared, config.training.batch_size, sampler=sampler, collate_fn=collate
         )
 
     training = loader(split["train"], 0.85 * config.cache, True)
@@ -146,11 +152,32 @@ def _trainer(config: TrainConfig, checkpoints: Path, *, has_validation: bool) ->
         max_epochs=config.training.max_epochs,
         gradient_clip_val=config.training.gradient_clip,
         callbacks=[saving, RichProgressBar()],
-        logger=CSVLogger(config.output, name="", version=""),
+        # a resumed run logs beside what is there, never over it
+        logger=CSVLogger(config.output, name="log", version=f"{len(_logs(config.output)):02d}"),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         enable_model_summary=False,
     )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's hints about hardware and loaders are not about our users' choices."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+            for hint in (
+                r".*does not have many workers",
+                r"Checkpoint directory .* exists and is not empty",
+                r"GPU available but not used",
+            ):
+                warnings.filterwarnings("ignore", hint)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _provenance(
@@ -164,20 +191,36 @@ def _provenance(
         "settings": settings,
         "versions": {
             "python": platform.python_version(),
-            **{p: version(p) for p in ("hotham-ase", "torch", "lightning", "e3nn", "numpy")},
+            "hotham_ase": __version__,
+            **{p: version(p) for p in ("torch", "lightning", "e3nn", "numpy")},
         },
     }
 
 
+def _logs(folder: Path) -> list[Path]:
+    return sorted((folder / "log").glob("*/metrics.csv"))
+
+
 def read_log(folder: str | Path) -> dict[str, np.ndarray]:
-    """The CSV log of a run, a column each; empty fields are nan."""
-    table = np.genfromtxt(Path(folder) / "metrics.csv", delimiter=",", names=True)
-    return {name: np.atleast_1d(table[name]) for name in table.dtype.names}
+    """The log of a run, resumed or not: one value for every epoch, nan where there is none.
 
+    Parameters
+    ----------
+    folder
+        Output folder of the run.
 
-def write_json(path: str | Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)
+    Returns
+    -------
+    dict
+        ``epoch`` and the logged quantities, e.g. ``train_mae_meV``, ``val_mae_meV``; (n_epochs,).
+    """
+    columns: dict[str, dict[int, float]] = {}
+    for path in _logs(Path(folder)):
+        with path.open() as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if value and name not in ("epoch", "step"):
+                        columns.setdefault(name, {})[int(row["epoch"])] = float(value)
+    epochs = sorted({epoch for column in columns.values() for epoch in column})
+    table = {name: np.array([c.get(e, np.nan) for e in epochs]) for name, c in columns.items()}
+    return {"epoch": np.array(epochs), **table}

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from hotham_ase.dataset import Dataset, DatasetError, DatasetWriter
+from hotham_ase.dft import Sample
+from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.pairs import PairList
+
+
+def test_round_trip(dataset_path: Path, samples: list[Sample]):
+    with Dataset(dataset_path) as dataset:
+        assert len(dataset) == 3
+        assert dataset.names == ["crystal/0", "crystal/1", "crystal/2"]
+        assert dataset.basis == samples[0].basis
+        for read, sample in zip(dataset, samples, strict=True):
+            assert read.atoms == sample.atoms
+            for which in ("hamiltonian", "overlap"):
+                mine, theirs = getattr(read, which), getattr(sample, which)
+                np.testing.assert_array_equal(mine.pairs.edge_index, theirs.pairs.edge_index)
+                np.testing.assert_array_equal(mine.pairs.cell_shifts, theirs.pairs.cell_shifts)
+                np.testing.assert_allclose(mine.values, theirs.values, rtol=0, atol=1e-12)
+            assert read.fermi_level == sample.fermi_level
+            assert read.n_electrons == sample.n_electrons
+            assert read.provenance == sample.provenance
+        assert dataset[-1].name == "crystal/2"
+        assert dataset.atoms(1) == samples[1].atoms
+        with pytest.raises(IndexError):
+            dataset[3]
+        assert dataset.verify_checksums() == []
+
+
+def test_only_one_block_of_each_pair_is_stored(dataset_path: Path, samples: list[Sample]):
+    matrix = samples[0].hamiltonian
+    with h5py.File(dataset_path) as file:
+        group = file["structures/00000000/hamiltonian"]
+        assert group["edge_index"].shape == (2, matrix.pairs.n_edges // 2)
+        n_onsite = int((matrix.n_orbitals**2).sum())
+        assert group["values"].size == n_onsite + (matrix.values.size - n_onsite) // 2
+
+
+def test_computed_overlap_is_not_stored_but_computed_again(tmp_path: Path, samples: list[Sample]):
+    origin = {**samples[0].provenance, "overlap": "computed"}
+    with DatasetWriter(tmp_path / "a.h5") as writer:
+        writer.add(replace(samples[0], provenance=origin))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert "overlap" not in file["structures/00000000"]
+    read = Dataset(tmp_path / "a.h5")[0]
+    assert read.provenance["overlap"] == "computed"
+    np.testing.assert_allclose(read.overlap.values, samples[0].overlap.values, atol=1e-12)
+
+
+def test_missing_fermi_level_and_a_lone_atom(tmp_path: Path, samples: list[Sample]):
+    atoms = samples[0].atoms[:1]
+    atoms.pbc = False
+    none = np.zeros((2, 0), int), np.zeros((0, 3), int)
+    pairs = PairList(atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc, *none)
+    unit = RealSpaceMatrix(pairs, [4], np.eye(4).ravel())
+    lone = Sample(atoms, samples[0].basis, unit, unit, None, 3.0)
+    with DatasetWriter(tmp_path / "a.h5") as writer:
+        writer.add(lone)
+    read = Dataset(tmp_path / "a.h5")[0]
+    assert read.fermi_level is None
+    assert read.name == "B"
+    np.testing.assert_array_equal(read.overlap.onsite_block(0), np.eye(4))
+    assert read.basis.symbols == ("B",)  # species that no structure has are not stored
+
+
+def test_fingerprint_follows_the_content(tmp_path: Path, samples: list[Sample]):
+    def fingerprint(name: str, contents: list[Sample]) -> str:
+        with DatasetWriter(tmp_path / name) as writer:
+            for sample in contents:
+                writer.add(sample)
+        return Dataset(tmp_path / name).fingerprint
+
+    first = fingerprint("a.h5", samples)
+    assert first == fingerprint("b.h5", samples)
+    assert first != fingerprint("c.h5", samples[::-1])
+    assert first != fingerprint("d.h5", samples[:2])
+    assert first != fingerprint("e.h5", [replace(samples[0], n_electrons=3.0), *samples[1:]])
+
+
+def test_checksums_find_what_was_changed(dataset_path: Path):
+    with h5py.File(dataset_path, "r+") as file:
+        file["structures/00000001/hamiltonian/values"][3] += 1e-9
+    assert Dataset(dataset_path).verify_checksums() == ["crystal/1"]
+    with h5py.File(dataset_path, "r+") as file:
+        file["basis/B"].attrs["n_valence"] = 4.0
+    assert Dataset(dataset_path).verify_checksums() == ["crystal/1", "fingerprint"]
+
+
+def test_attributes(dataset_path: Path):
+    attributes = Dataset(dataset_path).attributes
+    assert attributes["n_structures"] == 3
+    assert attributes["n_atoms"] == [2, 2]
+    assert attributes["orbitals"] == {"B": "1s1p", "N": "2s1p"}
+    assert attributes["format_version"] == 1
+
+
+def read_in_worker(argument: tuple[Dataset, int]) -> float:
+    dataset, index = argument
+    return float(np.abs(dataset[index].hamiltonian.values).sum())
+
+
+def test_unpickled_data_set_opens_the_file_itself(dataset_path: Path):
+    dataset = Dataset(dataset_path)
+    copy = pickle.loads(pickle.dumps(dataset))  # noqa: S301 - our own object
+    assert read_in_worker((copy, 1)) == read_in_worker((dataset, 1))
+
+
+# Python 3.12 and later warn of any fork of a process with threads
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forked_process_does_not_share_the_handle(dataset_path: Path):
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system cannot fork")
+    dataset = Dataset(dataset_path)
+    here = [read_in_worker((dataset, i)) for i in range(3)]
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(read_in_worker, [(dataset, i) for i in range(3)]) == here
+
+
+def test_nothing_is_written_without_a_structure_or_after_an_error(
+    tmp_path: Path, samples: list[Sample]
+):
+    path = tmp_path / "data.h5"
+    with pytest.raises(DatasetError, match="no structure"), DatasetWriter(path):
+        pass
+
+    def write_and_fail() -> None:
+        with DatasetWriter(path) as writer:
+            writer.add(samples[0])
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_and_fail()
+    assert list(tmp_path.iterdir()) == []
+    path.write_text("precious")
+    with pytest.raises(RuntimeError, match="stop"):
+        write_and_fail()
+    assert path.read_text() == "precious"
+    with pytest.raises(DatasetError, match="with statement"):
+        DatasetWriter(path).add(samples[0])
+
+
+def test_other_orbitals_of_the_same_species_are_refused(tmp_path: Path, samples: list[Sample]):
+    nitrogen = samples[0].basis["N"]
+    changed = SpeciesBasis("N", nitrogen.shells, nitrogen.cutoffs, 3.0)
+    other = replace(samples[1], basis=OrbitalBasis((samples[0].basis["B"], changed)))
+    with DatasetWriter(tmp_path / "data.h5") as writer:
+        writer.add(samples[0])
+        with pytest.raises(BasisError, match="N has different orbitals"):
+            writer.add(other)
+        assert len(writer) == 1
+    assert len(Dataset(tmp_path / "data.h5")) == 1
+
+
+def test_estimated_cutoffs_are_merged(tmp_path: Path, samples: list[Sample]):
+    """Without radial functions cutoffs are estimates from each structure; the largest counts."""
+
+    def bare(cutoff: float) -> OrbitalBasis:
+        return OrbitalBasis(
+            tuple(
+                SpeciesBasis(s.symbol, s.shells, (cutoff,) * len(s.shells), s.n_valence)
+                for s in samples[0].basis.species
+            )
+        )
+
+    with DatasetWriter(tmp_path / "data.h5") as writer:
+        for cutoff in (1.7, 1.9, 1.8):
+            writer.add(replace(samples[0], basis=bare(cutoff)))
+    with Dataset(tmp_path / "data.h5") as dataset:
+        assert dataset.basis == bare(1.9)
+        assert not dataset.basis.has_radial
+        assert dataset[0].overlap.pairs.n_edges == samples[0].overlap.pairs.n_edges
+
+
+def test_files_that_are_no_data_sets(tmp_path: Path, dataset_path: Path):
+    with pytest.raises(FileNotFoundError):
+        Dataset(tmp_path / "absent.h5")
+    (tmp_path / "text.h5").write_text("no")
+    with pytest.raises(DatasetError, match="not an HDF5 file"):
+        Dataset(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(DatasetError, match="not a data set"):
+        Dataset(tmp_path / "other.h5")
+    with h5py.File(dataset_path, "r+") as file:
+        file.attrs["format_version"] = 99
+    with pytest.raises(DatasetError, match="newer than 1"):
+        Dataset(dataset_path)

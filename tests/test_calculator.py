@@ -1,0 +1,478 @@
+"""HotHamCalculator as ASE's tools use it, on a model with closed-form bands."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import (
+    CalculationFailed,
+    CalculatorSetupError,
+    InputError,
+    PropertyNotImplementedError,
+    all_properties,
+)
+from ase.db import connect
+from ase.dft.bandgap import bandgap
+from ase.dft.dos import DOS
+from ase.io import read, write
+from ase.io.jsonio import read_json
+from ase.io.trajectory import Trajectory
+from ase.outputs import all_outputs
+from ase.spectrum.band_structure import BandStructure, calculate_band_structure, get_band_structure
+from ase.spectrum.doscollection import GridDOSCollection
+from ase.spectrum.dosdata import GridDOSData
+from scipy.integrate import simpson
+
+from hotham_ase import calculator as calculator_module
+from hotham_ase.calculator import HotHamCalculator
+from hotham_ase.electronic import eigen
+from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.pairs import PairList
+
+T = -2.7  # eV
+MESH = {"size": (6, 6, 1), "gamma": True}  # with K, unlike ASE's (6, 6, 1)
+ONSITE = {"B": 1.5, "C": 0.0, "N": -1.5}  # eV
+VALENCE = {"B": 0.0, "C": 1.0, "N": 2.0}
+
+
+def narrow_basis(*, radial: bool = True) -> OrbitalBasis:
+    """One s function per atom, too narrow to overlap with a neighbour's, so that S = 1."""
+    grid = np.linspace(0, 0.6, 121)
+    function = np.exp(-((grid / 0.2) ** 2)) * (1 - (grid / 0.6) ** 2) ** 2
+    function /= np.sqrt(simpson(grid**2 * function**2, x=grid))
+    shape = {"grid": grid, "radial": function[None]} if radial else {}
+    return OrbitalBasis(
+        tuple(SpeciesBasis(s, (0,), (0.6,), VALENCE[s], **shape) for s in ("B", "C", "N"))
+    )
+
+
+class NearestNeighbourModel:
+    """ε = ±√(Δ² + t²|f|²) on a honeycomb; counts how often it is asked."""
+
+    name = "nearest"
+
+    def __init__(self, basis: OrbitalBasis | None = None) -> None:
+        self.basis = narrow_basis() if basis is None else basis
+        self.calls: list[dict[str, str]] = []
+
+    def predict(self, atoms, *, device="auto", dtype="float32"):
+        self.calls.append({"device": device, "dtype": dtype})
+        pairs = PairList.from_atoms(atoms, 1.7)
+        onsite = [ONSITE[s] for s in atoms.symbols]
+        values = np.concatenate([onsite, np.full(pairs.n_edges, T)])
+        return RealSpaceMatrix(pairs, np.ones(len(atoms), dtype=int), values, name="hamiltonian")
+
+
+def honeycomb(symbols: str = "CC", vacuum: float = 0.0) -> Atoms:
+    a = 2.46
+    cell = [[a, 0, 0], [-a / 2, a * np.sqrt(3) / 2, 0], [0, 0, vacuum]]
+    atoms = Atoms(symbols, cell=cell, pbc=(True, True, False))
+    atoms.positions[1] = (np.array(cell[0]) + 2 * np.array(cell[1])) / 3
+    return atoms
+
+
+def exact_bands(kpts: np.ndarray, delta: float = 0.0) -> np.ndarray:
+    k1, k2 = 2 * np.pi * np.asarray(kpts)[:, :2].T
+    f = np.abs(1 + np.exp(-1j * k2) + np.exp(-1j * (k1 + k2)))
+    upper = np.sqrt(delta**2 + T**2 * f**2)
+    return np.stack([-upper, upper], axis=1)
+
+
+@pytest.fixture
+def model() -> NearestNeighbourModel:
+    return NearestNeighbourModel()
+
+
+@pytest.fixture
+def graphene(model) -> Atoms:
+    atoms = honeycomb()
+    atoms.calc = HotHamCalculator(model)
+    return atoms
+
+
+@pytest.fixture
+def bn(model) -> Atoms:
+    """Gap 3 eV at K, Fermi level 0."""
+    atoms = honeycomb("BN")
+    atoms.calc = HotHamCalculator(model, kpts=MESH)
+    return atoms
+
+
+# ------------------------------------------------------------------ results
+
+
+def test_getters(graphene):
+    calc = graphene.calc
+    kpts = calc.get_ibz_k_points()
+    assert calc.get_fermi_level() == pytest.approx(0, abs=1e-5)
+    np.testing.assert_allclose(
+        [calc.get_eigenvalues(kpt=k) for k in range(len(kpts))], exact_bands(kpts), atol=1e-5
+    )
+    assert calc.get_number_of_bands() == 2
+    assert calc.get_number_of_spins() == 1
+    assert not calc.get_spin_polarized()
+    weights = calc.get_k_point_weights()
+    assert weights.sum() == pytest.approx(1)
+    filled = sum(w * calc.get_occupation_numbers(k).sum() for k, w in enumerate(weights))
+    assert filled == pytest.approx(2)
+    bz, index = calc.get_bz_k_points(), calc.get_bz_to_ibz_map()
+    assert len(bz) == 144  # the automatic 12 × 12 × 1
+    np.testing.assert_allclose(exact_bands(bz), exact_bands(kpts)[index], atol=1e-9)
+    np.testing.assert_allclose(graphene.get_charges(), 0, atol=1e-9)
+    assert calc.get_band_gap() == 0
+
+
+def test_insulator(bn):
+    calc = bn.calc
+    assert calc.get_fermi_level() == pytest.approx(0, abs=1e-5)
+    assert calc.get_band_gap() == pytest.approx(3.0, abs=1e-5)
+    assert calc.get_band_gap(direct=True) == pytest.approx(3.0, abs=1e-5)
+    kpts, weights = calc.get_ibz_k_points(), calc.get_k_point_weights()
+    # the share of N in the lower band exceeds B's by Δ/ε
+    polarity = 2 * weights @ (1.5 / exact_bands(kpts, 1.5)[:, 1])
+    np.testing.assert_allclose(bn.get_charges(), [-1 + polarity / 2, 1 - polarity / 2], atol=1e-6)
+
+
+def test_matrices(graphene, model):
+    calc = graphene.calc
+    h, s = calc.get_hamiltonian(), calc.get_overlap()
+    np.testing.assert_allclose(h.at_k((0, 0, 0), format="dense"), [[0, 3 * T], [3 * T, 0]])
+    np.testing.assert_allclose(s.at_k((0, 0, 0), format="dense"), np.eye(2), atol=1e-6)
+    assert calc.get_hamiltonian(honeycomb("BN")).onsite_block(0)[0, 0] == 1.5
+    bare = HotHamCalculator(NearestNeighbourModel(narrow_basis(radial=False)))
+    assert bare.get_hamiltonian(honeycomb()).n_basis == 2  # H alone needs no radial functions
+    with pytest.raises(CalculatorSetupError, match="no radial functions"):
+        bare.get_overlap()
+
+
+def test_molecule_and_periodic_cell(model):
+    """A dimer has levels ±t; a layer in a cell that is periodic across the vacuum is the same."""
+    dimer = Atoms("C2", [(0, 0, 0), (1.42, 0, 0)])
+    dimer.calc = HotHamCalculator(model)
+    np.testing.assert_allclose(dimer.calc.get_eigenvalues(), [T, -T], atol=1e-5)
+    assert dimer.calc.get_band_gap() == pytest.approx(-2 * T, abs=1e-5)
+    layer = honeycomb(vacuum=15.0)
+    layer.pbc = True
+    layer.calc = HotHamCalculator(model)
+    assert layer.calc.get_band_gap() == 0
+    assert layer.calc.get_fermi_level() == pytest.approx(0, abs=1e-5)
+
+
+# ------------------------------------------------------------------ band structures
+
+
+def test_band_structure(graphene):
+    result = graphene.calc.get_band_structure(npoints=40)
+    assert isinstance(result, BandStructure)
+    assert result.path.path == "GMKG"
+    np.testing.assert_allclose(result.energies[0], exact_bands(result.path.kpts), atol=1e-5)
+    assert result.reference == graphene.calc.get_fermi_level()
+    assert graphene.calc.get_band_structure("GK,MG", 10).path.path == "GK,MG"
+    one = graphene.calc.get_band_structure(npoints=10, n_bands=1)
+    np.testing.assert_allclose(one.energies[0, :, 0], exact_bands(one.path.kpts)[:, 1], atol=1e-5)
+
+
+def test_band_structure_survives_json(graphene, tmp_path):
+    result = graphene.calc.get_band_structure("GM,KG", 10)
+    result.write(tmp_path / "bands.json")
+    again = read_json(tmp_path / "bands.json")
+    np.testing.assert_array_equal(again.energies, result.energies)
+    assert again.path.path == "GM,KG"
+
+
+def test_seekpath(model):
+    atoms = Atoms("C", cell=np.eye(3) * 1.6, pbc=True)
+    atoms.calc = HotHamCalculator(model, kpts=(3, 3, 3))
+    result = atoms.calc.get_band_structure(method="seekpath", npoints=30)
+    expected = 2 * T * np.cos(2 * np.pi * result.path.kpts).sum(axis=1)
+    np.testing.assert_allclose(result.energies[0, :, 0], expected, atol=1e-5)
+
+
+# ------------------------------------------------------------------ densities of states
+
+
+def test_dos(bn):
+    dos = bn.calc.get_dos(sigma=0.05)
+    assert isinstance(dos, GridDOSData)
+    energies, weights = dos.get_energies(), dos.get_weights()
+    assert np.trapezoid(weights, energies) == pytest.approx(4, abs=1e-9)
+    below = energies < bn.calc.get_fermi_level()
+    assert np.trapezoid(weights[below], energies[below]) == pytest.approx(2, abs=1e-6)
+    other = bn.calc.get_dos(kpts=(12, 12, 1), sigma=0.05)
+    assert np.trapezoid(other.get_weights(), other.get_energies()) == pytest.approx(4, abs=1e-9)
+    assert len(bn.calc.get_bz_k_points()) == 36
+
+
+def test_projected_dos(bn):
+    total = bn.calc.get_dos()
+    parts = bn.calc.get_dos(projections="species")
+    assert isinstance(parts, GridDOSCollection)
+    assert [part.info["symbol"] for part in parts] == ["B", "N"]
+    np.testing.assert_allclose(parts.sum_all().get_weights(), total.get_weights(), atol=1e-9)
+    with pytest.raises(ValueError, match="projections must be"):
+        bn.calc.get_dos(projections="orbital")
+
+
+# ------------------------------------------------------------------ the traps of ASE, one test each
+
+
+def test_trap_1_changed_atoms_drop_the_matrix_and_new_kpts_keep_it(graphene, model):
+    calc = graphene.calc
+    calc.get_fermi_level()
+    calc.get_eigenvalues()
+    graphene.get_charges()
+    assert len(model.calls) == 1
+    calc.set(kpts=(3, 3, 1), sigma=0.2)
+    assert calc.results == {}
+    assert len(calc.get_bz_k_points()) == 9
+    assert calc.get_eigenvalues().shape == (2,)
+    assert len(model.calls) == 1
+    graphene.set_initial_charges([1, -1])
+    graphene.get_charges()
+    assert len(model.calls) == 1
+    graphene.symbols = "BN"
+    assert calc.get_band_gap() == pytest.approx(3.0, abs=1e-5)
+    assert len(model.calls) == 2
+    graphene.positions += 0.1
+    calc.get_fermi_level()
+    assert len(model.calls) == 3
+    calc.set(dtype="float64")
+    calc.get_fermi_level()
+    assert model.calls[-1] == {"device": "auto", "dtype": "float64"}
+    calc.reset()
+    calc.get_hamiltonian()
+    assert len(model.calls) == 5
+
+
+def test_trap_2_trajectories_and_databases(bn, tmp_path):
+    charges = bn.get_charges()
+    assert "model" not in bn.calc.parameters
+    assert bn.calc.todict() == {"model": "nearest", "kpts": MESH}
+    with Trajectory(tmp_path / "a.traj", "w") as trajectory:
+        trajectory.write(bn)
+    np.testing.assert_allclose(read(tmp_path / "a.traj").get_charges(), charges)
+    write(tmp_path / "a.json", bn)
+    with connect(tmp_path / "a.db") as database:
+        database.write(bn)
+    row = connect(tmp_path / "a.db").get(1)
+    assert row.calculator == "hotham"
+    np.testing.assert_allclose(row.charges, charges)
+
+
+def test_trap_3_results_have_registered_names_only(bn):
+    bn.get_charges()
+    assert set(bn.calc.results) == set(bn.calc.implemented_properties) <= set(all_outputs)
+    exported = bn.calc.export_properties()
+    assert exported["nbands"] == 2
+    assert exported["fermi_level"] == bn.calc.get_fermi_level()
+
+
+@pytest.mark.parametrize(
+    ("keyword", "hint"), [("kpoints", "'kpts'"), ("Sigma", "'sigma'"), ("xc", "known are kpts")]
+)
+def test_trap_4_unknown_keywords(model, keyword, hint):
+    with pytest.raises(InputError, match=f"unknown keyword {keyword!r}; .*{hint}"):
+        HotHamCalculator(model, **{keyword: 1})
+    with pytest.raises(InputError, match=f"unknown keyword {keyword!r}"):
+        HotHamCalculator(model).set(**{keyword: 1})
+    with pytest.raises(TypeError):
+        HotHamCalculator(model, (3, 3, 1))
+
+
+def test_trap_5_getters_without_structure(model):
+    calc = HotHamCalculator(model)
+    for getter in (
+        calc.get_fermi_level,
+        calc.get_eigenvalues,
+        calc.get_bz_k_points,
+        calc.get_band_structure,
+        calc.get_dos,
+        calc.get_hamiltonian,
+        calc.get_charges,
+    ):
+        with pytest.raises(CalculatorSetupError, match="set atoms.calc"):
+            getter()
+
+
+def test_trap_6_bandgap_finds_the_insulator(bn, graphene):
+    gap, vbm, cbm = bandgap(bn.calc)
+    assert gap == pytest.approx(3.0, abs=1e-5)
+    assert (vbm[2], cbm[2]) == (0, 1)
+    assert bandgap(graphene.calc)[0] == pytest.approx(0, abs=1e-5)
+
+
+def test_trap_7_degeneracy_and_trap_8_width(bn):
+    """ASE doubles the DOS of one spin, as ours is, and its width is √2 of the deviation."""
+    sigma = 0.2
+    theirs = DOS(bn.calc, width=np.sqrt(2) * sigma, npts=801)
+    ours = bn.calc.get_dos(sigma=sigma)
+    energies = theirs.get_energies() + bn.calc.get_fermi_level()
+    expected = np.interp(energies, ours.get_energies(), ours.get_weights())
+    np.testing.assert_allclose(theirs.get_dos(), expected, atol=0.02)
+
+
+def test_trap_8_tetrahedra(model):
+    """ASE's tetrahedra need the whole mesh from the reduced one, and three lattice vectors."""
+    atoms = Atoms("C", cell=np.eye(3) * 1.6, pbc=True)
+    atoms.calc = HotHamCalculator(model, kpts=(6, 6, 6))
+    dos = DOS(atoms.calc, width=0.0, npts=400, window=(-18, 18))
+    assert np.trapezoid(dos.get_dos(), dos.get_energies()) == pytest.approx(2, abs=0.02)
+
+
+def test_trap_9_no_energy_is_invented(graphene):
+    for name in sorted(set(all_properties) - {"charges"}):
+        with pytest.raises(PropertyNotImplementedError):
+            graphene.calc.get_property(name, graphene)
+    for getter in (graphene.get_potential_energy, graphene.get_forces, graphene.get_stress):
+        with pytest.raises(PropertyNotImplementedError):
+            getter()
+    with pytest.raises(PropertyNotImplementedError):
+        calculate_band_structure(graphene, graphene.cell.bandpath(pbc=graphene.pbc))
+
+
+def test_trap_10_path_breaks_are_kept(graphene):
+    path = graphene.cell.bandpath("GM,KG", npoints=12, pbc=graphene.pbc)
+    graphene.calc.set(kpts=path)
+    assert graphene.calc.band_structure().path.path == "GM,KG"
+    theirs = get_band_structure(graphene, path=path)
+    np.testing.assert_allclose(theirs.energies[0], exact_bands(path.kpts), atol=1e-5)
+
+
+def test_trap_11_rotated_path_cell(model):
+    """A cell that ASE's lattice has in another orientation: only fractional k are right."""
+    atoms = honeycomb()
+    atoms.rotate(37, "z", rotate_cell=True)
+    atoms.calc = HotHamCalculator(model)
+    result = atoms.calc.get_band_structure(npoints=20)
+    np.testing.assert_allclose(result.path.cell[:], atoms.cell[:])
+    np.testing.assert_allclose(result.energies[0], exact_bands(result.path.kpts), atol=1e-5)
+
+
+def test_trap_12_results_are_cached(bn, monkeypatch):
+    bn.calc.get_fermi_level()
+    assert bn.calc.atoms == bn
+    assert not bn.calc.calculation_required(bn, ["fermi_level"])
+
+    def fail(*_, **__):
+        raise AssertionError("solved again")
+
+    monkeypatch.setattr(calculator_module, "eigenvalues_at_kpts", fail)
+    bn.calc.get_fermi_level()
+    bn.calc.get_property("eigenvalues", bn)
+    assert bn.calc.get_band_gap() > 0
+
+
+def test_trap_13_reference_is_the_level_of_a_mesh(model):
+    """Along Γ-X of a square lattice the path's own filling is not the mesh's."""
+    # half filled: the level of the square lattice is 0 by symmetry
+    atoms = Atoms("C", cell=[1.6, 1.6, 0], pbc=(True, True, False))
+    atoms.calc = HotHamCalculator(model, kpts=(12, 12, 1))
+    level = atoms.calc.get_fermi_level()
+    assert level == pytest.approx(0, abs=1e-4)
+    assert atoms.calc.get_band_structure("GX", 20).reference == level
+    path = atoms.cell.bandpath("GX", npoints=20, pbc=atoms.pbc)
+    atoms.calc.set(kpts=path)
+    assert atoms.calc.get_fermi_level() == pytest.approx(0, abs=1e-4)
+    occupied = 2 * (atoms.calc.get_property("eigenvalues") < 0)
+    away = np.abs(atoms.calc.get_property("eigenvalues")) > 1
+    np.testing.assert_allclose(
+        atoms.calc.get_property("occupations")[away], occupied[away], atol=1e-6
+    )
+
+
+# ------------------------------------------------------------------ errors
+
+
+def test_bad_structures(model):
+    calc = HotHamCalculator(model)
+    broken = honeycomb()
+    broken.positions[1, 2] = np.nan
+    overlapping = honeycomb()
+    overlapping.positions[1] = overlapping.positions[0] + [0.1, 0, 0]
+    flat = Atoms("C", pbc=True)
+    cases = [
+        (broken, r"positions of atoms \[1\] are not finite"),
+        (overlapping, r"atoms 0 \(C\) and 1 \(C\) overlap: they are 0.1 Å apart: correct"),
+        (Atoms("Si"), r"elements \['Si'\] are not in the basis.*use a model"),
+        (flat, "cell vectors of the periodic directions"),
+        (Atoms(), "no atoms"),
+    ]
+    for atoms, message in cases:
+        with pytest.raises(CalculatorSetupError, match=message) as caught:
+            calc.get_property("fermi_level", atoms)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(CalculatorSetupError, match="set atoms.cell and atoms.pbc"):
+        HotHamCalculator(model, kpts=(3, 3, 1)).get_property("fermi_level", Atoms("C"))
+    calc.set_atoms(Atoms("C"))
+    with pytest.raises(CalculatorSetupError, match="without a periodic direction"):
+        calc.get_band_structure()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sigma": -0.1}, "sigma must be"),
+        ({"sigma": np.nan}, "sigma must be"),
+        ({"sigma": None}, "sigma must be"),
+        ({"n_bands": 0}, "n_bands must be"),
+        ({"n_bands": 1.5}, "n_bands must be"),
+        ({"dtype": "float16"}, "dtype must be"),
+    ],
+)
+def test_bad_values(model, given, message):
+    with pytest.raises(InputError, match=message):
+        HotHamCalculator(model, **given)
+
+
+def test_bad_model(tmp_path):
+    with pytest.raises(InputError, match="model must be a bundled"):
+        HotHamCalculator(3)
+    with pytest.raises(InputError, match="no-such-model"):
+        HotHamCalculator("no-such-model")
+    (tmp_path / "wrong.safetensors").write_text("nothing")
+    with pytest.raises(InputError, match=r"wrong\.safetensors"):
+        HotHamCalculator(tmp_path / "wrong.safetensors")
+
+
+def test_too_many_bands(graphene):
+    graphene.calc.set(n_bands=3)
+    with pytest.raises(InputError, match="between 1 and the 2 orbitals, got 3"):
+        graphene.calc.get_fermi_level()
+
+
+def test_numerics_are_reported(bn):
+    bn.calc.get_hamiltonian()
+    cached = bn.calc._matrices
+    cached.overlap = -1.0 * bn.calc.get_overlap()
+    with pytest.raises(CalculationFailed, match="not positive"):
+        bn.calc.get_fermi_level()
+    cached.overlap = 0.0 * cached.overlap
+    with pytest.raises(CalculationFailed, match="no eigenvalue"):
+        bn.calc.get_fermi_level()
+
+
+# ------------------------------------------------------------------ windows of bands
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_window_of_bands(model, monkeypatch, sparse):
+    """The same bands about the Fermi level from all of them and by shift-invert."""
+    atoms = honeycomb("BN").repeat((4, 4, 1))
+    atoms.calc = HotHamCalculator(model, kpts=(2, 2, 1))
+    calc = atoms.calc
+    everything = calc.get_property("eigenvalues")
+    path = calc.get_band_structure("GMK", 6)
+    if sparse:
+        for module in (eigen, calculator_module):
+            monkeypatch.setattr(module, "DENSE_LIMIT", 0)
+    calc.set(n_bands=6)
+    np.testing.assert_allclose(calc.get_property("eigenvalues"), everything[..., 13:19], atol=1e-8)
+    assert calc.get_fermi_level() == pytest.approx(0, abs=1e-5)
+    np.testing.assert_allclose(calc.get_occupation_numbers(), [2, 2, 2, 0, 0, 0])
+    np.testing.assert_allclose(
+        calc.get_band_structure("GMK", 6).energies, path.energies[..., 13:19], atol=1e-8
+    )
+    assert atoms.get_charges().sum() == pytest.approx(0, abs=1e-8)
+    assert calc.get_property("eigenvalues").shape[-1] == 6

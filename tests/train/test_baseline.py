@@ -1,0 +1,90 @@
+"""The closed-form fit finds two-centre functions and energy zeros that are there."""
+
+import numpy as np
+import pytest
+import torch
+
+from hotham_ase.nn.baseline import BlockPattern, cubic_b_splines
+from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.predict import cutoffs, default_dtype
+from hotham_ase.train.baseline import fit_baseline
+from hotham_ase.train.data import fit_structure, prepare
+from hotham_ase.train.losses import block_errors
+
+
+@pytest.fixture
+def network(samples):
+    basis = samples[0].basis
+    with default_dtype(torch.float64):
+        config = ModelConfig(l_max=2, channels=2, hidden=4, n_radial=4, message_cutoff=3.0)
+        return HotHam(config, [s.shells for s in basis.species], cutoffs(basis))
+
+
+def test_b_splines_are_a_partition_of_unity_that_ends_smoothly():
+    r = torch.linspace(1.0, 5.0, 200, dtype=torch.float64, requires_grad=True)
+    splines = cubic_b_splines(r, 6.0, 23)
+    torch.testing.assert_close(splines.sum(1), torch.ones(200, dtype=torch.float64))
+    end = torch.tensor([5.9, 5.99, 6.0, 6.5], dtype=torch.float64)
+    last = cubic_b_splines(end, 6.0, 23).sum(1)
+    assert last[0] > 0
+    assert last[1] < 1.1e-3 * last[0]
+    assert last[2:].abs().max() < 1e-14
+
+
+def test_pattern_counts_slater_koster_functions():
+    # ss, sp, sd, ps, pp (σ, π), pd (2), ds, dp (2), dd (3)
+    assert BlockPattern((0, 1, 2)).n_functions == 14
+
+
+def test_energy_zeros_and_two_centre_functions_are_found(samples, network):
+    structures = [fit_structure(s, s.basis, network) for s in samples]
+    mu = fit_baseline(network.baseline, structures, network.union)
+    planted = np.array([0.7 * k for k in range(4)])
+    np.testing.assert_allclose(mu, planted - planted.mean(), atol=2e-3)
+    for sample in samples:
+        item = prepare(sample, sample.basis, network)
+        onsite = network.baseline.onsite[item.graph.species]
+        errors_on, errors_hop, _ = block_errors(onsite, item.geometry.baseline, item)
+        assert item.target.hopping.abs().mean() > 0.1
+        assert errors_on.abs().mean() < 2e-3
+        assert errors_hop.abs().mean() < 2e-3
+
+
+def test_scales_are_the_size_of_what_is_left(samples, network):
+    structures = [fit_structure(s, s.basis, network) for s in samples]
+    fit_baseline(network.baseline, structures, network.union)
+    left = []
+    for sample in samples:
+        item = prepare(sample, sample.basis, network)
+        onsite = network.baseline.onsite[item.graph.species]
+        _, errors, _ = block_errors(onsite, item.geometry.baseline, item)
+        left.append((errors.abs() / item.geometry.scale).mean())
+    assert 0.1 < float(torch.stack(left).mean()) < 3
+
+
+def test_scales_do_not_depend_on_m(samples, network):
+    """Otherwise multiplying by them would break the symmetry."""
+    structures = [fit_structure(s, s.basis, network) for s in samples]
+    fit_baseline(network.baseline, structures, network.union)
+    tables = torch.cat([network.baseline.log_scale.flatten(0, 1), network.baseline.onsite_scale])
+    torch.testing.assert_close(tables[:, 1:, 1:], tables[:, 1:2, 1:2].expand(-1, 3, 3))
+    torch.testing.assert_close(tables[:, 0, 1:], tables[:, 0, 1:2].expand(-1, 3))
+
+
+def test_loss_does_not_see_the_energy_zero(samples, network):
+    item = prepare(samples[1], samples[1].basis, network)
+    target = item.target
+    onsite, hopping = target.onsite + 0.01, target.hopping - 0.02
+    plain = block_errors(onsite, hopping, item)
+    shifted = block_errors(
+        onsite + 0.3 * target.onsite_overlap, hopping + 0.3 * target.hopping_overlap, item
+    )
+    torch.testing.assert_close(plain[0], shifted[0])
+    torch.testing.assert_close(plain[1], shifted[1])
+    torch.testing.assert_close(shifted[2] - plain[2], torch.tensor([0.3], dtype=torch.float64))
+    # μ is the best one: any other makes the squares larger
+    best = (plain[0] ** 2).sum() + (plain[1] ** 2).sum()
+    for d in (-1e-2, 1e-2):
+        other = ((plain[0] + d * target.onsite_overlap) ** 2).sum()
+        other = other + ((plain[1] + d * target.hopping_overlap) ** 2).sum()
+        assert other > best

@@ -1,0 +1,52 @@
+"""The configuration file refuses what it does not understand."""
+
+import pytest
+
+from hotham_ase.train.config import ConfigError, SplitConfig, load_config
+from hotham_ase.train.data import split_names
+
+
+def write(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    config = load_config(write(tmp_path, "data: sets/d.h5\nmodel: {channels: 7}\n"))
+    assert config.data == tmp_path / "sets" / "d.h5"
+    assert config.output == tmp_path / "run"
+    assert config.model.channels == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: d.h5\nmodle: {}\n", "unknown key 'modle', did you mean 'model'"),
+        ("data: d.h5\nmodel: {chanels: 4}\n", "'model.chanels', did you mean 'channels'"),
+        ("data: d.h5\ntraining: {max_epochs: 0}\n", "training.max_epochs: .*greater than or equal"),
+        ("data: d.h5\nsplit: {train: 0.9}\n", "must be 1, got 1.15"),
+        ("data: d.h5\nmodel: {convolutions: [cg]}\n", "'gaunt' or 'so2'"),
+        ("model: {}\n", "data: Field required"),
+        ("just text", "must hold keys"),
+        ("a: [", "not a YAML file"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, text))
+
+
+def test_every_group_is_split_by_itself():
+    names = [f"big/{k}" for k in range(20)] + [f"small/{k}" for k in range(4)] + ["out/0"]
+    split = split_names(names, SplitConfig(exclude=("out",)))
+    assert sorted(sum(split.values(), [])) == list(range(24))
+    assert [sum(names[k].startswith("big") for k in split[p]) for p in split] == [15, 2, 3]
+    assert [sum(names[k].startswith("small") for k in split[p]) for p in split] == [3, 0, 1]
+    assert split == split_names(names, SplitConfig(exclude=("out",)))
+    assert split != split_names(names, SplitConfig(exclude=("out",), seed=1))
+
+
+def test_empty_training_set_is_refused():
+    with pytest.raises(ValueError, match="no structure to train on"):
+        split_names(["a/0"], SplitConfig(exclude=("a",)))

@@ -1,0 +1,145 @@
+"""A whole run: learning, resuming, the file it leaves, and its evaluation."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.predict import HamiltonianModel, load_model
+from hotham_ase.train.config import ConfigError
+from hotham_ase.train.evaluate import evaluate, evaluate_samples
+from hotham_ase.train.run import read_log, train
+
+SETTINGS = """
+data: {data}
+name: chain
+output: {output}
+model: {{l_max: 2, channels: 4, hidden: 8, n_radial: 6, message_cutoff: 3.0}}
+split: {{train: 0.75, validation: 0.125, test: 0.125}}
+training: {{max_epochs: {epochs}, learning_rate: 0.01}}
+device: cpu
+"""
+
+
+def configure(folder, data_file, epochs, output="run"):
+    path = folder / f"{output}.yaml"
+    path.write_text(SETTINGS.format(data=data_file, output=output, epochs=epochs))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data_file):
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(3)
+    return train(configure(folder, data_file, 40))
+
+
+def test_training_reduces_the_error(run):
+    log = read_log(run.parent)
+    assert log["epoch"].tolist() == list(range(40))
+    assert np.isfinite(log["val_mae_meV"]).all()
+    mae = log["train_mae_meV"]
+    assert mae[0] > 1
+    assert mae[-3:].mean() < 0.3 * mae[0]
+
+
+def test_model_file_tells_its_history(run, data_file):
+    model = load_model(run)
+    record = model.describe()
+    assert record["data"]["file"] == data_file.name
+    assert len(record["data"]["sha256"]) == 64
+    assert sorted(sum(record["split"].values(), [])) == [f"chain/{k}" for k in range(8)]
+    assert record["settings"]["training"]["max_epochs"] == 40
+    assert record["errors"]["test"]["n_structures"] == 1
+    json.dumps(record)
+    assert model.basis.has_radial
+
+
+def test_a_run_is_not_overwritten(run, data_file):
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(configure(run.parents[1], data_file, 40))
+    with pytest.raises(ConfigError, match="no checkpoint to resume from"):
+        train(configure(run.parents[1], data_file, 40, output="other"), resume=True)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, data_file, monkeypatch):
+    whole = load_model(train(configure(tmp_path, data_file, 6, output="whole")))
+    from hotham_ase.train import module
+
+    original, calls = module.TrainingModule.training_step, []
+
+    def interrupted(self, batch, batch_idx):
+        calls.append(batch_idx)
+        if len(calls) == 20:  # in the fourth epoch
+            raise RuntimeError("power failure")
+        return original(self, batch, batch_idx)
+
+    path = configure(tmp_path, data_file, 6, output="parts")
+    monkeypatch.setattr(module.TrainingModule, "training_step", interrupted)
+    with pytest.raises(RuntimeError, match="power failure"):
+        train(path)
+    monkeypatch.setattr(module.TrainingModule, "training_step", original)
+    parts = load_model(train(path, resume=True))
+    log = read_log(tmp_path / "parts")
+    assert log["epoch"].tolist() == list(range(6))
+    assert np.isfinite(log["train_mae_meV"]).all()
+    for name, weight in whole.network.state_dict().items():
+        torch.testing.assert_close(parts.network.state_dict()[name], weight, msg=name)
+
+
+def test_evaluation_against_itself_is_exact(run, samples):
+    """Samples that the model predicts exactly, but for the energy zero."""
+    from dataclasses import replace
+
+    model = load_model(run)
+    planted = 0.25
+    exact = [
+        replace(s, hamiltonian=model.predict(s.atoms, device="cpu") + planted * s.overlap)
+        for s in samples[:2]
+    ]
+    errors = evaluate_samples(model, exact, device="cpu")
+    assert errors["n_structures"] == 2
+    assert errors["mae_meV"] < 1e-6
+    assert errors["band_mae_meV"] < 1e-6
+    assert errors["mae_raw_meV"] > 1
+    for row in errors["structures"]:
+        assert row["mu_meV"] == pytest.approx(-1000 * planted, rel=1e-6)
+
+
+def test_evaluation_measures_a_known_error(run, samples):
+    """The kinetic energy halved is half of it wrong; S is told from it by least squares."""
+    from dataclasses import replace
+
+    model = load_model(run)
+    predicted = model.predict(samples[0].atoms, device="cpu")
+    errors = evaluate_samples(model, [replace(samples[0], hamiltonian=0.5 * predicted)], device="cpu")
+    s = samples[0].overlap.on_pairs(predicted.pairs).values[0]
+    wrong = 0.5 * predicted.values[0]
+    left = wrong - s * np.linalg.lstsq(s[:, None], wrong, rcond=None)[0]
+    n_onsite = predicted.block_offsets[predicted.pairs.n_atoms]
+    assert errors["mae_meV"] == pytest.approx(1e3 * np.abs(left).mean())
+    assert errors["mae_raw_meV"] == pytest.approx(1e3 * np.abs(wrong).mean())
+    assert errors["mae_onsite_meV"] == pytest.approx(1e3 * np.abs(left[:n_onsite]).mean())
+    assert errors["mae_hopping_meV"] == pytest.approx(1e3 * np.abs(left[n_onsite:]).mean())
+
+
+def test_evaluate_reads_files(run, data_file):
+    done = []
+    errors = evaluate(run, data_file, device="cpu", on_progress=lambda k, n: done.append((k, n)))
+    assert errors["n_structures"] == 8
+    assert done[-1] == (8, 8)
+    assert set(errors["groups"]) == {"chain"}
+    assert np.isfinite(errors["mae_meV"])
+    mean = np.mean([row["mae_meV"] for row in errors["structures"]])
+    assert errors["mae_meV"] == pytest.approx(mean)
+
+
+def test_other_orbitals_are_refused(run, data_file):
+    model = load_model(run)
+    grid = np.linspace(0, 3, 31)
+    radial = np.exp(-grid)[None].repeat(2, 0)
+    other = OrbitalBasis((SpeciesBasis("C", (0, 1), (3.0, 3.0), 4, grid, radial),))
+    with pytest.raises(BasisError, match="other radial functions"):
+        evaluate(HamiltonianModel(model.network, other), data_file)
