@@ -39,7 +39,7 @@ def _ascending(l: int) -> tuple[int, ...]:
 
 
 def _alternating(l: int) -> tuple[int, ...]:
-    """m = 0, 1, -1, 2, -2, …"""
+    """Orders m = 0, 1, -1, 2, -2 and so on."""
     return (0, *(m for k in range(1, l + 1) for m in (k, -k)))
 
 

@@ -63,9 +63,7 @@ class PairList:
             raise PairListError(f"edge_index must lie in 0 … {n_atoms - 1}")
         positions = np.asarray(self.positions, dtype=float)
         if positions.shape != (n_atoms, 3):
-            raise PairListError(
-                f"positions must have shape ({n_atoms}, 3), got {positions.shape}"
-            )
+            raise PairListError(f"positions must have shape ({n_atoms}, 3), got {positions.shape}")
         order = np.lexsort((*shifts.T[::-1], edge_index[1], edge_index[0]))
         frozen = {
             "numbers": numbers,
@@ -88,9 +86,7 @@ class PairList:
         return getattr(self, "_given_order", np.arange(self.n_edges))
 
     @classmethod
-    def from_atoms(
-        cls, atoms: Atoms, cutoff: float | Mapping[tuple[str, str], float]
-    ) -> PairList:
+    def from_atoms(cls, atoms: Atoms, cutoff: float | Mapping[tuple[str, str], float]) -> PairList:
         """Find all pairs within a cutoff.
 
         Parameters
@@ -116,7 +112,9 @@ class PairList:
         cell = np.asarray(atoms.cell[:], dtype=float)
         pbc = np.asarray(atoms.pbc, dtype=bool)
         _check_cell(cell, pbc)
-        largest = max(cutoff.values(), default=0.0) if isinstance(cutoff, Mapping) else float(cutoff)
+        largest = (
+            max(cutoff.values(), default=0.0) if isinstance(cutoff, Mapping) else float(cutoff)
+        )
         if not largest > 0 or not np.isfinite(largest):
             raise PairListError(f"cutoff must be a positive length in Å, got {cutoff}")
         # vesin ignores the box along directions that are not periodic, but wants it invertible
@@ -189,7 +187,7 @@ class PairList:
         reach = self._reach
         inside = (np.abs(shifts) <= reach).all(axis=1)
         wanted = self._keys(i, j, np.where(inside[:, None], shifts, 0))
-        keys = self._keys(*self.edge_index, self.cell_shifts)
+        keys = self._keys(self.edge_index[0], self.edge_index[1], self.cell_shifts)
         index = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         return np.where(inside & (keys[index] == wanted), index, -1)
 

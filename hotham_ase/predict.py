@@ -106,7 +106,9 @@ class HamiltonianModel:
 
     def _on(self, device: torch.device, dtype: torch.dtype) -> HotHam:
         """The network on a device, converted at most once for each device and precision."""
-        cache: dict[tuple[torch.device, torch.dtype], HotHam] = self.__dict__.setdefault("_copies", {})
+        cache: dict[tuple[torch.device, torch.dtype], HotHam] = self.__dict__.setdefault(
+            "_copies", {}
+        )
         if (device, dtype) not in cache:
             with default_dtype(dtype):
                 network = HotHam(self.network.config, self.network.shells, cutoffs(self.basis))
@@ -132,7 +134,9 @@ class HamiltonianModel:
     def save(self, path: str | Path) -> None:
         """Write everything into one safetensors file, whole or not at all."""
         path = Path(path)
-        tensors = {f"network.{k}": v.contiguous().cpu() for k, v in self.network.state_dict().items()}
+        tensors = {
+            f"network.{k}": v.contiguous().cpu() for k, v in self.network.state_dict().items()
+        }
         species = []
         for s in self.basis.species:
             species.append(

@@ -386,7 +386,7 @@ def _same_pairs(a: PairList, b: PairList) -> bool:
 
 def union_of_pairs(a: PairList, b: PairList) -> PairList:
     """All pairs of two lists of the same atoms."""
-    new = np.flatnonzero(a.find(*b.edge_index, b.cell_shifts) < 0)
+    new = np.flatnonzero(a.find(b.edge_index[0], b.edge_index[1], b.cell_shifts) < 0)
     if len(new) == 0:
         return a
     return PairList(

@@ -102,9 +102,7 @@ class Baseline(nn.Module):
         self.n_species, self.cutoff = n_species, cutoff
         self.n_splines, self.n_bins, self.n_union = n_splines, n_bins, pattern.n_union
         n_pairs, n_union = n_species**2, pattern.n_union
-        self.register_buffer(
-            "coefficients", torch.zeros(n_pairs, n_splines, pattern.n_functions)
-        )
+        self.register_buffer("coefficients", torch.zeros(n_pairs, n_splines, pattern.n_functions))
         self.register_buffer("onsite", torch.zeros(n_species, n_union, n_union))
         self.register_buffer("onsite_scale", torch.ones(n_species, n_union, n_union))
         self.register_buffer("log_scale", torch.zeros(n_pairs, n_bins, n_union, n_union))
@@ -138,6 +136,4 @@ class Baseline(nn.Module):
         low = position.floor().long()
         weight = (position - low)[:, None, None]
         table = self.log_scale
-        return torch.exp(
-            (1 - weight) * table[pair_kind, low] + weight * table[pair_kind, low + 1]
-        )
+        return torch.exp((1 - weight) * table[pair_kind, low] + weight * table[pair_kind, low + 1])

@@ -1,8 +1,8 @@
 """Matrix blocks of the union of all species' shells, and their irreps (Wigner-Eckart).
 
 A block between shells of angular momenta a and b is a sum over L = |a−b| … a+b of irreps:
-``B_(ma mb) = Σ_LM C^(L M)_(a ma, b mb) h_LM`` with real Clebsch-Gordan coefficients C. Its parity is
-(−1)^(a+b): natural where a + b + L is even, pseudo where it is odd.
+``B_(ma mb) = Σ_LM C^(L M)_(a ma, b mb) h_LM`` with real Clebsch-Gordan coefficients C. Its parity
+is (−1)^(a+b): natural where a + b + L is even, pseudo where it is odd.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from hotham_ase.nn.rotation import coupling
 def union_of_shells(shells: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """For every l as many shells as the species with the most of them has, ascending in l."""
     l_max = max(max(s) for s in shells)
-    return tuple(
-        l for l in range(l_max + 1) for _ in range(max(list(s).count(l) for s in shells))
-    )
+    return tuple(l for l in range(l_max + 1) for _ in range(max(list(s).count(l) for s in shells)))
 
 
 def orbitals_in_union(shells: Sequence[int], union: Sequence[int]) -> torch.Tensor:

@@ -53,7 +53,9 @@ class ZonalGauntProduct(nn.Module):
         harmonics = [real_spherical_harmonics(l, directions) for l in range(l_max + 1)]
         # Θ_lm(θ) with ∫ Θ_lm Θ_l'm dcos θ = δ_ll'; Y_lm(φ = 0) = Θ_lm / √(2π) × (1 or √2)
         theta = {
-            (l, m): harmonics[l][:, l + m] * math.sqrt(2 * np.pi) / (1.0 if m == 0 else math.sqrt(2))
+            (l, m): harmonics[l][:, l + m]
+            * math.sqrt(2 * np.pi)
+            / (1.0 if m == 0 else math.sqrt(2))
             for l in range(l_max + 1)
             for m in range(l + 1)
         }
@@ -95,7 +97,9 @@ class ZonalGauntProduct(nn.Module):
         n_edges, _, channels = x.shape
         values = torch.matmul(self.to_grid, x).view(n_edges, self.n_orders, self.n_points, channels)
         zonal = torch.matmul(self.filter_to_grid, filter)
-        product = (values * zonal.unsqueeze(1)).view(n_edges, self.n_orders * self.n_points, channels)
+        product = (values * zonal.unsqueeze(1)).view(
+            n_edges, self.n_orders * self.n_points, channels
+        )
         return torch.matmul(self.from_grid, product)
 
 

@@ -142,7 +142,9 @@ class Interaction(nn.Module):
         scalars = self.radial(graph.radial, graph.species_i, graph.species_j)
         filter, weight = scalars.view(len(edges), 2, n_l, self.channels).unbind(1)
         normed = self.norm(nodes)
-        atoms = graph.frames.to_edge(self.row(normed).index_select(0, graph.i) + self.column(normed).index_select(0, graph.j))
+        atoms = graph.frames.to_edge(
+            self.row(normed).index_select(0, graph.i) + self.column(normed).index_select(0, graph.j)
+        )
         edges = edges + self.gate(self.convolution(atoms + edges, filter))
         weight = weight * graph.envelope[:, None, None]
         message = graph.frames.to_global(edges * weight.index_select(1, self.convolution.degree))

@@ -90,9 +90,7 @@ class NodeGate(nn.Module):
         super().__init__()
         self.l_max, self.channels = l_max, channels
         self.gates = nn.Linear(channels, max(l_max, 1) * channels)
-        self.register_buffer(
-            "degree", degrees(l_max, edge_frame=False)[1:] - 1, persistent=False
-        )
+        self.register_buffer("degree", degrees(l_max, edge_frame=False)[1:] - 1, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Same shape as the input."""

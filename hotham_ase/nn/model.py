@@ -199,20 +199,16 @@ class OnsiteReadout(nn.Module):
         c = config
         self.scale = c.average_degree**-0.5
         self.so2 = SO2Linear(c.l_max, c.channels, c.channels, c.pseudo_channels)
-        self.radial = RadialScalars(
-            c.n_radial, n_species, c.hidden, c.channels + c.pseudo_channels
-        )
+        self.radial = RadialScalars(c.n_radial, n_species, c.hidden, c.channels + c.pseudo_channels)
         self.norm = LocalNorm(c.l_max, c.channels)
         self.mix = DegreeLinear(c.l_max, 2 * c.channels, c.channels)
-        self.blocks = BlockReadout(
-            shells, c.l_max, c.channels, c.pseudo_channels, edge_frame=False
-        )
+        self.blocks = BlockReadout(shells, c.l_max, c.channels, c.pseudo_channels, edge_frame=False)
         self.channels = c.channels
 
     def forward(
         self, nodes: torch.Tensor, edges: torch.Tensor, graph: Graph, messages: MessageGraph
     ) -> torch.Tensor:
-        """(n_atoms, n_union, n_union)"""
+        """(n_atoms, n_union, n_union) blocks, in units of the baseline's scale."""
         weight = self.radial(messages.radial, messages.species_i, messages.species_j)
         weight = (weight * messages.envelope[:, None])[:, None]
         message = messages.frames.to_global(self.so2(edges) * weight)
@@ -251,17 +247,17 @@ class HoppingReadout(nn.Module):
         self.convolution = EdgeConvolution(c.readout, c.l_max, c.channels)
         self.gate = EdgeGate(c.l_max, c.channels)
         self.so2 = SO2Linear(c.l_max, c.channels, c.channels, c.pseudo_channels)
-        self.blocks = BlockReadout(
-            shells, c.l_max, c.channels, c.pseudo_channels, edge_frame=True
-        )
+        self.blocks = BlockReadout(shells, c.l_max, c.channels, c.pseudo_channels, edge_frame=True)
 
     def forward(
         self, nodes: torch.Tensor, edges: torch.Tensor, graph: Graph, geometry: Geometry
     ) -> torch.Tensor:
-        """(n_edges, n_union, n_union)"""
+        """(n_edges, n_union, n_union) blocks, in units of the baseline's scale."""
         i, j = graph.edge_index
         normed = self.norm(nodes)
-        x = geometry.frames.to_edge(self.row(normed).index_select(0, i) + self.column(normed).index_select(0, j))
+        x = geometry.frames.to_edge(
+            self.row(normed).index_select(0, i) + self.column(normed).index_select(0, j)
+        )
         own = edges * geometry.messages.envelope[:, None, None]
         x = x.index_add(0, geometry.message_edges, own)
         scalars = self.radial(geometry.radial, graph.species[i], graph.species[j])

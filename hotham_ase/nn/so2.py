@@ -34,9 +34,7 @@ class SO2Linear(nn.Module):
         Channels of the output of either parity.
     """
 
-    def __init__(
-        self, l_max: int, in_channels: int, out_natural: int, out_pseudo: int = 0
-    ) -> None:
+    def __init__(self, l_max: int, in_channels: int, out_natural: int, out_pseudo: int = 0) -> None:
         super().__init__()
         self.l_max = l_max
         self.out_natural, self.out_pseudo = out_natural, out_pseudo
@@ -69,8 +67,9 @@ class SO2Linear(nn.Module):
             if m == 0:
                 y = y.view(n_edges, n_l, self.out_natural)
                 # bias on l = 0; no pseudo component with m = 0
-                y = nn.functional.pad(y + nn.functional.pad(self.bias[None], (0, 0, 0, n_l - 1)),
-                                      (0, self.out_pseudo))
+                y = nn.functional.pad(
+                    y + nn.functional.pad(self.bias[None], (0, 0, 0, n_l - 1)), (0, self.out_pseudo)
+                )
             elif self.out_pseudo:
                 y = y.view(n_edges, signs, n_l, self.out_natural + self.out_pseudo)
                 natural, pseudo = y.split([self.out_natural, self.out_pseudo], dim=-1)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from hotham_ase.nn.baseline import Baseline, BlockPattern, cubic_b_splines
-from hotham_ase.nn.rotation import EdgeFrames, edge_rotations
+from hotham_ase.nn.rotation import EdgeFrames
 
 RIDGE = 1e-7  # relative to the mean diagonal of the normal matrix
 SCALE_FLOOR = 1e-5  # eV

@@ -44,9 +44,7 @@ class TrainingModule(pl.LightningModule):
             f"{stage}_onsite_meV": 1000 * onsite_mae,
         }
         detached = {key: value.detach() for key, value in logged.items()}
-        self.log_dict(
-            detached, prog_bar=True, on_step=False, on_epoch=True, batch_size=1
-        )
+        self.log_dict(detached, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
         return loss
 
     def training_step(self, batch: Prepared, batch_idx: int) -> torch.Tensor:
@@ -72,7 +70,9 @@ class TrainingModule(pl.LightningModule):
         def factor(step: int) -> float:
             if step < warmup:
                 return (step + 1) / (warmup + 1)
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+            return 0.5 * (
+                1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup)))
+            )
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

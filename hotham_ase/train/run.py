@@ -128,9 +128,7 @@ def _loaders(
     def loader(indices: Sequence[int], cache: float, shuffle: bool) -> DataLoader[Any]:
         prepared = PreparedDataset(data, indices, data.basis, network, cache)
         sampler = EpochSampler(len(indices), config.training.seed) if shuffle else None
-        return DataLoader(
-            prepared, config.training.batch_size, sampler=sampler, collate_fn=collate
-        )
+        return DataLoader(prepared, config.training.batch_size, sampler=sampler, collate_fn=collate)
 
     training = loader(split["train"], 0.85 * config.cache, True)
     if not split["validation"]:
@@ -180,9 +178,7 @@ def _quiet_lightning() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _provenance(
-    config: TrainConfig, data: Dataset, split: dict[str, list[int]]
-) -> dict[str, Any]:
+def _provenance(config: TrainConfig, data: Dataset, split: dict[str, list[int]]) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude={"data", "output", "device", "threads"})
     return {
         "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -149,9 +149,7 @@ def test_a_far_atom_changes_nothing(model):
     np.testing.assert_allclose(
         after.values[:, :n_onsite], before.values[:, :n_onsite], atol=tolerance
     )
-    np.testing.assert_allclose(
-        after.values[:, start:], before.values[:, n_onsite:], atol=tolerance
-    )
+    np.testing.assert_allclose(after.values[:, start:], before.values[:, n_onsite:], atol=tolerance)
 
 
 def test_receptive_field_is_the_true_one(model):
@@ -171,7 +169,9 @@ def test_receptive_field_is_the_true_one(model):
 
 def test_batch_equals_single_structures(model):
     network = model.network
-    graphs = [build_graph(a, BASIS)[1] for a in (structure(), Atoms("CH", [(0, 0, 0), (1, 0.2, 0)]))]
+    graphs = [
+        build_graph(a, BASIS)[1] for a in (structure(), Atoms("CH", [(0, 0, 0), (1, 0.2, 0)]))
+    ]
     geometries = [network.geometry(g) for g in graphs]
     onsite, hopping = network(*join(graphs, geometries))
     singles = [network(g, x) for g, x in zip(graphs, geometries, strict=True)]
@@ -198,9 +198,7 @@ def test_isolated_atom(model):
 def test_hopping_vanishes_smoothly_at_the_cutoff(model):
     end = model.basis.pair_cutoffs["C", "C"]
     sizes = [
-        np.abs(
-            predict(model, Atoms("C2", [(0, 0, 0), (0, 0, end - gap)])).hopping_block(0)
-        ).max()
+        np.abs(predict(model, Atoms("C2", [(0, 0, 0), (0, 0, end - gap)])).hopping_block(0)).max()
         for gap in (0.5, 1e-2, 1e-3)
     ]
     assert sizes[0] > 1e-3

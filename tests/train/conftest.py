@@ -17,9 +17,7 @@ def radial_basis():
     end = np.cos(np.pi * grid / 6.0) ** 4
     radial = np.stack([np.exp(-1.2 * grid**2) * end, grid * np.exp(-1.0 * grid**2) * end])
     norm = np.sqrt((radial**2 * grid**2).sum(axis=1) * grid[1])
-    return OrbitalBasis(
-        (SpeciesBasis("C", (0, 1), (3.0, 3.0), 4, grid, radial / norm[:, None]),)
-    )
+    return OrbitalBasis((SpeciesBasis("C", (0, 1), (3.0, 3.0), 4, grid, radial / norm[:, None]),))
 
 
 def environment(overlap):

@@ -50,7 +50,8 @@ def test_model_file_tells_its_history(run, data_file):
     record = model.describe()
     assert record["data"]["file"] == data_file.name
     assert len(record["data"]["sha256"]) == 64
-    assert sorted(sum(record["split"].values(), [])) == [f"chain/{k}" for k in range(8)]
+    names = [name for part in record["split"].values() for name in part]
+    assert sorted(names) == [f"chain/{k}" for k in range(8)]
     assert record["settings"]["training"]["max_epochs"] == 40
     assert record["errors"]["test"]["n_structures"] == 1
     json.dumps(record)
@@ -114,7 +115,9 @@ def test_evaluation_measures_a_known_error(run, samples):
 
     model = load_model(run)
     predicted = model.predict(samples[0].atoms, device="cpu")
-    errors = evaluate_samples(model, [replace(samples[0], hamiltonian=0.5 * predicted)], device="cpu")
+    errors = evaluate_samples(
+        model, [replace(samples[0], hamiltonian=0.5 * predicted)], device="cpu"
+    )
     s = samples[0].overlap.on_pairs(predicted.pairs).values[0]
     wrong = 0.5 * predicted.values[0]
     left = wrong - s * np.linalg.lstsq(s[:, None], wrong, rcond=None)[0]
