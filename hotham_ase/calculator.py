@@ -21,28 +21,29 @@ from ase.calculators.calculator import (
     compare_atoms,
 )
 
-from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
-from hotham_ase.electronic.dos import (
-    Projection,
-    projected_dos,
-    projection_groups,
-    total_dos,
-)
-from hotham_ase.electronic.eigen import (
-    DENSE_LIMIT,
+from hotham_ase.electronic import (
+    BandPathError,
     BandWindow,
     EigenError,
-    eigenvalues_at_kpts,
-)
-from hotham_ase.electronic.fermi import (
     FermiLevelError,
+    KMesh,
+    KPointError,
+    Projection,
     band_gap,
+    band_path,
+    band_structure,
+    build_mesh,
+    eigenvalues_at_kpts,
     fermi_dirac,
-    fill_bands,
+    ground_state,
+    mulliken_charges,
+    projected_dos,
+    projection_groups,
+    solve_with_shares,
+    total_dos,
+    window_about_fermi_level,
 )
-from hotham_ase.electronic.kmesh import KMesh, KPointError, build_mesh
-from hotham_ase.electronic.kpath import NPOINTS, BandPathError, band_path
-from hotham_ase.electronic.population import mulliken_charges, solve_with_shares
+from hotham_ase.electronic.kpath import NPOINTS
 from hotham_ase.matrices import MatrixError
 from hotham_ase.orbitals import BasisError, OrbitalBasis
 from hotham_ase.overlap import overlap_matrix
@@ -220,45 +221,37 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             self.results = self._calculate(atoms, charges="charges" in properties)
 
     def _calculate(self, atoms: Atoms, charges: bool) -> dict[str, Any]:
-        basis = self._model.basis
+        basis, kT = self._model.basis, self._kT
         mesh = build_mesh(atoms, self.parameters["kpts"])
         # a path misses most of the zone: its bands are filled up to the level of a mesh
         filled = mesh if mesh.path is None else build_mesh(atoms)
         window = self._window(atoms, self.parameters["n_bands"])
-        is_small = self.get_hamiltonian(atoms).n_basis <= DENSE_LIMIT
-        sought = None if charges or is_small else window
-        results: dict[str, Any] = {}
-        if charges:
-            group = np.repeat(np.arange(len(atoms)), basis.n_orbitals(atoms.numbers))
-            eigenvalues, shares = self._shares(atoms, filled, sought, group)
-        else:
-            eigenvalues = self._eigenvalues(atoms, filled, sought)
-        n_electrons = self._n_electrons(atoms) - (DEGENERACY * sought.first if sought else 0)
-        filling = fill_bands(
-            eigenvalues, filled.weights, n_electrons, degeneracy=DEGENERACY, kT=self._kT
+        state = ground_state(
+            *self._matrices_of(atoms),
+            filled,
+            basis.n_electrons(atoms.numbers),
+            degeneracy=DEGENERACY,
+            kT=kT,
+            window=window,
+            group=projection_groups("atom", atoms.numbers, basis)[1] if charges else None,
         )
-        occupations = filling.occupations
-        if charges:
-            results["charges"] = mulliken_charges(
-                shares, occupations, filled.weights, basis, atoms.numbers
-            )
+        eigenvalues, occupations = state.eigenvalues, state.occupations
         if filled is not mesh:
-            eigenvalues = self._eigenvalues(atoms, mesh, sought)
-            kT = self._kT if filling.is_metal else 0.0
-            occupations = fermi_dirac(
-                eigenvalues, filling.fermi_level, kT=kT, degeneracy=DEGENERACY
+            eigenvalues = eigenvalues_at_kpts(
+                *self._matrices_of(atoms), mesh.ibz_kpts, window=window
             )
-        if window is not None and sought is None:
-            bands = slice(window.first, window.first + window.n_bands)
-            eigenvalues, occupations = eigenvalues[..., bands], occupations[..., bands]
-        return {
-            **results,
-            "fermi_level": filling.fermi_level,
+            kT = kT if state.is_metal else 0.0
+            occupations = fermi_dirac(eigenvalues, state.fermi_level, kT=kT, degeneracy=DEGENERACY)
+        results = {
+            "fermi_level": state.fermi_level,
             "ibz_kpoints": mesh.ibz_kpts,
             "kpoint_weights": mesh.weights,
             "eigenvalues": eigenvalues,
             "occupations": occupations,
         }
+        if state.populations is not None:
+            results["charges"] = mulliken_charges(state.populations, basis, atoms.numbers)
+        return results
 
     def _outputmixin_get_results(self) -> Mapping[str, Any]:
         self.get_property("eigenvalues")
@@ -338,8 +331,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             _check_values({"n_bands": n_bands})
             kpath = band_path(atoms, path, npoints=npoints, method=method)
             return band_structure(
-                self.get_hamiltonian(atoms),
-                self.get_overlap(atoms),
+                *self._matrices_of(atoms),
                 kpath,
                 reference=self.get_fermi_level(),
                 window=self._window(atoms, n_bands),
@@ -375,14 +367,15 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             solved = kpts is None and mesh.path is None  # for the Fermi level
             mesh = mesh if mesh.path is None else build_mesh(atoms)
             window = self._window(atoms, self.parameters["n_bands"])
+            matrices = self._matrices_of(atoms)
             if projections is None:
                 if solved:
                     eigenvalues = self.get_property("eigenvalues")
                 else:
-                    eigenvalues = self._eigenvalues(atoms, mesh, window)
+                    eigenvalues = eigenvalues_at_kpts(*matrices, mesh.ibz_kpts, window=window)
                 return total_dos(eigenvalues, mesh.weights, sigma=sigma, degeneracy=DEGENERACY)
             infos, group = projection_groups(projections, atoms.numbers, self._model.basis)
-            eigenvalues, shares = self._shares(atoms, mesh, window, group)
+            eigenvalues, shares = solve_with_shares(*matrices, mesh.ibz_kpts, group, window=window)
             return projected_dos(
                 eigenvalues, mesh.weights, shares, infos, sigma=sigma, degeneracy=DEGENERACY
             )
@@ -424,32 +417,22 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             cached = self._matrices = _Matrices(atoms.copy(), hamiltonian)
         return cached
 
+    def _matrices_of(self, atoms: Atoms) -> tuple[RealSpaceMatrix, RealSpaceMatrix]:
+        return self.get_hamiltonian(atoms), self.get_overlap(atoms)
+
     def _window(self, atoms: Atoms, n_bands: int | None) -> BandWindow | None:
         """The ``n_bands`` bands about the Fermi level; None for all."""
         if n_bands is None:
             return None
-        matrices = self.get_hamiltonian(atoms), self.get_overlap(atoms)
-        try:
-            return window_about_fermi_level(
-                *matrices, self._n_electrons(atoms), n_bands, degeneracy=DEGENERACY
+        n_basis = self.get_hamiltonian(atoms).n_basis
+        if n_bands > n_basis:
+            raise InputError(
+                f"n_bands must be at most {n_basis}, the number of orbitals, got {n_bands}"
             )
-        except EigenError:
-            raise
-        except ValueError as error:
-            raise InputError(str(error)) from error
-
-    def _n_electrons(self, atoms: Atoms) -> float:
-        return self._model.basis.n_electrons(atoms.numbers)
-
-    def _eigenvalues(self, atoms: Atoms, mesh: KMesh, window: BandWindow | None) -> np.ndarray:
-        matrices = self.get_hamiltonian(atoms), self.get_overlap(atoms)
-        return eigenvalues_at_kpts(*matrices, mesh.ibz_kpts, window=window)
-
-    def _shares(
-        self, atoms: Atoms, mesh: KMesh, window: BandWindow | None, group: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        matrices = self.get_hamiltonian(atoms), self.get_overlap(atoms)
-        return solve_with_shares(*matrices, mesh.ibz_kpts, group, window=window)
+        n_electrons = self._model.basis.n_electrons(atoms.numbers)
+        return window_about_fermi_level(
+            *self._matrices_of(atoms), n_electrons, n_bands, degeneracy=DEGENERACY
+        )
 
 
 def _load(model: str | Path | Model) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -11,6 +11,7 @@ from hotham_ase.cli.output import check_output, write_bands, write_dos
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.calculator import HotHamCalculator
 
@@ -36,7 +37,7 @@ def bands(
     ] = None,
     npoints: Annotated[int, typer.Option(min=2, help="Number of k-points on the path.")] = 200,
     kpts: Annotated[
-        Mesh | None, typer.Option(help="Mesh that the Fermi level is found on.")
+        Mesh | None, typer.Option(help="Γ-centred mesh that the Fermi level is found on.")
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A .png, .pdf, .svg, .json or .csv file.")
@@ -58,7 +59,7 @@ def bands(
 def dos(
     structure: Structure,
     model: Model = "carbon",
-    kpts: Annotated[Mesh | None, typer.Option(help="Mesh of k-points, as 12 12 1.")] = None,
+    kpts: Annotated[Mesh | None, typer.Option(help="Γ-centred mesh, as 12 12 1.")] = None,
     sigma: Annotated[
         float | None, typer.Option(min=1e-6, help="Gaussian standard deviation in eV.")
     ] = None,
@@ -75,7 +76,7 @@ def dos(
     atoms, calculator = _calculation(structure, model, kpts, device)
     result = calculator.get_dos(sigma=sigma)
     _print_summary(atoms, calculator)
-    write_dos(result, calculator.get_fermi_level(), output, window)
+    write_dos(cast("GridDOSData", result), calculator.get_fermi_level(), output, window)
 
 
 def _window(emin: float, emax: float) -> tuple[float, float]:
@@ -93,9 +94,11 @@ def _calculation(
 
     from hotham_ase.calculator import HotHamCalculator
 
-    given = {} if kpts is None else {"kpts": kpts}
-    atoms.calc = HotHamCalculator(model, device=device, **given)
-    return atoms, atoms.calc
+    # Γ-centred, so that a multiple of 3 meets the K point, where a honeycomb's gap is
+    mesh = None if kpts is None else {"size": kpts, "gamma": True}
+    calculator = HotHamCalculator(model, kpts=mesh, device=device)
+    atoms.calc = calculator
+    return atoms, calculator
 
 
 def _print_summary(atoms: Atoms, calculator: HotHamCalculator) -> None:

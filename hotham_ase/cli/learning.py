@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hotham_ase.cli.output import check_folder, replacing
 from hotham_ase.cli.progress import progress_bar
+from hotham_ase.cli.tables import format_entries
 
 Model = Annotated[str, typer.Argument(help="A bundled model's name, or a file.")]
 
@@ -43,7 +43,8 @@ def evaluate(
 
     with progress_bar("evaluating") as on_progress:
         errors = run(model, dataset, device=device, on_progress=on_progress)
-    print_entries(errors)
+    for line in format_entries(errors):
+        typer.echo(line)
     if output is not None:
         with replacing(output) as file:
             file.write_text(json.dumps(errors, indent=2) + "\n", encoding="utf-8")
@@ -53,23 +54,5 @@ def info(model: Model) -> None:
     """Print what a model file says about itself."""
     from hotham_ase.predict import load_model
 
-    print_entries(load_model(model).describe())
-
-
-def print_entries(entries: Mapping[str, Any], indent: int = 0) -> None:
-    """Print names and values in two columns, mappings within them indented."""
-    width = max((len(key) for key in entries), default=0)
-    for key, value in entries.items():
-        if isinstance(value, Mapping) and value:
-            typer.echo(f"{'':{indent}}{key}")
-            print_entries(value, indent + 2)
-        else:
-            typer.echo(f"{'':{indent}}{key:{width}}  {_format(value)}")
-
-
-def _format(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_format(item) for item in value)
-    return str(value)
+    for line in format_entries(load_model(model).describe(), longest=10):
+        typer.echo(line)

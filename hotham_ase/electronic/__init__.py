@@ -1,7 +1,7 @@
 """What follows from H and S: bands, Fermi level, densities of states, populations."""
 
-from hotham_ase.electronic.bands import band_structure
-from hotham_ase.electronic.dos import projected_dos, projection_groups, total_dos
+from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
+from hotham_ase.electronic.dos import Projection, projected_dos, projection_groups, total_dos
 from hotham_ase.electronic.eigen import (
     BandWindow,
     EigenError,
@@ -11,10 +11,23 @@ from hotham_ase.electronic.eigen import (
     solve_dense,
     solve_kpts,
 )
-from hotham_ase.electronic.fermi import BandGap, Filling, band_gap, fermi_level, fill_bands
-from hotham_ase.electronic.kmesh import KMesh, build_mesh
+from hotham_ase.electronic.fermi import (
+    BandGap,
+    FermiLevelError,
+    Filling,
+    band_gap,
+    fermi_dirac,
+    fermi_level,
+    fill_bands,
+)
+from hotham_ase.electronic.ground import GroundState, ground_state
+from hotham_ase.electronic.kmesh import KMesh, KPointError, build_mesh
 from hotham_ase.electronic.kpath import BandPathError, band_path
-from hotham_ase.electronic.population import mulliken_charges, mulliken_weights
+from hotham_ase.electronic.population import (
+    mulliken_charges,
+    mulliken_weights,
+    solve_with_shares,
+)
 
 __all__ = [
     "BandGap",
@@ -22,21 +35,29 @@ __all__ = [
     "BandWindow",
     "EigenError",
     "Eigenstates",
+    "FermiLevelError",
     "Filling",
+    "GroundState",
     "IllConditionedWarning",
     "KMesh",
+    "KPointError",
+    "Projection",
     "band_gap",
     "band_path",
     "band_structure",
     "build_mesh",
     "eigenvalues_at_kpts",
+    "fermi_dirac",
     "fermi_level",
     "fill_bands",
+    "ground_state",
     "mulliken_charges",
     "mulliken_weights",
     "projected_dos",
     "projection_groups",
     "solve_dense",
     "solve_kpts",
+    "solve_with_shares",
     "total_dos",
+    "window_about_fermi_level",
 ]

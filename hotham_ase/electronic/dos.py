@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Projection = Literal["species", "atom", "shell"]
 POINTS_PER_SIGMA = 5
+MAX_POINTS = 2_000_000
 REACH = 8.0  # sigma; beyond it a Gaussian is below 1e-14 of its height
 CHUNK = 1 << 14  # states broadened at a time
 
@@ -26,12 +27,17 @@ def energy_grid(eigenvalues: np.ndarray, sigma: float) -> np.ndarray:
     Raises
     ------
     ValueError
-        If sigma is not positive.
+        If sigma is not positive, or too small for a grid of reasonable size.
     """
     if not sigma > 0 or not np.isfinite(sigma):
         raise ValueError(f"sigma must be a positive energy in eV, got {sigma}")
     low, high = eigenvalues.min() - REACH * sigma, eigenvalues.max() + REACH * sigma
     n = int(np.ceil((high - low) / sigma * POINTS_PER_SIGMA)) + 1
+    if n > MAX_POINTS:
+        raise ValueError(
+            f"sigma must be at least {(high - low) * POINTS_PER_SIGMA / MAX_POINTS:.1g} eV for "
+            f"levels that span {high - low:.1f} eV, got {sigma:g}"
+        )
     return np.linspace(low, high, n)
 
 

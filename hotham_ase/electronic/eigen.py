@@ -122,7 +122,7 @@ def solve_dense(
     if s_k is None:
         return _eigenstates(scipy.linalg.eigh(h_k, eigvals_only=not vectors), vectors)
     s_k = _real_if_real(s_k)
-    if _well_conditioned(s_k, 10 * threshold):
+    if _well_conditioned(s_k, 3 * threshold):
         return _eigenstates(scipy.linalg.eigh(h_k, s_k, eigvals_only=not vectors), vectors)
     s, u = scipy.linalg.eigh(s_k)
     if s[0] < -threshold:
@@ -199,17 +199,17 @@ class ShiftInvert:
         self._h, self._s = h_k, s_k
         for nudge in NUDGES:
             self.sigma = float(sigma) + nudge
-            self._lu = _symmetric_lu(h_k - self.sigma * s_k)
-            if self._lu is not None:
-                break
-        else:
-            raise EigenError(f"H − σS cannot be factorized at σ = {sigma:g} eV: choose another")
-        self.n_below = int((self._lu.U.diagonal().real < 0).sum())
+            factors = _symmetric_lu(h_k - self.sigma * s_k)
+            if factors is not None:
+                self._solve = factors.solve
+                self.n_below = int((factors.U.diagonal().real < 0).sum())
+                return
+        raise EigenError(f"H − σS cannot be factorized at σ = {sigma:g} eV: choose another")
 
     def nearest(self, n_bands: int, *, vectors: bool) -> Eigenstates:
         """The ``n_bands`` solutions nearest σ."""
         n_basis = self._h.shape[0]
-        inverse = spla.LinearOperator(self._h.shape, self._lu.solve, dtype=complex)
+        inverse = spla.LinearOperator(self._h.shape, self._solve, dtype=complex)
         start = np.random.default_rng(0).normal(size=n_basis).astype(complex)
         try:
             values, c = spla.eigsh(

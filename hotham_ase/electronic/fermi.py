@@ -94,11 +94,11 @@ def fill_bands(
                 level, _share(occupations, eigenvalues, weights, level, n_electrons), True
             )
     if n_spins > 1:  # channels of a magnet may hold different whole numbers of bands
-        level = _metallic_level(eigenvalues, weights, n_electrons / degeneracy, 0.0)
+        level = fermi_dirac_level(eigenvalues, weights, n_electrons / degeneracy, 0.0)
         n_below = (eigenvalues < level).sum(axis=2)
         if (n_below == n_below[:, :1]).all() and (np.abs(eigenvalues - level) > TOUCHING).all():
             return Filling(level, degeneracy * (eigenvalues < level).astype(float), False)
-    level = _metallic_level(eigenvalues, weights, n_electrons / degeneracy, kT)
+    level = fermi_dirac_level(eigenvalues, weights, n_electrons / degeneracy, kT)
     occupations = fermi_dirac(eigenvalues, level, kT=kT, degeneracy=degeneracy)
     if kT == 0:
         occupations = _share(occupations, eigenvalues, weights, level, n_electrons)
@@ -159,10 +159,21 @@ def fermi_dirac(
     return degeneracy * expit((level - eigenvalues) / kT)
 
 
-def _metallic_level(
+def fermi_dirac_level(
     eigenvalues: np.ndarray, weights: np.ndarray, n_states: float, kT: float
 ) -> float:
-    """Level below which ``n_states`` states per cell lie."""
+    """Level of the Fermi-Dirac distribution that fills ``n_states`` states per cell.
+
+    Parameters
+    ----------
+    eigenvalues : (n_spins, n_kpts, n_bands) eV
+    weights : (n_kpts,)
+        Sum to 1.
+    n_states
+        Electrons per cell over the degeneracy.
+    kT
+        eV; may be 0.
+    """
     per_state = np.broadcast_to(weights[None, :, None], eigenvalues.shape)
     if kT == 0:
         order = np.argsort(eigenvalues, axis=None, kind="stable")

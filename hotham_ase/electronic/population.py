@@ -55,7 +55,7 @@ def group_weights(weights: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 def solve_with_shares(
     hamiltonian: RealSpaceMatrix,
-    overlap: RealSpaceMatrix,
+    overlap: RealSpaceMatrix | None,
     kpts: np.ndarray,
     group: np.ndarray,
     *,
@@ -79,27 +79,41 @@ def solve_with_shares(
     solutions = solve_kpts(hamiltonian, overlap, kpts, window=window, vectors=True)
     for kpt, states in zip(kpts, solutions, strict=True):
         values.append(states.eigenvalues)
-        weights = mulliken_weights(states.columns, overlap.at_k(kpt))
+        s_k = None if overlap is None else overlap.at_k(kpt)
+        weights = mulliken_weights(states.columns, s_k)
         shares.append(group_weights(weights, group))
     return stack_bands(values)[None], stack_bands(shares)
 
 
+def populations(
+    shares: np.ndarray, occupations: np.ndarray, kpoint_weights: np.ndarray
+) -> np.ndarray:
+    """Electrons on each group of orbitals, Σ_k w_k Σ_n f_nk p_gnk.
+
+    Parameters
+    ----------
+    shares : (n_kpts, n_groups, n_bands)
+        Of all bands that are not empty.
+    occupations : (1, n_kpts, n_bands)
+        Electrons per state.
+    kpoint_weights : (n_kpts,)
+        Sum to 1.
+
+    Returns
+    -------
+    (n_groups,)
+    """
+    return np.einsum("k,kn,kgn->g", kpoint_weights, occupations[0], shares)
+
+
 def mulliken_charges(
-    weights: np.ndarray,
-    occupations: np.ndarray,
-    kpoint_weights: np.ndarray,
-    basis: OrbitalBasis,
-    numbers: np.ndarray,
+    atom_populations: np.ndarray, basis: OrbitalBasis, numbers: np.ndarray
 ) -> np.ndarray:
     """Charges: valence electrons of the neutral atom less its Mulliken population.
 
     Parameters
     ----------
-    weights : (n_kpts, n_atoms, n_bands)
-        Mulliken shares of each atom in each state.
-    occupations : (1, n_kpts, n_bands)
-        Electrons per state.
-    kpoint_weights : (n_kpts,)
+    atom_populations : (n_atoms,)
     basis
         For the valence electrons.
     numbers : (n_atoms,)
@@ -109,6 +123,5 @@ def mulliken_charges(
     -------
     (n_atoms,) e, positive where electrons are missing.
     """
-    populations = np.einsum("k,kn,kan->a", kpoint_weights, occupations[0], weights)
     valence = np.array([species.n_valence for species in basis.species])
-    return valence[basis.species_index(numbers)] - populations
+    return valence[basis.species_index(numbers)] - atom_populations

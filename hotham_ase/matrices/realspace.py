@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -215,6 +216,8 @@ class RealSpaceMatrix:
 
     # -------------------------------------------------------------- arithmetic
 
+    __array_ufunc__ = None  # NumPy's scalars and arrays leave products to __rmul__
+
     def _with(self, values: np.ndarray, name: str | None = None) -> RealSpaceMatrix:
         return RealSpaceMatrix(self.pairs, self.n_orbitals, values, self.spin, name or self.name)
 
@@ -236,9 +239,9 @@ class RealSpaceMatrix:
         return self + (-1.0) * other
 
     def __mul__(self, factor: float) -> RealSpaceMatrix:
-        if not np.isscalar(factor) or np.iscomplexobj(factor):
+        if not isinstance(factor, Real):
             return NotImplemented
-        return self._with(self.values * float(factor))  # type: ignore[arg-type]
+        return self._with(self.values * float(factor))
 
     __rmul__ = __mul__
 

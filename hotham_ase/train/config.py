@@ -62,6 +62,9 @@ class OptimizerConfig(BaseModel):
         Largest norm of the gradient.
     onsite_weight
         Weight of the mean error of onsite blocks beside that of hopping blocks.
+    eigenbasis_weight
+        Weight of the mean error in the reference's eigenbasis, which keeps bands right where
+        S(k) is nearly singular.
     seed
         Of weights and order of structures.
     """
@@ -74,6 +77,7 @@ class OptimizerConfig(BaseModel):
     batch_size: int = Field(1, ge=1)
     gradient_clip: float = Field(1.0, gt=0)
     onsite_weight: float = Field(0.2, ge=0)
+    eigenbasis_weight: float = Field(1.0, ge=0)
     seed: int = 0
 
 

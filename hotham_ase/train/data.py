@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.linalg import eigh
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
@@ -20,6 +21,9 @@ from hotham_ase.train.config import SplitConfig
 
 if TYPE_CHECKING:
     from hotham_ase.dft.sample import Sample
+
+EIGENBASIS_LIMIT = 2000  # orbitals
+EIGENBASIS_DECAY = 10.0  # eV above the Fermi level at which an error counts half
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,43 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Eigenbasis:
+    """The reference's eigenvectors, to measure errors of H where physics feels them.
+
+    The k-points are time-reversal invariant, so that H(k), S(k) and the eigenvectors are real.
+
+    Attributes
+    ----------
+    vectors : (n_kpts, n_basis, n_basis)
+        Columns are eigenvectors, C† S C = 1, each times its weight ``1 / (1 + (ε − E_F) / 10 eV)``
+        above E_F and 1 below.
+    phases : (n_kpts, n_edges)
+        exp(2πi k·R) of every pair, ±1.
+    orbitals : (n_basis,) int64
+        The orbitals that exist among n_atoms × n_union.
+    """
+
+    vectors: torch.Tensor
+    phases: torch.Tensor
+    orbitals: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """A structure, or several joined into one, ready for a training step."""
+    """A structure, or several joined into one, ready for a training step.
+
+    Attributes
+    ----------
+    graph, geometry, target
+        Of all structures.
+    eigenbases
+        One for each structure; None for those with more than ``EIGENBASIS_LIMIT`` orbitals.
+    """
 
     graph: Graph
     geometry: Geometry
     target: Target
+    eigenbases: tuple[Eigenbasis | None, ...]
 
     def to(self, device: torch.device) -> Prepared:
         """The same on another device."""
@@ -63,28 +98,34 @@ class Prepared:
 def _move(item: Any, device: torch.device) -> Any:
     if isinstance(item, torch.Tensor):
         return item.to(device)
+    if item is None:
+        return None
+    if isinstance(item, tuple):
+        return tuple(_move(part, device) for part in item)
     return replace(item, **{f.name: _move(getattr(item, f.name), device) for f in fields(item)})
 
 
 def _n_bytes(item: Any) -> int:
     if isinstance(item, torch.Tensor):
         return item.element_size() * item.nelement()
+    if isinstance(item, tuple):
+        return sum(map(_n_bytes, item))
     return sum(_n_bytes(getattr(item, f.name)) for f in fields(item)) if is_dataclass(item) else 0
 
 
 def target_blocks(
     sample: Sample, basis: OrbitalBasis, network: HotHam
-) -> tuple[Graph, tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Graph, H blocks and S blocks (onsite, hopping) on the network's own pairs."""
+) -> tuple[Graph, np.ndarray, tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Graph, cell shifts, H blocks and S blocks (onsite, hopping) on the network's own pairs."""
     pairs, graph = build_graph(sample.atoms, basis)
     h = to_union(sample.hamiltonian.on_pairs(pairs), basis, network)
     s = to_union(sample.overlap.on_pairs(pairs), basis, network)
-    return graph, h, s
+    return graph, pairs.cell_shifts, h, s
 
 
 def fit_structure(sample: Sample, basis: OrbitalBasis, network: HotHam) -> FitStructure:
     """What the closed-form baseline needs of a sample."""
-    graph, h, s = target_blocks(sample, basis, network)
+    graph, _, h, s = target_blocks(sample, basis, network)
     species_i, species_j = graph.species[graph.edge_index]
     return FitStructure(
         species=graph.species,
@@ -95,9 +136,15 @@ def fit_structure(sample: Sample, basis: OrbitalBasis, network: HotHam) -> FitSt
     )
 
 
-def prepare(sample: Sample, basis: OrbitalBasis, network: HotHam) -> Prepared:
-    """Graph, geometry and target of a sample, in the network's precision, on the CPU."""
-    graph, h, s = target_blocks(sample, basis, network)
+def prepare(sample: Sample, basis: OrbitalBasis, network: HotHam, index: int = 0) -> Prepared:
+    """Graph, geometry and target of a sample, in the network's precision, on the CPU.
+
+    Parameters
+    ----------
+    index
+        Number of the sample in its data set; it selects the k-point of its eigenbasis.
+    """
+    graph, shifts, h, s = target_blocks(sample, basis, network)
     dtype = network.species.weight.dtype
     has = torch.zeros(len(basis.species), h[0].shape[-1])
     for k, orbitals in enumerate(network.orbitals):
@@ -115,7 +162,38 @@ def prepare(sample: Sample, basis: OrbitalBasis, network: HotHam) -> Prepared:
     with torch.no_grad():
         device = network.cutoffs.device
         geometry = _move(network.geometry(graph.to(device)), torch.device("cpu"))
-    return Prepared(graph, geometry, target)
+    of_basis = of_atom.flatten().nonzero().squeeze(1)
+    eigenbasis = _eigenbasis(sample, graph, of_basis, shifts, index, dtype)
+    return Prepared(graph, geometry, target, (eigenbasis,))
+
+
+def _eigenbasis(
+    sample: Sample,
+    graph: Graph,
+    orbitals: torch.Tensor,
+    shifts: np.ndarray,
+    index: int,
+    dtype: torch.dtype,
+) -> Eigenbasis | None:
+    """Γ and one more k-point with k = −k; ``index`` walks through these."""
+    if len(orbitals) > EIGENBASIS_LIMIT:
+        return None
+    corner = 1 + index % 7
+    kpts = np.array([(0, 0, 0), [0.5 * (corner >> axis & 1) for axis in range(3)]])
+    kpts[1] *= sample.atoms.pbc
+    vectors = []
+    for kpt in kpts:
+        h_k, s_k = (
+            matrix.at_k(kpt, format="dense").real for matrix in (sample.hamiltonian, sample.overlap)
+        )
+        energies, c = eigh(h_k, s_k)
+        occupied = min(max(round(sample.n_electrons / 2), 1), len(energies))
+        above = np.clip(energies - energies[occupied - 1], 0, None)
+        vectors.append(c / (1 + above / EIGENBASIS_DECAY))
+    phases = np.cos(2 * np.pi * (kpts @ shifts.T))
+    return Eigenbasis(
+        torch.tensor(np.stack(vectors), dtype=dtype), torch.tensor(phases, dtype=dtype), orbitals
+    )
 
 
 def collate(items: Sequence[Prepared]) -> Prepared:
@@ -126,7 +204,8 @@ def collate(items: Sequence[Prepared]) -> Prepared:
     target = Target(
         **{f.name: torch.cat([getattr(p.target, f.name) for p in items]) for f in fields(Target)}
     )
-    return Prepared(graph, geometry, target)
+    eigenbases = tuple(e for p in items for e in p.eigenbases)
+    return Prepared(graph, geometry, target, eigenbases)
 
 
 class PreparedDataset(TorchDataset[Prepared]):
@@ -163,7 +242,8 @@ class PreparedDataset(TorchDataset[Prepared]):
     def __getitem__(self, k: int) -> Prepared:
         if k in self.kept:
             return self.kept[k]
-        item = prepare(self.samples[self.indices[k]], self.basis, self.network)
+        index = self.indices[k]
+        item = prepare(self.samples[index], self.basis, self.network, index)
         if item.n_bytes <= self.free:
             self.kept[k] = item
             self.free -= item.n_bytes

@@ -11,11 +11,11 @@ import torch
 from hotham_ase.nn.model import HotHam
 from hotham_ase.train.config import OptimizerConfig
 from hotham_ase.train.data import Prepared
-from hotham_ase.train.losses import block_errors, mean_absolute
+from hotham_ase.train.losses import block_errors, eigenbasis_error, mean_absolute
 
 
 class TrainingModule(pl.LightningModule):
-    """Mean absolute error of onsite and hopping blocks, energy zero removed.
+    """Mean absolute error of blocks and in the reference's eigenbasis, energy zero removed.
 
     Parameters
     ----------
@@ -37,14 +37,24 @@ class TrainingModule(pl.LightningModule):
         hopping_mae = mean_absolute(hopping, target.hopping_mask)
         n_onsite, n_hopping = target.onsite_mask.sum(), target.hopping_mask.sum()
         mae = (onsite_mae * n_onsite + hopping_mae * n_hopping) / (n_onsite + n_hopping)
-        loss = 1000 * (hopping_mae + self.config.onsite_weight * onsite_mae)
+        aligned = eigenbasis_error(onsite, hopping, batch)
+        weights = self.config.onsite_weight, self.config.eigenbasis_weight
+        loss = 1000 * (hopping_mae + weights[0] * onsite_mae + weights[1] * aligned)
         logged = {
             f"{stage}_loss": loss,
             f"{stage}_mae_meV": 1000 * mae,
             f"{stage}_onsite_meV": 1000 * onsite_mae,
+            f"{stage}_eigenbasis_meV": 1000 * aligned,
         }
-        detached = {key: value.detach() for key, value in logged.items()}
-        self.log_dict(detached, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
+        for key, value in logged.items():
+            self.log(
+                key,
+                value.detach(),
+                prog_bar=key.endswith(("loss", "mae_meV")),
+                on_step=False,
+                on_epoch=True,
+                batch_size=1,
+            )
         return loss
 
     def training_step(self, batch: Prepared, batch_idx: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
@@ -149,7 +149,7 @@ def _trainer(config: TrainConfig, checkpoints: Path, *, has_validation: bool) ->
         devices=1,
         max_epochs=config.training.max_epochs,
         gradient_clip_val=config.training.gradient_clip,
-        callbacks=[saving, RichProgressBar()],
+        callbacks=[saving, TQDMProgressBar()],
         # a resumed run logs beside what is there, never over it
         logger=CSVLogger(config.output, name="log", version=f"{len(_logs(config.output)):02d}"),
         log_every_n_steps=1,

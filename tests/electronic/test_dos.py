@@ -15,7 +15,7 @@ from hotham_ase.electronic import (
     total_dos,
 )
 from hotham_ase.electronic.dos import broaden, energy_grid
-from hotham_ase.electronic.population import solve_with_shares
+from hotham_ase.electronic.population import populations, solve_with_shares
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.pairs import PairList
@@ -78,6 +78,8 @@ def test_grid_covers_and_resolves():
     for sigma in (0.0, -1.0, np.nan):
         with pytest.raises(ValueError, match="sigma must be a positive"):
             energy_grid(np.array([0.0]), sigma)
+    with pytest.raises(ValueError, match="at least 5e-05 eV for levels that span 20.0 eV"):
+        energy_grid(np.array([0.0, 20.0]), 1e-7)
 
 
 # ------------------------------------------------------------------ projections
@@ -105,7 +107,8 @@ def test_charges_of_a_polar_molecule(dimer):
     atoms, h, s = dimer
     basis = OrbitalBasis((species("B", (0,), 1.0), species("N", (0,), 1.0)))
     _, shares = solve_with_shares(h, s, GAMMA, np.arange(2))
-    charges = mulliken_charges(shares, np.array([[[2.0, 0.0]]]), [1.0], basis, atoms.numbers)
+    electrons = populations(shares, np.array([[[2.0, 0.0]]]), np.ones(1))
+    charges = mulliken_charges(electrons, basis, atoms.numbers)
     # |c_N|² − |c_B|² = Δ/√(Δ² + t²) = 0.8 for each of two electrons
     np.testing.assert_allclose(charges, [0.8, -0.8], atol=1e-12)
 

@@ -88,3 +88,40 @@ def test_loss_does_not_see_the_energy_zero(samples, network):
         other = ((plain[0] + d * target.onsite_overlap) ** 2).sum()
         other = other + ((plain[1] + d * target.hopping_overlap) ** 2).sum()
         assert other > best
+
+
+def test_eigenbasis_error_is_the_error_of_eigenvalues_to_first_order(samples, network):
+    """An error along one eigenvector moves that eigenvalue alone."""
+    from scipy.linalg import eigh
+
+    from hotham_ase.train.losses import eigenbasis_error
+
+    sample = samples[0]
+    item = prepare(sample, sample.basis, network)
+    n = sample.hamiltonian.n_basis
+    h, s = (m.at_k((0, 0, 0), format="dense").real for m in (sample.hamiltonian, sample.overlap))
+    energies, c = eigh(h, s)
+    planted = 1e-3 * np.outer(s @ c[:, 0], s @ c[:, 0])
+    assert eigh(h + planted, s, eigvals_only=True)[0] == pytest.approx(energies[0] + 1e-3)
+    blocks = planted.reshape(4, 4, 4, 4).transpose(0, 2, 1, 3)  # (i, j, a, b): a molecule
+    i, j = item.graph.edge_index.numpy()
+    onsite = torch.tensor(blocks[np.arange(4), np.arange(4)])
+    hopping = torch.tensor(blocks[i, j])
+    assert len(i) == 12  # every pair of the four atoms is within reach
+    # C† ΔH C has the one element 1e-3 (weight 1: an occupied state) of n²
+    error = eigenbasis_error(onsite, hopping, item).item()
+    assert error == pytest.approx(1e-3 / n**2, rel=1e-6)
+
+
+def test_eigenbasis_error_of_a_batch_is_the_mean(samples, network):
+    from hotham_ase.train.data import collate
+    from hotham_ase.train.losses import eigenbasis_error
+
+    items = [prepare(s, s.basis, network, k) for k, s in enumerate(samples[:2])]
+    errors = [
+        (torch.randn_like(p.target.onsite), torch.randn_like(p.target.hopping)) for p in items
+    ]
+    singles = [eigenbasis_error(*e, p) for e, p in zip(errors, items, strict=True)]
+    onsite, hopping = (torch.cat(parts) for parts in zip(*errors, strict=True))
+    together = eigenbasis_error(onsite, hopping, collate(items))
+    torch.testing.assert_close(together, torch.stack(singles).mean())
