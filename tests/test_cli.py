@@ -113,7 +113,6 @@ def test_version(hotham):
 def test_what_does_not_compute_imports_nothing_heavy(arguments):
     code = f"""
 import sys
-from hotham_ase.calculator import HotHamCalculator
 from hotham_ase.cli import main
 sys.argv = ["hotham", *{arguments}]
 try:

@@ -32,7 +32,7 @@ settings = {
     "output": "run",
     "model": {"channels": 8, "hidden": 32, "message_cutoff": 4.5},
     "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
-    "training": {"max_epochs": 25, "learning_rate": 0.01},
+    "training": {"max_epochs": 60, "learning_rate": 0.01},
     "device": "cpu",
 }
 (folder / "silicon.yaml").write_text(yaml.safe_dump(settings))

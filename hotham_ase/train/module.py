@@ -50,7 +50,6 @@ class TrainingModule(pl.LightningModule):
             self.log(
                 key,
                 value.detach(),
-                prog_bar=key.endswith(("loss", "mae_meV")),
                 on_step=False,
                 on_epoch=True,
                 batch_size=1,

@@ -16,7 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
@@ -30,6 +30,7 @@ from hotham_ase.train.config import ConfigError, TrainConfig, load_config
 from hotham_ase.train.data import EpochSampler, PreparedDataset, collate, fit_structure, split_names
 from hotham_ase.train.evaluate import evaluate_samples
 from hotham_ase.train.module import TrainingModule
+from hotham_ase.train.progress import RunProgress
 
 
 def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
@@ -149,7 +150,8 @@ def _trainer(config: TrainConfig, checkpoints: Path, *, has_validation: bool) ->
         devices=1,
         max_epochs=config.training.max_epochs,
         gradient_clip_val=config.training.gradient_clip,
-        callbacks=[saving, TQDMProgressBar()],
+        callbacks=[saving, RunProgress()],
+        enable_progress_bar=False,
         # a resumed run logs beside what is there, never over it
         logger=CSVLogger(config.output, name="log", version=f"{len(_logs(config.output)):02d}"),
         log_every_n_steps=1,

@@ -1,0 +1,21 @@
+"""The tutorials run as they are."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("*.py"))
+
+
+def test_there_are_tutorials():
+    assert [path.name[:2] for path in TUTORIALS] == ["01", "02"]
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorial(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(path), run_name="__main__")
+    pictures = list(tmp_path.glob("*.png"))
+    assert len(pictures) == 1
+    assert pictures[0].stat().st_size > 10_000
