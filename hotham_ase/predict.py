@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -16,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from hotham_ase.files import replacing
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.nn.graph import Graph
 from hotham_ase.nn.model import HotHam, ModelConfig
@@ -133,7 +132,6 @@ class HamiltonianModel:
 
     def save(self, path: str | Path) -> None:
         """Write everything into one safetensors file, whole or not at all."""
-        path = Path(path)
         tensors = {
             f"network.{k}": v.contiguous().cpu() for k, v in self.network.state_dict().items()
         }
@@ -158,15 +156,8 @@ class HamiltonianModel:
             "conventions": json.dumps(CONVENTIONS),
             "provenance": json.dumps(dict(self.provenance)),
         }
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
 
     def with_provenance(self, **entries: Any) -> HamiltonianModel:
         """A copy with further entries in its record."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# Matplotlib must draw into files also where a display is configured but absent.
+# Matplotlib must draw into files also where a display is configured but absent. The matrices of
+# the tests are small: more than one thread for each only makes threads wait for one another.
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hotham_ase.cli.output import check_folder, replacing
+from hotham_ase.cli.output import announced, check_folder
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.tables import format_entries
 
@@ -46,7 +46,7 @@ def evaluate(
     for line in format_entries(errors):
         typer.echo(line)
     if output is not None:
-        with replacing(output) as file:
+        with announced(output) as file:
             file.write_text(json.dumps(errors, indent=2) + "\n", encoding="utf-8")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
+
+from hotham_ase.files import replacing
 
 if TYPE_CHECKING:
     from ase.spectrum.band_structure import BandStructure
@@ -50,20 +50,10 @@ def check_folder(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place if the body succeeds."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+def announced(path: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of ``path`` if the body succeeds, and a line about it."""
+    with replacing(path) as temporary:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     typer.echo(f"wrote {path}")
 
 
@@ -77,7 +67,7 @@ def write_bands(bands: BandStructure, path: Path, window: Window) -> None:
         ".json": lambda file: write_json(file, bands),
         ".csv": lambda file: _write_csv(file, *_band_table(bands)),
     }
-    with replacing(path) as file:
+    with announced(path) as file:
         writers.get(
             path.suffix.lower(), lambda f: save_figure(plot_bands(bands, window=window), f)
         )(file)
@@ -101,7 +91,7 @@ def write_dos(dos: GridDOSData, fermi_level: float, path: Path, window: Window) 
     def plot(file: Path) -> None:
         save_figure(plot_dos([dos], fermi_level, window=window), file)
 
-    with replacing(path) as file:
+    with announced(path) as file:
         writers.get(path.suffix.lower(), plot)(file)
 
 

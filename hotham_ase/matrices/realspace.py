@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hotham_ase.files import replacing
 from hotham_ase.pairs import PairList
 
 if TYPE_CHECKING:
@@ -322,16 +321,8 @@ class RealSpaceMatrix:
         """Write to an HDF5 file, whole or not at all."""
         import h5py
 
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            with h5py.File(temporary, "w") as file:
-                self.write_to(file)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            self.write_to(file)
 
     @classmethod
     def load(cls, path: str | Path) -> RealSpaceMatrix:

@@ -1,0 +1,90 @@
+"""The bundled model: symmetry of real structures, and its errors on DFT runs it never saw."""
+
+import numpy as np
+import pytest
+from ase.build import graphene
+
+from hotham_ase import HotHamCalculator, build_structure, load_model, read_sample
+from hotham_ase.testing import assert_equivariant, assert_hermitian
+from hotham_ase.train.evaluate import evaluate_samples
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("carbon")
+
+
+def test_file_is_complete(model):
+    record = model.describe()
+    assert record["species"] == {"C": "2s2p1d"}
+    assert model.basis.has_radial
+    assert model.basis.n_electrons([6, 6]) == 8
+    assert record["errors"]["test"]["n_structures"] == len(record["split"]["test"])
+    assert not set(record["split"]["test"]) & set(record["split"]["train"])
+    assert {"data", "settings", "versions", "trained"} <= set(record)
+
+
+def test_dirac_point(model, capsys):
+    """Symmetry closes the gap at K, and the Dirac point is the Fermi level."""
+    atoms = graphene(a=2.46)
+    calc = atoms.calc = HotHamCalculator(model, kpts={"size": (12, 12, 1), "gamma": True})
+    at_k = calc.get_band_structure("GK", npoints=2).energies[0, -1]
+    with capsys.disabled():
+        print(f"\ngraphene: gap at K {1000 * (at_k[4] - at_k[3]):.2g} meV ", end="")
+    assert at_k[4] - at_k[3] < 5e-3
+    assert at_k[3:5].mean() == pytest.approx(calc.get_fermi_level(), abs=5e-3)
+
+
+def test_model_is_equivariant_after_training(model):
+    atoms = build_structure("diamond")
+    atoms.rattle(0.05, seed=1)
+    rotation = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
+    for matrix in (rotation, -rotation):
+        assert_equivariant(
+            lambda a: model.predict(a, device="cpu", dtype="float64"), atoms, model.basis, matrix
+        )
+
+
+@pytest.mark.parametrize("name", ["graphene", "bilayer-graphene", "graphite", "diamond"])
+def test_matrices_of_known_structures_are_sound(model, name):
+    """No spurious states below the valence bands, which span some 20 eV."""
+    atoms = build_structure(name)
+    calc = atoms.calc = HotHamCalculator(model)
+    assert_hermitian(calc.get_hamiltonian())
+    below = calc.get_fermi_level() - calc.get_property("eigenvalues").min()
+    assert 15 < below < 27
+    assert np.abs(calc.get_charges()).max() < 0.2
+
+
+def test_diamond_is_an_insulator(model):
+    """PBE's gap is 4.1-4.2 eV, indirect, near 3/4 of Γ-X."""
+    atoms = build_structure("diamond")
+    atoms.calc = HotHamCalculator(model, kpts={"size": (8, 8, 8), "gamma": True})
+    assert 3.9 < atoms.calc.get_band_gap() < 4.6
+    assert atoms.calc.get_band_gap(direct=True) > atoms.calc.get_band_gap() + 0.5
+
+
+def held_out(shared_data, model, group):
+    names = [n for n in model.provenance["split"]["test"] if n.startswith(f"{group}/")]
+    return [read_sample(shared_data / "abacus" / name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("group", "largest_h", "largest_bands"),
+    [("graphene", 2.0, 20.0), ("bilayer_graphene", 2.0, 20.0), ("carbon_allotropes", 2.0, 20.0)],
+)
+def test_errors_on_structures_not_trained_on(
+    shared_data, model, group, largest_h, largest_bands, capsys
+):
+    errors = evaluate_samples(model, held_out(shared_data, model, group), device="cpu")
+    with capsys.disabled():
+        print(
+            f"\n{group}: {errors['n_structures']} structures, H {errors['mae_meV']:.2f} meV, "
+            f"bands {errors['band_mae_meV']:.1f} meV ",
+            end="",
+        )
+    assert errors["n_structures"] >= 2
+    assert errors["mae_meV"] <= largest_h
+    assert errors["band_mae_meV"] <= largest_bands
+    recorded = model.provenance["errors"]["test"]["groups"][group]
+    assert errors["mae_meV"] == pytest.approx(recorded["mae_meV"], rel=1e-3)
