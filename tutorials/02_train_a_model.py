@@ -2,8 +2,8 @@
 # # Train a model on DFT results
 #
 # Five silicon cells of eight displaced atoms, computed with ABACUS (PBE, 2s2p1d), lie in
-# `tutorials/data/silicon.h5`. For your own runs, `hotham import RUN_FOLDER... -o data.h5` makes such
-# a file and `hotham check data.h5` examines it.
+# `tutorials/data/silicon.h5`. For your own runs, `hotham import RUN_FOLDER... -o data.h5` makes
+# such a file and `hotham check data.h5` examines it.
 
 # %%
 import tempfile
@@ -22,7 +22,7 @@ with Dataset(data) as structures:
 # %% [markdown]
 # ## Configuration
 # One YAML file says everything; keys that are left out have documented defaults. This network is
-# small and the run short: minutes on a CPU, not a production model.
+# small and the run short: half a minute on a CPU, not a production model.
 
 # %%
 folder = Path(tempfile.mkdtemp(prefix="hotham-"))
@@ -46,7 +46,7 @@ model_file = train(folder / "silicon.yaml")
 log = read_log(folder / "run")
 print(f"training error {log['train_mae_meV'][0]:.1f} → {log['train_mae_meV'][-1]:.1f} meV")
 errors = load_model(model_file).provenance["errors"]["test"]
-print(f"test error {errors['mae_meV']:.1f} meV on {errors['n_structures']} structure not trained on")
+print(f"error on the structure not trained on: {errors['mae_meV']:.1f} meV")
 
 # %% [markdown]
 # ## Use it
@@ -57,5 +57,4 @@ atoms = bulk("Si", "diamond", a=5.43)
 atoms.calc = HotHamCalculator(model_file, kpts={"size": (4, 4, 4), "gamma": True})
 bands = atoms.calc.get_band_structure(path="LGX", npoints=40)
 bands.plot(emin=-8, emax=8, filename="silicon_bands.png")
-gap = atoms.calc.get_band_gap()
-print(gap)
+print(f"gap on the mesh: {atoms.calc.get_band_gap():.2f} eV")

@@ -51,7 +51,7 @@ def check_folder(path: Path) -> None:
 
 @contextmanager
 def announced(path: Path) -> Iterator[Path]:
-    """A temporary file that takes the place of ``path`` if the body succeeds, and a line about it."""
+    """A temporary file that takes the place of ``path`` at the end, and a line about it."""
     with replacing(path) as temporary:
         yield temporary
     typer.echo(f"wrote {path}")
