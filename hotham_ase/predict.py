@@ -330,7 +330,9 @@ def torch_device(device: str) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device must be 'auto' or a torch device, got {device!r}") from error
+        raise ValueError(
+            f"device must be 'auto' or a torch device of this machine, got {device!r}: {error}"
+        ) from error
 
 
 def torch_dtype(dtype: str) -> torch.dtype:

@@ -67,4 +67,5 @@ for strain in (-0.02, 0.0, 0.02):
     strained.set_cell(atoms.cell[:] * (1 + strain), scale_atoms=True)
     strained.calc = HotHamCalculator("carbon", kpts={"size": (12, 12, 1), "gamma": True})
     at_m = strained.calc.get_band_structure(path="GM", npoints=2).energies[0, -1]
-    print(f"strain {strain:+.2f}: π and π* are {at_m[highest + 1] - at_m[highest]:.2f} eV apart at M")
+    splitting = at_m[highest + 1] - at_m[highest]
+    print(f"strain {strain:+.2f}: π and π* are {splitting:.2f} eV apart at M")

@@ -256,7 +256,7 @@ def test_errors_say_what_to_do(model, tmp_path):
         predict(model, Atoms("C2", [(0, 0, 0), (np.nan, 0, 0)]))
     with pytest.raises(ValueError, match="'float32' or 'float64', got 'half'"):
         model.predict(structure(), dtype="half")
-    with pytest.raises(ValueError, match="'auto' or a torch device, got 'fpga'"):
+    with pytest.raises(ValueError, match="'auto' or a torch device of this machine, got 'fpga'"):
         model.predict(structure(), device="fpga")
     with pytest.raises(ModelFileError, match="bundled models"):
         load_model("no-such-model")
