@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -179,16 +180,22 @@ def load_model(name_or_path: str | Path) -> HamiltonianModel:
     """
     path = _find(name_or_path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FILE_FORMAT:
-                raise ModelFileError(
-                    f"{path} is not a hotham_ase model: its format is "
-                    f"{metadata.get('format')!r}, expected {FILE_FORMAT!r}"
-                )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return _read_model(path)
     except SafetensorError as error:
         raise ModelFileError(f"{path} is not a safetensors file: {error}") from error
+    except (KeyError, json.JSONDecodeError, ValidationError) as error:
+        raise ModelFileError(f"{path} is damaged or incomplete: {error}") from error
+
+
+def _read_model(path: Path) -> HamiltonianModel:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FILE_FORMAT:
+            raise ModelFileError(
+                f"{path} is not a hotham_ase model: its format is "
+                f"{metadata.get('format')!r}, expected {FILE_FORMAT!r}"
+            )
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if json.loads(metadata["conventions"]) != CONVENTIONS:
         raise ModelFileError(f"{path} uses other conventions: {metadata['conventions']}")
     species = []

@@ -4,7 +4,7 @@ A DFT code's zero of energy depends on the cell, so that structures of different
 H → H + μS. The fit finds, in one linear least-squares problem, the spline coefficients c, the
 onsite constants and one μ for every structure:
 
-    minimise Σ w (H − μ_s S − B c)²,   Σ_s μ_s = 0,
+    minimise Σ w (H − μ_s S − B c)²
 
 over the elements that axial symmetry allows. The coefficients are eliminated (variable
 projection), which leaves a small dense system for μ.
@@ -22,6 +22,7 @@ from hotham_ase.nn.baseline import Baseline, BlockPattern, cubic_b_splines
 from hotham_ase.nn.rotation import EdgeFrames
 
 RIDGE = 1e-7  # relative to the mean diagonal of the normal matrix
+SHIFT_RIDGE = 1e-4  # relative to Σ S² of a structure
 SCALE_FLOOR = 1e-5  # eV
 SMOOTHING = 0.3  # Å, standard deviation of the window in which scales are averaged
 
@@ -170,8 +171,9 @@ class _Problem:
         weighted = self.o_s * self.onsite_count.numpy() / present[:, None]
         matrix -= np.einsum("sko,tko->st", self.o_s, weighted)
         vector -= np.einsum("ko,sko->s", self.o_h, weighted)
-        # a common shift is not determined by the data; make it zero
-        matrix += self.s_s.mean() / self.n_structures
+        # A common shift of structures that share no species with the others is not determined by
+        # the data; a ridge chooses the one with the smallest μ.
+        matrix += np.diag(SHIFT_RIDGE * self.s_s)
         mu = np.linalg.solve(matrix, vector)
         return mu - mu.mean()
 

@@ -17,7 +17,9 @@ class ConfigError(ValueError):
 
 
 class SplitConfig(BaseModel):
-    """How structures are divided; every group (the part of the name before "/") by itself.
+    """How structures are divided, every group (the name up to the last "/") by itself.
+
+    Groups too small to give each part a structure are divided together.
 
     Attributes
     ----------
@@ -106,7 +108,7 @@ class TrainConfig(BaseModel):
 
     data: Path
     output: Path = Path("run")
-    name: str = "model"
+    name: str = Field("model", pattern=r"^[\w.+-]+$")
     model: ModelConfig = ModelConfig()
     split: SplitConfig = SplitConfig()
     training: OptimizerConfig = OptimizerConfig()

@@ -283,28 +283,34 @@ def group_of(name: str) -> str:
 def split_names(names: Sequence[str], config: SplitConfig) -> dict[str, list[int]]:
     """Indices of the training, validation and test structures.
 
-    Every group is shuffled and divided by itself, so that a small group is represented in each
-    part it is large enough for.
+    Every group is shuffled and divided by itself, so that each kind of structure is in every
+    part. Groups too small for that are pooled and divided together.
 
     Raises
     ------
     ValueError
-        If nothing is left to train on.
+        If a part with a fraction above 0 would be empty.
     """
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        if group_of(name) not in config.exclude:
+            groups.setdefault(group_of(name), []).append(index)
+    fractions = [f for f in (config.train, config.validation, config.test) if f > 0]
+    small = [g for g, members in groups.items() if round(min(fractions) * len(members)) == 0]
+    pool = [index for group in small for index in groups.pop(group)]
     parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     rng = np.random.default_rng(config.seed)
-    for group in sorted({group_of(n) for n in names}):
-        if group in config.exclude:
-            continue
-        members = [k for k, n in enumerate(names) if group_of(n) == group]
-        members = [members[k] for k in rng.permutation(len(members))]
+    for members in (*(groups[g] for g in sorted(groups)), pool):
+        shuffled = [members[k] for k in rng.permutation(len(members))]
         n_test = round(config.test * len(members))
         n_validation = round(config.validation * len(members))
-        parts["test"] += members[:n_test]
-        parts["validation"] += members[n_test : n_test + n_validation]
-        parts["train"] += members[n_test + n_validation :]
-    if not parts["train"]:
-        raise ValueError(
-            f"split leaves no structure to train on: {len(names)} in all, excluded {config.exclude}"
-        )
+        parts["test"] += shuffled[:n_test]
+        parts["validation"] += shuffled[n_test : n_test + n_validation]
+        parts["train"] += shuffled[n_test + n_validation :]
+    for part, indices in parts.items():
+        if not indices and getattr(config, part) > 0:
+            raise ValueError(
+                f"split leaves no structure for {part}: {sum(map(len, parts.values()))} of "
+                f"{len(names)} are not excluded; give more data or set {part} to 0"
+            )
     return {part: sorted(indices) for part, indices in parts.items()}

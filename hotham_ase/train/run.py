@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import platform
 import warnings
@@ -75,6 +76,11 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
         network = build_network(config, data.basis, (data[k] for k in split["train"]))
         module = TrainingModule(network, config.training)
         loaders = _loaders(config, data, split, network)
+        if resume:
+            _check_resumable(config, data)
+        else:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            _run_record(config).write_text(json.dumps(_identity(config, data)) + "\n")
         with _quiet_lightning():
             trainer = _trainer(config, checkpoints, has_validation=bool(split["validation"]))
             trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
@@ -95,6 +101,31 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
     path = config.output / f"{config.name}.safetensors"
     model.save(path)
     return path
+
+
+def _run_record(config: TrainConfig) -> Path:
+    return config.output / "run.json"
+
+
+def _identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
+    """What must not change between the starts of one run."""
+    settings = config.model_dump(mode="json", include={"model", "split", "training"})
+    return {"data": data.fingerprint, **settings}
+
+
+def _check_resumable(config: TrainConfig, data: Dataset) -> None:
+    """Refuse to go on with other data or settings than the run began with."""
+    began, now = json.loads(_run_record(config).read_text()), _identity(config, data)
+    for key, value in now.items():
+        if value == began[key]:
+            continue
+        if key == "data":
+            raise ConfigError(f"data: {config.data.name} is not what the run began with")
+        changed = [k for k in value if value[k] != began[key].get(k)]
+        raise ConfigError(
+            f"{key}: {', '.join(changed)} changed since the run began; restore the configuration "
+            "or choose another output"
+        )
 
 
 def build_network(config: TrainConfig, basis: OrbitalBasis, training_set: Iterable[Any]) -> HotHam:
@@ -138,11 +169,17 @@ def _loaders(
 
 
 def _trainer(config: TrainConfig, checkpoints: Path, *, has_validation: bool) -> pl.Trainer:
-    saving = ModelCheckpoint(
+    best = ModelCheckpoint(
         dirpath=checkpoints,
         filename="best",
-        monitor="val_mae_meV" if has_validation else "train_mae_meV",
-        save_last=True,
+        monitor="val_loss" if has_validation else "train_loss",
+        enable_version_counter=False,
+    )
+    # Lightning's own save_last skips the epochs that are not the best
+    last = ModelCheckpoint(
+        dirpath=checkpoints,
+        filename="last",
+        save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
     return pl.Trainer(
@@ -150,7 +187,7 @@ def _trainer(config: TrainConfig, checkpoints: Path, *, has_validation: bool) ->
         devices=1,
         max_epochs=config.training.max_epochs,
         gradient_clip_val=config.training.gradient_clip,
-        callbacks=[saving, RunProgress()],
+        callbacks=[best, last, RunProgress()],
         enable_progress_bar=False,
         # a resumed run logs beside what is there, never over it
         logger=CSVLogger(config.output, name="log", version=f"{len(_logs(config.output)):02d}"),

@@ -265,6 +265,9 @@ def test_errors_say_what_to_do(model, tmp_path):
         load_model(tmp_path / "text.safetensors")
     from safetensors.torch import save_file
 
+    save_file({}, tmp_path / "empty.safetensors", {"format": "hotham_ase model 1"})
+    with pytest.raises(ModelFileError, match="damaged or incomplete"):
+        load_model(tmp_path / "empty.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ModelFileError, match="not a hotham_ase model"):
         load_model(tmp_path / "other.safetensors")

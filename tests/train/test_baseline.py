@@ -50,6 +50,28 @@ def test_energy_zeros_and_two_centre_functions_are_found(samples, network):
         assert errors_hop.abs().mean() < 2e-3
 
 
+def test_sets_without_a_common_species_keep_small_energy_zeros(samples, network):
+    """Nothing relates the zeros of two sets; the fit must not drive them apart."""
+    from hotham_ase.nn.baseline import Baseline
+    from hotham_ase.train.baseline import FitStructure
+
+    one = [fit_structure(s, s.basis, network) for s in samples[:2]]
+    two = [
+        FitStructure(
+            s.species + 1,
+            s.pair_kind + 3,
+            s.vectors,
+            tuple(h + 5 * o for h, o in zip(s.hamiltonian, s.overlap, strict=True)),
+            s.overlap,
+        )
+        for s in one
+    ]
+    with default_dtype(torch.float64):
+        mu = fit_baseline(Baseline((0, 1), 2, network.cutoff), one + two, (0, 1))
+    np.testing.assert_allclose([mu[:2].mean(), mu[2:].mean()], 0, atol=0.1)
+    np.testing.assert_allclose([mu[1] - mu[0], mu[3] - mu[2]], 0.7, atol=0.01)
+
+
 def test_scales_are_the_size_of_what_is_left(samples, network):
     structures = [fit_structure(s, s.basis, network) for s in samples]
     fit_baseline(network.baseline, structures, network.union)

@@ -38,15 +38,29 @@ def test_mistakes_are_named(tmp_path, text, message):
 
 
 def test_every_group_is_split_by_itself():
-    names = [f"big/{k}" for k in range(20)] + [f"small/{k}" for k in range(4)] + ["out/0"]
+    names = [f"big/{k}" for k in range(20)] + [f"small/{k}" for k in range(10)] + ["out/0"]
     split = split_names(names, SplitConfig(exclude=("out",)))
-    assert sorted(k for part in split.values() for k in part) == list(range(24))
+    assert sorted(k for part in split.values() for k in part) == list(range(30))
     assert [sum(names[k].startswith("big") for k in split[p]) for p in split] == [15, 2, 3]
-    assert [sum(names[k].startswith("small") for k in split[p]) for p in split] == [3, 0, 1]
+    assert [sum(names[k].startswith("small") for k in split[p]) for p in split] == [7, 1, 2]
     assert split == split_names(names, SplitConfig(exclude=("out",)))
     assert split != split_names(names, SplitConfig(exclude=("out",), seed=1))
 
 
-def test_empty_training_set_is_refused():
-    with pytest.raises(ValueError, match="no structure to train on"):
+def test_groups_of_one_are_split_together():
+    split = split_names([f"run{k}/scf" for k in range(20)], SplitConfig())
+    assert [len(part) for part in split.values()] == [15, 2, 3]
+
+
+def test_empty_parts_are_refused():
+    with pytest.raises(ValueError, match="no structure for train"):
         split_names(["a/0"], SplitConfig(exclude=("a",)))
+    with pytest.raises(ValueError, match="no structure for validation.* or set validation to 0"):
+        split_names(["a/0", "a/1"], SplitConfig())
+    everything = SplitConfig(train=1, validation=0, test=0)
+    assert split_names(["a/0", "a/1"], everything)["train"] == [0, 1]
+
+
+def test_a_name_is_no_path(tmp_path):
+    with pytest.raises(ConfigError, match="name: "):
+        load_config(write(tmp_path, "data: d.h5\nname: a/b\n"))

@@ -90,6 +90,25 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, data_file, monkeypa
         torch.testing.assert_close(parts.network.state_dict()[name], weight, msg=name)
 
 
+def test_the_last_checkpoint_is_of_the_last_epoch(run):
+    folder = run.parent / "checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    last = torch.load(folder / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 39
+
+
+def test_a_run_goes_on_as_it_began_only(tmp_path, data_file, run):
+    import shutil
+
+    shutil.copytree(run.parent, tmp_path / "run")
+    with pytest.raises(ConfigError, match="training: max_epochs changed"):
+        train(configure(tmp_path, data_file, 50), resume=True)
+    record = tmp_path / "run" / "run.json"
+    record.write_text(record.read_text().replace('"data": "', '"data": "0'))
+    with pytest.raises(ConfigError, match=r"data: data.h5 is not what"):
+        train(configure(tmp_path, data_file, 40), resume=True)
+
+
 def test_evaluation_against_itself_is_exact(run, samples):
     """Samples that the model predicts exactly, but for the energy zero."""
     from dataclasses import replace
