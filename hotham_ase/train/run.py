@@ -218,7 +218,8 @@ def _quiet_lightning() -> Iterator[None]:
 
 
 def _provenance(config: TrainConfig, data: Dataset, split: dict[str, list[int]]) -> dict[str, Any]:
-    settings = config.model_dump(mode="json", exclude={"data", "output", "device", "threads"})
+    # the architecture is in the file anyway, with what was left open filled in
+    settings = config.model_dump(mode="json", include={"split", "training"})
     return {
         "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data": {"file": config.data.name, "sha256": data.fingerprint},
