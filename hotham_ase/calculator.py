@@ -24,6 +24,7 @@ from ase.calculators.calculator import (
 from hotham_ase.electronic import (
     BandPathError,
     BandWindow,
+    DosError,
     EigenError,
     FermiLevelError,
     KMesh,
@@ -92,7 +93,10 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
     """Electronic structure of a structure from a predicted Hamiltonian.
 
     H(R) is predicted once per structure; k-points, broadenings and everything else reuse it.
-    Getters work on the structure that the calculator is attached to, or was last asked about.
+    Getters without ``atoms`` work on the structure that the calculator is attached to
+    (``atoms.calc = calculator``); if it is attached to two, on the last one. Asking about another
+    structure does not change that. A calculator that was never attached works on the structure
+    that it was last asked about.
 
     Parameters
     ----------
@@ -155,6 +159,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         **unknown: Any,
     ) -> None:
         self._structure: Atoms | None = None
+        self._is_attached = False
         self._matrices: _Matrices | None = None
         _check_keywords(unknown)
         super().__init__(kpts=kpts, sigma=sigma, device=device, dtype=dtype, n_bands=n_bands)
@@ -192,7 +197,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
 
     def set_atoms(self, atoms: Atoms) -> None:
         """Take note of the structure that the calculator was attached to; ASE calls this."""
-        self._structure = atoms
+        self._structure, self._is_attached = atoms, True
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """Parameters and the model's name, for trajectories and databases."""
@@ -359,10 +364,16 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         -------
         GridDOSData or GridDOSCollection
             On an absolute scale of energy: subtract :meth:`get_fermi_level` for E − E_F.
+
+        Raises
+        ------
+        InputError
+            If sigma is 0 or too small for a grid of energies, or the projections are not known.
         """
         atoms = self._current()
         sigma = self.parameters["sigma"] if sigma is None else sigma
         with _ase_errors():
+            _check_values({"sigma": sigma})
             mesh = build_mesh(atoms, self.parameters["kpts"] if kpts is None else kpts)
             solved = kpts is None and mesh.path is None  # for the Fermi level
             mesh = mesh if mesh.path is None else build_mesh(atoms)
@@ -382,7 +393,13 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
 
     def get_band_gap(self, *, direct: bool = False) -> float:
         """Band gap on the mesh in eV, 0 for a metal."""
-        gap = band_gap(self.get_property("eigenvalues"), self.get_fermi_level())
+        if self.parameters["n_bands"] == 1:
+            raise InputError("n_bands must be at least 2 for a band gap, got 1")
+        eigenvalues, level = self.get_property("eigenvalues"), self.get_fermi_level()
+        with _ase_errors():
+            gap = band_gap(
+                eigenvalues, level, self.get_property("occupations"), degeneracy=DEGENERACY
+            )
         return gap.direct_gap if direct else gap.gap
 
     # ------------------------------------------------------------------ inside
@@ -394,7 +411,9 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
 
     def _current(self, atoms: Atoms | None = None) -> Atoms:
         if atoms is not None:
-            self._structure = atoms
+            if not self._is_attached:
+                self._structure = atoms
+            return atoms
         if self._structure is None:
             raise CalculatorSetupError(
                 "the calculator has no structure yet: set atoms.calc to it, or pass atoms"
@@ -478,7 +497,10 @@ def _check_structure(atoms: Atoms, basis: OrbitalBasis) -> None:
     """Refuse what no model can predict."""
     if len(atoms) == 0:
         raise CalculatorSetupError("the structure has no atoms: add some")
-    basis.species_index(atoms.numbers)
+    try:
+        basis.species_index(atoms.numbers)
+    except BasisError as error:
+        raise CalculatorSetupError(f"{error}: use a model with these orbitals") from error
     PairList.from_atoms(atoms, SHORTEST_DISTANCE).check_distances(SHORTEST_DISTANCE)
 
 
@@ -487,11 +509,11 @@ def _ase_errors() -> Iterator[None]:
     """Turn the package's errors into the ones that ASE's tools know."""
     try:
         yield
-    except BasisError as error:
-        raise CalculatorSetupError(f"{error}: use a model with these orbitals") from error
     except PairListError as error:
         raise CalculatorSetupError(f"{error}: correct the structure") from error
-    except (KPointError, BandPathError) as error:
+    except (BasisError, KPointError, BandPathError) as error:
         raise CalculatorSetupError(str(error)) from error
+    except DosError as error:
+        raise InputError(str(error)) from error
     except (EigenError, FermiLevelError, MatrixError) as error:
         raise CalculationFailed(str(error)) from error

@@ -146,8 +146,46 @@ def test_matrices(graphene, model):
     assert calc.get_hamiltonian(honeycomb("BN")).onsite_block(0)[0, 0] == 1.5
     bare = HotHamCalculator(NearestNeighbourModel(narrow_basis(radial=False)))
     assert bare.get_hamiltonian(honeycomb()).n_basis == 2  # H alone needs no radial functions
-    with pytest.raises(CalculatorSetupError, match="no radial functions"):
+    with pytest.raises(CalculatorSetupError, match="no radial functions") as caught:
         bare.get_overlap()
+    assert "use a model" not in str(caught.value)  # one instruction is enough
+
+
+def test_asking_about_another_structure_does_not_attach_it(graphene, model):
+    """The calculator stays with the structure whose calc it is."""
+    calc, bn = graphene.calc, honeycomb("BN")
+    assert calc.get_hamiltonian(bn).onsite_block(0)[0, 0] == 1.5
+    assert calc.get_hamiltonian().onsite_block(0)[0, 0] == 0
+    assert calc.get_overlap(bn).n_basis == 2
+    assert calc.get_band_gap() == 0
+    assert abs(calc.get_property("charges", bn)).min() > 0.1
+    assert calc.get_band_gap() == 0
+    np.testing.assert_allclose(graphene.get_charges(), 0, atol=1e-9)
+
+
+def test_two_structures_and_one_calculator(graphene):
+    """Each gets its own charges; getters without a structure are about the last one."""
+    bn = honeycomb("BN")
+    bn.calc = graphene.calc
+    np.testing.assert_allclose(graphene.get_charges(), 0, atol=1e-9)
+    assert abs(bn.get_charges()).min() > 0.1
+    np.testing.assert_allclose(graphene.get_charges(), 0, atol=1e-9)
+    assert bn.calc.get_band_gap() == pytest.approx(3.0, abs=1e-5)
+
+
+def test_calculator_that_was_never_attached(model):
+    calc = HotHamCalculator(model, kpts=MESH)
+    calc.get_property("fermi_level", honeycomb())
+    assert calc.get_band_gap() == 0
+    calc.get_hamiltonian(honeycomb("BN"))
+    assert calc.get_band_gap() == pytest.approx(3.0, abs=1e-5)
+
+
+def test_open_shell_has_no_gap(model):
+    """Three carbon atoms in a row have levels −√2t, 0, √2t, and three electrons."""
+    atoms = Atoms("C3", [(0, 0, 0), (1.42, 0, 0), (2.84, 0, 0)])
+    atoms.calc = HotHamCalculator(model)
+    assert atoms.calc.get_band_gap() == 0
 
 
 def test_molecule_and_periodic_cell(model):
@@ -214,7 +252,7 @@ def test_projected_dos(bn):
     assert isinstance(parts, GridDOSCollection)
     assert [part.info["symbol"] for part in parts] == ["B", "N"]
     np.testing.assert_allclose(parts.sum_all().get_weights(), total.get_weights(), atol=1e-9)
-    with pytest.raises(ValueError, match="projections must be"):
+    with pytest.raises(InputError, match="must be 'species', 'atom' or 'shell', got 'orbital'"):
         bn.calc.get_dos(projections="orbital")
 
 
@@ -439,6 +477,33 @@ def test_bad_model(tmp_path):
     (tmp_path / "wrong.safetensors").write_text("nothing")
     with pytest.raises(InputError, match=r"wrong\.safetensors"):
         HotHamCalculator(tmp_path / "wrong.safetensors")
+
+
+@pytest.mark.parametrize("path", [[[0, 0, 0], [0.5, 0, 0]], 5])
+def test_path_of_another_type(graphene, path):
+    with pytest.raises(CalculatorSetupError, match="path must be special points"):
+        graphene.calc.get_band_structure(path=path)
+
+
+def test_no_broadening_no_density_of_states(graphene):
+    graphene.calc.set(sigma=0)
+    assert graphene.calc.get_fermi_level() == pytest.approx(0, abs=1e-5)
+    with pytest.raises(InputError, match="sigma must be a positive energy"):
+        graphene.calc.get_dos()
+    with pytest.raises(InputError, match="sigma must be at least"):
+        graphene.calc.get_dos(sigma=1e-9)
+    with pytest.raises(InputError, match="sigma must be"):
+        graphene.calc.get_dos(sigma="wide")
+
+
+def test_one_band_has_no_gap(bn):
+    bn.calc.set(n_bands=1)
+    with pytest.raises(InputError, match="n_bands must be at least 2"):
+        bn.calc.get_band_gap()
+    lone = Atoms("N")  # one level, filled
+    lone.calc = HotHamCalculator(NearestNeighbourModel())
+    with pytest.raises(CalculationFailed, match="both sides of the Fermi level"):
+        lone.calc.get_band_gap()
 
 
 def test_too_many_bands(graphene):

@@ -136,6 +136,40 @@ def test_a_bug_keeps_its_traceback(hotham, monkeypatch):
         main()
 
 
+# Stands for a terminal's Ctrl-C or a batch system's kill in the middle of an import.
+INTERRUPTED = """
+import os, signal, sys
+from hotham_ase.dataset import importing
+from hotham_ase.cli import main
+importing.read_sample = lambda path: os.kill(os.getpid(), getattr(signal, sys.argv.pop()))
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "message"),
+    [("SIGINT", 130, "hotham: interrupted"), ("SIGTERM", 143, "")],
+)
+def test_signals_leave_nothing_behind(tmp_path, name, expected, message):
+    command = ["import", str(tmp_path), "-o", str(tmp_path / "data.h5"), name]
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *command], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr.strip()) == (expected, message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_training_ends_like_any_other_command(hotham, monkeypatch):
+    def interrupted(*_, **__):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)  # what Lightning makes of it
+
+    monkeypatch.setattr("hotham_ase.train.run.train", interrupted)
+    assert hotham("train", "config.yaml") == (130, "", "hotham: interrupted\n")
+
+
 # ------------------------------------------------------------------ results
 
 
@@ -331,6 +365,7 @@ def structure_files(folder):
         ("bands molecule.xyz -m MODEL", "periodic direction"),
         ("dos molecule.xyz -m MODEL --kpts 4 4 4", "periodic|cell"),
         ("bands graphene -m MODEL --path GXG", "X"),
+        ("bands graphene -m MODEL --kpts 0 1 1", "three positive integers"),
         ("bands graphene -m nobody", "one of the bundled models .*got 'nobody'"),
         ("bands graphene -m notes.txt", "notes.txt is not a safetensors file"),
         ("bands graphene -m MODEL --device gpuu", "device"),

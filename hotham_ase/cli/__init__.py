@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from hotham_ase.cli import data, electronic, learning
 
+
+class _Commands(TyperGroup):
+    """Ends any command that Ctrl-C interrupts in the same way; typer would say ``Aborted``."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Lightning exits with 1 where it was interrupted
+            if not any(isinstance(e, KeyboardInterrupt) for e in (error, error.__context__)):
+                raise
+            typer.echo("hotham: interrupted", err=True)
+            raise SystemExit(130) from None
+
+
 app = typer.Typer(
     name="hotham",
+    cls=_Commands,
     help="Predict Kohn-Sham Hamiltonians with Hot-Ham, and what follows from them.",
     no_args_is_help=True,
     add_completion=False,
@@ -49,6 +67,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; a mistake of the user's ends it with one sentence and exit code 2."""
+    signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
     try:
         app()
@@ -57,6 +76,11 @@ def main() -> None:
             raise
         typer.echo(f"hotham: error: {describe_error(error)}", err=True)
         sys.exit(2)
+
+
+def _terminate(*_: object) -> None:
+    """End on SIGTERM as on an error, so that no temporary file stays behind."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _is_about_the_input(error: Exception) -> bool:

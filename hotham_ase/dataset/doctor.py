@@ -154,7 +154,7 @@ def _check_raw(group: h5py.Group, basis: OrbitalBasis) -> Iterator[Problem]:
         yield "error", "nan", "positions or cell are not finite numbers"
         return
     try:
-        n_orbitals = basis.n_orbitals(atoms.numbers)
+        basis.species_index(atoms.numbers)
     except BasisError as error:
         yield "error", "unknown-element", str(error)
         return
@@ -164,13 +164,14 @@ def _check_raw(group: h5py.Group, basis: OrbitalBasis) -> Iterator[Problem]:
         yield "error", "overlapping-atoms", str(error)
     for name in ("hamiltonian", "overlap"):
         if name == "hamiltonian" or name in group:
-            yield from _check_raw_matrix(group[name], name, atoms, n_orbitals)
+            yield from _check_raw_matrix(group[name], name, atoms, basis)
 
 
 def _check_raw_matrix(
-    group: h5py.Group, name: str, atoms: Atoms, n_orbitals: np.ndarray
+    group: h5py.Group, name: str, atoms: Atoms, basis: OrbitalBasis
 ) -> Iterator[Problem]:
     packed = read_packed(group)
+    n_orbitals = basis.n_orbitals(atoms.numbers)
     i, j = packed.edge_index
     n_onsite = int((n_orbitals**2).sum())
     expected = n_onsite + int((n_orbitals[i] * n_orbitals[j]).sum())
@@ -186,7 +187,7 @@ def _check_raw_matrix(
     if n_bad:
         yield "error", "nan", f"{n_bad} elements of {name} are not finite numbers"
         return
-    if len(i) == 0 and (len(atoms) > 1 or atoms.pbc.any()):
+    if len(i) == 0 and PairList.from_atoms(atoms, basis.pair_cutoffs).n_edges:
         yield "error", "no-pairs", f"{name} has no pairs of atoms at all"
     both = np.concatenate(
         [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hotham_ase.dataset.store import DatasetWriter
@@ -46,6 +47,9 @@ def import_folders(
     skipped and reported. The file appears only when everything is in it, and only if at least
     one folder was good.
 
+    Structures are named after the last two parts of their folders' paths; where these are the
+    same for several folders, after as many more parts as tell them apart.
+
     Parameters
     ----------
     folders
@@ -60,12 +64,13 @@ def import_folders(
     ImportReport
     """
     paths = [str(folder) for folder in folders]
+    names = _longer_names(paths)
     imported: list[str] = []
     skipped: list[tuple[str, str]] = []
     try:
         with DatasetWriter(output) as writer:
             for done, path in enumerate(paths, start=1):
-                reason = _import_one(writer, path)
+                reason = _import_one(writer, path, names.get(path))
                 if reason is None:
                     imported.append(path)
                 else:
@@ -79,13 +84,27 @@ def import_folders(
     return ImportReport(Path(output), tuple(imported), tuple(skipped))
 
 
-def _import_one(writer: DatasetWriter, path: str) -> str | None:
-    """Add one folder; the reason why not, if so."""
+def _longer_names(paths: list[str]) -> dict[str, str]:
+    """Names by path of the folders whose last two parts are those of another folder too."""
+    parts = {path: Path(path).resolve().parts for path in paths}
+    unclear, names, n = set(parts.values()), {}, 2
+    while unclear:
+        counts = Counter(whole[-n:] for whole in unclear)
+        unclear = {whole for whole in unclear if counts[whole[-n:]] > 1}
+        n += 1
+        names.update({whole: "/".join(whole[-n:]).lstrip("/") for whole in unclear})
+    return {path: names[whole] for path, whole in parts.items() if whole in names}
+
+
+def _import_one(writer: DatasetWriter, path: str, name: str | None) -> str | None:
+    """Add one folder, under its own name if there is none; the reason why not, if so."""
     try:
         sample = read_sample(path)
     except Exception as error:  # whatever is wrong with one folder must not end a long import
         return str(error) or type(error).__name__
     try:
+        if name is not None:
+            sample = replace(sample, provenance={**sample.provenance, "name": name})
         writer.add(sample)
     except ValueError as error:
         return str(error)

@@ -60,8 +60,7 @@ class DatasetWriter:
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self._file: h5py.File | None = None
         self._basis: OrbitalBasis | None = None
-        self._names: list[str] = []
-        self._checksums: list[str] = []
+        self._checksums: dict[str, str] = {}  # by name, in order
 
     def __enter__(self) -> DatasetWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +89,7 @@ class DatasetWriter:
             self._temporary.unlink(missing_ok=True)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._checksums)
 
     def add(self, sample: Sample) -> None:
         """Append one structure.
@@ -100,11 +99,17 @@ class DatasetWriter:
 
         Raises
         ------
+        DatasetError
+            If a structure of this name is there already; nothing is written.
         BasisError
             If a species has other orbitals than in the structures before; nothing is written.
         """
         if self._file is None:
             raise DatasetError("add needs an open writer: use it in a with statement")
+        if sample.name in self._checksums:
+            raise DatasetError(
+                f"a structure named {sample.name!r} is in the data set already: names must differ"
+            )
         needed = sample.basis.subset(sample.atoms.get_chemical_symbols())
         basis = needed if self._basis is None else _merge(self._basis, needed)
         matrices = {"hamiltonian": pack(sample.hamiltonian)}
@@ -115,8 +120,7 @@ class DatasetWriter:
         checksum = _checksum(group)
         group.attrs["sha256"] = checksum
         self._basis = basis
-        self._names.append(sample.name)
-        self._checksums.append(checksum)
+        self._checksums[sample.name] = checksum
 
     def _finish(self, file: h5py.File) -> None:
         if self._basis is None:
@@ -129,11 +133,11 @@ class DatasetWriter:
             if species.radial is not None:
                 group["grid"] = species.grid
                 group["radial"] = species.radial
-        file["names"] = np.array(self._names, dtype=h5py.string_dtype())
+        file["names"] = np.array(list(self._checksums), dtype=h5py.string_dtype())
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["package_version"] = hotham_ase.__version__
-        file.attrs["fingerprint"] = _fingerprint(self._basis, self._checksums)
+        file.attrs["fingerprint"] = _fingerprint(self._basis, [*self._checksums.values()])
 
 
 class Dataset:

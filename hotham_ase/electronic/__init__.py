@@ -1,7 +1,13 @@
 """What follows from H and S: bands, Fermi level, densities of states, populations."""
 
 from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
-from hotham_ase.electronic.dos import Projection, projected_dos, projection_groups, total_dos
+from hotham_ase.electronic.dos import (
+    DosError,
+    Projection,
+    projected_dos,
+    projection_groups,
+    total_dos,
+)
 from hotham_ase.electronic.eigen import (
     BandWindow,
     EigenError,
@@ -33,6 +39,7 @@ __all__ = [
     "BandGap",
     "BandPathError",
     "BandWindow",
+    "DosError",
     "EigenError",
     "Eigenstates",
     "FermiLevelError",

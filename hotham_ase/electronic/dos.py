@@ -21,20 +21,24 @@ REACH = 8.0  # sigma; beyond it a Gaussian is below 1e-14 of its height
 CHUNK = 1 << 14  # states broadened at a time
 
 
+class DosError(ValueError):
+    """A broadening or a projection that a density of states cannot have."""
+
+
 def energy_grid(eigenvalues: np.ndarray, sigma: float) -> np.ndarray:
     """Uniform grid in eV that covers the broadened levels and resolves the broadening.
 
     Raises
     ------
-    ValueError
+    DosError
         If sigma is not positive, or too small for a grid of reasonable size.
     """
     if not sigma > 0 or not np.isfinite(sigma):
-        raise ValueError(f"sigma must be a positive energy in eV, got {sigma}")
+        raise DosError(f"sigma must be a positive energy in eV, got {sigma}")
     low, high = eigenvalues.min() - REACH * sigma, eigenvalues.max() + REACH * sigma
     n = int(np.ceil((high - low) / sigma * POINTS_PER_SIGMA)) + 1
     if n > MAX_POINTS:
-        raise ValueError(
+        raise DosError(
             f"sigma must be at least {(high - low) * POINTS_PER_SIGMA / MAX_POINTS:.1g} eV for "
             f"levels that span {high - low:.1f} eV, got {sigma:g}"
         )
@@ -135,11 +139,11 @@ def projection_groups(
 
     Raises
     ------
-    ValueError
+    DosError
         If the projection is not known.
     """
     if projection not in ("species", "atom", "shell"):
-        raise ValueError(f"projections must be 'species', 'atom' or 'shell', got {projection!r}")
+        raise DosError(f"projections must be 'species', 'atom' or 'shell', got {projection!r}")
     index: dict[tuple[tuple[str, str], ...], int] = {}
     group = []
     for atom, number in enumerate(numbers):

@@ -10,6 +10,7 @@ from scipy.special import expit
 
 TOUCHING = 1e-6  # eV; bands that overlap by less touch
 ROUNDING = 1e-9  # relative; what sums of k-point weights are off by
+PARTIAL = 1e-6  # electrons; a state that is off full and empty by more is filled in part
 MARGIN = 1e-3  # eV; how far beyond the outermost band the level of full or empty bands lies
 
 
@@ -237,31 +238,48 @@ class BandGap:
         return self.k_vbm is not None and self.gap >= self.direct_gap - TOUCHING
 
 
-def band_gap(eigenvalues: np.ndarray, fermi_level: float) -> BandGap:
+def band_gap(
+    eigenvalues: np.ndarray,
+    fermi_level: float,
+    occupations: np.ndarray | None = None,
+    *,
+    degeneracy: int = 2,
+) -> BandGap:
     """Gap between the states below and above the Fermi level.
 
-    A metal is what has different numbers of states below the level at different k-points, as in
-    :func:`ase.dft.bandgap.bandgap`.
+    A metal is what has a state at the level, a state that is filled in part, or different numbers
+    of states below the level at different k-points, as in :func:`ase.dft.bandgap.bandgap`.
 
     Parameters
     ----------
     eigenvalues : (n_spins, n_kpts, n_bands) eV
     fermi_level
         eV.
+    occupations : (n_spins, n_kpts, n_bands)
+        Those of :func:`fill_bands`. Only they tell an open shell whose level smearing has moved
+        away from it.
+    degeneracy
+        Electrons of a full state.
 
     Raises
     ------
-    ValueError
+    FermiLevelError
         If all states are on one side of the level.
     """
     eigenvalues = np.asarray(eigenvalues, dtype=float)
     n_below = (eigenvalues < fermi_level).sum(axis=2)  # (n_spins, n_kpts)
-    if (n_below != n_below[:, :1]).any():
+    is_metal = (n_below != n_below[:, :1]).any()
+    is_metal |= (np.abs(eigenvalues - fermi_level) < TOUCHING).any()
+    if occupations is not None:
+        is_metal |= (np.minimum(occupations, degeneracy - occupations) > PARTIAL).any()
+    if is_metal:
         return BandGap(0.0, 0.0, fermi_level, fermi_level)
     below = np.where(eigenvalues < fermi_level, eigenvalues, -np.inf).max(axis=(0, 2))
     above = np.where(eigenvalues < fermi_level, np.inf, eigenvalues).min(axis=(0, 2))
     if not (np.isfinite(below).all() and np.isfinite(above).all()):
-        raise ValueError("eigenvalues must lie on both sides of the Fermi level for a band gap")
+        raise FermiLevelError(
+            "eigenvalues must lie on both sides of the Fermi level for a band gap"
+        )
     direct = above - below  # (n_kpts,)
     gap = float(above.min() - below.max())
     if gap < TOUCHING:

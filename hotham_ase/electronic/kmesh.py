@@ -67,6 +67,8 @@ def build_mesh(atoms: Atoms, kpts: Any = None) -> KMesh:
         kpts = {"size": automatic_size(atoms), "gamma": True}
     elif isinstance(kpts, Mapping):
         is_mesh = not {"kpts", "path"} & set(kpts)
+        if kpts.get("size") is not None:
+            kpts = {**kpts, "size": _integers(kpts["size"])}
     elif isinstance(kpts, (int, float)):
         raise KPointError(
             f"kpts must be three numbers, a mapping or a list of k-points, got {kpts}"
@@ -78,7 +80,7 @@ def build_mesh(atoms: Atoms, kpts: Any = None) -> KMesh:
     try:
         points = kpts2kpts(kpts, atoms)
         bz_kpts = np.array(points.kpts, dtype=float)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise KPointError(f"kpts cannot be understood: {kpts!r} ({error})") from error
     if bz_kpts.ndim != 2 or bz_kpts.shape[1:] != (3,) or not len(bz_kpts):
         raise KPointError(f"kpts must be an (n_kpts, 3) array, got shape {bz_kpts.shape}")

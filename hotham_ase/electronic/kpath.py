@@ -53,10 +53,14 @@ def band_path(
     Raises
     ------
     BandPathError
-        For a molecule, or if the lattice has no such special point.
+        For a molecule, a path of another type, or if the lattice has no such special point.
     """
     if isinstance(path, BandPath):
         return path
+    if path is not None and not isinstance(path, str):
+        raise BandPathError(
+            f"path must be special points such as 'GMKG', a BandPath or None, got {path!r}"
+        )
     if not atoms.pbc.any():
         raise BandPathError(
             "a structure without a periodic direction has no band structure: set atoms.cell and "

@@ -117,6 +117,17 @@ def test_onsite_block_that_is_not_symmetric(dataset_path: Path):
     assert "0.3" in findings(dataset_path)["not-hermitian"].message
 
 
+def test_atom_alone_in_its_box(tmp_path: Path, samples: list[Sample]):
+    """Its orbitals reach no image: that there are no pairs is no fault."""
+    atoms = samples[0].atoms[:1]
+    atoms.cell = np.eye(3) * 20.0
+    pairs = PairList.from_atoms(atoms, samples[0].basis.pair_cutoffs)
+    assert pairs.n_edges == 0
+    unit = RealSpaceMatrix(pairs, [4], np.eye(4).ravel())
+    lone = Sample(atoms, samples[0].basis, unit, unit, None, 3.0)
+    assert "no-pairs" not in findings(write(tmp_path / "lone.h5", lone))
+
+
 def test_empty_pair_list(dataset_path: Path, samples: list[Sample]):
     n_onsite = int((samples[1].hamiltonian.n_orbitals ** 2).sum())
     edit(dataset_path, "hamiltonian/values", lambda v: v[:n_onsite])

@@ -64,3 +64,15 @@ def test_nothing_is_left_when_interrupted(tmp_path: Path, folders: list[Path]):
     with pytest.raises(KeyboardInterrupt):
         import_folders(folders, tmp_path / "out" / "data.h5", on_progress=stop)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_names_that_collide_become_longer(tmp_path: Path, samples: list[Sample]):
+    places = ["pbe/graphene/000", "hse/graphene/000", "hse/graphene/001"]
+    for place, sample in zip(places, samples, strict=True):
+        write_deeph(sample, tmp_path / place)
+    again = tmp_path / "hse" / ".." / places[0]
+    report = import_folders([*(tmp_path / p for p in places), again], tmp_path / "data.h5")
+    assert Dataset(report.output).names == [*places[:2], "graphene/001"]
+    ((folder, reason),) = report.skipped
+    assert folder == str(again)
+    assert "'pbe/graphene/000' is in the data set already" in reason

@@ -174,8 +174,8 @@ def test_estimated_cutoffs_are_merged(tmp_path: Path, samples: list[Sample]):
         )
 
     with DatasetWriter(tmp_path / "data.h5") as writer:
-        for cutoff in (1.7, 1.9, 1.8):
-            writer.add(replace(samples[0], basis=bare(cutoff)))
+        for cutoff, sample in zip((1.7, 1.9, 1.8), samples, strict=True):
+            writer.add(replace(sample, basis=bare(cutoff)))
     with Dataset(tmp_path / "data.h5") as dataset:
         assert dataset.basis == bare(1.9)
         assert not dataset.basis.has_radial
@@ -196,3 +196,12 @@ def test_files_that_are_no_data_sets(tmp_path: Path, dataset_path: Path):
         file.attrs["format_version"] = 99
     with pytest.raises(DatasetError, match="newer than 1"):
         Dataset(dataset_path)
+
+
+def test_a_name_is_given_once(tmp_path: Path, samples: list[Sample]):
+    with DatasetWriter(tmp_path / "a.h5") as writer:
+        writer.add(samples[0])
+        with pytest.raises(DatasetError, match="'crystal/0' is in the data set already"):
+            writer.add(replace(samples[1], provenance=samples[0].provenance))
+        writer.add(samples[1])
+    assert Dataset(tmp_path / "a.h5").names == ["crystal/0", "crystal/1"]

@@ -105,6 +105,23 @@ def test_full_and_empty_bands():
         band_gap(energies, 5.0)
 
 
+@pytest.mark.parametrize("kT", [0.0, 0.05])
+@pytest.mark.parametrize(
+    ("levels", "n_electrons"),
+    [([-10.0, -2.0, 3.0, 5.0], 3), ([-10.0, -2.0, -2.0, -2.0], 4), ([-10.0, -2.0, -2.0, -2.0], 3)],
+)
+def test_open_shell_has_no_gap(levels, n_electrons, kT):
+    energies = np.array([[levels]])
+    filling = fill_bands(energies, [1.0], n_electrons, kT=kT)
+    assert band_gap(energies, filling.fermi_level, filling.occupations).gap == 0
+
+
+@pytest.mark.parametrize("rounding", [-1e-8, -1e-12, 0.0, 1e-12, 1e-8])
+def test_state_at_the_level_leaves_no_gap(rounding):
+    gap = band_gap(np.array([[[-10.0, -2.0, 3.0]]]), -2.0 + rounding)
+    assert (gap.gap, gap.direct_gap, gap.k_vbm) == (0, 0, None)
+
+
 def test_weights_are_used():
     """A band that lies at 0 on a third of the zone and at 1 on the rest."""
     energies = np.array([[[0.0], [1.0]]])
