@@ -96,7 +96,8 @@ class HamiltonianModel:
         PairListError
             If positions are not finite, atoms overlap or the cell is degenerate.
         """
-        pairs, graph = build_graph(atoms, self.basis)
+        config = self.network.config
+        pairs, graph = build_graph(atoms, self.basis, config.hopping_margin)
         network = self._on(torch_device(device), torch_dtype(dtype))
         with torch.no_grad():
             graph = graph.to(network.cutoffs.device)
@@ -111,7 +112,9 @@ class HamiltonianModel:
         )
         if (device, dtype) not in cache:
             with default_dtype(dtype):
-                network = HotHam(self.network.config, self.network.shells, cutoffs(self.basis))
+                config = self.network.config
+                table = cutoffs(self.basis, config.hopping_margin)
+                network = HotHam(config, self.network.shells, table)
             network.load_state_dict(self.network.state_dict())
             cache[device, dtype] = network.to(device).eval().requires_grad_(False)
         return cache[device, dtype]
@@ -214,7 +217,8 @@ def _read_model(path: Path) -> HamiltonianModel:
         if key.startswith("network.")
     }
     with default_dtype(next(iter(weights.values())).dtype):
-        network = HotHam(config, tuple(s.shells for s in basis.species), cutoffs(basis))
+        table = cutoffs(basis, config.hopping_margin)
+        network = HotHam(config, tuple(s.shells for s in basis.species), table)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
@@ -249,16 +253,23 @@ def _find(name_or_path: str | Path) -> Path:
 # ------------------------------------------------------------------ structure ↔ tensors
 
 
-def cutoffs(basis: OrbitalBasis) -> list[list[float]]:
-    """(n_species, n_species) Å, the longest hopping of each pair of species."""
+def cutoffs(basis: OrbitalBasis, margin: float = 0.0) -> list[list[float]]:
+    """(n_species, n_species) Å, the longest hopping of each pair of species.
+
+    Parameters
+    ----------
+    margin
+        Å by which it exceeds the reach of the orbitals, see :class:`ModelConfig`.
+    """
     table = basis.pair_cutoffs
-    return [[table[a, b] for b in basis.symbols] for a in basis.symbols]
+    return [[table[a, b] + margin for b in basis.symbols] for a in basis.symbols]
 
 
-def build_graph(atoms: Atoms, basis: OrbitalBasis) -> tuple[PairList, Graph]:
-    """Pairs of a structure within the reach of its orbitals, and the network's view of them."""
+def build_graph(atoms: Atoms, basis: OrbitalBasis, margin: float = 0.0) -> tuple[PairList, Graph]:
+    """Hopping pairs of a structure, and the network's view of them; see :func:`cutoffs`."""
     species = basis.species_index(atoms.numbers)
-    pairs = PairList.from_atoms(atoms, basis.pair_cutoffs)
+    reach = {pair: cutoff + margin for pair, cutoff in basis.pair_cutoffs.items()}
+    pairs = PairList.from_atoms(atoms, reach)
     pairs.check_distances()
     graph = Graph(
         species=torch.tensor(species),

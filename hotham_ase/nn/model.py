@@ -45,7 +45,10 @@ class ModelConfig(BaseModel):
     pseudo_channels
         Channels of pseudo parity before the readout.
     average_degree
-        Typical number of message edges per atom.
+        Typical number of message edges per atom; by default that of the training set.
+    hopping_margin
+        Å by which H reaches farther than the orbitals overlap (through non-local projectors); by
+        default what the training set shows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,6 +63,7 @@ class ModelConfig(BaseModel):
     hidden: int = Field(64, ge=1)
     pseudo_channels: int = Field(8, ge=1)
     average_degree: float = Field(30.0, gt=0)
+    hopping_margin: float = Field(0.0, ge=0)
 
 
 class HotHam(nn.Module):

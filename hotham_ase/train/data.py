@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,14 @@ from torch.utils.data import Sampler
 from hotham_ase.nn.graph import Geometry, Graph, join
 from hotham_ase.nn.model import HotHam
 from hotham_ase.orbitals import OrbitalBasis
-from hotham_ase.predict import build_graph, to_union
+from hotham_ase.predict import build_graph, cutoffs, to_union
 from hotham_ase.train.baseline import FitStructure
 from hotham_ase.train.config import SplitConfig
 
 if TYPE_CHECKING:
     from hotham_ase.dft.sample import Sample
 
+NEGLIGIBLE = 1e-4  # eV
 EIGENBASIS_LIMIT = 2000  # orbitals
 EIGENBASIS_DECAY = 10.0  # eV above the Fermi level at which an error counts half
 
@@ -117,10 +119,25 @@ def target_blocks(
     sample: Sample, basis: OrbitalBasis, network: HotHam
 ) -> tuple[Graph, np.ndarray, tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Graph, cell shifts, H blocks and S blocks (onsite, hopping) on the network's own pairs."""
-    pairs, graph = build_graph(sample.atoms, basis)
+    pairs, graph = build_graph(sample.atoms, basis, network.config.hopping_margin)
     h = to_union(sample.hamiltonian.on_pairs(pairs), basis, network)
     s = to_union(sample.overlap.on_pairs(pairs), basis, network)
     return graph, pairs.cell_shifts, h, s
+
+
+def hopping_margin(samples: Iterable[Sample]) -> float:
+    """Å by which elements of H above 0.1 meV reach farther than the orbitals of their atoms."""
+    margin = 0.0
+    for sample in samples:
+        matrix, basis = sample.hamiltonian, sample.basis
+        reach = np.array(cutoffs(basis))
+        i, j = basis.species_index(matrix.pairs.numbers)[matrix.pairs.edge_index]
+        beyond = matrix.pairs.edge_lengths - reach[i, j]
+        starts = matrix.block_offsets[matrix.pairs.n_atoms : -1]
+        if len(starts) and beyond.max() >= 0:
+            largest = np.maximum.reduceat(np.abs(matrix.values[0]), starts)
+            margin = max(margin, float(beyond[largest > NEGLIGIBLE].max(initial=0.0)))
+    return math.ceil(10 * margin) / 10
 
 
 def fit_structure(sample: Sample, basis: OrbitalBasis, network: HotHam) -> FitStructure:

@@ -7,7 +7,7 @@ import json
 import logging
 import platform
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -24,11 +24,17 @@ from torch.utils.data import DataLoader
 from hotham_ase import __version__
 from hotham_ase.dataset import Dataset
 from hotham_ase.nn.model import HotHam
-from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.predict import HamiltonianModel, cutoffs
 from hotham_ase.train.baseline import fit_baseline
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
-from hotham_ase.train.data import EpochSampler, PreparedDataset, collate, fit_structure, split_names
+from hotham_ase.train.data import (
+    EpochSampler,
+    PreparedDataset,
+    collate,
+    fit_structure,
+    hopping_margin,
+    split_names,
+)
 from hotham_ase.train.evaluate import evaluate_samples
 from hotham_ase.train.module import TrainingModule
 from hotham_ase.train.progress import RunProgress
@@ -73,7 +79,7 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
     pl.seed_everything(config.training.seed, verbose=False)
     with Dataset(config.data) as data:
         split = split_names(data.names, config.split)
-        network = build_network(config, data.basis, (data[k] for k in split["train"]))
+        network = build_network(config, data, split["train"])
         module = TrainingModule(network, config.training)
         loaders = _loaders(config, data, split, network)
         if resume:
@@ -128,28 +134,33 @@ def _check_resumable(config: TrainConfig, data: Dataset) -> None:
         )
 
 
-def build_network(config: TrainConfig, basis: OrbitalBasis, training_set: Iterable[Any]) -> HotHam:
+def build_network(config: TrainConfig, data: Dataset, indices: Sequence[int]) -> HotHam:
     """The untrained network with its baseline fitted to the training set.
 
     Parameters
     ----------
     config
-        Architecture.
-    basis
-        Orbitals of the data.
-    training_set
-        Samples; read once, one at a time.
+        Architecture; what it leaves open is taken from the training set.
+    data, indices
+        The training set; read one structure at a time.
     """
+    basis = data.basis
+    model, given = config.model, config.model.model_fields_set
     shells = tuple(s.shells for s in basis.species)
-    network = HotHam(config.model, shells, cutoffs(basis))
-    structures = [fit_structure(sample, basis, network) for sample in training_set]
-    if "average_degree" not in config.model.model_fields_set:
+    if "hopping_margin" not in given:
+        model = model.model_copy(
+            update={"hopping_margin": hopping_margin(data[k] for k in indices)}
+        )
+    table = cutoffs(basis, model.hopping_margin)
+    network = HotHam(model, shells, table)
+    structures = [fit_structure(data[k], basis, network) for k in indices]
+    if "average_degree" not in given:
         lengths = [torch.linalg.vector_norm(s.vectors, dim=-1) for s in structures]
-        n_messages = sum(int((r < config.model.message_cutoff).sum()) for r in lengths)
+        n_messages = sum(int((r < model.message_cutoff).sum()) for r in lengths)
         degree = n_messages / sum(len(s.species) for s in structures)
-        model = config.model.model_copy(update={"average_degree": round(max(degree, 1.0), 2)})
-        pl.seed_everything(config.training.seed, verbose=False)
-        network = HotHam(model, shells, cutoffs(basis))
+        model = model.model_copy(update={"average_degree": round(max(degree, 1.0), 2)})
+    pl.seed_everything(config.training.seed, verbose=False)
+    network = HotHam(model, shells, table)
     fit_baseline(network.baseline, structures, network.union)
     return network
 

@@ -109,6 +109,49 @@ def test_a_run_goes_on_as_it_began_only(tmp_path, data_file, run):
         train(configure(tmp_path, data_file, 40), resume=True)
 
 
+def test_reach_of_h_beyond_the_orbitals_is_learned(shared_data):
+    """Silicon's non-local projectors couple atoms whose orbitals do not overlap any more.
+
+    Leaving them out moves bands within 5 eV of E_F by up to 16 meV.
+    """
+    from hotham_ase import read_sample
+    from hotham_ase.electronic.eigen import eigenvalues_at_kpts
+    from hotham_ase.predict import build_graph
+    from hotham_ase.train.data import hopping_margin
+
+    sample = read_sample(shared_data / "abacus" / "silicon" / "000")
+    margin = hopping_margin([sample])
+    assert 0 < margin < 1.06  # 16 Bohr, where ABACUS ends H
+    kpts = np.array([[0, 0, 0], [0.25, 0.1, 0]])
+    exact = eigenvalues_at_kpts(sample.hamiltonian, sample.overlap, kpts)
+    near = np.abs(exact - sample.fermi_level) < 5
+    worst = []
+    for extra in (0.0, margin):
+        pairs, _ = build_graph(sample.atoms, sample.basis, extra)
+        cut = sample.hamiltonian.on_pairs(pairs)
+        bands = eigenvalues_at_kpts(cut, sample.overlap, kpts)
+        worst.append(1000 * np.abs(bands - exact)[near].max())
+    assert worst[0] > 10
+    assert worst[1] < 1
+
+
+def test_a_model_with_a_margin_keeps_it(tmp_path, run, samples):
+    from hotham_ase.nn.model import HotHam
+    from hotham_ase.predict import cutoffs
+
+    model = load_model(run)
+    config = model.network.config.model_copy(update={"hopping_margin": 0.7})
+    table = cutoffs(model.basis, 0.7)
+    wider = HamiltonianModel(HotHam(config, model.network.shells, table), model.basis)
+    wider.save(tmp_path / "m.safetensors")
+    loaded = load_model(tmp_path / "m.safetensors")
+    assert loaded.cutoff == pytest.approx(model.cutoff + 0.7)
+    dimer = samples[0].atoms[[0, 1]]
+    dimer.set_distance(0, 1, model.cutoff + 0.3)
+    assert model.predict(dimer, device="cpu").pairs.n_edges == 0
+    assert loaded.predict(dimer, device="cpu").pairs.n_edges == 2
+
+
 def test_evaluation_against_itself_is_exact(run, samples):
     """Samples that the model predicts exactly, but for the energy zero."""
     from dataclasses import replace
