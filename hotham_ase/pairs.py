@@ -206,10 +206,6 @@ class PairList:
             key = key * span + column
         return key
 
-    def within(self, cutoff: float) -> np.ndarray:
-        """(n_kept,) indices of the pairs shorter than a cutoff in Å."""
-        return np.flatnonzero(self.edge_lengths < cutoff)
-
     def select(self, edges: np.ndarray) -> PairList:
         """The list of some of the pairs, by ascending index."""
         return PairList(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,10 +162,6 @@ class HamiltonianModel:
         }
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
-
-    def with_provenance(self, **entries: Any) -> HamiltonianModel:
-        """A copy with further entries in its record."""
-        return replace(self, provenance={**self.provenance, **entries})
 
 
 def load_model(name_or_path: str | Path) -> HamiltonianModel:

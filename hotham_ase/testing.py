@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 #: Largest difference that rounding may make, relative to the largest value, by precision.
 TOLERANCE = MappingProxyType({"float32": 2e-5, "float64": 1e-10})
 
-#: Largest difference of eigenvalues in eV between two exact ways to the same matrix.
-EIGENVALUE_TOLERANCE = 1e-8
-
 
 def reference_structures() -> dict[str, Atoms]:
     """Structures that every function of a structure must cope with, by what is hard in them.

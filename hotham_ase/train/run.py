@@ -9,6 +9,7 @@ import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from hotham_ase import __version__
 from hotham_ase.dataset import Dataset
+from hotham_ase.files import replacing
 from hotham_ase.nn.model import HotHam
 from hotham_ase.predict import HamiltonianModel, cutoffs
 from hotham_ase.train.baseline import fit_baseline
@@ -78,15 +80,16 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
         torch.set_num_threads(config.threads)
     pl.seed_everything(config.training.seed, verbose=False)
     with Dataset(config.data) as data:
+        if resume:
+            _check_resumable(config, data)
         split = split_names(data.names, config.split)
         network = build_network(config, data, split["train"])
         module = TrainingModule(network, config.training)
         loaders = _loaders(config, data, split, network)
-        if resume:
-            _check_resumable(config, data)
-        else:
+        if not resume:
             checkpoints.mkdir(parents=True, exist_ok=True)
-            _run_record(config).write_text(json.dumps(_identity(config, data)) + "\n")
+            with replacing(_run_record(config)) as record:
+                record.write_text(json.dumps(_identity(config, data)) + "\n")
         with _quiet_lightning():
             trainer = _trainer(config, checkpoints, has_validation=bool(split["validation"]))
             trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
@@ -102,8 +105,8 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
             for part in ("validation", "test")
             if split[part]
         }
-        record = _provenance(config, data, split)
-    model = model.with_provenance(**record, errors=errors)
+        provenance = {**_provenance(config, data, split), "errors": errors}
+    model = replace(model, provenance=provenance)
     path = config.output / f"{config.name}.safetensors"
     model.save(path)
     return path
