@@ -1,4 +1,4 @@
-"""A trained model and its file; the only crossing from torch to scipy."""
+"""A trained model and its file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
@@ -17,10 +16,10 @@ from safetensors.torch import save_file
 
 from hotham_ase.files import replacing
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.nn.graph import Graph
+from hotham_ase.nn.devices import default_dtype, torch_device, torch_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.pairs import PairList
+from hotham_ase.tensors import build_graph, cutoffs, from_union
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -244,128 +243,3 @@ def _find(name_or_path: str | Path) -> Path:
     raise ModelFileError(
         f"model must be a file or one of the bundled models {bundled_models()}, got {name!r}"
     )
-
-
-# ------------------------------------------------------------------ structure ↔ tensors
-
-
-def cutoffs(basis: OrbitalBasis, margin: float = 0.0) -> list[list[float]]:
-    """(n_species, n_species) Å, the longest hopping of each pair of species.
-
-    Parameters
-    ----------
-    margin
-        Å by which it exceeds the reach of the orbitals, see :class:`ModelConfig`.
-    """
-    table = basis.pair_cutoffs
-    return [[table[a, b] + margin for b in basis.symbols] for a in basis.symbols]
-
-
-def build_graph(atoms: Atoms, basis: OrbitalBasis, margin: float = 0.0) -> tuple[PairList, Graph]:
-    """Hopping pairs of a structure, and the network's view of them; see :func:`cutoffs`."""
-    species = basis.species_index(atoms.numbers)
-    reach = {pair: cutoff + margin for pair, cutoff in basis.pair_cutoffs.items()}
-    pairs = PairList.from_atoms(atoms, reach)
-    pairs.check_distances()
-    graph = Graph(
-        species=torch.tensor(species),
-        edge_index=torch.tensor(pairs.edge_index),
-        edge_vectors=torch.tensor(pairs.edge_vectors),
-        reverse=torch.tensor(pairs.reverse_edge_index),
-        structure=torch.zeros(len(species), dtype=torch.long),
-    )
-    return pairs, graph
-
-
-def from_union(
-    pairs: PairList,
-    onsite: np.ndarray,
-    hopping: np.ndarray,
-    basis: OrbitalBasis,
-    network: HotHam,
-) -> RealSpaceMatrix:
-    """Blocks on the union of shells to a real-space matrix.
-
-    Parameters
-    ----------
-    onsite : (n_atoms, n_union, n_union)
-    hopping : (n_edges, n_union, n_union)
-    """
-    n_orbitals = basis.n_orbitals(pairs.numbers)
-    if all(n == onsite.shape[-1] for n in n_orbitals):
-        values = np.concatenate([onsite.ravel(), hopping.ravel()])
-        return RealSpaceMatrix(pairs, n_orbitals, values, name="hamiltonian")
-    species = basis.species_index(pairs.numbers)
-    i, j = pairs.edge_index
-    kinds = np.concatenate([np.stack([species, species]), species[pairs.edge_index]], axis=1)
-    blocks = np.concatenate([onsite, hopping])
-    sizes = np.concatenate([n_orbitals**2, n_orbitals[i] * n_orbitals[j]])
-    starts = np.cumsum(sizes) - sizes
-    values = np.empty(int(sizes.sum()))
-    for a in np.unique(species):
-        for b in np.unique(species):
-            of_kind = np.flatnonzero((kinds[0] == a) & (kinds[1] == b))
-            rows, columns = network.orbitals[a].numpy(), network.orbitals[b].numpy()
-            picked = blocks[of_kind][:, rows[:, None], columns].reshape(len(of_kind), -1)
-            values[starts[of_kind][:, None] + np.arange(picked.shape[1])] = picked
-    return RealSpaceMatrix(pairs, n_orbitals, values, name="hamiltonian")
-
-
-def to_union(
-    matrix: RealSpaceMatrix, basis: OrbitalBasis, network: HotHam
-) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of :func:`from_union`; orbitals that an atom lacks get zeros.
-
-    Returns
-    -------
-    onsite : (n_atoms, n_union, n_union)
-    hopping : (n_edges, n_union, n_union)
-    """
-    n_union = sum(2 * l + 1 for l in network.union)
-    blocks = np.zeros((matrix.block_atoms.shape[1], n_union, n_union))
-    kinds = basis.species_index(matrix.pairs.numbers)[matrix.block_atoms]
-    for a in range(len(basis.species)):
-        for b in range(len(basis.species)):
-            of_kind = np.flatnonzero((kinds[0] == a) & (kinds[1] == b))
-            rows, columns = network.orbitals[a].numpy(), network.orbitals[b].numpy()
-            index = matrix.block_offsets[of_kind][:, None] + np.arange(len(rows) * len(columns))
-            picked = matrix.values[0][index].reshape(-1, len(rows), len(columns))
-            blocks[of_kind[:, None, None], rows[:, None], columns] = picked
-    return blocks[: matrix.pairs.n_atoms], blocks[matrix.pairs.n_atoms :]
-
-
-# ------------------------------------------------------------------ devices
-
-
-def torch_device(device: str) -> torch.device:
-    """``auto`` is a GPU where there is one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"device must be 'auto' or a torch device of this machine, got {device!r}: {error}"
-        ) from error
-
-
-def torch_dtype(dtype: str) -> torch.dtype:
-    """``float32`` or ``float64``."""
-    table = {"float32": torch.float32, "float64": torch.float64}
-    if dtype not in table:
-        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-    return table[dtype]
-
-
-class default_dtype:
-    """Context in which new torch parameters and constants have a precision."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-    def __enter__(self) -> None:
-        self.previous = torch.get_default_dtype()
-        torch.set_default_dtype(self.dtype)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_default_dtype(self.previous)

@@ -22,8 +22,9 @@ from hotham_ase.dft import Sample
 from hotham_ase.nn.model import HotHam, ModelConfig
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.overlap import overlap_matrix
-from hotham_ase.predict import HamiltonianModel, cutoffs
+from hotham_ase.predict import HamiltonianModel
 from hotham_ase.structures import build_structure
+from hotham_ase.tensors import cutoffs
 
 
 @pytest.fixture

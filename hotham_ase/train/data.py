@@ -16,7 +16,7 @@ from torch.utils.data import Sampler
 from hotham_ase.nn.graph import Geometry, Graph, join
 from hotham_ase.nn.model import HotHam
 from hotham_ase.orbitals import OrbitalBasis
-from hotham_ase.predict import build_graph, cutoffs, to_union
+from hotham_ase.tensors import build_graph, cutoffs, to_union
 from hotham_ase.train.baseline import FitStructure
 from hotham_ase.train.config import SplitConfig
 

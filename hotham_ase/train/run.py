@@ -26,7 +26,8 @@ from hotham_ase import __version__
 from hotham_ase.dataset import Dataset
 from hotham_ase.files import replacing
 from hotham_ase.nn.model import HotHam
-from hotham_ase.predict import HamiltonianModel, cutoffs
+from hotham_ase.predict import HamiltonianModel
+from hotham_ase.tensors import cutoffs
 from hotham_ase.train.baseline import fit_baseline
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
 from hotham_ase.train.data import (

@@ -6,9 +6,9 @@ import torch
 from e3nn.o3 import wigner_3j
 from sympy.physics.wigner import gaunt as sympy_gaunt
 
+from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.gaunt import GauntProduct, ZonalGauntProduct
 from hotham_ase.nn.layout import order_major, order_major_permutation
-from hotham_ase.predict import default_dtype
 
 
 def real_gaunt(l1, l2, l3):

@@ -6,6 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from hotham_ase.nn.blocks import BlockReadout, orbitals_in_union, union_of_shells
+from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.embedding import RadialBasis, smooth_cutoff
 from hotham_ase.nn.gaunt import GauntProduct, ZonalGauntProduct
 from hotham_ase.nn.interaction import EdgeConvolution, NodeUpdate
@@ -13,7 +14,6 @@ from hotham_ase.nn.layout import order_major, order_major_permutation
 from hotham_ase.nn.linear import DegreeLinear, EdgeGate, LocalNorm, NodeGate
 from hotham_ase.nn.rotation import block_diagonal, wigner_matrices
 from hotham_ase.nn.so2 import SO2Linear
-from hotham_ase.predict import default_dtype
 
 L_MAX, CHANNELS, PSEUDO = 4, 3, 2
 N = (L_MAX + 1) ** 2

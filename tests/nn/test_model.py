@@ -7,19 +7,13 @@ from ase import Atoms
 from ase.build import graphene
 from scipy.spatial.transform import Rotation
 
+from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.graph import join
 from hotham_ase.nn.model import HotHam, ModelConfig
 from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.pairs import PairListError
-from hotham_ase.predict import (
-    HamiltonianModel,
-    ModelFileError,
-    build_graph,
-    cutoffs,
-    default_dtype,
-    load_model,
-    to_union,
-)
+from hotham_ase.predict import HamiltonianModel, ModelFileError, load_model
+from hotham_ase.tensors import build_graph, cutoffs, to_union
 from hotham_ase.testing import TOLERANCE, assert_equivariant, assert_hermitian
 
 BASIS = OrbitalBasis(
@@ -239,7 +233,7 @@ def test_radial_functions_travel_in_the_file(tmp_path):
 def test_union_blocks_round_trip(model):
     h = predict(model, structure())
     onsite, hopping = to_union(h, BASIS, model.network)
-    from hotham_ase.predict import from_union
+    from hotham_ase.tensors import from_union
 
     back = from_union(h.pairs, onsite, hopping, BASIS, model.network)
     np.testing.assert_array_equal(back.values, h.values)

@@ -7,9 +7,9 @@ from e3nn import o3
 from scipy.spatial.transform import Rotation
 
 from hotham_ase.conventions import real_spherical_harmonics
+from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.layout import order_major
 from hotham_ase.nn.rotation import EdgeFrames, coupling, edge_rotations, wigner_matrices
-from hotham_ase.predict import default_dtype
 from hotham_ase.testing import TOLERANCE
 
 L_MAX = 12

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from hotham_ase.nn.baseline import BlockPattern, cubic_b_splines
+from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.predict import cutoffs, default_dtype
+from hotham_ase.tensors import cutoffs
 from hotham_ase.train.baseline import fit_baseline
 from hotham_ase.train.data import fit_structure, prepare
 from hotham_ase.train.losses import block_errors

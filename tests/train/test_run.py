@@ -116,7 +116,7 @@ def test_reach_of_h_beyond_the_orbitals_is_learned(shared_data):
     """
     from hotham_ase import read_sample
     from hotham_ase.electronic.eigen import eigenvalues_at_kpts
-    from hotham_ase.predict import build_graph
+    from hotham_ase.tensors import build_graph
     from hotham_ase.train.data import hopping_margin
 
     sample = read_sample(shared_data / "abacus" / "silicon" / "000")
@@ -137,7 +137,7 @@ def test_reach_of_h_beyond_the_orbitals_is_learned(shared_data):
 
 def test_a_model_with_a_margin_keeps_it(tmp_path, run, samples):
     from hotham_ase.nn.model import HotHam
-    from hotham_ase.predict import cutoffs
+    from hotham_ase.tensors import cutoffs
 
     model = load_model(run)
     config = model.network.config.model_copy(update={"hopping_margin": 0.7})
