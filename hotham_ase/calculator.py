@@ -45,6 +45,7 @@ from hotham_ase.electronic import (
     window_about_fermi_level,
 )
 from hotham_ase.electronic.kpath import NPOINTS
+from hotham_ase.files import parse_size
 from hotham_ase.matrices import MatrixError
 from hotham_ase.orbitals import BasisError, OrbitalBasis
 from hotham_ase.overlap import overlap_matrix
@@ -75,7 +76,12 @@ class Model(Protocol):
         """For messages and records."""
 
     def predict(
-        self, atoms: Atoms, *, device: str = "auto", dtype: str = "float32"
+        self,
+        atoms: Atoms,
+        *,
+        device: str = "auto",
+        dtype: str = "float32",
+        memory: str | int | None = None,
     ) -> RealSpaceMatrix:
         """H(R) of a structure in eV."""
 
@@ -113,6 +119,9 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         ``auto`` (a GPU where there is one), or a torch device.
     dtype
         Precision of the network, ``float32`` or ``float64``; matrices are always float64.
+    memory
+        What the prediction of H may use, as in ``"8GiB"``; by default three quarters of what is
+        free.
     n_bands
         Bands to keep at each k-point, the ones about the Fermi level; by default all. For large
         systems they are found by sparse shift-invert.
@@ -144,6 +153,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         "sigma": 0.1,
         "device": "auto",
         "dtype": "float32",
+        "memory": None,
         "n_bands": None,
     }
 
@@ -155,6 +165,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         sigma: float = 0.1,
         device: str = "auto",
         dtype: Literal["float32", "float64"] = "float32",
+        memory: str | int | None = None,
         n_bands: int | None = None,
         **unknown: Any,
     ) -> None:
@@ -162,7 +173,9 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         self._is_attached = False
         self._matrices: _Matrices | None = None
         _check_keywords(unknown)
-        super().__init__(kpts=kpts, sigma=sigma, device=device, dtype=dtype, n_bands=n_bands)
+        super().__init__(
+            kpts=kpts, sigma=sigma, device=device, dtype=dtype, memory=memory, n_bands=n_bands
+        )
         # never in self.parameters: they are written to trajectories and databases
         self._model = _load(model)
 
@@ -430,9 +443,9 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             cached.atoms, atoms, excluded_properties=self.ignored_changes
         ):
             _check_structure(atoms, self._model.basis)
-            hamiltonian = self._model.predict(
-                atoms, device=self.parameters["device"], dtype=self.parameters["dtype"]
-            )
+            options = {key: self.parameters[key] for key in ("device", "dtype", "memory")}
+            with _ase_errors():
+                hamiltonian = self._model.predict(atoms, **options)
             cached = self._matrices = _Matrices(atoms.copy(), hamiltonian)
         return cached
 
@@ -489,6 +502,11 @@ def _check_values(given: Mapping[str, Any]) -> None:
         raise InputError(f"sigma must be an energy >= 0 in eV, got {sigma!r}")
     if n_bands is not None and not (isinstance(n_bands, (int, np.integer)) and n_bands > 0):
         raise InputError(f"n_bands must be a positive integer or None, got {n_bands!r}")
+    if given.get("memory") is not None:
+        try:
+            parse_size(given["memory"])
+        except ValueError as error:
+            raise InputError(str(error)) from error
     if "dtype" in given and dtype not in ("float32", "float64"):
         raise InputError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
 
@@ -515,5 +533,5 @@ def _ase_errors() -> Iterator[None]:
         raise CalculatorSetupError(str(error)) from error
     except DosError as error:
         raise InputError(str(error)) from error
-    except (EigenError, FermiLevelError, MatrixError) as error:
+    except (EigenError, FermiLevelError, MatrixError, MemoryError) as error:
         raise CalculationFailed(str(error)) from error

@@ -35,3 +35,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def parse_size(size: str | int, name: str = "memory") -> int:
+    """Bytes of ``"8GiB"``, ``"500MB"`` or a number of bytes.
+
+    Raises
+    ------
+    ValueError
+        If it is not a positive size; the message calls it ``name``.
+    """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        n_bytes = int(TypeAdapter(ByteSize).validate_python(size))
+    except ValidationError:
+        n_bytes = 0
+    if n_bytes <= 0:
+        raise ValueError(f"{name} must be a size like '8GiB' or a number of bytes, got {size!r}")
+    return n_bytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -16,15 +16,18 @@ from safetensors.torch import save_file
 
 from hotham_ase.files import replacing
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.nn.devices import default_dtype, torch_device, torch_dtype
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.devices import default_dtype, memory_budget, torch_device, torch_dtype
+from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.networks import Network, build_network, parse_config
+from hotham_ase.nn.streaming import BlockSink, predict_blocks
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.tensors import build_graph, cutoffs, from_union
+from hotham_ase.tensors import MatrixWriter, build_graph, cutoffs
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 FILE_FORMAT = "hotham_ase model 1"
+BYTES_PER_PAIR = 300  # of pair list, graph and the indices that checks of H make
 CONVENTIONS = {
     "harmonics": "real, m = -l ... l, no Condon-Shortley phase",
     "energy": "eV",
@@ -53,7 +56,7 @@ class HamiltonianModel:
         JSON-able record: data, split, settings, versions, errors.
     """
 
-    network: HotHam
+    network: Network
     basis: OrbitalBasis
     name: str = "model"
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -71,9 +74,18 @@ class HamiltonianModel:
         return self.network.cutoff
 
     def predict(
-        self, atoms: Atoms, *, device: str = "auto", dtype: str = "float32"
+        self,
+        atoms: Atoms,
+        *,
+        device: str = "auto",
+        dtype: str = "float32",
+        memory: str | int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> RealSpaceMatrix:
         """Predict H(R) of a structure.
+
+        Pairs are processed in portions and, where memory asks for it, atoms in spatial blocks with
+        all the surroundings that they need; the result is the same.
 
         Parameters
         ----------
@@ -83,6 +95,11 @@ class HamiltonianModel:
             ``auto`` (a GPU where there is one), or a torch device.
         dtype
             Precision of the network; the matrix is always float64.
+        memory
+            What the prediction may use, the matrix included (on a GPU: of the GPU's memory), as
+            in ``"8GiB"`` or in bytes; by default three quarters of what is free.
+        on_progress
+            Called with the number of hopping pairs done and their total.
 
         Returns
         -------
@@ -94,26 +111,45 @@ class HamiltonianModel:
             If an element is not known.
         PairListError
             If positions are not finite, atoms overlap or the cell is degenerate.
+        MemoryError
+            If the memory does not suffice even so.
         """
+        target = torch_device(device)
+        budget = memory_budget(memory, target)
         config = self.network.config
         pairs, graph = build_graph(atoms, self.basis, config.hopping_margin)
-        network = self._on(torch_device(device), torch_dtype(dtype))
+        network = self._on(target, torch_dtype(dtype))
+        writer = MatrixWriter(pairs, self.basis, network)
+        if target.type == "cpu":
+            kept = writer.values.nbytes + pairs.n_edges * BYTES_PER_PAIR
+            if kept >= budget:
+                raise MemoryError(
+                    f"H of this structure with its pair list takes {kept / 2**30:.2f} GiB, more "
+                    f"than the memory that may be used, {budget / 2**30:.2f} GiB"
+                )
+            budget -= kept
+        sink = BlockSink(writer.onsite, writer.hopping, on_progress)
         with torch.no_grad():
             graph = graph.to(network.cutoffs.device)
-            onsite, hopping = network(graph, network.geometry(graph))
-        onsite, hopping = (x.double().cpu().numpy() for x in (onsite, hopping))
-        return from_union(pairs, onsite, hopping, self.basis, network)
+            if isinstance(network, HotHam):
+                wrapped = torch.tensor(atoms.get_positions(wrap=True), device=target)
+                predict_blocks(network, graph, wrapped, sink, budget)
+            else:  # its norm runs over the whole structure
+                onsite, hopping = network(graph, network.geometry(graph))
+                writer.onsite(torch.arange(graph.n_atoms), onsite)
+                writer.hopping(torch.arange(graph.n_edges), hopping)
+        return writer.matrix()
 
-    def _on(self, device: torch.device, dtype: torch.dtype) -> HotHam:
+    def _on(self, device: torch.device, dtype: torch.dtype) -> Network:
         """The network on a device, converted at most once for each device and precision."""
-        cache: dict[tuple[torch.device, torch.dtype], HotHam] = self.__dict__.setdefault(
+        cache: dict[tuple[torch.device, torch.dtype], Network] = self.__dict__.setdefault(
             "_copies", {}
         )
         if (device, dtype) not in cache:
             with default_dtype(dtype):
                 config = self.network.config
                 table = cutoffs(self.basis, config.hopping_margin)
-                network = HotHam(config, self.network.shells, table)
+                network = build_network(config, self.network.shells, table)
             network.load_state_dict(self.network.state_dict())
             cache[device, dtype] = network.to(device).eval().requires_grad_(False)
         return cache[device, dtype]
@@ -205,7 +241,7 @@ def _read_model(path: Path) -> HamiltonianModel:
         }
         species.append(SpeciesBasis(**entry, **radial))
     basis = OrbitalBasis(tuple(species))
-    config = ModelConfig.model_validate_json(metadata["config"])
+    config = parse_config(metadata["config"])
     weights = {
         key.removeprefix("network."): value
         for key, value in tensors.items()
@@ -213,7 +249,7 @@ def _read_model(path: Path) -> HamiltonianModel:
     }
     with default_dtype(next(iter(weights.values())).dtype):
         table = cutoffs(basis, config.hopping_margin)
-        network = HotHam(config, tuple(s.shells for s in basis.species), table)
+        network = build_network(config, tuple(s.shells for s in basis.species), table)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -9,7 +9,7 @@ import torch
 
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.nn.graph import Graph
-from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.networks import Network
 from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.pairs import PairList
 
@@ -45,44 +45,59 @@ def build_graph(atoms: Atoms, basis: OrbitalBasis, margin: float = 0.0) -> tuple
     return pairs, graph
 
 
-def from_union(
-    pairs: PairList,
-    onsite: np.ndarray,
-    hopping: np.ndarray,
-    basis: OrbitalBasis,
-    network: HotHam,
-) -> RealSpaceMatrix:
-    """Blocks on the union of shells to a real-space matrix.
+class MatrixWriter:
+    """Collects blocks on the union of shells into a real-space matrix, in any order.
 
     Parameters
     ----------
-    onsite : (n_atoms, n_union, n_union)
-    hopping : (n_edges, n_union, n_union)
+    pairs
+        The matrix's pairs.
+    basis
+        Orbitals of the species.
+    network
+        Whose union of shells.
     """
-    n_orbitals = basis.n_orbitals(pairs.numbers)
-    if all(n == onsite.shape[-1] for n in n_orbitals):
-        values = np.concatenate([onsite.ravel(), hopping.ravel()])
-        return RealSpaceMatrix(pairs, n_orbitals, values, name="hamiltonian")
-    species = basis.species_index(pairs.numbers)
-    i, j = pairs.edge_index
-    kinds = np.concatenate([np.stack([species, species]), species[pairs.edge_index]], axis=1)
-    blocks = np.concatenate([onsite, hopping])
-    sizes = np.concatenate([n_orbitals**2, n_orbitals[i] * n_orbitals[j]])
-    starts = np.cumsum(sizes) - sizes
-    values = np.empty(int(sizes.sum()))
-    for a in np.unique(species):
-        for b in np.unique(species):
-            of_kind = np.flatnonzero((kinds[0] == a) & (kinds[1] == b))
-            rows, columns = network.orbitals[a].numpy(), network.orbitals[b].numpy()
-            picked = blocks[of_kind][:, rows[:, None], columns].reshape(len(of_kind), -1)
-            values[starts[of_kind][:, None] + np.arange(picked.shape[1])] = picked
-    return RealSpaceMatrix(pairs, n_orbitals, values, name="hamiltonian")
+
+    def __init__(self, pairs: PairList, basis: OrbitalBasis, network: Network) -> None:
+        self.pairs, self.network = pairs, network
+        self.n_orbitals = basis.n_orbitals(pairs.numbers)
+        self.species = basis.species_index(pairs.numbers)
+        i, j = pairs.edge_index
+        sizes = np.concatenate([self.n_orbitals**2, self.n_orbitals[i] * self.n_orbitals[j]])
+        self.starts = np.cumsum(sizes) - sizes
+        self.values = np.empty(int(sizes.sum()))
+
+    def onsite(self, atoms: torch.Tensor, blocks: torch.Tensor) -> None:
+        """Put blocks (n, n_union, n_union) of some atoms."""
+        index = atoms.cpu().numpy()
+        self._put(index, self.species[index], self.species[index], blocks)
+
+    def hopping(self, edges: torch.Tensor, blocks: torch.Tensor) -> None:
+        """Put blocks (n, n_union, n_union) of some pairs."""
+        index = edges.cpu().numpy()
+        i, j = self.pairs.edge_index[:, index]
+        self._put(self.pairs.n_atoms + index, self.species[i], self.species[j], blocks)
+
+    def matrix(self) -> RealSpaceMatrix:
+        """The matrix, once all blocks are there."""
+        return RealSpaceMatrix(self.pairs, self.n_orbitals, self.values, name="hamiltonian")
+
+    def _put(self, index: np.ndarray, a: np.ndarray, b: np.ndarray, blocks: torch.Tensor) -> None:
+        values = blocks.detach().cpu().numpy()
+        for kind_a in np.unique(a):
+            for kind_b in np.unique(b):
+                of_kind = np.flatnonzero((a == kind_a) & (b == kind_b))
+                rows, columns = (self.network.orbitals[k].numpy() for k in (kind_a, kind_b))
+                picked = values[of_kind[:, None, None], rows[:, None], columns]
+                picked = picked.reshape(len(of_kind), len(rows) * len(columns))
+                target = self.starts[index[of_kind]][:, None] + np.arange(picked.shape[1])
+                self.values[target] = picked
 
 
 def to_union(
-    matrix: RealSpaceMatrix, basis: OrbitalBasis, network: HotHam
+    matrix: RealSpaceMatrix, basis: OrbitalBasis, network: Network
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of :func:`from_union`; orbitals that an atom lacks get zeros.
+    """Blocks of a matrix on the union of shells; orbitals that an atom lacks get zeros.
 
     Returns
     -------

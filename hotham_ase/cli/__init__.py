@@ -39,6 +39,7 @@ app = typer.Typer(
 app.command("bands")(electronic.bands)
 app.command("dos")(electronic.dos)
 app.command("info")(learning.info)
+app.command("import-checkpoint")(learning.import_checkpoint)
 app.command("import")(data.import_)
 app.command("check")(data.check)
 app.command("train")(learning.train)

@@ -1,4 +1,4 @@
-"""``hotham train``, ``hotham evaluate`` and ``hotham info``."""
+"""``hotham train``, ``evaluate``, ``info`` and ``import-checkpoint``."""
 
 from __future__ import annotations
 
@@ -48,6 +48,22 @@ def evaluate(
     if output is not None:
         with announced(output) as file:
             file.write_text(json.dumps(errors, indent=2) + "\n", encoding="utf-8")
+
+
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="The published code's cp….pth.")],
+    settings: Annotated[Path, typer.Argument(help="The train.json of the same training.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+) -> None:
+    """Make a model file of a checkpoint of the published code; nothing in it is executed."""
+    if output.suffix != ".safetensors":
+        raise ValueError(f"the output file must end in .safetensors, got {str(output)!r}")
+    check_folder(output)
+
+    from hotham_ase.checkpoints import import_checkpoint as run
+
+    run(checkpoint, settings, output.stem).save(output)
+    typer.echo(f"wrote {output}")
 
 
 def info(model: Model) -> None:

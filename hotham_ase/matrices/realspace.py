@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hotham_ase.matrices.bloch import BlochSum
 
 HERMITICITY_TOLERANCE = 1e-6  # relative to the largest element
+PORTION = 2**19  # elements that are checked at a time
 
 
 class MatrixError(ValueError):
@@ -92,12 +93,10 @@ class RealSpaceMatrix:
                 f"got {values.shape}"
             )
         values = values.astype(complex if np.iscomplexobj(values) else float, copy=False)
-        if not np.isfinite(values).all():
-            raise MatrixError(f"{self.name} has values that are not finite")
         values = values.view()
         values.setflags(write=False)
         object.__setattr__(self, "values", values)
-        error, largest = self._hermiticity_error(), float(np.abs(values).max(initial=0.0))
+        error, largest = self._hermiticity_error()
         if error > HERMITICITY_TOLERANCE * max(largest, 1e-30):
             raise MatrixError(
                 f"{self.name} is not Hermitian: a block differs from its reverse by {error:.3g}, "
@@ -162,8 +161,15 @@ class RealSpaceMatrix:
         n_atoms = self.pairs.n_atoms
         return np.concatenate([np.arange(n_atoms), n_atoms + self.pairs.reverse_edge_index])
 
-    def groups(self) -> Iterator[tuple[np.ndarray, tuple[int, int], np.ndarray]]:
+    def groups(
+        self, n_elements: int | None = None
+    ) -> Iterator[tuple[np.ndarray, tuple[int, int], np.ndarray]]:
         """Blocks of one shape at a time.
+
+        Parameters
+        ----------
+        n_elements
+            Yield at most about so many elements at a time; by default all of one shape.
 
         Yields
         ------
@@ -178,9 +184,11 @@ class RealSpaceMatrix:
         for a in np.unique(self.n_orbitals):
             for b in np.unique(self.n_orbitals):
                 blocks = np.flatnonzero((rows == a) & (columns == b))
-                if len(blocks):
-                    index = self.block_offsets[blocks][:, None] + np.arange(a * b)
-                    yield blocks, (int(a), int(b)), index
+                step = len(blocks) if n_elements is None else max(n_elements // int(a * b), 1)
+                for start in range(0, len(blocks), max(step, 1)):
+                    part = blocks[start : start + step]
+                    index = self.block_offsets[part][:, None] + np.arange(a * b)
+                    yield part, (int(a), int(b)), index
 
     def onsite_block(self, atom: int, component: int = 0) -> np.ndarray:
         """(n_orb, n_orb) block of one atom."""
@@ -198,20 +206,27 @@ class RealSpaceMatrix:
 
     # -------------------------------------------------------------- invariants
 
-    def _conjugate_values(self) -> np.ndarray:
-        """``values`` of the Hermitian conjugate, which must equal ``values``."""
+    def _hermiticity_error(self) -> tuple[float, float]:
+        """Largest difference from the Hermitian conjugate, and largest element.
+
+        Raises
+        ------
+        MatrixError
+            If a value is not finite.
+        """
         # the components uu, ud, du, dd of a spinor block transpose among themselves too
         component = [0, 2, 1, 3] if self.spin.n_components == 4 else slice(None)
-        source = self.values[component]
-        out = np.empty_like(self.values)
-        for blocks, (a, b), index in self.groups():
+        error = largest = 0.0
+        for blocks, (a, b), index in self.groups(PORTION):
+            values = self.values[:, index]
+            if not np.isfinite(values).all():
+                raise MatrixError(f"{self.name} has values that are not finite")
             start = self.block_offsets[self.reverse_block_index[blocks]]
-            reverse = source[:, start[:, None] + np.arange(a * b)].reshape(-1, len(blocks), b, a)
-            out[:, index] = reverse.swapaxes(2, 3).reshape(-1, len(blocks), a * b).conj()
-        return out
-
-    def _hermiticity_error(self) -> float:
-        return float(np.abs(self.values - self._conjugate_values()).max(initial=0.0))
+            reverse = self.values[:, start[:, None] + np.arange(a * b)][component]
+            reverse = reverse.reshape(-1, len(blocks), b, a).swapaxes(2, 3).conj()
+            largest = max(largest, float(np.abs(values).max()))
+            error = max(error, float(np.abs(values - reverse.reshape(values.shape)).max()))
+        return error, largest
 
     # -------------------------------------------------------------- arithmetic
 

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from hotham_ase.nn.layout import order_major_permutation
+from hotham_ase.nn.layout import Orders
 from hotham_ase.nn.rotation import coupling
+from hotham_ase.nn.so2 import SO2Linear
 
 
 def union_of_shells(shells: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -40,7 +41,7 @@ def n_orbitals(shells: Sequence[int]) -> int:
 
 
 class BlockReadout(nn.Module):
-    """Equivariant features to matrix blocks.
+    """Equivariant features of atoms to matrix blocks.
 
     Parameters
     ----------
@@ -50,8 +51,6 @@ class BlockReadout(nn.Module):
         Largest degree of the features.
     natural, pseudo
         Channels of either parity; natural ones come first.
-    edge_frame
-        Whether components are order-major.
 
     Raises
     ------
@@ -60,57 +59,109 @@ class BlockReadout(nn.Module):
     """
 
     couplings: torch.Tensor
-    order: torch.Tensor | None
 
-    def __init__(
-        self, shells: Sequence[int], l_max: int, natural: int, pseudo: int, *, edge_frame: bool
-    ) -> None:
+    def __init__(self, shells: Sequence[int], l_max: int, natural: int, pseudo: int) -> None:
         super().__init__()
         if l_max < 2 * max(shells):
             raise ValueError(
                 f"l_max must be at least {2 * max(shells)} for orbitals up to l = {max(shells)}, "
                 f"got {l_max}"
             )
-        self.channels, self.n_union = [natural, pseudo], n_orbitals(shells)
-        self.sizes = [2 * l + 1 for l in range(l_max + 1)]
-        order = order_major_permutation(l_max).argsort() if edge_frame else None
-        self.register_buffer("order", order, persistent=False)
-        self.paths: list[tuple[int, int]] = []
+        self.n_union, self.l_block = n_orbitals(shells), 2 * max(shells)
+        self.channels = (slice(0, natural), slice(natural, natural + pseudo))
+        self.irreps: list[tuple[int, int]] = []  # degree, and 1 for pseudo parity
         self.weights = nn.ParameterList()
         columns = []
-        for l in range(2 * max(shells) + 1):
-            for is_pseudo, channels in ((False, natural), (True, pseudo)):
+        for l in range(self.l_block + 1):
+            for kind, n_channels in enumerate((natural, pseudo)):
                 paths = [
                     (a, b)
                     for a in range(len(shells))
                     for b in range(len(shells))
                     if abs(shells[a] - shells[b]) <= l <= shells[a] + shells[b]
-                    and (shells[a] + shells[b] + l) % 2 == is_pseudo
+                    and (shells[a] + shells[b] + l) % 2 == kind
                 ]
                 if not paths:
                     continue
-                self.paths.append((l, int(is_pseudo)))
-                weight = torch.randn(channels, len(paths)) / math.sqrt(channels)
+                self.irreps.append((l, kind))
+                weight = torch.randn(n_channels, len(paths)) / math.sqrt(n_channels)
                 self.weights.append(nn.Parameter(weight))
                 columns.append(_path_columns(shells, paths, l))
-        matrix = torch.cat(columns)  # (n_components, n_union²), orthogonal
-        self.register_buffer("couplings", matrix.to(torch.get_default_dtype()), persistent=False)
+        matrix = self._arrange(columns).to(torch.get_default_dtype())
+        self.register_buffer("couplings", matrix, persistent=False)
+
+    def _arrange(self, columns: list[torch.Tensor]) -> torch.Tensor:
+        """(n_components, n_union²) from one (2l+1, n_paths, n_union²) for each irrep."""
+        return torch.cat([c.flatten(0, 1) for c in columns])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, n_union, n_union) blocks from (n, (l_max+1)², natural + pseudo) features."""
-        if self.order is not None:
-            x = x.index_select(1, self.order)
-        degrees = [part.split(self.channels, dim=2) for part in x.split(self.sizes, dim=1)]
         parts = [
-            (degrees[l][kind] @ weight).reshape(len(x), weight.shape[1] * (2 * l + 1))
-            for (l, kind), weight in zip(self.paths, self.weights, strict=True)
+            (x[:, l * l : (l + 1) ** 2, self.channels[kind]] @ weight).flatten(1)
+            for (l, kind), weight in zip(self.irreps, self.weights, strict=True)
         ]
         blocks = torch.cat(parts, dim=1) @ self.couplings
-        return blocks.view(len(x), self.n_union, self.n_union)
+        return blocks.unflatten(1, (self.n_union, self.n_union))
+
+
+class EdgeBlockReadout(BlockReadout):
+    """Features in the edge frame to matrix blocks, through an SO(2) map.
+
+    Nothing lies between the SO(2) map and the readout, which are both linear: their weights are
+    multiplied first, so that edges see one matrix for each order.
+    """
+
+    def _arrange(self, columns: list[torch.Tensor]) -> torch.Tensor:
+        rows = []
+        for m in range(self.l_block + 1):
+            irreps = [
+                (c, l, kind)
+                for c, (l, kind) in zip(columns, self.irreps, strict=True)
+                if l >= m and (m or not kind)  # no pseudo m = 0
+            ]
+            # the SO(2) map leaves pseudo components as x₊ = −y₋, x₋ = y₊
+            rows += [c[l - m if kind else l + m] for c, l, kind in irreps]
+            if m:
+                rows += [-c[l + m] if kind else c[l - m] for c, l, kind in irreps]
+        return torch.cat(rows)
+
+    def _of_degree(self, l: int) -> list[torch.Tensor]:
+        """Weights of natural and pseudo irreps of a degree; those without paths are empty."""
+        weights = dict(zip(self.irreps, self.weights, strict=True))
+        n_channels = [c.stop - c.start for c in self.channels]
+        return [
+            weights.get((l, kind), self.couplings.new_zeros(n, 0))
+            for kind, n in enumerate(n_channels)
+        ]
+
+    def _by_degree(self, *, pseudo: bool) -> list[torch.Tensor]:
+        return [
+            w for l in range(self.l_block + 1) for w in self._of_degree(l)[: 2 if pseudo else 1]
+        ]
+
+    def forward(self, x: Orders, so2: SO2Linear) -> torch.Tensor:  # type: ignore[override]
+        """(n_edges, n_union, n_union) blocks from the input of the SO(2) map."""
+        # rows: degree, then natural and pseudo channels; columns: irreps
+        readout = torch.block_diag(*self._by_degree(pseudo=True))
+        natural = torch.block_diag(*self._by_degree(pseudo=False))
+        parts, rows, columns = [], 0, 0
+        for m, part in enumerate(x[: self.l_block + 1]):
+            so2_weight = so2.weights[m].unflatten(1, (so2.l_max + 1 - m, -1))
+            so2_weight = so2_weight[:, : self.l_block + 1 - m].flatten(1)
+            weight = so2_weight @ (readout[rows:, columns:] if m else natural)
+            y = part.flatten(2) @ weight
+            if m == 0:
+                bias = so2.bias @ self.weights[0]  # l = 0, natural
+                y = y + nn.functional.pad(bias, (0, y.shape[2] - len(bias)))
+            parts.append(y.flatten(1))
+            rows += self.channels[1].stop
+            columns += sum(w.shape[1] for w in self._of_degree(m))
+        blocks = torch.cat(parts, dim=1) @ self.couplings
+        return blocks.unflatten(1, (self.n_union, self.n_union))
 
 
 def _path_columns(shells: Sequence[int], paths: list[tuple[int, int]], l: int) -> torch.Tensor:
-    """((2l+1) n_paths, n_union²): what each component of each path adds to the block."""
+    """(2l+1, n_paths, n_union²): what each component of each path adds to the block."""
     n_union = n_orbitals(shells)
     offsets = [n_orbitals(shells[:k]) for k in range(len(shells))]
     out = torch.zeros(2 * l + 1, len(paths), n_union, n_union, dtype=torch.float64)
@@ -118,4 +169,4 @@ def _path_columns(shells: Sequence[int], paths: list[tuple[int, int]], l: int) -
         rows = slice(offsets[a], offsets[a] + 2 * shells[a] + 1)
         columns = slice(offsets[b], offsets[b] + 2 * shells[b] + 1)
         out[:, p, rows, columns] = coupling(shells[a], shells[b], l).permute(2, 0, 1)
-    return out.reshape(-1, n_union**2)
+    return out.flatten(2)

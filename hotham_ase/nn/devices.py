@@ -1,8 +1,15 @@
-"""Devices and precisions by name."""
+"""Devices, precisions and memory by name."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+
+from hotham_ase.files import parse_size
+
+MEMORY_SHARE = 0.75  # of what is free, taken when nobody says how much
+UNKNOWN_MEMORY = 4 * 2**30  # where the system does not tell
 
 
 def torch_device(device: str) -> torch.device:
@@ -37,3 +44,34 @@ class default_dtype:
 
     def __exit__(self, *_: object) -> None:
         torch.set_default_dtype(self.previous)
+
+
+def memory_budget(memory: str | int | None, device: torch.device) -> float:
+    """Bytes that may be used.
+
+    Parameters
+    ----------
+    memory
+        ``"8GiB"``, ``"500MB"``, a number of bytes, or None for a share of what is free.
+    device
+        Whose memory is free or not.
+
+    Raises
+    ------
+    ValueError
+        If memory is not a positive size.
+    """
+    if memory is None:
+        return MEMORY_SHARE * _free_memory(device)
+    return parse_size(memory)
+
+
+def _free_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return UNKNOWN_MEMORY
+    sizes = dict(line.split(":", 1) for line in lines)
+    return int(sizes["MemAvailable"].split()[0]) * 1024

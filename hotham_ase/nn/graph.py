@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 
-from hotham_ase.nn.interaction import MessageGraph
 from hotham_ase.nn.rotation import EdgeFrames
 
 
@@ -50,36 +50,73 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class MessageGraph:
+    """What every interaction needs of the edges on which messages travel.
+
+    Attributes
+    ----------
+    i, j : (n_message_edges,) int64
+        Atoms; messages go from the edge to i.
+    species_i, species_j : (n_message_edges,) int64
+    radial : (n_message_edges, n_radial)
+    envelope : (n_message_edges, 1, 1)
+        Smooth cutoff.
+    frames
+        Edge frames.
+    """
+
+    i: torch.Tensor
+    j: torch.Tensor
+    species_i: torch.Tensor
+    species_j: torch.Tensor
+    radial: torch.Tensor
+    envelope: torch.Tensor
+    frames: EdgeFrames
+
+
+@dataclass(frozen=True)
+class HoppingGraph:
+    """What the readout needs of the pairs that have a block; closed under reversal.
+
+    Attributes
+    ----------
+    i, j : (n_edges,) int64
+        Atoms.
+    species_i, species_j : (n_edges,) int64
+    reverse : (n_edges,) int64
+        Position of each pair's reverse.
+    message_edges : (n_message_edges,) int64
+        The pairs that are also edges of the message graph, in its order.
+    radial : (n_edges, n_radial)
+    frames
+        Edge frames.
+    baseline : (n_edges, n_union, n_union) eV
+        Two-centre part, edge frame.
+    scale : (n_edges, n_union, n_union) eV
+        Typical size of the rest, taken smoothly to zero at the cutoff; edge frame.
+    """
+
+    i: torch.Tensor
+    j: torch.Tensor
+    species_i: torch.Tensor
+    species_j: torch.Tensor
+    reverse: torch.Tensor
+    message_edges: torch.Tensor
+    radial: torch.Tensor
+    frames: EdgeFrames
+    baseline: torch.Tensor
+    scale: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Geometry:
     """All that depends on positions and species but not on learned parameters.
 
     It is made once per structure: layers recompute nothing of it, and training keeps it.
-
-    Attributes
-    ----------
-    frames
-        Frames of all hopping pairs.
-    message_edges : (n_message_edges,) int64
-        The hopping pairs on which messages travel.
-    messages
-        What the interactions need of them.
-    radial : (n_edges, n_radial)
-        Radial functions of the hopping pairs.
-    taper : (n_edges, 1, 1)
-        Takes the learned part of a hopping smoothly to zero at the cutoff.
-    baseline : (n_edges, n_union, n_union) eV
-        Two-centre part, global frame.
-    scale : (n_edges, n_union, n_union) eV
-        Typical size of the rest, the same in every frame.
     """
 
-    frames: EdgeFrames
-    message_edges: torch.Tensor
     messages: MessageGraph
-    radial: torch.Tensor
-    taper: torch.Tensor
-    baseline: torch.Tensor
-    scale: torch.Tensor
+    hoppings: HoppingGraph
 
 
 def join(graphs: Sequence[Graph], geometries: Sequence[Geometry]) -> tuple[Graph, Geometry]:
@@ -95,39 +132,28 @@ def join(graphs: Sequence[Graph], geometries: Sequence[Geometry]) -> tuple[Graph
         reverse=torch.cat([g.reverse + e for g, e in zip(graphs, edges, strict=True)]),
         structure=torch.cat([g.structure + k for k, g in enumerate(graphs)]),
     )
-
-    def cat(name: str) -> torch.Tensor:
-        return torch.cat([getattr(g, name) for g in geometries])
-
-    def cat_messages(name: str) -> torch.Tensor:
-        return torch.cat([getattr(g.messages, name) for g in geometries])
-
-    def cat_frames(frames: list[EdgeFrames]) -> EdgeFrames:
-        return EdgeFrames(
-            torch.cat([f.feature for f in frames]), torch.cat([f.orbital for f in frames])
-        )
-
-    messages = MessageGraph(
-        i=torch.cat([g.messages.i + a for g, a in zip(geometries, atoms, strict=True)]),
-        j=torch.cat([g.messages.j + a for g, a in zip(geometries, atoms, strict=True)]),
-        species_i=cat_messages("species_i"),
-        species_j=cat_messages("species_j"),
-        radial=cat_messages("radial"),
-        envelope=cat_messages("envelope"),
-        frames=cat_frames([g.messages.frames for g in geometries]),
+    starts = {"i": atoms, "j": atoms, "reverse": edges, "message_edges": edges}
+    return graph, Geometry(
+        messages=_join_parts([g.messages for g in geometries], starts),
+        hoppings=_join_parts([g.hoppings for g in geometries], starts),
     )
-    geometry = Geometry(
-        frames=cat_frames([g.frames for g in geometries]),
-        message_edges=torch.cat(
-            [g.message_edges + e for g, e in zip(geometries, edges, strict=True)]
-        ),
-        messages=messages,
-        radial=cat("radial"),
-        taper=cat("taper"),
-        baseline=cat("baseline"),
-        scale=cat("scale"),
-    )
-    return graph, geometry
+
+
+Part = TypeVar("Part", MessageGraph, HoppingGraph, EdgeFrames)
+
+
+def _join_parts(parts: Sequence[Part], starts: dict[str, list[int]]) -> Part:
+    """Concatenate field by field; ``starts`` says what to add to fields that are indices."""
+    joined = {}
+    for field in fields(parts[0]):
+        values = [getattr(part, field.name) for part in parts]
+        if isinstance(values[0], EdgeFrames):
+            joined[field.name] = _join_parts(values, {})
+        else:
+            if field.name in starts:
+                values = [v + s for v, s in zip(values, starts[field.name], strict=True)]
+            joined[field.name] = torch.cat(values)
+    return type(parts[0])(**joined)
 
 
 def _starts(sizes: list[int]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,37 +10,12 @@ from torch import nn
 
 from hotham_ase.nn.embedding import RadialScalars
 from hotham_ase.nn.gaunt import GauntProduct, ZonalGauntProduct
-from hotham_ase.nn.layout import degrees
-from hotham_ase.nn.linear import DegreeLinear, EdgeGate, LocalNorm, NodeGate
-from hotham_ase.nn.rotation import EdgeFrames
+from hotham_ase.nn.graph import MessageGraph
+from hotham_ase.nn.layout import Orders, add_orders, scale_degrees
+from hotham_ase.nn.linear import DegreeLinear, EdgeDegreeLinear, EdgeGate, LocalNorm, NodeGate
 from hotham_ase.nn.so2 import SO2Linear
 
 ConvolutionKind = Literal["gaunt", "so2"]
-
-
-@dataclass(frozen=True)
-class MessageGraph:
-    """What every interaction needs of the message edges; made once per structure.
-
-    Attributes
-    ----------
-    i, j : (n_message_edges,)
-        Atoms; messages go from the edge to i.
-    species_i, species_j : (n_message_edges,)
-    radial : (n_message_edges, n_radial)
-    envelope : (n_message_edges,)
-        Smooth cutoff.
-    frames
-        Edge frames.
-    """
-
-    i: torch.Tensor
-    j: torch.Tensor
-    species_i: torch.Tensor
-    species_j: torch.Tensor
-    radial: torch.Tensor
-    envelope: torch.Tensor
-    frames: EdgeFrames
 
 
 class EdgeConvolution(nn.Module):
@@ -57,24 +32,21 @@ class EdgeConvolution(nn.Module):
         Shape of the features.
     """
 
-    degree: torch.Tensor
-
     def __init__(self, kind: ConvolutionKind, l_max: int, channels: int) -> None:
         super().__init__()
         self.kind = kind
         self.product = ZonalGauntProduct(l_max) if kind == "gaunt" else None
         self.mix: nn.Module = (
-            DegreeLinear(l_max, channels, channels, edge_frame=True)
+            EdgeDegreeLinear(l_max, channels, channels)
             if kind == "gaunt"
             else SO2Linear(l_max, channels, channels)
         )
-        self.register_buffer("degree", degrees(l_max, edge_frame=True), persistent=False)
 
-    def forward(self, x: torch.Tensor, filter: torch.Tensor) -> torch.Tensor:
-        """Filter x (n_edges, (l_max+1)², channels) by filter (n_edges, l_max+1, channels)."""
+    def forward(self, x: Orders, filter: torch.Tensor) -> Orders:
+        """Filter orders of x by filter (n_edges, l_max+1, channels)."""
         if self.product is not None:
             return self.mix(self.product(x, filter))
-        return self.mix(x * filter.index_select(1, self.degree))
+        return self.mix(scale_degrees(x, filter))
 
 
 class Interaction(nn.Module):
@@ -116,40 +88,43 @@ class Interaction(nn.Module):
         self.update = NodeUpdate(l_max, channels)
 
     def forward(
-        self,
-        nodes: torch.Tensor,
-        edges: torch.Tensor,
-        message_graph: MessageGraph,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, nodes: torch.Tensor, edges: list[Orders], messages: Sequence[MessageGraph]
+    ) -> torch.Tensor:
         """Update.
 
         Parameters
         ----------
         nodes : (n_atoms, (l_max+1)², channels)
             Global frame.
-        edges : (n_message_edges, (l_max+1)², channels)
-            Edge frame.
-        message_graph
-            Geometry of the message edges.
+        edges
+            Features of the message edges in their own frames, a portion for each message graph.
+            The list is changed: new portions replace the old ones.
+        messages
+            Geometry of the portions that take part, in the order of ``edges``.
 
         Returns
         -------
-        nodes, edges
-            Of the same shapes.
+        nodes
+            Of the same shape.
         """
-        graph = message_graph
-        n_l = self.l_max + 1
-        scalars = self.radial(graph.radial, graph.species_i, graph.species_j)
-        filter, weight = scalars.view(len(edges), 2, n_l, self.channels).unbind(1)
         normed = self.norm(nodes)
-        atoms = graph.frames.to_edge(
-            self.row(normed).index_select(0, graph.i) + self.column(normed).index_select(0, graph.j)
-        )
-        edges = edges + self.gate(self.convolution(atoms + edges, filter))
-        weight = weight * graph.envelope[:, None, None]
-        message = graph.frames.to_global(edges * weight.index_select(1, self.convolution.degree))
-        gathered = torch.zeros_like(nodes).index_add_(0, graph.i, message) * self.scale
-        return self.update(nodes, gathered), edges
+        row, column = self.row(normed), self.column(normed)
+        gathered = torch.zeros_like(nodes)
+        for k, graph in enumerate(messages):
+            edges[k], message = self.message(row, column, edges[k], graph)
+            gathered.index_add_(0, graph.i, message)
+        return self.update(nodes, gathered * self.scale)
+
+    def message(
+        self, row: torch.Tensor, column: torch.Tensor, edges: Orders, graph: MessageGraph
+    ) -> tuple[Orders, torch.Tensor]:
+        """New edge features, and what they add to atoms i, (n_message_edges, K, channels)."""
+        scalars = self.radial(graph.radial, graph.species_i, graph.species_j)
+        filter, weight = scalars.unflatten(1, (2, self.l_max + 1, self.channels)).unbind(1)
+        x = graph.frames.to_edge(row.index_select(0, graph.i) + column.index_select(0, graph.j))
+        change = self.gate(self.convolution(add_orders(x, edges), filter))
+        edges = add_orders(change, edges)
+        return edges, graph.frames.to_global(scale_degrees(edges, weight * graph.envelope))
 
 
 class NodeUpdate(nn.Module):

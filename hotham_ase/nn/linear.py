@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from hotham_ase.nn.layout import degrees
+from hotham_ase.nn.layout import Orders, degrees, scale_degrees
 
 
 class DegreeLinear(nn.Module):
@@ -19,8 +19,6 @@ class DegreeLinear(nn.Module):
         Largest degree.
     in_channels, out_channels
         Channels.
-    edge_frame
-        Whether components are order-major (see :mod:`hotham_ase.nn.layout`).
     bias
         Whether l = 0 gets a bias; only natural-parity features may.
     """
@@ -32,8 +30,6 @@ class DegreeLinear(nn.Module):
         l_max: int,
         in_channels: int,
         out_channels: int,
-        *,
-        edge_frame: bool = False,
         bias: bool = True,
     ) -> None:
         super().__init__()
@@ -41,13 +37,28 @@ class DegreeLinear(nn.Module):
             torch.randn(l_max + 1, in_channels, out_channels) / math.sqrt(in_channels)
         )
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.register_buffer("degree", degrees(l_max, edge_frame=edge_frame), persistent=False)
+        self.register_buffer("degree", degrees(l_max), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, (l_max+1)², out_channels) from (n, (l_max+1)², in_channels)."""
         out = torch.bmm(x.transpose(0, 1), self.weight[self.degree]).transpose(0, 1)
         if self.bias is not None:
             out = out + nn.functional.pad(self.bias[None], (0, 0, 0, len(self.degree) - 1))
+        return out
+
+
+class EdgeDegreeLinear(DegreeLinear):
+    """The same map in the edge frame."""
+
+    def forward(self, x: Orders) -> Orders:  # type: ignore[override]
+        """Orders with out_channels from orders with in_channels."""
+        out = []
+        for m, part in enumerate(x):
+            # one product for each degree, on views
+            y = torch.bmm(part.flatten(0, 1).transpose(0, 1), self.weight[m:]).transpose(0, 1)
+            out.append(y.unflatten(0, part.shape[:2]))
+        if self.bias is not None:
+            out[0] = out[0] + nn.functional.pad(self.bias[None], (0, 0, 0, len(x) - 1))
         return out
 
 
@@ -67,7 +78,7 @@ class LocalNorm(nn.Module):
     def __init__(self, l_max: int, channels: int) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(l_max + 1, channels))
-        self.register_buffer("degree", degrees(l_max, edge_frame=False), persistent=False)
+        self.register_buffer("degree", degrees(l_max), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Same shape as the input."""
@@ -90,7 +101,7 @@ class NodeGate(nn.Module):
         super().__init__()
         self.l_max, self.channels = l_max, channels
         self.gates = nn.Linear(channels, max(l_max, 1) * channels)
-        self.register_buffer("degree", degrees(l_max, edge_frame=False)[1:] - 1, persistent=False)
+        self.register_buffer("degree", degrees(l_max)[1:] - 1, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Same shape as the input."""
@@ -113,23 +124,28 @@ class EdgeGate(nn.Module):
         Shape of the features.
     """
 
-    degree: torch.Tensor
-
     def __init__(self, l_max: int, channels: int) -> None:
         super().__init__()
         self.n_invariants = (l_max + 1) * channels
-        self.l_max, self.channels = l_max, channels
         self.hidden = nn.Linear(self.n_invariants, 2 * channels)
         self.out = nn.Linear(2 * channels, 2 * self.n_invariants)
-        degree = degrees(l_max, edge_frame=True)[l_max + 1 :]
-        self.register_buffer("degree", degree, persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Same shape as the input, which is order-major and of natural parity."""
-        n_l, shape = self.l_max + 1, (len(x), self.l_max + 1, self.channels)
-        zero, others = x.split([n_l, x.shape[1] - n_l], dim=1)
-        hidden = nn.functional.silu(self.hidden(zero.reshape(len(x), self.n_invariants)))
-        gates, added = self.out(hidden).chunk(2, dim=-1)
-        gates = torch.sigmoid(gates).view(shape)
-        gated = others * gates.index_select(1, self.degree)
-        return torch.cat([zero * gates + added.view(shape), gated], dim=1)
+    def forward(self, x: Orders, weight: torch.Tensor | None = None) -> Orders:
+        """Gate orders of natural parity.
+
+        Parameters
+        ----------
+        x
+            Features in the edge frame.
+        weight : (n_edges, l_max+1, channels), optional
+            Factors of the result.
+        """
+        zero = x[0].squeeze(1)
+        hidden = nn.functional.silu(self.hidden(zero.flatten(1)))
+        gates, added = self.out(hidden).unflatten(1, (2, *zero.shape[1:])).unbind(1)
+        gates = torch.sigmoid(gates)
+        if weight is not None:
+            gates, added = gates * weight, added * weight
+        out = scale_degrees(x, gates)
+        out[0] = out[0] + added[:, None]
+        return out

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from hotham_ase.nn.baseline import Baseline
-from hotham_ase.nn.blocks import BlockReadout, orbitals_in_union, union_of_shells
+from hotham_ase.nn.blocks import (
+    BlockReadout,
+    EdgeBlockReadout,
+    orbitals_in_union,
+    union_of_shells,
+)
 from hotham_ase.nn.embedding import RadialBasis, RadialScalars, smooth_cutoff
-from hotham_ase.nn.graph import Geometry, Graph
-from hotham_ase.nn.interaction import ConvolutionKind, EdgeConvolution, Interaction, MessageGraph
+from hotham_ase.nn.graph import Geometry, Graph, HoppingGraph, MessageGraph
+from hotham_ase.nn.interaction import ConvolutionKind, EdgeConvolution, Interaction
+from hotham_ase.nn.layout import Orders
 from hotham_ase.nn.linear import DegreeLinear, EdgeGate, LocalNorm
+from hotham_ase.nn.published import PublishedConfig
 from hotham_ase.nn.rotation import EdgeFrames
 from hotham_ase.nn.so2 import SO2Linear
 
@@ -64,6 +71,11 @@ class ModelConfig(BaseModel):
     pseudo_channels: int = Field(8, ge=1)
     average_degree: float = Field(30.0, gt=0)
     hopping_margin: float = Field(0.0, ge=0)
+
+    @classmethod
+    def published(cls, **settings: Any) -> PublishedConfig:
+        """The published code's architecture; see :class:`PublishedConfig` for the settings."""
+        return PublishedConfig(**settings)
 
 
 class HotHam(nn.Module):
@@ -128,32 +140,54 @@ class HotHam(nn.Module):
 
     def geometry(self, graph: Graph) -> Geometry:
         """What depends on positions and species only; see :class:`Geometry`."""
-        dtype = self.species.weight.dtype
-        i, j = graph.edge_index
-        species_i, species_j = graph.species[i], graph.species[j]
-        frames = EdgeFrames.from_vectors(graph.edge_vectors, self.config.l_max, self.union, dtype)
-        exact = torch.linalg.vector_norm(graph.edge_vectors, dim=-1)
-        lengths = exact.to(dtype)
-        kind = species_i * len(self.shells) + species_j
-        message_edges = (exact < self.config.message_cutoff).nonzero().squeeze(1)
-        messages = MessageGraph(
-            i=i[message_edges],
-            j=j[message_edges],
-            species_i=species_i[message_edges],
-            species_j=species_j[message_edges],
-            radial=self.radial(lengths[message_edges]),
-            envelope=smooth_cutoff(lengths[message_edges], self.config.message_cutoff),
-            frames=frames.select(message_edges),
-        )
-        to_end = (self.cutoffs[species_i, species_j].to(dtype) - lengths).clamp(0, TAPER_WIDTH)
-        return Geometry(
+        hoppings = self.hopping_graph(graph, slice(None), graph.reverse)
+        close = hoppings.message_edges
+        return Geometry(self.message_graph(graph, close, hoppings.frames.select(close)), hoppings)
+
+    def message_graph(
+        self, graph: Graph, edges: torch.Tensor, frames: EdgeFrames | None = None
+    ) -> MessageGraph:
+        """Geometry of some edges, all shorter than the message cutoff."""
+        vectors = graph.edge_vectors[edges]
+        dtype, cutoff = self.species.weight.dtype, self.config.message_cutoff
+        if frames is None:
+            frames = EdgeFrames.from_vectors(vectors, self.config.l_max, (), dtype)
+        lengths = torch.linalg.vector_norm(vectors, dim=-1).to(dtype)
+        i, j = graph.edge_index[:, edges]
+        return MessageGraph(
+            i=i,
+            j=j,
+            species_i=graph.species[i],
+            species_j=graph.species[j],
+            radial=self.radial(lengths),
+            envelope=smooth_cutoff(lengths, cutoff)[:, None, None],
             frames=frames,
-            message_edges=message_edges,
-            messages=messages,
+        )
+
+    def hopping_graph(
+        self, graph: Graph, edges: torch.Tensor | slice, reverse: torch.Tensor
+    ) -> HoppingGraph:
+        """Geometry of some hopping pairs; ``reverse`` are positions among ``edges``."""
+        vectors = graph.edge_vectors[edges]
+        dtype = self.species.weight.dtype
+        exact = torch.linalg.vector_norm(vectors, dim=-1)
+        lengths = exact.to(dtype)
+        i, j = graph.edge_index[:, edges]
+        species_i, species_j = graph.species[i], graph.species[j]
+        kind = species_i * len(self.shells) + species_j
+        to_end = (self.cutoffs[species_i, species_j].to(dtype) - lengths).clamp(0, TAPER_WIDTH)
+        taper = 1 - smooth_cutoff(to_end, TAPER_WIDTH)
+        return HoppingGraph(
+            i=i,
+            j=j,
+            species_i=species_i,
+            species_j=species_j,
+            reverse=reverse,
+            message_edges=(exact < self.config.message_cutoff).nonzero().squeeze(1),
             radial=self.long_radial(lengths),
-            taper=(1 - smooth_cutoff(to_end, TAPER_WIDTH))[:, None, None],
-            baseline=frames.blocks_to_global(self.baseline.hopping(lengths, kind)),
-            scale=self.baseline.hopping_scale(lengths, kind),
+            frames=EdgeFrames.from_vectors(vectors, self.config.l_max, self.union, dtype),
+            baseline=self.baseline.hopping(lengths, kind),
+            scale=self.baseline.hopping_scale(lengths, kind) * taper[:, None, None],
         )
 
     def forward(self, graph: Graph, geometry: Geometry) -> tuple[torch.Tensor, torch.Tensor]:
@@ -164,25 +198,67 @@ class HotHam(nn.Module):
         onsite : (n_atoms, n_union, n_union) eV, symmetric
         hopping : (n_edges, n_union, n_union) eV, each the transpose of its reverse
         """
-        messages = geometry.messages
-        n_l, channels = self.config.l_max + 1, self.config.channels
-        zonal = self.first(messages.radial, messages.species_i, messages.species_j)
-        zonal = zonal.view(len(zonal), n_l, channels)
-        edges = torch.nn.functional.pad(zonal, (0, 0, 0, n_l**2 - n_l))
-        nodes = self.species(graph.species)[:, None]
-        nodes = torch.nn.functional.pad(nodes, (0, 0, 0, n_l**2 - 1))
-        message = messages.frames.to_global(edges * messages.envelope[:, None, None])
-        message = message * self.config.average_degree**-0.5
-        nodes = nodes.index_add(0, messages.i, message)
-        for interaction in self.interactions:
-            nodes, edges = interaction(nodes, edges, messages)
+        nodes, (edges,) = self.features(graph.species, [geometry.messages])
+        onsite = self.onsite_blocks(graph.species, nodes, [edges], [geometry.messages])
+        own = [part * geometry.messages.envelope[..., None] for part in edges]
+        return onsite, self.hopping_blocks(nodes, own, geometry.hoppings)
 
-        scale = self.baseline.onsite_scale[graph.species]
-        onsite = self.onsite(nodes, edges, graph, messages) * scale
-        onsite = (onsite + onsite.transpose(1, 2)) / 2 + self.baseline.onsite[graph.species]
-        hopping = self.hopping(nodes, edges, graph, geometry) * (geometry.scale * geometry.taper)
-        hopping = geometry.frames.blocks_to_global(hopping) + geometry.baseline
-        return onsite, (hopping + hopping.index_select(0, graph.reverse).transpose(1, 2)) / 2
+    def features(
+        self,
+        species: torch.Tensor,
+        messages: Sequence[MessageGraph],
+        active: Sequence[int] | None = None,
+    ) -> tuple[torch.Tensor, list[Orders]]:
+        """Message passing, portion by portion of the message edges.
+
+        Parameters
+        ----------
+        species : (n_atoms,) int64
+        messages
+            Portions of the message edges.
+        active
+            How many of the portions, from the first, take part in each interaction; by default
+            all.
+
+        Returns
+        -------
+        nodes : (n_atoms, (l_max+1)², channels)
+        edges
+            For each portion the features of its edges, in their own frames.
+        """
+        n_l, channels = self.config.l_max + 1, self.config.channels
+        nodes = torch.nn.functional.pad(self.species(species)[:, None], (0, 0, 0, n_l**2 - 1))
+        edges: list[Orders] = []
+        for graph in messages:
+            zonal = self.first(graph.radial, graph.species_i, graph.species_j)
+            zonal = zonal.unflatten(1, (n_l, channels))
+            edges.append([zonal[:, None]])
+            message = graph.frames.zonal_to_global(zonal * graph.envelope)
+            nodes = nodes.index_add(0, graph.i, message * self.config.average_degree**-0.5)
+        for k, interaction in enumerate(self.interactions):
+            taking_part = messages if active is None else messages[: active[k]]
+            nodes = interaction(nodes, edges, taking_part)
+        return nodes, edges
+
+    def onsite_blocks(
+        self,
+        species: torch.Tensor,
+        nodes: torch.Tensor,
+        edges: Sequence[Orders],
+        messages: Sequence[MessageGraph],
+    ) -> torch.Tensor:
+        """(n_atoms, n_union, n_union) eV from the :meth:`features`."""
+        onsite = self.onsite(nodes, edges, messages) * self.baseline.onsite_scale[species]
+        return (onsite + onsite.transpose(1, 2)) / 2 + self.baseline.onsite[species]
+
+    def hopping_blocks(self, nodes: torch.Tensor, own: Orders, graph: HoppingGraph) -> torch.Tensor:
+        """(n_edges, n_union, n_union) eV from the :meth:`features`.
+
+        ``own`` are the features of ``graph.message_edges``, times their envelope.
+        """
+        hopping = self.hopping(nodes, own, graph) * graph.scale + graph.baseline
+        hopping = graph.frames.blocks_to_global(hopping)
+        return (hopping + hopping.index_select(0, graph.reverse).transpose(1, 2)) / 2
 
 
 class OnsiteReadout(nn.Module):
@@ -206,19 +282,19 @@ class OnsiteReadout(nn.Module):
         self.radial = RadialScalars(c.n_radial, n_species, c.hidden, c.channels + c.pseudo_channels)
         self.norm = LocalNorm(c.l_max, c.channels)
         self.mix = DegreeLinear(c.l_max, 2 * c.channels, c.channels)
-        self.blocks = BlockReadout(shells, c.l_max, c.channels, c.pseudo_channels, edge_frame=False)
-        self.channels = c.channels
+        self.blocks = BlockReadout(shells, c.l_max, c.channels, c.pseudo_channels)
+        self.channels = [c.channels, c.pseudo_channels]
 
     def forward(
-        self, nodes: torch.Tensor, edges: torch.Tensor, graph: Graph, messages: MessageGraph
+        self, nodes: torch.Tensor, edges: Sequence[Orders], messages: Sequence[MessageGraph]
     ) -> torch.Tensor:
         """(n_atoms, n_union, n_union) blocks, in units of the baseline's scale."""
-        weight = self.radial(messages.radial, messages.species_i, messages.species_j)
-        weight = (weight * messages.envelope[:, None])[:, None]
-        message = messages.frames.to_global(self.so2(edges) * weight)
-        gathered = message.new_zeros(graph.n_atoms, *message.shape[1:])
-        gathered = gathered.index_add(0, messages.i, message) * self.scale
-        natural, pseudo = gathered.split([self.channels, gathered.shape[-1] - self.channels], -1)
+        gathered = nodes.new_zeros(*nodes.shape[:2], sum(self.channels))
+        for orders, graph in zip(edges, messages, strict=True):
+            weight = self.radial(graph.radial, graph.species_i, graph.species_j)[:, None]
+            message = graph.frames.to_global(self.so2(orders)) * (weight * graph.envelope)
+            gathered.index_add_(0, graph.i, message)
+        natural, pseudo = (gathered * self.scale).split(self.channels, -1)
         natural = self.mix(torch.cat([self.norm(nodes), natural], dim=-1))
         return self.blocks(torch.cat([natural, pseudo], dim=-1))
 
@@ -251,22 +327,16 @@ class HoppingReadout(nn.Module):
         self.convolution = EdgeConvolution(c.readout, c.l_max, c.channels)
         self.gate = EdgeGate(c.l_max, c.channels)
         self.so2 = SO2Linear(c.l_max, c.channels, c.channels, c.pseudo_channels)
-        self.blocks = BlockReadout(shells, c.l_max, c.channels, c.pseudo_channels, edge_frame=True)
+        self.blocks = EdgeBlockReadout(shells, c.l_max, c.channels, c.pseudo_channels)
 
-    def forward(
-        self, nodes: torch.Tensor, edges: torch.Tensor, graph: Graph, geometry: Geometry
-    ) -> torch.Tensor:
+    def forward(self, nodes: torch.Tensor, own: Orders, graph: HoppingGraph) -> torch.Tensor:
         """(n_edges, n_union, n_union) blocks, in units of the baseline's scale."""
-        i, j = graph.edge_index
         normed = self.norm(nodes)
-        x = geometry.frames.to_edge(
-            self.row(normed).index_select(0, i) + self.column(normed).index_select(0, j)
-        )
-        own = edges * geometry.messages.envelope[:, None, None]
-        x = x.index_add(0, geometry.message_edges, own)
-        scalars = self.radial(geometry.radial, graph.species[i], graph.species[j])
-        filter, added, weight = scalars.view(len(x), 3, self.n_l, self.channels).unbind(1)
+        row, column = self.row(normed), self.column(normed)
+        x = graph.frames.to_edge(row.index_select(0, graph.i) + column.index_select(0, graph.j))
+        x = [part.index_add(0, graph.message_edges, o) for part, o in zip(x, own, strict=True)]
+        scalars = self.radial(graph.radial, graph.species_i, graph.species_j)
+        filter, added, weight = scalars.unflatten(1, (3, self.n_l, self.channels)).unbind(1)
         x = self.convolution(x, filter)
-        x = x + torch.nn.functional.pad(added, (0, 0, 0, x.shape[1] - self.n_l))
-        x = self.gate(x) * weight.index_select(1, self.convolution.degree)
-        return self.blocks(self.so2(x))
+        x[0] = x[0] + added[:, None]
+        return self.blocks(self.gate(x, weight), self.so2)

@@ -11,13 +11,17 @@ direction, the poles included, where Euler angles are singular.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 from e3nn.o3 import wigner_3j
 
-from hotham_ase.nn.layout import order_major_permutation
+from hotham_ase.nn.layout import Orders, join_orders, order_major, split_orders
+
+# above this degree products by degree are faster than one product with mostly zeros (measured)
+DENSE_UP_TO = 7
 
 
 @cache
@@ -105,8 +109,10 @@ class EdgeFrames:
 
     Attributes
     ----------
-    feature : (n_edges, (l_max+1)², (l_max+1)²)
-        Takes degree-major features from the global frame to order-major ones in the edge frame.
+    feature
+        Wigner matrices of all degrees. Up to ``DENSE_UP_TO``: (n_edges, (l_max+1)², (l_max+1)²),
+        from degree-major components to joined orders, one product for all degrees. Above:
+        (n_edges, Σ(2l+1)²), the matrices of one degree after the other, whose products cost O(L³).
     orbital : (n_edges, n_union, n_union)
         Takes the orbitals of the union of all shells from the global to the edge frame.
     """
@@ -123,33 +129,80 @@ class EdgeFrames:
         Parameters
         ----------
         vectors : (n_edges, 3)
-            Å; the matrices are computed in the vectors' own precision.
+            Å.
         l_max
             Degree of the features.
         shells
-            Angular momenta of the orbitals.
+            Angular momenta of the orbitals; none for edges that carry messages only.
         dtype
-            Precision of the result.
+            Precision of the Wigner matrices; rotations are computed in that of the vectors.
         """
-        rotations = edge_rotations(vectors)
-        wigner = wigner_matrices(rotations, max(l_max, *shells))
-        order = order_major_permutation(l_max).to(vectors.device)
-        feature = block_diagonal(wigner[: l_max + 1])[:, order]
-        orbital = block_diagonal([wigner[l] for l in shells])
-        return cls(feature.to(dtype), orbital.to(dtype))
+        wigner = wigner_matrices(edge_rotations(vectors).to(dtype), max((l_max, *shells)))
+        if l_max <= DENSE_UP_TO:
+            feature = _to_joined_orders(wigner[: l_max + 1])
+        else:
+            feature = torch.cat([w.flatten(1) for w in wigner[: l_max + 1]], dim=1)
+        orbital = wigner[0].new_zeros(len(vectors), 0, 0)
+        return cls(feature, block_diagonal([wigner[l] for l in shells]) if shells else orbital)
 
     def select(self, edges: torch.Tensor) -> EdgeFrames:
         """The frames of some of the edges."""
         return EdgeFrames(self.feature[edges], self.orbital[edges])
 
-    def to_edge(self, x: torch.Tensor) -> torch.Tensor:
-        """(n_edges, n_components, channels): global, degree-major → edge frame, order-major."""
-        return torch.bmm(self.feature, x)
+    def _degree(self, l: int) -> torch.Tensor:
+        """(n_edges, 2l+1, 2l+1), from the packed form."""
+        start = l * (4 * l * l - 1) // 3
+        matrix = self.feature[:, start : start + (2 * l + 1) ** 2]
+        return matrix.unflatten(1, (2 * l + 1, 2 * l + 1))
 
-    def to_global(self, x: torch.Tensor) -> torch.Tensor:
+    def to_edge(self, x: torch.Tensor) -> Orders:
+        """(n_edges, (l_max+1)², channels) in the global frame → orders in the edge frame."""
+        l_max = math.isqrt(x.shape[1]) - 1
+        if self.feature.dim() == 3:
+            return split_orders(torch.bmm(self.feature, x), l_max)
+        turned = [torch.bmm(self._degree(l), x[:, l * l : (l + 1) ** 2]) for l in range(l_max + 1)]
+        return [
+            torch.stack(
+                [
+                    turned[l][:, l + s * m]
+                    for s in ((1, -1) if m else (1,))
+                    for l in range(m, l_max + 1)
+                ],
+                dim=1,
+            ).unflatten(1, (2 if m else 1, l_max + 1 - m))
+            for m in range(l_max + 1)
+        ]
+
+    def to_global(self, x: Orders) -> torch.Tensor:
         """The inverse of :meth:`to_edge`."""
-        return torch.bmm(self.feature.transpose(1, 2), x)
+        if self.feature.dim() == 3:
+            return torch.bmm(self.feature.transpose(1, 2), join_orders(x))
+        parts = []
+        for l in range(len(x)):
+            components = [x[abs(m)][:, int(m < 0), l - abs(m)] for m in range(-l, l + 1)]
+            parts.append(torch.bmm(self._degree(l).transpose(1, 2), torch.stack(components, dim=1)))
+        return torch.cat(parts, dim=1)
+
+    def zonal_to_global(self, x: torch.Tensor) -> torch.Tensor:
+        """:meth:`to_global` of a feature (n_edges, l_max+1, channels) that has only m = 0."""
+        n_l = x.shape[1]
+        if self.feature.dim() == 3:
+            return torch.bmm(self.feature[:, :n_l].transpose(1, 2), x)
+        return torch.cat(
+            [self._degree(l)[:, l, :, None] * x[:, l : l + 1] for l in range(n_l)], dim=1
+        )
 
     def blocks_to_global(self, blocks: torch.Tensor) -> torch.Tensor:
         """(n_edges, n_union, n_union) matrix blocks: edge frame → global frame."""
-        return self.orbital.transpose(1, 2) @ blocks @ self.orbital
+        return torch.bmm(torch.bmm(self.orbital.transpose(1, 2), blocks), self.orbital)
+
+
+def _to_joined_orders(wigner: list[torch.Tensor]) -> torch.Tensor:
+    """(n, K, K) block-diagonal matrix whose rows are sorted by order."""
+    l_max = len(wigner) - 1
+    out = wigner[0].new_zeros(len(wigner[0]), (l_max + 1) ** 2, (l_max + 1) ** 2)
+    row = {component: k for k, component in enumerate(order_major(l_max))}
+    for l, matrix in enumerate(wigner):
+        rows = [row[l, m] for m in range(-l, l + 1)]
+        out[:, rows, l * l : (l + 1) ** 2] = matrix
+    return out

@@ -18,7 +18,7 @@ import math
 import torch
 from torch import nn
 
-from hotham_ase.nn.layout import order_sizes
+from hotham_ase.nn.layout import Orders
 
 
 class SO2Linear(nn.Module):
@@ -38,7 +38,6 @@ class SO2Linear(nn.Module):
         super().__init__()
         self.l_max = l_max
         self.out_natural, self.out_pseudo = out_natural, out_pseudo
-        self.sizes = order_sizes(l_max)
         out_channels = out_natural + out_pseudo
         self.weights = nn.ParameterList()
         for m in range(l_max + 1):
@@ -47,34 +46,28 @@ class SO2Linear(nn.Module):
             self.weights.append(nn.Parameter(torch.randn(fan_in, fan_out) / math.sqrt(fan_in)))
         self.bias = nn.Parameter(torch.zeros(out_natural))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Orders) -> Orders:
         """Map features.
 
         Parameters
         ----------
-        x : (n_edges, (l_max+1)², in_channels)
-            In the edge frame, order-major, natural parity.
+        x
+            Orders (n_edges, signs, l_max+1−m, in_channels), natural parity.
 
         Returns
         -------
-        (n_edges, (l_max+1)², out_natural + out_pseudo); natural channels come first.
+        Orders with out_natural + out_pseudo channels; natural channels come first.
         """
-        n_edges = x.shape[0]
-        parts = []
-        for m, (part, weight) in enumerate(zip(x.split(self.sizes, 1), self.weights, strict=True)):
-            n_l, signs = self.l_max + 1 - m, 2 if m else 1
-            y = part.reshape(n_edges * signs, weight.shape[0]) @ weight
+        out = []
+        for m, (part, weight) in enumerate(zip(x, self.weights, strict=True)):
+            y = (part.flatten(2) @ weight).unflatten(2, (self.l_max + 1 - m, -1))
             if m == 0:
-                y = y.view(n_edges, n_l, self.out_natural)
-                # bias on l = 0; no pseudo component with m = 0
-                y = nn.functional.pad(
-                    y + nn.functional.pad(self.bias[None], (0, 0, 0, n_l - 1)), (0, self.out_pseudo)
-                )
+                bias = nn.functional.pad(self.bias[None], (0, 0, 0, self.l_max))
+                y = nn.functional.pad(y + bias, (0, self.out_pseudo))  # no pseudo m = 0
             elif self.out_pseudo:
-                y = y.view(n_edges, signs, n_l, self.out_natural + self.out_pseudo)
                 natural, pseudo = y.split([self.out_natural, self.out_pseudo], dim=-1)
                 # z = i z': x₊ = −x'₋, x₋ = x'₊
                 plus, minus = pseudo.unbind(1)
                 y = torch.cat([natural, torch.stack([-minus, plus], dim=1)], dim=-1)
-            parts.append(y.view(n_edges, signs * n_l, self.out_natural + self.out_pseudo))
-        return torch.cat(parts, dim=1)
+            out.append(y)
+        return out

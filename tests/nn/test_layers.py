@@ -5,13 +5,23 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from hotham_ase.nn.blocks import BlockReadout, orbitals_in_union, union_of_shells
+from hotham_ase.nn.blocks import (
+    BlockReadout,
+    EdgeBlockReadout,
+    orbitals_in_union,
+    union_of_shells,
+)
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.embedding import RadialBasis, smooth_cutoff
 from hotham_ase.nn.gaunt import GauntProduct, ZonalGauntProduct
 from hotham_ase.nn.interaction import EdgeConvolution, NodeUpdate
-from hotham_ase.nn.layout import order_major, order_major_permutation
-from hotham_ase.nn.linear import DegreeLinear, EdgeGate, LocalNorm, NodeGate
+from hotham_ase.nn.layout import (
+    join_orders,
+    order_major,
+    order_major_permutation,
+    split_orders,
+)
+from hotham_ase.nn.linear import DegreeLinear, EdgeDegreeLinear, EdgeGate, LocalNorm, NodeGate
 from hotham_ase.nn.rotation import block_diagonal, wigner_matrices
 from hotham_ase.nn.so2 import SO2Linear
 
@@ -81,7 +91,7 @@ def test_products_in_the_global_frame(make, q):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: DegreeLinear(L_MAX, CHANNELS, CHANNELS, edge_frame=True),
+        lambda: EdgeDegreeLinear(L_MAX, CHANNELS, CHANNELS),
         lambda: EdgeGate(L_MAX, CHANNELS),
         lambda: ZonalGauntProduct(L_MAX),
         lambda: EdgeConvolution("gaunt", L_MAX, CHANNELS),
@@ -98,7 +108,8 @@ def test_layers_in_the_edge_frame(make, q):
         if isinstance(layer, (ZonalGauntProduct, EdgeConvolution))
         else ()
     )
-    torch.testing.assert_close(layer(d @ x, *more), d @ layer(x, *more), atol=1e-10, rtol=0)
+    plain, turned = (join_orders(layer(split_orders(y, L_MAX), *more)) for y in (x, d @ x))
+    torch.testing.assert_close(turned, d @ plain, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("q", symmetries_of_an_edge())
@@ -107,7 +118,7 @@ def test_so2_map_gives_both_parities(q):
     order = order_major_permutation(L_MAX)
     natural, pseudo = (representation(q, pseudo=p)[order][:, order] for p in (False, True))
     x = torch.randn(5, N, CHANNELS)
-    plain, turned = layer(x), layer(natural @ x)
+    plain, turned = (join_orders(layer(split_orders(y, L_MAX))) for y in (x, natural @ x))
     torch.testing.assert_close(turned[..., :CHANNELS], natural @ plain[..., :CHANNELS])
     torch.testing.assert_close(turned[..., CHANNELS:], pseudo @ plain[..., CHANNELS:])
     assert plain[..., CHANNELS:].abs().max() > 0.1
@@ -118,7 +129,7 @@ SHELLS = (0, 0, 1, 2)
 
 @pytest.mark.parametrize("q", elements_of_o3())
 def test_blocks_rotate_as_orbitals_do(q):
-    layer = BlockReadout(SHELLS, L_MAX, CHANNELS, PSEUDO, edge_frame=False)
+    layer = BlockReadout(SHELLS, L_MAX, CHANNELS, PSEUDO)
     x = torch.randn(4, N, CHANNELS + PSEUDO)
     turned = torch.cat(
         [
@@ -134,23 +145,25 @@ def test_blocks_rotate_as_orbitals_do(q):
 
 
 def test_block_couplings_are_complete():
-    layer = BlockReadout(SHELLS, L_MAX, CHANNELS, PSEUDO, edge_frame=False)
+    layer = BlockReadout(SHELLS, L_MAX, CHANNELS, PSEUDO)
     n = layer.n_union**2
     torch.testing.assert_close(layer.couplings @ layer.couplings.T, torch.eye(n))
 
 
 def test_readout_in_the_edge_frame_is_the_same_map():
     torch.manual_seed(1)
-    global_frame = BlockReadout(SHELLS, L_MAX, CHANNELS, PSEUDO, edge_frame=False)
-    edge_frame = BlockReadout(SHELLS, L_MAX, CHANNELS, PSEUDO, edge_frame=True)
+    so2 = randomize(SO2Linear(L_MAX, CHANNELS, CHANNELS, PSEUDO))
+    global_frame = BlockReadout(SHELLS, L_MAX, CHANNELS, PSEUDO)
+    edge_frame = EdgeBlockReadout(SHELLS, L_MAX, CHANNELS, PSEUDO)
     edge_frame.load_state_dict(global_frame.state_dict())
-    x = torch.randn(3, N, CHANNELS + PSEUDO)
-    torch.testing.assert_close(edge_frame(x[:, order_major_permutation(L_MAX)]), global_frame(x))
+    x = split_orders(torch.randn(3, N, CHANNELS), L_MAX)
+    mapped = join_orders(so2(x))[:, order_major_permutation(L_MAX).argsort()]
+    torch.testing.assert_close(edge_frame(x, so2), global_frame(mapped))
 
 
 def test_too_small_l_max_is_refused():
     with pytest.raises(ValueError, match="l_max must be at least 4"):
-        BlockReadout(SHELLS, 3, CHANNELS, PSEUDO, edge_frame=False)
+        BlockReadout(SHELLS, 3, CHANNELS, PSEUDO)
 
 
 def test_union_of_shells():
@@ -163,7 +176,7 @@ def test_union_of_shells():
 @pytest.mark.parametrize("kind", ["gaunt", "so2"])
 def test_convolutions_keep_the_variance_at_start(kind):
     x, filter = torch.randn(500, N, 16), torch.randn(500, L_MAX + 1, 16)
-    out = EdgeConvolution(kind, L_MAX, 16)(x, filter)
+    out = join_orders(EdgeConvolution(kind, L_MAX, 16)(split_orders(x, L_MAX), filter))
     for l in range(L_MAX + 1):
         rows = [c for c, (degree, _) in enumerate(order_major(L_MAX)) if degree == l]
         assert 0.4 < out[:, rows].var().item() < 2.5

@@ -1,0 +1,226 @@
+"""Prediction in portions, so that memory stays within a budget whatever the number of atoms.
+
+Pairs are processed in portions: the geometry of hopping pairs exists for one portion at a time,
+that of message edges, which every layer needs, for as long as their atoms are worked on. Where even
+that is too much, atoms are divided into spatial blocks. The hopping pairs of a block need the
+features of their two atoms, and these need the edges of all atoms within as many steps on the
+message graph as there are interactions: the halo. Blocks are exact, not an approximation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+
+from hotham_ase.nn.graph import Graph, HoppingGraph, MessageGraph
+from hotham_ase.nn.layout import Orders
+from hotham_ase.nn.model import HotHam
+
+# pairs in a portion: on a CPU features should stay in the cache, a GPU wants many at once
+PORTION = {"cpu": 4096}
+PORTION_ELSEWHERE = 131072
+
+Part = TypeVar("Part", MessageGraph, HoppingGraph)
+
+
+@dataclass(frozen=True)
+class BlockSink:
+    """Where predicted blocks go.
+
+    Attributes
+    ----------
+    onsite, hopping
+        Called with indices of atoms (pairs) and their blocks, (n, n_union, n_union) in eV.
+    progress
+        Called with the number of hopping pairs done and their total.
+    """
+
+    onsite: Callable[[torch.Tensor, torch.Tensor], None]
+    hopping: Callable[[torch.Tensor, torch.Tensor], None]
+    progress: Callable[[int, int], None] | None = None
+
+
+def predict_blocks(
+    network: HotHam, graph: Graph, positions: torch.Tensor, sink: BlockSink, memory: float
+) -> None:
+    """Predict all blocks of a structure.
+
+    Parameters
+    ----------
+    network
+        On the graph's device.
+    graph
+        One structure.
+    positions : (n_atoms, 3)
+        Å, inside the cell: where to cut.
+    sink
+        Gets every block once.
+    memory
+        Bytes for the tensors that live in between, beside the graph and what the sink keeps.
+
+    Raises
+    ------
+    MemoryError
+        If not even the surroundings of a single atom fit.
+    """
+    costs = _Costs.of(network)
+    portion = PORTION.get(graph.species.device.type, PORTION_ELSEWHERE)
+    portion = max(2, int(min(portion, memory / 2 // costs.hopping_pair)))
+    halo, done = _Halo(network, graph), 0
+    for region in _regions(halo, positions, memory - portion * costs.hopping_pair, costs):
+        for n_pairs in _predict_region(network, graph, region, sink, portion):
+            done += n_pairs
+            if sink.progress is not None:
+                sink.progress(done, graph.n_edges)
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Bytes that a message edge and an atom keep, and that a hopping pair needs in its portion."""
+
+    message_edge: int
+    atom: int
+    hopping_pair: int
+
+    @classmethod
+    def of(cls, network: HotHam) -> _Costs:
+        config, size = network.config, network.species.weight.dtype.itemsize
+        n_frame = (config.l_max + 1) ** 4  # dense; an upper bound for the packed form
+        n_feature = (config.l_max + 1) ** 2 * config.channels
+        n_block = sum(2 * l + 1 for l in network.union) ** 2
+        n_radial = network.long_radial.n_radial
+        return cls(
+            message_edge=size * (n_frame + 2 * n_feature + n_radial) + 64,
+            atom=size * (12 * n_feature + 8 * n_block),
+            hopping_pair=(size + 8) * n_frame + size * (8 * n_feature + 8 * n_block + n_radial),
+        )
+
+
+@dataclass(frozen=True)
+class _Region:
+    """Some atoms and what their blocks need.
+
+    Attributes
+    ----------
+    core : (n_core,) int64
+        The atoms whose onsite blocks and hopping pairs are wanted.
+    pairs : (n_pairs,) int64
+        Hopping pairs, one of each and its reverse.
+    atoms : (n_atoms,) int64
+        All whose features are needed.
+    messages : list of (n_message_edges,) int64
+        Message edges by the distance, in steps on the message graph, of their atom i.
+    """
+
+    core: torch.Tensor
+    pairs: torch.Tensor
+    atoms: torch.Tensor
+    messages: list[torch.Tensor]
+
+    def cost(self, costs: _Costs) -> int:
+        """Bytes."""
+        n_messages = sum(map(len, self.messages))
+        return n_messages * costs.message_edge + len(self.atoms) * costs.atom
+
+
+class _Halo:
+    """Finds the surroundings of atoms on the graph of messages."""
+
+    def __init__(self, network: HotHam, graph: Graph) -> None:
+        self.graph, self.n_steps = graph, len(network.config.convolutions)
+        lengths = torch.linalg.vector_norm(graph.edge_vectors, dim=-1)
+        self.messages = (lengths < network.config.message_cutoff).nonzero().squeeze(1)
+        self.i, self.j = graph.edge_index[:, self.messages]
+        # a pair belongs to the atom i of its first half
+        edges = torch.arange(graph.n_edges, device=lengths.device)
+        self.pairs = (edges < graph.reverse).nonzero().squeeze(1)
+
+    def region(self, core: torch.Tensor) -> _Region:
+        """What is needed for the blocks of some atoms."""
+        i, j = self.graph.edge_index[:, self.pairs]
+        steps = torch.full((self.graph.n_atoms,), -1, device=core.device)
+        steps[core] = 0
+        own = (steps[i] == 0).nonzero().squeeze(1)
+        steps[j[own]] = 0
+        for step in range(1, self.n_steps + 1):
+            reached = self.j[steps[self.i] == step - 1]
+            steps[reached[steps[reached] < 0]] = step
+        return _Region(
+            core=core,
+            pairs=self.pairs[own],
+            atoms=(steps >= 0).nonzero().squeeze(1),
+            messages=[self.messages[steps[self.i] == s] for s in range(self.n_steps + 1)],
+        )
+
+
+def _regions(
+    halo: _Halo, positions: torch.Tensor, memory: float, costs: _Costs
+) -> Iterator[_Region]:
+    """Divide atoms by planes until each part fits."""
+    pending = [torch.arange(len(positions), device=positions.device)]
+    while pending:
+        core = pending.pop()
+        region = halo.region(core)
+        needed = region.cost(costs)
+        if needed <= memory:
+            yield region
+        elif len(core) == 1:
+            raise MemoryError(
+                f"the surroundings of one atom need {needed / 2**20:.0f} MiB, the memory budget "
+                f"leaves {max(memory, 0) / 2**20:.0f} MiB for them"
+            )
+        else:
+            here = positions[core]
+            widest = (here.max(0).values - here.min(0).values).argmax()
+            order = here[:, widest].argsort()
+            parts = order.tensor_split(2)
+            pending += [core[part].sort().values for part in reversed(parts)]
+
+
+def _predict_region(
+    network: HotHam, graph: Graph, region: _Region, sink: BlockSink, portion: int
+) -> Iterator[int]:
+    """Predict the blocks of a region; yields the numbers of hopping pairs done."""
+    local = torch.full((graph.n_atoms,), -1, device=graph.species.device)
+    local[region.atoms] = torch.arange(len(region.atoms), device=local.device)
+
+    def localised(part: Part) -> Part:
+        return replace(part, i=local[part.i], j=local[part.j])
+
+    messages = [
+        localised(network.message_graph(graph, edges))
+        for by_step in region.messages
+        for edges in by_step.split(portion)
+    ]
+    # edges whose atom i is s steps away take part in all interactions but the last s
+    n_portions = [len(by_step.split(portion)) for by_step in region.messages]
+    n_steps = len(network.interactions)
+    active = [sum(n_portions[: n_steps - k]) for k in range(n_steps)]
+    species = graph.species[region.atoms]
+    nodes, edges = network.features(species, messages, active)
+    n_own = n_portions[0]
+    onsite = network.onsite_blocks(species, nodes, edges[:n_own], messages[:n_own])
+    sink.onsite(region.core, onsite[local[region.core]])
+
+    own = _enveloped(edges[:n_own], messages[:n_own])
+    position = torch.full((graph.n_edges,), -1, device=local.device)
+    position[region.messages[0]] = torch.arange(len(region.messages[0]), device=local.device)
+    del edges, messages
+    for first in region.pairs.split(portion // 2):
+        pairs = torch.cat([first, graph.reverse[first]])
+        reverse = torch.arange(len(pairs), device=local.device).roll(len(first))
+        hoppings = localised(network.hopping_graph(graph, pairs, reverse))
+        taken = position[pairs[hoppings.message_edges]]
+        sink.hopping(pairs, network.hopping_blocks(nodes, [part[taken] for part in own], hoppings))
+        yield len(pairs)
+
+
+def _enveloped(edges: list[Orders], messages: list[MessageGraph]) -> Orders:
+    """All portions of the features, times the smooth cutoff, as one."""
+    return [
+        torch.cat([e[m] * g.envelope[..., None] for e, g in zip(edges, messages, strict=True)])
+        for m in range(len(edges[0]))
+    ]

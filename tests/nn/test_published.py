@@ -1,0 +1,240 @@
+"""The published network: its layers against e3nn, its symmetries and its gradients."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from e3nn import o3
+from e3nn.math import normalize2mom
+from pydantic import ValidationError
+from scipy.spatial.transform import Rotation
+
+from hotham_ase.nn.devices import default_dtype
+from hotham_ase.nn.graph import Graph
+from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.networks import build_network, parse_config
+from hotham_ase.nn.published import PublishedConfig, PublishedHotHam, polar_rotations
+from hotham_ase.nn.published_layers import SILU_SCALE, EdgeSO2, IrrepReadout, zonal_gaunt
+from hotham_ase.nn.rotation import wigner_matrices
+from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.predict import HamiltonianModel
+from hotham_ase.tensors import build_graph, cutoffs
+from hotham_ase.testing import assert_equivariant, assert_hermitian
+
+BASIS = OrbitalBasis(
+    (
+        SpeciesBasis("C", (0, 0, 1, 2), (2.0,) * 4, 4),
+        SpeciesBasis("H", (0, 1), (2.0,) * 2, 1),
+    )
+)
+CONFIGS = {
+    "even": {"channels": (3, 2, 4), "odd_channels": (0, 0, 0)},
+    "odd output": {"channels": (3, 2, 4), "odd_channels": (0, 0, 3)},
+    # 25 components are lost of (5 scalars, 15 of l = 1, …): whole copies, as symmetry wants it
+    "odd inside": {"channels": (3, 5, 5, 4), "odd_channels": (1, 1, 1, 2)},
+    "l_max 6": {"l_max": 6, "channels": (3, 2, 2), "odd_channels": (0, 0, 2)},
+    "unrestricted": {"l_max": 5, "restrict_output": False},
+    "no norm": {"layer_norm": False},
+    "l_max 2": {"l_max": 2},
+}
+
+
+def make_network(**settings):
+    torch.manual_seed(0)
+    config = ModelConfig.published(**{"cutoff": 4.0, "n_radial": 6, **settings})
+    with default_dtype(torch.float64):
+        return build_network(config, [s.shells for s in BASIS.species], cutoffs(BASIS))
+
+
+def structure():
+    atoms = Atoms("C2HC", [(0, 0, 0), (1.3, 0.2, 0.1), (1.9, 1.0, 0.7), (0.3, -1.4, 0.9)])
+    atoms.set_cell([(3.9, 0, 0), (0.4, 4.2, 0), (0.1, -0.3, 4.0)])
+    atoms.pbc = True
+    return atoms
+
+
+def run(network, atoms=None):
+    _, graph = build_graph(structure() if atoms is None else atoms, BASIS)
+    return network(graph, network.geometry(graph))
+
+
+def test_configuration():
+    config = ModelConfig.published(l_max=5, channels=(2, 2, 3), odd_channels=(0, 0, 1))
+    assert isinstance(config, PublishedConfig)
+    assert parse_config(config.model_dump_json()) == config
+    assert parse_config('{"l_max": 3}') == ModelConfig(l_max=3)
+    with pytest.raises(ValidationError, match="hidden"):
+        ModelConfig.published(hidden=3)
+    with pytest.raises(ValidationError, match="three or more"):
+        ModelConfig.published(channels=(4, 4))
+    with pytest.raises(ValidationError, match="as many as channels"):
+        ModelConfig.published(odd_channels=(0, 4))
+    with pytest.raises(ValidationError, match="must not end"):
+        ModelConfig.published(channels=(4, 4, 4, 4), odd_channels=(1, 1, 0, 4))
+
+
+def test_the_class_follows_from_the_configuration():
+    shells, reach = [(0, 1)], [[4.0]]
+    assert isinstance(build_network(ModelConfig(l_max=2), shells, reach), HotHam)
+    network = build_network(ModelConfig.published(), shells, reach)
+    assert isinstance(network, PublishedHotHam)
+    assert network.receptive_field == math.inf
+
+
+def test_silu_scale_is_that_of_e3nn():
+    assert normalize2mom(torch.nn.functional.silu).cst == SILU_SCALE
+
+
+def test_gaunt_coefficients_against_e3nn():
+    l_max = 3
+    table = zonal_gaunt(l_max)
+    for l1 in range(l_max + 1):
+        for l2 in range(l_max + 1):
+            for l3 in range(l_max + 1):
+                block = table[l2, l3 * l3 : (l3 + 1) ** 2, l1 * l1 : (l1 + 1) ** 2]
+                if abs(l1 - l2) > l3 or l3 > l1 + l2 or (l1 + l2 + l3) % 2:
+                    assert block.abs().max() < 1e-14
+                    continue
+                symbol = o3.wigner_3j(l3, l2, l1, dtype=torch.float64)
+                scale = (2 * l1 + 1) * (2 * l2 + 1) * (2 * l3 + 1) / (4 * math.pi)
+                zero = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)[l1, l2, l3]
+                # both 3j symbols carry e3nn's sign, which drops out
+                expected = math.sqrt(scale) * zero.abs() * symbol[:, l2] * symbol[l3, l2, l1].sign()
+                torch.testing.assert_close(block, expected, atol=1e-13, rtol=0)
+
+
+def test_frames():
+    vectors = torch.randn(20, 3, dtype=torch.float64)
+    vectors[:2] = torch.tensor([[0, 0, 1.3], [0, 0, -2.0]])
+    q = polar_rotations(vectors)
+    lengths = torch.linalg.vector_norm(vectors, dim=1)
+    expected = torch.stack([0 * lengths, 0 * lengths, lengths], dim=1)
+    torch.testing.assert_close(torch.einsum("eab,eb->ea", q, vectors), expected)
+    torch.testing.assert_close(torch.linalg.det(q), torch.ones(20, dtype=torch.float64))
+    # e3nn's angles, of which the published code makes its rotations; its axes are (y, z, x)
+    alpha, beta = o3.xyz_to_angles(vectors[:, [1, 2, 0]])
+    turn = o3.angles_to_matrix(alpha, beta, torch.zeros(20, dtype=torch.float64))
+    torch.testing.assert_close(q[:, [1, 2, 0]][:, :, [1, 2, 0]], turn.transpose(1, 2))
+
+
+def test_gradients_along_the_poles_are_finite():
+    vectors = torch.tensor([[0, 0, 1.3], [0, 0, -2.0]], dtype=torch.float64, requires_grad=True)
+    sum(w.sin().sum() for w in wigner_matrices(polar_rotations(vectors), 4)).backward()
+    assert vectors.grad.isfinite().all()
+
+
+def test_so2_map_before_its_components_are_misplaced(monkeypatch):
+    """Put back, they turn about the edge as they must."""
+    import hotham_ase.nn.published_layers as layers
+
+    monkeypatch.setattr(layers, "_misplaced", lambda n: torch.arange(2 * n))
+    with default_dtype(torch.float64):
+        so2 = EdgeSO2(4, 3, 5, (3, 2), 6)
+        x, radial = torch.randn(7, 25, 5), torch.rand(7, 6)
+    turn = torch.tensor(Rotation.from_rotvec([0, 0, 0.83]).as_matrix())[None]
+    matrix = torch.block_diag(*(d[0] for d in wigner_matrices(turn, 4)))
+    after = so2(matrix @ x, radial)
+    for part, turned in zip(so2(x, radial), after, strict=True):
+        torch.testing.assert_close(turned, matrix[:16, :16] @ part)
+    natural, pseudo = so2(x, radial)
+    assert natural.abs().min() > 0
+    assert pseudo[:, 0].abs().max() == 0  # no pseudoscalars
+    assert pseudo[:, 1:].abs().min() > 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_symmetries(name):
+    network = make_network(**CONFIGS[name])
+    for parameter in network.parameters():
+        parameter.requires_grad_(False).add_(0.1 * torch.randn_like(parameter))
+    model = HamiltonianModel(network, BASIS)
+    turn = Rotation.from_rotvec([0, 0, 1.1]).as_matrix()
+
+    def predict(atoms):
+        return model.predict(atoms, device="cpu", dtype="float64")
+
+    assert_equivariant(predict, structure(), BASIS, turn)
+    matrix = predict(structure())
+    assert_hermitian(matrix)
+    moved = structure()
+    moved.positions += (0.4, -2.0, 1.1)
+    np.testing.assert_allclose(
+        predict(moved).values, matrix.values, atol=1e-11 * np.abs(matrix.values).max()
+    )
+    kpt = (0.1, 0.2, -0.3)
+    supercell = np.linalg.eigvalsh(predict(structure() * (2, 1, 1)).at_k(kpt, format="dense"))
+    folded = [
+        np.linalg.eigvalsh(matrix.at_k(((0.1 + k) / 2, 0.2, -0.3), format="dense")) for k in (0, 1)
+    ]
+    np.testing.assert_allclose(supercell, np.sort(np.concatenate(folded)), atol=1e-9)
+
+
+def test_a_general_rotation_is_no_symmetry_of_the_published_network():
+    model = HamiltonianModel(make_network(), BASIS)
+    turn = Rotation.from_rotvec([0.4, -0.7, 0.3]).as_matrix()
+    with pytest.raises(AssertionError, match="does not turn"):
+        assert_equivariant(
+            lambda a: model.predict(a, device="cpu", dtype="float64"), structure(), BASIS, turn
+        )
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_structures_side_by_side(layer_norm):
+    """Each has its own statistics."""
+    network = make_network(layer_norm=layer_norm)
+    other = structure()[[2, 0, 1]]
+    graphs = [build_graph(a, BASIS)[1] for a in (structure(), other)]
+    atoms, edges = graphs[0].n_atoms, graphs[0].n_edges
+    joined = Graph(
+        species=torch.cat([g.species for g in graphs]),
+        edge_index=torch.cat([graphs[0].edge_index, graphs[1].edge_index + atoms], dim=1),
+        edge_vectors=torch.cat([g.edge_vectors for g in graphs]),
+        reverse=torch.cat([graphs[0].reverse, graphs[1].reverse + edges]),
+        structure=torch.cat([graphs[0].structure, graphs[1].structure + 1]),
+    )
+    together = network(joined, network.geometry(joined))
+    apart = [network(g, network.geometry(g)) for g in graphs]
+    for kind in (0, 1):
+        expected = torch.cat([blocks[kind] for blocks in apart])
+        torch.testing.assert_close(together[kind], expected)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_gradients(name):
+    network = make_network(**CONFIGS[name])
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        onsite, hopping = run(network)
+        loss = (onsite - 1).square().mean() + hopping.square().mean()
+        loss.backward()
+        for key, parameter in network.named_parameters():
+            assert parameter.grad is not None, key
+            assert parameter.grad.isfinite().all(), key
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[1] < losses[0]
+
+
+def test_readout_against_e3nn():
+    """Irreps and 3j symbols of one block of p and d."""
+    from hotham_ase.nn.published_layers import block_couplings
+
+    shells, channels = (1, 2), (3, 2)
+    with default_dtype(torch.float64):
+        readout = IrrepReadout(shells, 4, channels)
+    x = [torch.randn(5, 25, c, dtype=torch.float64) for c in channels]
+    couplings = block_couplings(shells, readout.paths)
+    blocks = (readout(x) @ couplings).view(5, 8, 8)
+    expected = torch.zeros(5, 3, 5, dtype=torch.float64)
+    for l in (1, 2, 3):
+        parity = (1 + 2 + l) % 2
+        (k,) = [n for n, (p, degree, _) in enumerate(readout.paths) if (p, degree) == (parity, l)]
+        path = readout.paths[k][2].index((0, 1))
+        weight = readout.weights[k][:, path] / math.sqrt(channels[parity])
+        irrep = x[parity][:, l * l : (l + 1) ** 2] @ weight
+        expected += torch.einsum("nk,ijk->nij", irrep, o3.wigner_3j(1, 2, l, dtype=torch.float64))
+    torch.testing.assert_close(blocks[:, :3, 3:], expected)

@@ -1,0 +1,163 @@
+"""Prediction in portions and spatial blocks equals prediction in one piece; memory is bounded."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from ase.build import graphene
+
+from hotham_ase.nn import streaming
+from hotham_ase.nn.devices import default_dtype
+from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.predict import BYTES_PER_PAIR, HamiltonianModel
+from hotham_ase.tensors import build_graph, cutoffs
+
+BASIS = OrbitalBasis(
+    (SpeciesBasis("B", (0, 1), (1.7, 1.7), 3), SpeciesBasis("N", (0, 0, 1), (1.5, 1.5, 1.5), 5))
+)
+CONFIG = ModelConfig(l_max=2, channels=3, message_cutoff=2.6, n_radial=4, hidden=6)
+
+
+@pytest.fixture(scope="module", params=[("gaunt", "gaunt"), ("so2",), ("so2", "gaunt", "so2")])
+def model(request):
+    torch.manual_seed(3)
+    config = CONFIG.model_copy(update={"convolutions": request.param})
+    with default_dtype(torch.float64):
+        network = HotHam(config, [s.shells for s in BASIS.species], cutoffs(BASIS))
+    return HamiltonianModel(network.eval().requires_grad_(False), BASIS)
+
+
+def ribbon(n=30):
+    """n × 2 cells of rattled BN, long enough to be cut into blocks that do not see each other."""
+    atoms = graphene("BN", a=2.5, size=(n, 2, 1), vacuum=5.0)
+    atoms.rattle(0.08, seed=1)
+    atoms.positions[5] += atoms.cell[0]  # an atom outside the cell
+    return atoms
+
+
+@pytest.fixture
+def regions(monkeypatch):
+    """Sizes of the regions that are predicted."""
+    seen, predict_region = [], streaming._predict_region
+
+    def spy(network, graph, region, *more):
+        seen.append((len(region.core), len(region.atoms)))
+        return predict_region(network, graph, region, *more)
+
+    monkeypatch.setattr(streaming, "_predict_region", spy)
+    return seen
+
+
+def part_of_what_is_needed(model, atoms, share):
+    """Bytes that leave a region so much of what the whole structure takes."""
+    _, graph = build_graph(atoms, BASIS)
+    costs = streaming._Costs.of(model.network)
+    region = streaming._Halo(model.network, graph).region(torch.arange(len(atoms)))
+    return share * region.cost(costs) + streaming.PORTION["cpu"] * costs.hopping_pair
+
+
+class Collected:
+    """A sink that counts how often every block comes."""
+
+    def __init__(self, graph, n_union):
+        self.blocks = torch.zeros(graph.n_atoms + graph.n_edges, n_union, n_union).double()
+        self.counts = torch.zeros(len(self.blocks))
+        self.n_atoms, self.calls = graph.n_atoms, []
+        self.sink = streaming.BlockSink(self.onsite, self.hopping, lambda *n: self.calls.append(n))
+
+    def onsite(self, atoms, blocks):
+        self.blocks[atoms] = blocks
+        self.counts[atoms] += 1
+
+    def hopping(self, edges, blocks):
+        self.onsite(self.n_atoms + edges, blocks)
+
+
+def collected(model, atoms, memory):
+    _, graph = build_graph(atoms, BASIS)
+    out = Collected(graph, 5)
+    positions = torch.tensor(atoms.get_positions(wrap=True))
+    with torch.no_grad():
+        streaming.predict_blocks(model.network, graph, positions, out.sink, memory)
+        whole = torch.cat(model.network(graph, model.network.geometry(graph)))
+    assert (out.counts == 1).all()
+    assert out.calls[-1] == (graph.n_edges, graph.n_edges)
+    assert [n for n, _ in out.calls] == sorted({n for n, _ in out.calls})
+    return out.blocks, whole
+
+
+def test_portions_equal_one_piece(model, regions, monkeypatch):
+    monkeypatch.setattr(streaming, "PORTION", {"cpu": 10})
+    portions, whole = collected(model, ribbon(4), 1e9)
+    assert regions == [(16, 16)]
+    torch.testing.assert_close(portions, whole, atol=1e-12, rtol=0)
+
+
+def test_spatial_blocks_equal_one_piece(model, regions, monkeypatch):
+    atoms = ribbon()
+    monkeypatch.setattr(streaming, "PORTION", {"cpu": 64})
+    blocks, whole = collected(model, atoms, part_of_what_is_needed(model, atoms, 0.8))
+    assert len(regions) >= 2
+    assert sum(core for core, _ in regions) == len(atoms)
+    assert max(n for _, n in regions) < len(atoms)  # a true cut, not the whole again
+    torch.testing.assert_close(blocks, whole, atol=1e-12, rtol=0)
+
+
+def test_single_precision_agrees_within_a_micro_electronvolt(model, regions, monkeypatch):
+    atoms = ribbon()
+    monkeypatch.setattr(streaming, "PORTION", {"cpu": 64})
+    whole = model.predict(atoms, device="cpu")
+    kept = whole.values.nbytes + whole.pairs.n_edges * BYTES_PER_PAIR
+    memory = int(kept + part_of_what_is_needed(model, atoms, 0.4))  # 4 bytes a number, not 8
+    blocks = model.predict(atoms, device="cpu", memory=memory)
+    assert len(regions) >= 3  # one for the whole
+    np.testing.assert_allclose(blocks.values, whole.values, atol=1e-6 * np.abs(whole.values).max())
+
+
+def test_too_little_memory_is_refused_with_what_is_needed(model):
+    atoms = ribbon()
+    whole = model.predict(atoms, device="cpu")
+    kept = whole.values.nbytes + whole.pairs.n_edges * BYTES_PER_PAIR
+    with pytest.raises(
+        MemoryError, match=r"H of this structure with its pair list takes 0\.00 GiB"
+    ):
+        model.predict(atoms, device="cpu", memory=kept)
+    with pytest.raises(MemoryError, match="the surroundings of one atom need"):
+        model.predict(atoms, device="cpu", memory=kept + 10_000)
+    for bad in ("much", "-1GiB", 0):
+        with pytest.raises(ValueError, match="memory must be a size like '8GiB'"):
+            model.predict(atoms, device="cpu", memory=bad)
+
+
+PEAK = """
+import resource, sys
+import torch
+from ase.build import graphene
+from hotham_ase import load_model
+torch.set_num_threads(1)
+model = load_model("carbon")
+atoms = graphene(size=(2, 2, 1), vacuum=5.0)
+model.predict(atoms, device="cpu", memory="1GiB")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+atoms = graphene(size=(20, 20, 1), vacuum=5.0)
+matrix = model.predict(atoms, device="cpu", memory=sys.argv[1])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, matrix.values.sum())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+def test_peak_memory_stays_within_the_budget():
+    peaks, sums = [], []
+    for budget in ("1GiB", "300MiB"):
+        out = subprocess.run(
+            [sys.executable, "-c", PEAK, budget], check=True, capture_output=True, text=True
+        ).stdout
+        peak, total = map(float, out.split())
+        peaks.append(peak)
+        sums.append(total)
+    assert peaks[0] < 1024
+    assert peaks[1] < 300
+    assert sums[0] == pytest.approx(sums[1], rel=1e-6)
