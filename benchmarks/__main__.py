@@ -1,17 +1,28 @@
-"""List the benchmarks, or run some of them: ``python -m benchmarks [NAME ...]``."""
+"""List the benchmarks, run some, or all: ``python -m benchmarks [NAME ... | all [OPTION ...]]``.
+
+``all`` runs network, convolution, gaunt and ``scaling --quick`` and ends with one table of all
+ratios. Its options are those of network, which say where the published code is.
+"""
 
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from benchmarks._common import ROWS_VARIABLE, collected, summary
+
 FOLDER = Path(__file__).parent
+ALL = {"network": [], "convolution": [], "gaunt": [], "scaling": ["--quick"]}
 
 
 def main(names: list[str]) -> int:
     """Run the named scripts one after another, each in a process of its own."""
+    if names[:1] == ["all"]:
+        return run_all(names[1:])
     scripts = {path.stem: path for path in sorted(FOLDER.glob("[!_]*.py"))}
     unknown = sorted(set(names) - set(scripts))
     if unknown:
@@ -22,9 +33,27 @@ def main(names: list[str]) -> int:
             print(f"{name:20} {_summary(path)}")
     failed = 0
     for name in names:
-        print(f"== {name}", flush=True)
-        failed |= subprocess.run([sys.executable, scripts[name]], check=False).returncode
+        failed |= _run(name, [])
     return 1 if failed else 0
+
+
+def run_all(network_options: list[str]) -> int:
+    """Run the benchmarks of the network core, then print the table of all ratios."""
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.jsonl"
+        rows.touch()
+        for name, options in (ALL | {"network": network_options}).items():
+            failed |= _run(name, options, {ROWS_VARIABLE: str(rows)})
+        print("== all ratios")
+        print(summary(collected(rows)))
+    return 1 if failed else 0
+
+
+def _run(name: str, options: list[str], environment: dict[str, str] | None = None) -> int:
+    print(f"== {name}", flush=True)
+    call = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    return subprocess.run(call, check=False, env={**os.environ, **(environment or {})}).returncode
 
 
 def _summary(path: Path) -> str:

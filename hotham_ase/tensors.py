@@ -66,6 +66,8 @@ class MatrixWriter:
         sizes = np.concatenate([self.n_orbitals**2, self.n_orbitals[i] * self.n_orbitals[j]])
         self.starts = np.cumsum(sizes) - sizes
         self.values = np.empty(int(sizes.sum()))
+        # every atom has all orbitals of the union: blocks need no selection
+        self.is_plain = bool((sizes == sum(2 * l + 1 for l in network.union) ** 2).all())
 
     def onsite(self, atoms: torch.Tensor, blocks: torch.Tensor) -> None:
         """Put blocks (n, n_union, n_union) of some atoms."""
@@ -84,6 +86,11 @@ class MatrixWriter:
 
     def _put(self, index: np.ndarray, a: np.ndarray, b: np.ndarray, blocks: torch.Tensor) -> None:
         values = blocks.detach().cpu().numpy()
+        if self.is_plain:
+            self.values.reshape(-1, values.shape[1] * values.shape[2])[index] = values.reshape(
+                len(values), -1
+            )
+            return
         for kind_a in np.unique(a):
             for kind_b in np.unique(b):
                 of_kind = np.flatnonzero((a == kind_a) & (b == kind_b))

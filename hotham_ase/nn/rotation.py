@@ -76,20 +76,18 @@ def wigner_matrices(rotations: torch.Tensor, l_max: int) -> list[torch.Tensor]:
     The recursion is the Clebsch-Gordan series, e.g. Varshalovich, Moskalev and Khersonskii,
     Quantum Theory of Angular Momentum (1988), eq. 4.6.2(4).
     """
-    n = rotations.shape[0]
-    matrices = [rotations.new_ones(n, 1, 1)]
-    if l_max == 0:
-        return matrices
     order = [1, 2, 0]  # l = 1 is (y, z, x)
-    first = rotations[:, order][:, :, order]
-    matrices.append(first)
+    # edges last: every step is then one product of two matrices, or an elementwise one
+    first = rotations[:, order][:, :, order].permute(1, 2, 0).contiguous()
+    matrices = [first.new_ones(1, 1, len(rotations)), first]
     for l in range(2, l_max + 1):
         k = coupling(1, l - 1, l).to(rotations)  # (3, 2l-1, 2l+1)
-        # (D1 ⊗ D) K one factor at a time, then Kᵀ
-        half = torch.einsum("nbd,cde->ncbe", matrices[-1], k)
-        half = torch.einsum("nac,ncbe->nabe", first, half)
-        matrices.append(torch.einsum("abf,nabe->nfe", k, half))
-    return matrices
+        half = torch.matmul(k.transpose(1, 2).flatten(0, 1), matrices[-1])
+        half = half.unflatten(1, (3, 2 * l + 1))  # (2l-1, 3, 2l+1, n)
+        product = (first[:, None, :, None] * half).sum(2)  # (3, 2l-1, 2l+1, n)
+        matrix = k.flatten(0, 1).T @ product.flatten(0, 1).flatten(1)
+        matrices.append(matrix.unflatten(1, (2 * l + 1, len(rotations))))
+    return [matrix.permute(2, 0, 1) for matrix in matrices[: l_max + 1]]
 
 
 def block_diagonal(matrices: list[torch.Tensor]) -> torch.Tensor:

@@ -93,7 +93,7 @@ class _Costs:
         n_block = sum(2 * l + 1 for l in network.union) ** 2
         n_radial = network.long_radial.n_radial
         return cls(
-            message_edge=size * (n_frame + 2 * n_feature + n_radial) + 64,
+            message_edge=size * (n_frame + n_feature * 4 // 3 + n_radial) + 64,
             atom=size * (12 * n_feature + 8 * n_block),
             hopping_pair=(size + 8) * n_frame + size * (8 * n_feature + 8 * n_block + n_radial),
         )
@@ -219,8 +219,11 @@ def _predict_region(
 
 
 def _enveloped(edges: list[Orders], messages: list[MessageGraph]) -> Orders:
-    """All portions of the features, times the smooth cutoff, as one."""
-    return [
-        torch.cat([e[m] * g.envelope[..., None] for e, g in zip(edges, messages, strict=True)])
-        for m in range(len(edges[0]))
-    ]
+    """All portions of the features, times the smooth cutoff, as one; the portions are emptied."""
+    joined = []
+    for m in range(len(edges[0]) if edges else 0):
+        parts = [e[m] * g.envelope[..., None] for e, g in zip(edges, messages, strict=True)]
+        joined.append(torch.cat(parts))
+        for e in edges:
+            e[m] = e[m][:0]
+    return joined
