@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
 
 DEGENERACY = 2  # electrons per state of an unpolarized calculation
+NETWORK_OPTIONS = ("device", "dtype", "memory", "compile")
 SHORTEST_DISTANCE = 0.3  # Å; closer atoms overlap
 
 
@@ -82,6 +83,7 @@ class Model(Protocol):
         device: str = "auto",
         dtype: str = "float32",
         memory: str | int | None = None,
+        compile: bool = False,
     ) -> RealSpaceMatrix:
         """H(R) of a structure in eV."""
 
@@ -122,6 +124,8 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
     memory
         What the prediction of H may use, as in ``"8GiB"``; by default three quarters of what is
         free.
+    compile
+        Use torch.compile: the first prediction takes minutes longer, later ones are faster.
     n_bands
         Bands to keep at each k-point, the ones about the Fermi level; by default all. For large
         systems they are found by sparse shift-invert.
@@ -154,6 +158,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         "device": "auto",
         "dtype": "float32",
         "memory": None,
+        "compile": False,
         "n_bands": None,
     }
 
@@ -166,6 +171,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         device: str = "auto",
         dtype: Literal["float32", "float64"] = "float32",
         memory: str | int | None = None,
+        compile: bool = False,
         n_bands: int | None = None,
         **unknown: Any,
     ) -> None:
@@ -174,7 +180,13 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         self._matrices: _Matrices | None = None
         _check_keywords(unknown)
         super().__init__(
-            kpts=kpts, sigma=sigma, device=device, dtype=dtype, memory=memory, n_bands=n_bands
+            kpts=kpts,
+            sigma=sigma,
+            device=device,
+            dtype=dtype,
+            memory=memory,
+            compile=compile,
+            n_bands=n_bands,
         )
         # never in self.parameters: they are written to trajectories and databases
         self._model = _load(model)
@@ -443,7 +455,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             cached.atoms, atoms, excluded_properties=self.ignored_changes
         ):
             _check_structure(atoms, self._model.basis)
-            options = {key: self.parameters[key] for key in ("device", "dtype", "memory")}
+            options = {key: self.parameters[key] for key in NETWORK_OPTIONS}
             with _ase_errors():
                 hamiltonian = self._model.predict(atoms, **options)
             cached = self._matrices = _Matrices(atoms.copy(), hamiltonian)

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from hotham_ase.files import replacing
 from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.nn.compiled import compile_network
 from hotham_ase.nn.devices import default_dtype, memory_budget, torch_device, torch_dtype
 from hotham_ase.nn.model import HotHam
 from hotham_ase.nn.networks import Network, build_network, parse_config
@@ -80,6 +81,7 @@ class HamiltonianModel:
         device: str = "auto",
         dtype: str = "float32",
         memory: str | int | None = None,
+        compile: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> RealSpaceMatrix:
         """Predict H(R) of a structure.
@@ -98,6 +100,8 @@ class HamiltonianModel:
         memory
             What the prediction may use, the matrix included (on a GPU: of the GPU's memory), as
             in ``"8GiB"`` or in bytes; by default three quarters of what is free.
+        compile
+            Use torch.compile: the first prediction takes minutes longer, later ones are faster.
         on_progress
             Called with the number of hopping pairs done and their total.
 
@@ -118,7 +122,7 @@ class HamiltonianModel:
         budget = memory_budget(memory, target)
         config = self.network.config
         pairs, graph = build_graph(atoms, self.basis, config.hopping_margin)
-        network = self._on(target, torch_dtype(dtype))
+        network = self._on(target, torch_dtype(dtype), compile)
         writer = MatrixWriter(pairs, self.basis, network)
         if target.type == "cpu":
             kept = writer.values.nbytes + pairs.n_edges * BYTES_PER_PAIR
@@ -140,19 +144,22 @@ class HamiltonianModel:
                 writer.hopping(torch.arange(graph.n_edges), hopping)
         return writer.matrix()
 
-    def _on(self, device: torch.device, dtype: torch.dtype) -> Network:
+    def _on(self, device: torch.device, dtype: torch.dtype, compile: bool = False) -> Network:
         """The network on a device, converted at most once for each device and precision."""
-        cache: dict[tuple[torch.device, torch.dtype], Network] = self.__dict__.setdefault(
+        cache: dict[tuple[torch.device, torch.dtype, bool], Network] = self.__dict__.setdefault(
             "_copies", {}
         )
-        if (device, dtype) not in cache:
+        key = device, dtype, compile
+        if key not in cache:
             with default_dtype(dtype):
                 config = self.network.config
                 table = cutoffs(self.basis, config.hopping_margin)
                 network = build_network(config, self.network.shells, table)
             network.load_state_dict(self.network.state_dict())
-            cache[device, dtype] = network.to(device).eval().requires_grad_(False)
-        return cache[device, dtype]
+            cache[key] = network.to(device).eval().requires_grad_(False)
+            if compile and isinstance(network, HotHam):
+                compile_network(network)
+        return cache[key]
 
     def describe(self) -> dict[str, Any]:
         """What ``hotham info`` prints."""

@@ -60,8 +60,8 @@ class NearestNeighbourModel:
         self.basis = narrow_basis() if basis is None else basis
         self.calls: list[dict[str, str]] = []
 
-    def predict(self, atoms, *, device="auto", dtype="float32", memory=None):
-        self.calls.append({"device": device, "dtype": dtype, "memory": memory})
+    def predict(self, atoms, **options):
+        self.calls.append(options)
         pairs = PairList.from_atoms(atoms, 1.7)
         onsite = [ONSITE[s] for s in atoms.symbols]
         values = np.concatenate([onsite, np.full(pairs.n_edges, T)])
@@ -281,7 +281,8 @@ def test_trap_1_changed_atoms_drop_the_matrix_and_new_kpts_keep_it(graphene, mod
     assert len(model.calls) == 3
     calc.set(dtype="float64")
     calc.get_fermi_level()
-    assert model.calls[-1] == {"device": "auto", "dtype": "float64", "memory": None}
+    options = {"device": "auto", "dtype": "float64", "memory": None, "compile": False}
+    assert model.calls[-1] == options
     calc.reset()
     calc.get_hamiltonian()
     assert len(model.calls) == 5
