@@ -1,5 +1,7 @@
 """Properties of the whole prediction: symmetry, locality, batches, gradients, files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -208,6 +210,26 @@ def test_gradients_are_finite_for_edges_along_the_poles(model):
     (gradient,) = torch.autograd.grad(onsite.square().sum() + hopping.square().sum(), vectors)
     assert torch.isfinite(gradient).all()
     assert gradient.abs().max() > 1e-6
+
+
+def test_gradients_are_those_of_finite_differences(model):
+    pairs, graph = build_graph(structure(), BASIS)
+    i, j = graph.edge_index
+    weights = torch.linspace(-1, 1, graph.n_edges)[:, None, None]
+
+    def value(displacements):
+        vectors = graph.edge_vectors + displacements[j] - displacements[i]
+        moved = replace(graph, edge_vectors=vectors)
+        onsite, hopping = model.network(moved, model.network.geometry(moved))
+        return onsite.square().sum() + (weights * hopping).sum()
+
+    zero = torch.zeros(graph.n_atoms, 3, dtype=torch.float64)
+    gradient = torch.func.grad(value)(zero)
+    step, direction = 1e-5, torch.randn(graph.n_atoms, 3, dtype=torch.float64)
+    with torch.no_grad():
+        slope = (value(step * direction) - value(-step * direction)) / (2 * step)
+    torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-6, atol=1e-6)
+    assert gradient.sum(0).abs().max() < 1e-8 * gradient.abs().max()  # no force on the whole
 
 
 def test_file_holds_everything(model, tmp_path):

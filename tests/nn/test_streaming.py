@@ -133,31 +133,33 @@ def test_too_little_memory_is_refused_with_what_is_needed(model):
 
 
 PEAK = """
-import resource, sys
+import sys
 import torch
 from ase.build import graphene
 from hotham_ase import load_model
+def peak():  # MiB; ru_maxrss would count what the parent held when it forked
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 torch.set_num_threads(1)
 model = load_model("carbon")
-atoms = graphene(size=(2, 2, 1), vacuum=5.0)
-model.predict(atoms, device="cpu", memory="1GiB")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-atoms = graphene(size=(20, 20, 1), vacuum=5.0)
-matrix = model.predict(atoms, device="cpu", memory=sys.argv[1])
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, matrix.values.sum())
+model.predict(graphene(size=(2, 2, 1), vacuum=5.0), device="cpu", memory="1GiB")
+before = peak()
+matrix = model.predict(graphene(size=(20, 20, 1), vacuum=5.0), device="cpu", memory=sys.argv[1])
+print(peak() - before, abs(matrix.values).sum())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
 def test_peak_memory_stays_within_the_budget():
     peaks, sums = [], []
     for budget in ("1GiB", "300MiB"):
-        out = subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-c", PEAK, budget], check=True, capture_output=True, text=True
-        ).stdout
-        peak, total = map(float, out.split())
+        )
+        peak, total = map(float, done.stdout.split())
         peaks.append(peak)
         sums.append(total)
+    print(f"peaks above the start: {peaks} MiB")
     assert peaks[0] < 1024
-    assert peaks[1] < 300
+    assert peaks[1] < min(300, 0.9 * peaks[0])  # kept, and the prediction did otherwise
     assert sums[0] == pytest.approx(sums[1], rel=1e-6)
