@@ -87,9 +87,8 @@ class MatrixWriter:
     def _put(self, index: np.ndarray, a: np.ndarray, b: np.ndarray, blocks: torch.Tensor) -> None:
         values = blocks.detach().cpu().numpy()
         if self.is_plain:
-            self.values.reshape(-1, values.shape[1] * values.shape[2])[index] = values.reshape(
-                len(values), -1
-            )
+            size = values.shape[1] * values.shape[2]
+            self.values.reshape(-1, size)[index] = values.reshape(-1, size)
             return
         for kind_a in np.unique(a):
             for kind_b in np.unique(b):

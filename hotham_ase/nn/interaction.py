@@ -112,7 +112,7 @@ class Interaction(nn.Module):
         gathered = torch.zeros_like(nodes)
         for k, graph in enumerate(messages):
             edges[k], message = self.message(row, column, edges[k], graph)
-            gathered.index_add_(0, graph.i, message)
+            gathered.index_add_(0, graph.i, message.to(gathered.dtype))
         return self.update(nodes, gathered * self.scale)
 
     def message(

@@ -19,7 +19,7 @@ from hotham_ase.nn.blocks import (
 from hotham_ase.nn.embedding import RadialBasis, RadialScalars, smooth_cutoff
 from hotham_ase.nn.graph import Geometry, Graph, HoppingGraph, MessageGraph
 from hotham_ase.nn.interaction import ConvolutionKind, EdgeConvolution, Interaction
-from hotham_ase.nn.layout import Orders
+from hotham_ase.nn.layout import Orders, join_orders
 from hotham_ase.nn.linear import DegreeLinear, EdgeGate, LocalNorm
 from hotham_ase.nn.published import PublishedConfig
 from hotham_ase.nn.rotation import EdgeFrames
@@ -200,8 +200,10 @@ class HotHam(nn.Module):
         """
         nodes, (edges,) = self.features(graph.species, [geometry.messages])
         onsite = self.onsite_blocks(graph.species, nodes, [edges], [geometry.messages])
-        own = [part * geometry.messages.envelope[..., None] for part in edges]
-        return onsite, self.hopping_blocks(nodes, own, geometry.hoppings)
+        own = own_features([edges], [geometry.messages])
+        slot = torch.zeros_like(geometry.hoppings.i)
+        slot[geometry.hoppings.message_edges] = torch.arange(1, len(own), device=slot.device)
+        return onsite, self.hopping_blocks(nodes, own[slot], geometry.hoppings)
 
     def features(
         self,
@@ -234,7 +236,8 @@ class HotHam(nn.Module):
             zonal = zonal.unflatten(1, (n_l, channels))
             edges.append([zonal[:, None]])
             message = graph.frames.zonal_to_global(zonal * graph.envelope)
-            nodes = nodes.index_add(0, graph.i, message * self.config.average_degree**-0.5)
+            message = message.to(nodes.dtype) * self.config.average_degree**-0.5
+            nodes = nodes.index_add(0, graph.i, message)
         for k, interaction in enumerate(self.interactions):
             taking_part = messages if active is None else messages[: active[k]]
             nodes = interaction(nodes, edges, taking_part)
@@ -251,14 +254,26 @@ class HotHam(nn.Module):
         onsite = self.onsite(nodes, edges, messages) * self.baseline.onsite_scale[species]
         return (onsite + onsite.transpose(1, 2)) / 2 + self.baseline.onsite[species]
 
-    def hopping_blocks(self, nodes: torch.Tensor, own: Orders, graph: HoppingGraph) -> torch.Tensor:
+    def hopping_blocks(
+        self, nodes: torch.Tensor, own: torch.Tensor, graph: HoppingGraph
+    ) -> torch.Tensor:
         """(n_edges, n_union, n_union) eV from the :meth:`features`.
 
-        ``own`` are the features of ``graph.message_edges``, times their envelope.
+        ``own`` are each pair's own features as a message edge, from :func:`own_features`.
         """
         hopping = self.hopping(nodes, own, graph) * graph.scale + graph.baseline
-        hopping = graph.frames.blocks_to_global(hopping)
+        with torch.autocast(hopping.device.type, enabled=False):  # H needs all its digits
+            hopping = graph.frames.blocks_to_global(hopping)
         return (hopping + hopping.index_select(0, graph.reverse).transpose(1, 2)) / 2
+
+
+def own_features(edges: Sequence[Orders], messages: Sequence[MessageGraph]) -> torch.Tensor:
+    """(1 + n_message_edges, (l_max+1)², channels), joined orders of all portions.
+
+    They are taken smoothly to zero at the message cutoff; row 0, for pairs beyond it, is zero.
+    """
+    parts = [join_orders(e) * g.envelope for e, g in zip(edges, messages, strict=True)]
+    return torch.cat([parts[0].new_zeros(1, *parts[0].shape[1:]), *parts])
 
 
 class OnsiteReadout(nn.Module):
@@ -293,7 +308,7 @@ class OnsiteReadout(nn.Module):
         for orders, graph in zip(edges, messages, strict=True):
             weight = self.radial(graph.radial, graph.species_i, graph.species_j)[:, None]
             message = graph.frames.to_global(self.so2(orders)) * (weight * graph.envelope)
-            gathered.index_add_(0, graph.i, message)
+            gathered.index_add_(0, graph.i, message.to(gathered.dtype))
         natural, pseudo = (gathered * self.scale).split(self.channels, -1)
         natural = self.mix(torch.cat([self.norm(nodes), natural], dim=-1))
         return self.blocks(torch.cat([natural, pseudo], dim=-1))
@@ -329,12 +344,12 @@ class HoppingReadout(nn.Module):
         self.so2 = SO2Linear(c.l_max, c.channels, c.channels, c.pseudo_channels)
         self.blocks = EdgeBlockReadout(shells, c.l_max, c.channels, c.pseudo_channels)
 
-    def forward(self, nodes: torch.Tensor, own: Orders, graph: HoppingGraph) -> torch.Tensor:
+    def forward(self, nodes: torch.Tensor, own: torch.Tensor, graph: HoppingGraph) -> torch.Tensor:
         """(n_edges, n_union, n_union) blocks, in units of the baseline's scale."""
         normed = self.norm(nodes)
         row, column = self.row(normed), self.column(normed)
-        x = graph.frames.to_edge(row.index_select(0, graph.i) + column.index_select(0, graph.j))
-        x = [part.index_add(0, graph.message_edges, o) for part, o in zip(x, own, strict=True)]
+        atoms = row.index_select(0, graph.i) + column.index_select(0, graph.j)
+        x = graph.frames.to_edge(atoms, add=own)
         scalars = self.radial(graph.radial, graph.species_i, graph.species_j)
         filter, added, weight = scalars.unflatten(1, (3, self.n_l, self.channels)).unbind(1)
         x = self.convolution(x, filter)

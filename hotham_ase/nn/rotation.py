@@ -18,7 +18,7 @@ from functools import cache
 import torch
 from e3nn.o3 import wigner_3j
 
-from hotham_ase.nn.layout import Orders, join_orders, order_major, split_orders
+from hotham_ase.nn.layout import Orders, add_orders, join_orders, order_major, split_orders
 
 # above this degree products by degree are faster than one product with mostly zeros (measured)
 DENSE_UP_TO = 7
@@ -153,23 +153,24 @@ class EdgeFrames:
         matrix = self.feature[:, start : start + (2 * l + 1) ** 2]
         return matrix.unflatten(1, (2 * l + 1, 2 * l + 1))
 
-    def to_edge(self, x: torch.Tensor) -> Orders:
-        """(n_edges, (l_max+1)², channels) in the global frame → orders in the edge frame."""
+    def to_edge(self, x: torch.Tensor, add: torch.Tensor | None = None) -> Orders:
+        """(n_edges, (l_max+1)², channels) in the global frame → orders in the edge frame.
+
+        ``add``, joined orders of the same shape, is added to the result.
+        """
         l_max = math.isqrt(x.shape[1]) - 1
         if self.feature.dim() == 3:
-            return split_orders(torch.bmm(self.feature, x), l_max)
-        turned = [torch.bmm(self._degree(l), x[:, l * l : (l + 1) ** 2]) for l in range(l_max + 1)]
-        return [
-            torch.stack(
-                [
-                    turned[l][:, l + s * m]
-                    for s in ((1, -1) if m else (1,))
-                    for l in range(m, l_max + 1)
-                ],
-                dim=1,
-            ).unflatten(1, (2 if m else 1, l_max + 1 - m))
-            for m in range(l_max + 1)
-        ]
+            turned = (
+                torch.bmm(self.feature, x) if add is None else torch.baddbmm(add, self.feature, x)
+            )
+            return split_orders(turned, l_max)
+        parts = [torch.bmm(self._degree(l), x[:, l * l : (l + 1) ** 2]) for l in range(l_max + 1)]
+        orders = []
+        for m in range(l_max + 1):
+            signs = (1, -1) if m else (1,)
+            rows = [parts[l][:, l + s * m] for s in signs for l in range(m, l_max + 1)]
+            orders.append(torch.stack(rows, dim=1).unflatten(1, (len(signs), l_max + 1 - m)))
+        return orders if add is None else add_orders(orders, split_orders(add, l_max))
 
     def to_global(self, x: Orders) -> torch.Tensor:
         """The inverse of :meth:`to_edge`."""

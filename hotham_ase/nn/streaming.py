@@ -16,8 +16,7 @@ from typing import TypeVar
 import torch
 
 from hotham_ase.nn.graph import Graph, HoppingGraph, MessageGraph
-from hotham_ase.nn.layout import Orders
-from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.model import HotHam, own_features
 
 # pairs in a portion: on a CPU features should stay in the cache, a GPU wants many at once
 PORTION = {"cpu": 4096}
@@ -93,7 +92,7 @@ class _Costs:
         n_block = sum(2 * l + 1 for l in network.union) ** 2
         n_radial = network.long_radial.n_radial
         return cls(
-            message_edge=size * (n_frame + n_feature * 4 // 3 + n_radial) + 64,
+            message_edge=size * (n_frame + 2 * n_feature + n_radial) + 64,
             atom=size * (12 * n_feature + 8 * n_block),
             hopping_pair=(size + 8) * n_frame + size * (8 * n_feature + 8 * n_block + n_radial),
         )
@@ -205,25 +204,13 @@ def _predict_region(
     onsite = network.onsite_blocks(species, nodes, edges[:n_own], messages[:n_own])
     sink.onsite(region.core, onsite[local[region.core]])
 
-    own = _enveloped(edges[:n_own], messages[:n_own])
-    position = torch.full((graph.n_edges,), -1, device=local.device)
-    position[region.messages[0]] = torch.arange(len(region.messages[0]), device=local.device)
+    own = own_features(edges[:n_own], messages[:n_own])
+    slot = torch.zeros(graph.n_edges, dtype=torch.long, device=local.device)
+    slot[region.messages[0]] = torch.arange(1, len(own), device=local.device)
     del edges, messages
     for first in region.pairs.split(portion // 2):
         pairs = torch.cat([first, graph.reverse[first]])
         reverse = torch.arange(len(pairs), device=local.device).roll(len(first))
         hoppings = localised(network.hopping_graph(graph, pairs, reverse))
-        taken = position[pairs[hoppings.message_edges]]
-        sink.hopping(pairs, network.hopping_blocks(nodes, [part[taken] for part in own], hoppings))
+        sink.hopping(pairs, network.hopping_blocks(nodes, own[slot[pairs]], hoppings))
         yield len(pairs)
-
-
-def _enveloped(edges: list[Orders], messages: list[MessageGraph]) -> Orders:
-    """All portions of the features, times the smooth cutoff, as one; the portions are emptied."""
-    joined = []
-    for m in range(len(edges[0]) if edges else 0):
-        parts = [e[m] * g.envelope[..., None] for e, g in zip(edges, messages, strict=True)]
-        joined.append(torch.cat(parts))
-        for e in edges:
-            e[m] = e[m][:0]
-    return joined
