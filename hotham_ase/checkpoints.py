@@ -18,14 +18,11 @@ from ase.units import Bohr
 from pydantic import ValidationError
 
 from hotham_ase.nn.devices import default_dtype
-from hotham_ase.nn.published import (
-    GauntLayer,
-    PublishedConfig,
-    PublishedHotHam,
-    PublishedLayer,
-    SO2Layer,
-)
-from hotham_ase.nn.published_layers import HIDDEN, IrrepReadout, RadialNet
+from hotham_ase.nn.published import PublishedConfig, PublishedHotHam
+from hotham_ase.nn.published_gaunt import GauntLayer
+from hotham_ase.nn.published_layers import HIDDEN, PublishedLayer, RadialNet
+from hotham_ase.nn.published_output import SO2Layer
+from hotham_ase.nn.published_readout import IrrepReadout
 from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.predict import HamiltonianModel
 from hotham_ase.tensors import cutoffs
@@ -57,22 +54,16 @@ _WITHOUT_EFFECT = (
 )  # fmt: skip
 _KNOWN = (*_REQUIRED, *_LIMITED, *_WITHOUT_EFFECT, "cutoff")
 #: Last words of the names of tensors that follow from the settings.
-_CONSTANTS = frozenset(
-    [
-        "N_average",
-        "output_mask",
-        "mask_m_in",
-        "mask_m_out",
-        "mask_outs",
-        "irreps_index",
-        "Ciuv",
-        "RCiuv",
-        "HCiuv",
-        "RCuvi_2l",
-        "sh_z_edge",
-        "sh_z_sc",
-    ]
-)
+_CONSTANTS = (
+    "N_average", "output_mask", "mask_m_in", "mask_m_out", "mask_outs", "irreps_index",
+    "Ciuv", "RCiuv", "HCiuv", "RCuvi_2l", "sh_z_edge", "sh_z_sc",
+)  # fmt: skip
+#: What the settings of the architecture are called here.
+_NAMES = {
+    "l_max": "L_max", "channels": "Ce", "odd_channels": "Co", "cutoff": "rc",
+    "n_radial": "basis_size", "layer_norm": "using_layernorm",
+    "restrict_output": "restrict_last_out",
+}  # fmt: skip
 
 
 class CheckpointError(ValueError):
@@ -168,23 +159,10 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 def _config(options: Mapping[str, Any], path: Path) -> PublishedConfig:
     try:
-        return PublishedConfig(
-            l_max=options["L_max"],
-            channels=options["Ce"],
-            odd_channels=options["Co"],
-            cutoff=options["rc"],
-            n_radial=options["basis_size"],
-            layer_norm=options["using_layernorm"],
-            restrict_output=options["restrict_last_out"],
-        )
+        return PublishedConfig(**{ours: options[theirs] for ours, theirs in _NAMES.items()})
     except ValidationError as error:
-        names = {
-            "l_max": "L_max", "channels": "Ce", "odd_channels": "Co", "cutoff": "rc",
-            "n_radial": "basis_size", "layer_norm": "using_layernorm",
-            "restrict_output": "restrict_last_out",
-        }  # fmt: skip
         problem = error.errors()[0]
-        where = names.get(str(problem["loc"][0]), "") if problem["loc"] else "Ce, Co"
+        where = _NAMES.get(str(problem["loc"][0]), "") if problem["loc"] else "Ce, Co"
         raise CheckpointError(f"{path}: {where}: {problem['msg']}") from error
 
 
@@ -243,11 +221,8 @@ class _Tensors:
         if name not in self.state:
             raise CheckpointError(f"{self.path}: tensor {name} is missing")
         tensor = self.state[name]
-        n = 1
-        for size in shape:
-            n *= size
         # e3nn stores flat weights; where it stores matrices, their shape must agree
-        if tensor.numel() != n or (tensor.dim() > 1 and tensor.shape[0] != shape[0]):
+        if tensor.numel() != math.prod(shape) or (tensor.dim() > 1 and tensor.shape[0] != shape[0]):
             raise CheckpointError(
                 f"{self.path}: tensor {name} has shape {tuple(tensor.shape)}, but the settings "
                 f"ask for {shape}"

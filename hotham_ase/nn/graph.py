@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from hotham_ase.nn.rotation import EdgeFrames
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,15 @@ class Geometry:
     hoppings: HoppingGraph
 
 
-def join(graphs: Sequence[Graph], geometries: Sequence[Geometry]) -> tuple[Graph, Geometry]:
-    """One graph of several disjoint structures, with the geometry they have already."""
+Parts = TypeVar("Parts", bound="DataclassInstance")
+
+
+def join(graphs: Sequence[Graph], geometries: Sequence[Parts]) -> tuple[Graph, Parts]:
+    """One graph of several disjoint structures, with the geometry they have already.
+
+    The geometry is that of any network: a dataclass of tensors and of such dataclasses, the fields
+    of which are indices of atoms (i, j) or of edges (reverse, message_edges, place), or neither.
+    """
     if len(graphs) == 1:
         return graphs[0], geometries[0]
     atoms = _starts([g.n_atoms for g in graphs])
@@ -132,23 +142,18 @@ def join(graphs: Sequence[Graph], geometries: Sequence[Geometry]) -> tuple[Graph
         reverse=torch.cat([g.reverse + e for g, e in zip(graphs, edges, strict=True)]),
         structure=torch.cat([g.structure + k for k, g in enumerate(graphs)]),
     )
-    starts = {"i": atoms, "j": atoms, "reverse": edges, "message_edges": edges}
-    return graph, Geometry(
-        messages=_join_parts([g.messages for g in geometries], starts),
-        hoppings=_join_parts([g.hoppings for g in geometries], starts),
-    )
+    starts = {"i": atoms, "j": atoms}
+    starts |= dict.fromkeys(("reverse", "message_edges", "place"), edges)
+    return graph, _join_parts(geometries, starts)
 
 
-Part = TypeVar("Part", MessageGraph, HoppingGraph, EdgeFrames)
-
-
-def _join_parts(parts: Sequence[Part], starts: dict[str, list[int]]) -> Part:
+def _join_parts(parts: Sequence[Parts], starts: dict[str, list[int]]) -> Parts:
     """Concatenate field by field; ``starts`` says what to add to fields that are indices."""
-    joined = {}
+    joined: dict[str, Any] = {}
     for field in fields(parts[0]):
         values = [getattr(part, field.name) for part in parts]
-        if isinstance(values[0], EdgeFrames):
-            joined[field.name] = _join_parts(values, {})
+        if is_dataclass(values[0]):
+            joined[field.name] = _join_parts(values, starts)
         else:
             if field.name in starts:
                 values = [v + s for v, s in zip(values, starts[field.name], strict=True)]

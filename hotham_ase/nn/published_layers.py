@@ -1,9 +1,14 @@
 """Layers of the published Hot-Ham network.
 
-A feature is a list of one or two tensors (n, (l_max+1)², channels), degree-major: natural parity
-first, then, after the SO(2) layer, pseudo parity. Weights have unit variance and are
-divided by the root of their number of inputs when used, as e3nn does it, so that a weight of a
-published checkpoint is one of ours reshaped.
+Edges come as pairs: a pair has two directions, which share distance and radial functions, and
+one frame, that of its first direction. A feature of pairs is a tensor (n_pairs, (l_max+1)², 2,
+channels), degree-major; one of atoms is (n_atoms, (l_max+1)², channels). All have natural parity.
+
+In the frame of the first direction the filter of the second, which points along −z, has the sign
+(−1)^l, and so has its Gaunt matrix between degrees l1 and l3 the sign (−1)^(l1+l3).
+
+Weights have unit variance and are divided by the root of their number of inputs when used, as e3nn
+does it, so that a weight of a published checkpoint is one of ours reshaped.
 """
 
 from __future__ import annotations
@@ -11,21 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
-from hotham_ase.conventions import real_spherical_harmonics
-from hotham_ase.nn.blocks import n_orbitals
-from hotham_ase.nn.rotation import coupling
+from hotham_ase.nn.published_graph import RowMeans
 
-Features = list[torch.Tensor]
 Channels = tuple[int, int]  # natural, pseudo
 
 HIDDEN = 64
 SILU_SCALE = 1.6791767923989418  # e3nn's estimate of E[silu(z)²]^(-1/2), z standard normal
 NORM_EPSILON = 1e-5
-PUBLISHED_GAUNT = 2 * math.pi  # the published product is this much larger than Gaunt's
 
 
 def component_degrees(l_max: int) -> torch.Tensor:
@@ -41,6 +41,18 @@ def degree_sizes(l_max: int) -> list[int]:
 def degree_spread(l_max: int) -> torch.Tensor:
     """((l_max+1)², l_max+1) of 0 and 1, which repeats a value per degree for its components."""
     return torch.nn.functional.one_hot(component_degrees(l_max)).to(torch.get_default_dtype())
+
+
+def split_degrees(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """(n, 2l+1, …) of each degree; slices one by one cost as many copies of x in the gradient."""
+    return x.split(degree_sizes(math.isqrt(x.shape[1]) - 1), dim=1)
+
+
+def direction_signs(l_max: int) -> torch.Tensor:
+    """(l_max+1, 2, 1): 1 for the first direction of a pair, (−1)^l for the second."""
+    signs = torch.ones(l_max + 1, 2, 1)
+    signs[1::2, 1] = -1
+    return signs.to(torch.get_default_dtype())
 
 
 def mix_degrees(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -61,53 +73,42 @@ def mix_degrees(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return torch.bmm(x, weights.index_select(0, degree)).transpose(0, 1)
 
 
-def mix_rows(x: torch.Tensor, scalars: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mix channels with matrices, of every row and degree, that are linear in the row's scalars.
+def doubled(weights: torch.Tensor) -> torch.Tensor:
+    """Matrices (…, a, b) as (…, 2a, 2b), once for each direction of a pair."""
+    zero = torch.zeros_like(weights)
+    return torch.cat([torch.cat([weights, zero], -1), torch.cat([zero, weights], -1)], -2)
+
+
+def mix_pairs(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """:func:`mix_degrees` of features of pairs, (n_pairs, (l_max+1)², 2, channels)."""
+    return mix_degrees(x.flatten(2), doubled(weights)).unflatten(2, (2, -1))
+
+
+def mix_rows(
+    x: torch.Tensor, scalars: torch.Tensor, weights: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
+    """Mix channels with matrices, of every pair and degree, that are linear in the pair's scalars.
 
     The matrices of one degree are made just before they are used: all of them together are the
     largest thing in the network.
 
     Parameters
     ----------
-    x : (n, (l_max+1)², in_channels)
-    scalars : (n, n_scalars)
-    weights : (n_scalars, l_out+1, in_channels, out_channels)
+    x : (n_pairs, (l_max+1)², 2, in_channels)
+    scalars : (n_pairs, n_scalars)
+    weights : list of (n_scalars, in_channels, out_channels)
+        One for each degree; degrees above the last are dropped.
 
     Returns
     -------
-    (n, (l_out+1)², out_channels); degrees above l_out are dropped.
+    list of (n_pairs, 2l+1, 2, out_channels)
     """
-    n_l = weights.shape[1]
-    parts = x[:, : n_l**2].split(degree_sizes(n_l - 1), dim=1)
-    mixed = [
-        torch.bmm(part, (scalars @ weight.flatten(1)).unflatten(1, weight.shape[1:]))
-        for part, weight in zip(parts, weights.unbind(1), strict=True)
+    return [
+        torch.bmm(
+            part.flatten(1, 2), (scalars @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+        ).unflatten(1, (-1, 2))
+        for part, weight in zip(split_degrees(x), weights, strict=False)
     ]
-    return torch.cat(mixed, dim=1)
-
-
-def zonal_gaunt(l_max: int) -> torch.Tensor:
-    """Gaunt coefficients ∫ Y_l3m Y_l2,0 Y_l1m dΩ.
-
-    Returns
-    -------
-    (l_max+1, (l_max+1)², (l_max+1)²) float64: l2, (l3, m), (l1, m); zero unless the m agree.
-    """
-    cosine, weights = np.polynomial.legendre.leggauss(3 * l_max // 2 + 1)
-    points = np.stack([np.sqrt(1 - cosine**2), np.zeros_like(cosine), cosine], axis=1)
-    n_l = l_max + 1
-    out = np.zeros((n_l, n_l**2, n_l**2))
-    harmonics = [real_spherical_harmonics(l, points) for l in range(n_l)]
-    zonal = np.stack([y[:, l] for l, y in enumerate(harmonics)])
-    for m in range(n_l):
-        # at φ = 0 cos mφ is 1; the square of its average over φ is 1/2, that of a constant 1
-        scale = math.pi if m else 2 * math.pi
-        values = np.stack([harmonics[l][:, l + m] for l in range(m, n_l)])
-        block = scale * np.einsum("q,aq,bq,cq->abc", weights, zonal, values, values)
-        for sign in {m, -m}:
-            index = np.array([l * l + l + sign for l in range(m, n_l)])
-            out[:, index[:, None], index] = block
-    return torch.tensor(out)
 
 
 class RadialNet(nn.Module):
@@ -140,14 +141,14 @@ class RadialNet(nn.Module):
 
 
 class ParityLinear(nn.Module):
-    """Channel mixing with a matrix for each parity and degree.
+    """Weights of a channel mixing with a matrix for each parity and degree.
 
     Parameters
     ----------
     l_max
         Largest degree of the output.
     in_channels, out_channels
-        Channels of both parities.
+        Channels of both parities; parities that lack one of the two have no weights.
     """
 
     def __init__(self, l_max: int, in_channels: Channels, out_channels: Channels) -> None:
@@ -158,12 +159,14 @@ class ParityLinear(nn.Module):
             if a and b
         )
 
-    def forward(self, x: Features) -> Features:
-        """Mix; there is no output of a parity that has no input."""
-        return [
-            mix_degrees(part, weight / math.sqrt(weight.shape[1]))
-            for part, weight in zip(x, self.weights, strict=True)
-        ]
+    def matrices(self, parity: int = 0) -> torch.Tensor:
+        """(l_max+1, in_channels, out_channels) as they are used."""
+        weight = self.weights[parity]
+        return weight / math.sqrt(weight.shape[1])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Mix features of natural parity, of atoms or of pairs."""
+        return (mix_degrees if x.dim() == 3 else mix_pairs)(x, self.matrices())
 
 
 class SelfConnection(nn.Module):
@@ -183,14 +186,56 @@ class SelfConnection(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(n_scalars, l_max + 1, in_channels, out_channels))
 
-    def forward(self, x: torch.Tensor, scalars: torch.Tensor) -> torch.Tensor:
-        """Mix x with the matrices that scalars (n, n_scalars) make."""
+    def matrices(self) -> torch.Tensor:
+        """(n_scalars, l_max+1, in_channels, out_channels) as they are used."""
         n_scalars, _, in_channels, _ = self.weight.shape
-        return mix_rows(x, scalars, self.weight / math.sqrt(n_scalars * in_channels))
+        return self.weight / math.sqrt(n_scalars * in_channels)
+
+    def forward(self, x: torch.Tensor, scalars: torch.Tensor) -> torch.Tensor:
+        """Mix features of atoms with the matrices that scalars (n_atoms, n_scalars) make."""
+        n_l = self.weight.shape[1]
+        matrices = torch.einsum("ns,slab->nlab", scalars, self.matrices())
+        return torch.cat(
+            [part @ matrices[:, l] for l, part in enumerate(split_degrees(x)[:n_l])], dim=1
+        )
+
+
+def mix_sites(
+    x: torch.Tensor, site: torch.Tensor, n_species: int, weights: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
+    """:class:`SelfConnection` of pairs.
+
+    The two directions share the matrices of the mean of their invariants; what the difference of
+    two species adds has opposite signs, and is nothing where there is one species only.
+
+    Parameters
+    ----------
+    x : (n_pairs, (l_max+1)², 2, in_channels)
+    site : (n_pairs, 2, 2 n_species + n_radial)
+        Invariants of both directions: species of the first and of the second atom, then those
+        that the directions share.
+    n_species
+        Number of invariants of a species.
+    weights : list of (n_scalars, in_channels, out_channels)
+        One for each degree; degrees above the last are dropped.
+
+    Returns
+    -------
+    list of (n_pairs, 2l+1, 2, out_channels)
+    """
+    out = mix_rows(x, site.mean(1), weights)
+    if n_species == 1:
+        return out
+    half = (site[:, :, :n_species] - site[:, :, n_species : 2 * n_species]) / 2
+    scaled = (x[:, :, :, None] * half[:, None, :, :, None]).flatten(3)
+    for l, (part, weight) in enumerate(zip(split_degrees(scaled), weights, strict=False)):
+        difference = (weight[:n_species] - weight[n_species : 2 * n_species]).flatten(0, 1)
+        out[l] = out[l] + part @ difference
+    return out
 
 
 class ScalarGate(nn.Module):
-    """SiLU of natural scalars, tanh of pseudoscalars, all else times sigmoids of natural scalars.
+    """What multiplies features: sigmoids of natural scalars, which become their own SiLU.
 
     Parameters
     ----------
@@ -199,6 +244,7 @@ class ScalarGate(nn.Module):
     """
 
     spread: torch.Tensor
+    signs: torch.Tensor
 
     def __init__(self, l_max: int, channels: Channels) -> None:
         super().__init__()
@@ -206,18 +252,23 @@ class ScalarGate(nn.Module):
         self.sizes = [channels[0], l_max * channels[0]] + [l_max * channels[1]] * bool(channels[1])
         self.weight = nn.Parameter(torch.randn(channels[0], sum(self.sizes)))
         self.register_buffer("spread", degree_spread(l_max)[1:, 1:], persistent=False)
+        self.register_buffer("signs", direction_signs(l_max)[1:], persistent=False)
 
-    def forward(self, x: Features) -> Features:
-        """Same shapes as the input."""
-        parts = [part.split([1, part.shape[1] - 1], dim=1) for part in x]
-        gates = parts[0][0].squeeze(1) @ (self.weight / math.sqrt(len(self.weight)))
-        natural, *rest = gates.split(self.sizes, dim=1)
-        scalars = [nn.functional.silu(natural)[:, None], *(torch.tanh(p[0]) for p in parts[1:])]
-        out = []
-        for (_, tensors), scalar, gate in zip(parts, scalars, rest, strict=True):
-            gate = torch.sigmoid(gate).view(len(scalar), self.l_max, scalar.shape[2])
-            out.append(torch.cat([scalar, tensors * (self.spread @ gate)], dim=1))
-        return out
+    def gates(self, scalars: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """New scalars, and the factors (…, l_max channels) of degrees 1, 2, … of each parity."""
+        gates = scalars @ (self.weight / math.sqrt(len(self.weight)))
+        natural, *rest = gates.split(self.sizes, dim=-1)
+        return nn.functional.silu(natural), [torch.sigmoid(gate) for gate in rest]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Natural features of atoms, or of pairs as the Gaunt product leaves their signs."""
+        scalars, tensors = x.split([1, x.shape[1] - 1], dim=1)
+        scalars, gates = self.gates(scalars)
+        factors = gates[0].unflatten(-1, (self.l_max, -1)).squeeze(1)
+        if x.dim() == 4:
+            factors = (factors.transpose(1, 2) * self.signs).flatten(2)
+        factors = (self.spread @ factors).view_as(tensors)
+        return torch.cat([scalars, tensors * factors], dim=1)
 
 
 class GraphNorm(nn.Module):
@@ -243,269 +294,72 @@ class GraphNorm(nn.Module):
         self.register_buffer("degree", component_degrees(l_max), persistent=False)
 
     def forward(
-        self, x: Features, rows: RowMeans, rotation: torch.Tensor | None = None
-    ) -> Features:
+        self, x: torch.Tensor, means: RowMeans, rotation: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Normalise.
 
         Parameters
         ----------
         x
-            Features.
-        rows
+            Features of atoms or of pairs.
+        means
             Which structure each row belongs to.
-        rotation : (n, n_components, n_components)
-            For rows in frames of their own: takes the global frame to these. The mean is one of
-            the global frame.
+        rotation : (n_pairs, n_components, n_components)
+            Of pairs: takes the global frame to theirs. The mean is one of the global frame.
         """
-        means = torch.stack([part.mean(dim=2) for part in x], dim=2)
-        means = rows.spread_mean(means, rotation)
-        out = []
-        for k, (part, weight) in enumerate(zip(x, self.weights, strict=True)):
-            scale = weight.index_select(0, self.degree)
-            part = part - means[:, :, k : k + 1]
-            if k == 0:
-                square = rows.mean(part[:, 0].pow(2).mean(dim=1, keepdim=True))
-                # the floor keeps gradients finite where all scalars are the same
-                spread = square.clamp_min(1e-30).sqrt() + NORM_EPSILON
-                inverse = rows.spread(1 / spread)[:, :, None]
-                scalars, tensors = part.split([1, part.shape[1] - 1], dim=1)
-                scalars = scalars * (scale[:1] * inverse) + self.bias
-                out.append(torch.cat([scalars, tensors * scale[1:]], dim=1))
-            else:
-                out.append(part * scale)
-        return out
+        average = x.mean(dim=2) if rotation is None else x.flatten(2).mean(dim=2)
+        if rotation is not None:
+            average = (average[:, None] @ rotation).squeeze(1)
+        average = means.spread(means.mean(average))
+        if rotation is not None:
+            average = (rotation @ average[:, :, None]).squeeze(2)
+        x = x - average.view(*average.shape, *(1 for _ in x.shape[2:]))
+        scale = self.weights[0].index_select(0, self.degree)
+        inverse = self.inverse_spread(x[:, 0], means)
+        scale = torch.cat([scale[:1] * inverse, scale[1:].expand(len(inverse), -1, -1)], dim=1)
+        bias = nn.functional.pad(self.bias[None], (0, 0, 0, len(self.degree) - 1))
+        scale = means.spread(scale)
+        if rotation is not None:
+            scale, bias = scale[:, :, None], bias[:, None]
+        return torch.addcmul(bias, x, scale)
+
+    def inverse_spread(self, scalars: torch.Tensor, means: RowMeans) -> torch.Tensor:
+        """(n_structures, 1, 1) from scalars of mean zero, (n, …)."""
+        square = means.mean(scalars.flatten(1).square().mean(1, keepdim=True))
+        # the floor keeps gradients finite where all scalars are the same
+        return 1 / (square.clamp_min(1e-30).sqrt() + NORM_EPSILON)[:, :, None]
 
 
-class RowMeans:
-    """Means over the rows of a tensor that belong to one structure.
-
-    Parameters
-    ----------
-    structure : (n,) int64
-        Structure of each row.
-    n_structures
-        Their number.
-    """
-
-    def __init__(self, structure: torch.Tensor, n_structures: int) -> None:
-        self.structure, self.n_structures = structure, n_structures
-
-    def mean(self, x: torch.Tensor) -> torch.Tensor:
-        """(n_structures, …) from (n, …)."""
-        if self.n_structures == 1:
-            return x.mean(dim=0, keepdim=True)
-        return gather_mean(x, self.structure, self.n_structures)
-
-    def spread_mean(self, x: torch.Tensor, rotation: torch.Tensor | None) -> torch.Tensor:
-        """Mean of x (n, n_components, k) over rows, taken in the global frame, in each row's frame.
-
-        Parameters
-        ----------
-        rotation : (n, n_components, n_components) or None
-            From the global frame to that of each row.
-
-        Returns
-        -------
-        (n, n_components, k), or (1, n_components, k) where it is the same for all rows.
-        """
-        if rotation is None:
-            return self.spread(self.mean(x))
-        if self.n_structures > 1:
-            mean = self.spread(self.mean(rotation.transpose(1, 2) @ x))
-            return rotation @ mean
-        stacked = rotation.flatten(0, 1)  # a sum over rows is one product
-        mean = stacked.T @ x.flatten(0, 1) / len(x)
-        return (stacked @ mean).view_as(x)
-
-    def spread(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, …), or (1, …) where it is the same for all rows, from (n_structures, …)."""
-        return x if self.n_structures == 1 else x.index_select(0, self.structure)
-
-
-def gather_mean(x: torch.Tensor, index: torch.Tensor, n: int) -> torch.Tensor:
-    """(n, …) means of the rows of x with the same index; zero where there is none."""
-    counts = torch.bincount(index, minlength=n).clamp(min=1).to(x)
-    total = x.new_zeros(n, *x.shape[1:]).index_add(0, index, x)
-    return total / counts.view(-1, *(1 for _ in x.shape[1:]))
-
-
-class EdgeGaunt(nn.Module):
-    """Gaunt product in the edge frame, its weights from the radial functions of the edge.
-
-    ``out_(l3 m c') = Σ_c w_(l3 c c') Σ_(l1 l2) G(l3 m, l2 0, l1 m) f_l2 u_(l1 c) x_(l1 m c)``.
+class PublishedLayer(nn.Module):
+    """The weights that the Gaunt convolutions and the SO(2) layer share.
 
     Parameters
     ----------
-    l_max
-        Largest degree of input, filter and output.
-    in_channels, out_channels
-        Channels, all of natural parity.
-    n_radial
-        Number of radial functions.
-    """
-
-    gaunt: torch.Tensor
-    spread: torch.Tensor
-
-    def __init__(self, l_max: int, in_channels: int, out_channels: int, n_radial: int) -> None:
-        super().__init__()
-        n_l = l_max + 1
-        shapes = [(n_l, in_channels), (n_l,), (n_l, in_channels, out_channels)]
-        self.radial = RadialNet(n_radial, shapes)
-        gaunt = (PUBLISHED_GAUNT * zonal_gaunt(l_max)).to(torch.get_default_dtype())
-        self.register_buffer("gaunt", gaunt, persistent=False)
-        self.register_buffer("spread", degree_spread(l_max), persistent=False)
-
-    def forward(self, x: torch.Tensor, radial: torch.Tensor, zonal: torch.Tensor) -> torch.Tensor:
-        """Multiply x by the filter Σ_l f_l Y_l0, the Y_l0 of which are zonal (n, l_max+1)."""
-        hidden = self.radial.activate(radial)
-        scale, filter, mix = self.radial.outputs
-        n = self.gaunt.shape[1]
-        product = ((hidden @ filter * zonal) @ self.gaunt.flatten(1)).view(-1, n, n)
-        scales = (hidden @ scale.flatten(1)).unflatten(1, scale.shape[1:])
-        return mix_rows(torch.bmm(product, x * (self.spread @ scales)), hidden, mix)
-
-
-class EdgeSO2(nn.Module):
-    """Linear map in the edge frame that mixes all degrees of one |m|, into both parities.
-
-    About the edge the components ±m form z = x₊ + i x₋, and the map is complex-linear in z. The
-    published code then writes the −m and +m components of its output, which it has as (sign,
-    channel), into a place that is ordered (channel, sign); so does this layer, and no symmetry
-    survives but rotations about the z axis, by which edge frames are defined. Before that the map
-    would respect rotations, but not reflections: scalars lead to components m = 0 of both parities.
-
-    Parameters
-    ----------
-    l_in, l_out
+    l_max, l_out
         Largest degree of input and output.
-    in_channels
-        Channels of the input, all of natural parity.
+    channels
+        Natural channels of the input.
     out_channels
-        Channels of the output of both parities. Pseudoscalars are zero: blocks have none.
-    n_radial
-        Number of radial functions.
+        Channels of both parities after the layer.
+    n_species, n_radial
+        Number of species and of radial functions.
     """
 
     def __init__(
-        self, l_in: int, l_out: int, in_channels: int, out_channels: Channels, n_radial: int
+        self,
+        l_max: int,
+        l_out: int,
+        channels: int,
+        out_channels: Channels,
+        n_species: int,
+        n_radial: int,
     ) -> None:
         super().__init__()
-        self.l_in, self.l_out, self.out_channels = l_in, l_out, out_channels
-        m_max = min(l_in, l_out)
-        self.weights = nn.ParameterList()
-        sizes = []
-        for m in range(m_max + 1):
-            n_in = (l_in + 1 - m) * in_channels
-            n_out = (l_out + 1 - m) * sum(out_channels) - (0 if m else out_channels[1])
-            shape = (n_in, n_out) if m == 0 else (2, n_in, n_out)
-            self.weights.append(nn.Parameter(torch.empty(shape).uniform_(-1, 1) / math.sqrt(n_in)))
-            sizes.append((n_out,))
-        bound = ((l_in + 1) * in_channels) ** -0.5
-        self.bias = nn.Parameter(torch.empty(sizes[0]).uniform_(-bound, bound))
-        self.radial = RadialNet(n_radial, sizes)
-
-    def forward(self, x: torch.Tensor, radial: torch.Tensor) -> Features:
-        """Map features (n, (l_in+1)², in_channels) in the edge frame, degree-major."""
-        components, l_out, (a, b) = x.unbind(1), self.l_out, self.out_channels
-        zero = x.new_zeros(1, 1)
-        out = [[zero.expand(len(x), c)] * (l_out + 1) ** 2 for c in self.out_channels if c]
-        for m, (weight, scale) in enumerate(zip(self.weights, self.radial(radial), strict=True)):
-            signs = (m, -m) if m else (0,)
-            row = torch.cat(
-                [components[l * l + l + s] for s in signs for l in range(m, self.l_in + 1)], dim=1
-            )
-            if m == 0:
-                y = torch.addmm(self.bias, row, weight) * scale
-            else:
-                order = _misplaced(scale.shape[1]).to(x.device)
-                scale = scale.repeat(1, 2).index_select(1, order)
-                y = row @ _complex_matrix(weight).index_select(1, order) * scale
-            # pseudoscalars are left out
-            degrees = range(m, l_out + 1), range(max(m, 1), l_out + 1)
-            places = [
-                (k, l * l + l + s) for s in signs for k in range(len(out)) for l in degrees[k]
-            ]
-            pieces = y.split([(a, b)[k] for k, _ in places], dim=1)
-            for (k, place), piece in zip(places, pieces, strict=True):
-                out[k][place] = piece
-        return [torch.stack(parts, dim=1) for parts in out]
-
-
-def _complex_matrix(weight: torch.Tensor) -> torch.Tensor:
-    """Real matrix of (x₊, x₋) → (y₊, y₋) from (2, n_in, n_out) real and imaginary parts."""
-    real, imaginary = weight
-    return torch.cat([torch.cat([real, imaginary], 1), torch.cat([-imaginary, real], 1)])
-
-
-def _misplaced(n: int) -> torch.Tensor:
-    """(2n,) which of (y₊, y₋), n channels each, stands where: see :class:`EdgeSO2`."""
-    signs_channels = torch.arange(2 * n).view(2, n).flip(0)  # −, + as positions in (+, −)
-    return signs_channels.reshape(n, 2).T.flip(0).flatten()
-
-
-class IrrepReadout(nn.Module):
-    """From features to the irreps that a block is made of.
-
-    Parameters
-    ----------
-    shells
-        The union of shells.
-    l_max, channels
-        Shape of the features.
-    """
-
-    couplings: torch.Tensor
-
-    def __init__(self, shells: Sequence[int], l_max: int, channels: Channels) -> None:
-        super().__init__()
-        self.paths = block_paths(shells, l_max, channels)
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(channels[parity], len(pairs)))
-            for parity, _, pairs in self.paths
-        )
-
-    def forward(self, x: Features) -> torch.Tensor:
-        """(n, n_irrep_components), path by path, m outermost."""
-        degrees = [part.split(degree_sizes(math.isqrt(part.shape[1]) - 1), dim=1) for part in x]
-        parts = [
-            (degrees[parity][l] @ (w / math.sqrt(len(w)))).flatten(1)
-            for (parity, l, _), w in zip(self.paths, self.weights, strict=True)
-        ]
-        return torch.cat(parts, dim=1)
-
-
-Paths = list[tuple[int, int, list[tuple[int, int]]]]
-
-
-def block_paths(shells: Sequence[int], l_max: int, channels: Channels) -> Paths:
-    """Parity, degree, and the pairs of shells that lead to it, for every irrep that there is."""
-    shell_pairs = [(a, b) for a in range(len(shells)) for b in range(len(shells))]
-    paths = []
-    for parity in (0, 1):
-        for l in range(min(l_max, 2 * max(shells)) + 1):
-            pairs = [
-                (a, b)
-                for a, b in shell_pairs
-                if abs(shells[a] - shells[b]) <= l <= shells[a] + shells[b]
-                and (shells[a] + shells[b] + l) % 2 == parity
-            ]
-            if pairs and channels[parity]:
-                paths.append((parity, l, pairs))
-    return paths
-
-
-def block_couplings(shells: Sequence[int], paths: Paths) -> torch.Tensor:
-    """(n_irrep_components, n_union²) float64: e3nn's 3j symbols, of unit norm for every path."""
-    n_union = n_orbitals(shells)
-    offsets = [n_orbitals(shells[:k]) for k in range(len(shells))]
-    parts = []
-    for _, l, pairs in paths:
-        out = torch.zeros(2 * l + 1, len(pairs), n_union, n_union, dtype=torch.float64)
-        for p, (a, b) in enumerate(pairs):
-            rows = slice(offsets[a], offsets[a] + 2 * shells[a] + 1)
-            columns = slice(offsets[b], offsets[b] + 2 * shells[b] + 1)
-            block = coupling(shells[a], shells[b], l) / math.sqrt(2 * l + 1)
-            out[:, p, rows, columns] = block.permute(2, 0, 1)
-        parts.append(out.flatten(0, 1).flatten(1))
-    return torch.cat(parts)
+        ends = l_out, channels, out_channels[0]
+        self.node_self = SelfConnection(*ends, n_species)
+        self.edge_self = SelfConnection(*ends, 2 * n_species + n_radial)
+        self.node_in = ParityLinear(l_max, (channels, 0), (channels, 0))
+        self.edge_in = ParityLinear(l_max, (channels, 0), (channels, 0))
+        self.gate = ScalarGate(l_out, out_channels)
+        self.node_out = ParityLinear(l_out, out_channels, out_channels)
+        self.edge_out = ParityLinear(l_out, out_channels, out_channels)
