@@ -45,7 +45,7 @@ class CompiledFunction:
 
 def compile_network(network: HotHam) -> HotHam:
     """Compile what a prediction spends its time in; changes the network and returns it."""
-    for interaction in network.interactions:
-        interaction.message = CompiledFunction(interaction.message)
-    network.hopping_blocks = CompiledFunction(network.hopping_blocks)  # type: ignore[method-assign]
+    hot = [(interaction, "message") for interaction in network.interactions]
+    for module, method in [*hot, (network, "hopping_blocks")]:
+        setattr(module, method, CompiledFunction(getattr(module, method)))
     return network
