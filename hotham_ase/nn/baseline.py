@@ -127,7 +127,8 @@ class Baseline(nn.Module):
         functions = splines.new_zeros(len(lengths), self.elements.shape[0])
         for kind in range(self.n_species**2):
             of_kind = (pair_kind == kind).nonzero().squeeze(1)
-            functions[of_kind] = splines[of_kind] @ self.coefficients[kind]
+            own = splines.index_select(0, of_kind) @ self.coefficients[kind]
+            functions = functions.index_copy(0, of_kind, own)
         return (functions @ self.elements).view(len(lengths), self.n_union, self.n_union)
 
     def hopping_scale(self, lengths: torch.Tensor, pair_kind: torch.Tensor) -> torch.Tensor:
@@ -135,5 +136,6 @@ class Baseline(nn.Module):
         position = (lengths / self.cutoff * (self.n_bins - 1)).clamp(max=self.n_bins - 1.001)
         low = position.floor().long()
         weight = (position - low)[:, None, None]
-        table = self.log_scale
-        return torch.exp((1 - weight) * table[pair_kind, low] + weight * table[pair_kind, low + 1])
+        table, row = self.log_scale.flatten(0, 1), pair_kind * self.n_bins + low
+        below, above = table.index_select(0, row), table.index_select(0, row + 1)
+        return torch.exp(torch.lerp(below, above, weight))

@@ -203,7 +203,8 @@ class HotHam(nn.Module):
         own = own_features([edges], [geometry.messages])
         slot = torch.zeros_like(geometry.hoppings.i)
         slot[geometry.hoppings.message_edges] = torch.arange(1, len(own), device=slot.device)
-        return onsite, self.hopping_blocks(nodes, own[slot], geometry.hoppings)
+        own = own.index_select(0, slot)
+        return onsite, self.hopping_blocks(nodes, own, geometry.hoppings)
 
     def features(
         self,

@@ -145,7 +145,7 @@ class EdgeFrames:
 
     def select(self, edges: torch.Tensor) -> EdgeFrames:
         """The frames of some of the edges."""
-        return EdgeFrames(self.feature[edges], self.orbital[edges])
+        return EdgeFrames(self.feature.index_select(0, edges), self.orbital.index_select(0, edges))
 
     def _degree(self, l: int) -> torch.Tensor:
         """(n_edges, 2l+1, 2l+1), from the packed form."""

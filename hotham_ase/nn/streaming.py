@@ -212,5 +212,6 @@ def _predict_region(
         pairs = torch.cat([first, graph.reverse[first]])
         reverse = torch.arange(len(pairs), device=local.device).roll(len(first))
         hoppings = localised(network.hopping_graph(graph, pairs, reverse))
-        sink.hopping(pairs, network.hopping_blocks(nodes, own[slot[pairs]], hoppings))
+        mine = own.index_select(0, slot[pairs])
+        sink.hopping(pairs, network.hopping_blocks(nodes, mine, hoppings))
         yield len(pairs)
