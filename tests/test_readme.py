@@ -50,7 +50,7 @@ def test_python_examples_run(tmp_path, monkeypatch):
 
 
 def test_the_table_lists_every_command():
-    listed = set(re.findall(r"^\| `hotham (\w+)", README, flags=re.MULTILINE))
+    listed = set(re.findall(r"^\| `hotham ([\w-]+)", README, flags=re.MULTILINE))
     assert listed == {command.name for command in app.registered_commands}
 
 

@@ -48,7 +48,11 @@ class FitStructure:
 
 
 def fit_baseline(
-    baseline: Baseline, structures: Sequence[FitStructure], shells: Sequence[int]
+    baseline: Baseline,
+    structures: Sequence[FitStructure],
+    shells: Sequence[int],
+    *,
+    fit_zeros: bool = True,
 ) -> np.ndarray:
     """Fit and store coefficients, onsite constants and scales in ``baseline``.
 
@@ -60,16 +64,33 @@ def fit_baseline(
         The training set.
     shells
         The union of shells.
+    fit_zeros
+        Whether every structure has its own zero of energy; otherwise all μ are 0.
 
     Returns
     -------
     (n_structures,) eV, the energy zero μ of every structure, with zero mean.
     """
     problem = _Problem(baseline, structures, shells)
-    mu = problem.energy_zeros()
+    mu = problem.energy_zeros() if fit_zeros else np.zeros(len(structures))
     problem.store(mu)
     _store_scales(baseline, structures, shells, mu)
     return mu
+
+
+def fit_scales(
+    baseline: Baseline, structures: Sequence[FitStructure], shells: Sequence[int]
+) -> None:
+    """Fit the scales to H itself: a network that has to learn all of it.
+
+    Parameters
+    ----------
+    baseline
+        Changed in place; its coefficients and onsite constants stay zero.
+    structures, shells
+        See :func:`fit_baseline`.
+    """
+    _store_scales(baseline, structures, shells, np.zeros(len(structures)))
 
 
 def _to_edge(frames: EdgeFrames, blocks: torch.Tensor) -> torch.Tensor:

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from hotham_ase.nn.model import ModelConfig
+from hotham_ase.nn.published import PublishedConfig
+from hotham_ase.train.durations import Duration
+from hotham_ase.train.loss_config import LossConfig
+
+ARCHITECTURES: dict[str, type[BaseModel]] = {"default": ModelConfig, "published": PublishedConfig}
+DEFAULT_EPOCHS = 200
 
 
 class ConfigError(ValueError):
@@ -53,34 +68,71 @@ class OptimizerConfig(BaseModel):
     Attributes
     ----------
     max_epochs
-        Passes over the training set; the learning rate falls to zero over them.
+        Passes over the training set; the learning rate falls to zero over them. By default 200,
+        or as many as ``max_time`` allows.
+    max_time
+        Time for the run, like ``1h`` or ``55min``, from its start to its last step; the learning
+        rate falls to zero in this time, so that the model is the best one of it. Earlier starts of
+        a resumed run count. Off by default.
     learning_rate
-        Peak, reached after ``warmup`` of all steps.
+        Peak, reached after ``warmup``; higher ones do not learn faster, and jump now and then.
     warmup
-        Fraction of all steps.
+        Fraction of the run. The first steps set the scale of Adam's averages; larger ones lose
+        the starting point.
     batch_size
-        Structures per step.
+        Structures per step and process. A structure has thousands of blocks already, so more steps
+        are worth more than smoother ones.
+    batch_pairs
+        Instead of ``batch_size``: fill batches up to so many hopping pairs per process. For data
+        sets of structures of very different sizes, and for GPUs, which small structures leave idle.
     gradient_clip
-        Largest norm of the gradient.
-    onsite_weight
-        Weight of the mean error of onsite blocks beside that of hopping blocks.
-    eigenbasis_weight
-        Weight of the mean error in the reference's eigenbasis, which keeps bands right where
-        S(k) is nearly singular.
+        Largest norm of the gradient; a rare structure must not undo what was learned.
+    ema
+        Decay of a running average of the weights, which is then validated and saved; 0 is off.
+        Off, since the learning rate falls to zero, which averages already; try 0.99 where it does
+        not.
+    patience
+        Stop when the validation loss has not fallen for so many epochs. Off, since the loss falls
+        most at the end, where the learning rate falls.
+    loss
+        What is minimised.
     seed
         Of weights and order of structures.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_epochs: int = Field(200, ge=1)
+    max_epochs: int | None = Field(None, ge=1)
+    max_time: Duration | None = None
     learning_rate: float = Field(4e-3, gt=0)
     warmup: float = Field(0.02, ge=0, lt=1)
     batch_size: int = Field(1, ge=1)
+    batch_pairs: int | None = Field(None, ge=1)
     gradient_clip: float = Field(1.0, gt=0)
-    onsite_weight: float = Field(0.2, ge=0)
-    eigenbasis_weight: float = Field(1.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1)
+    patience: int | None = Field(None, ge=1)
+    loss: LossConfig = LossConfig()
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_size_of_batches(self) -> OptimizerConfig:
+        if self.batch_pairs is not None and "batch_size" in self.model_fields_set:
+            raise ValueError("give batch_size or batch_pairs, not both")
+        return self
+
+    @property
+    def epochs(self) -> int | None:
+        """Passes over the training set; None where only the time ends the run."""
+        if self.max_epochs is None and self.max_time is None:
+            return DEFAULT_EPOCHS
+        return self.max_epochs
+
+
+def _architecture(value: Any) -> str:
+    """Key of ``ARCHITECTURES`` for the content of ``model``."""
+    if isinstance(value, dict):
+        return "published" if value.get("architecture") == "published" else "default"
+    return "published" if isinstance(value, PublishedConfig) else "default"
 
 
 class TrainConfig(BaseModel):
@@ -94,14 +146,35 @@ class TrainConfig(BaseModel):
         Folder of checkpoints, logs and the model; likewise.
     name
         Name of the model.
-    model, split, training
+    model
+        Architecture; with ``architecture: published`` that of the published code.
+    baseline
+        Whether the two-centre part of H is fitted beforehand, so that the network learns the rest
+        only. Without it the network learns all of H, to less than half the accuracy.
+    split, training
         See the classes.
+    init_from
+        A model to go on from: a file, or a bundled model's name. Species of the data that it does
+        not know are added. Its architecture is kept.
+    freeze
+        Parameters to keep as they are, by patterns like ``interactions.*``.
+    refit_baseline
+        With ``init_from``, which pairs of species get a new baseline: ``new`` ones, or ``all``.
     device
         ``auto``, ``cpu`` or ``cuda``.
+    devices
+        Processes that train together, each on its own GPU or on the CPU.
+    precision
+        ``32``, or ``bf16-mixed`` or ``16-mixed`` for matrix products of fewer digits. 32, since
+        errors below a meV want all digits.
     threads
         CPU threads; None leaves torch's choice.
+    loaders
+        Threads that read and prepare structures ahead of the training; 0 reads when needed.
     cache
         GiB of memory for prepared structures; beyond it they are prepared anew when needed.
+    checkpoint_steps
+        Steps between checkpoints within an epoch; each epoch ends with one anyway.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -109,12 +182,36 @@ class TrainConfig(BaseModel):
     data: Path
     output: Path = Path("run")
     name: str = Field("model", pattern=r"^[\w.+-]+$")
-    model: ModelConfig = ModelConfig()
+    model: Annotated[
+        Annotated[ModelConfig, Tag("default")] | Annotated[PublishedConfig, Tag("published")],
+        Discriminator(_architecture),
+    ] = ModelConfig()
+    baseline: bool = True
     split: SplitConfig = SplitConfig()
     training: OptimizerConfig = OptimizerConfig()
+    init_from: str | None = None
+    freeze: tuple[str, ...] = ()
+    refit_baseline: Literal["new", "all"] = "new"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = Field(1, ge=1)
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     threads: int | None = Field(None, ge=1)
+    loaders: int = Field(1, ge=0)
     cache: float = Field(4.0, ge=0)
+    checkpoint_steps: int = Field(500, ge=1)
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_is_text(cls, value: Any) -> Any:
+        return str(value)  # YAML reads 32 as a number
+
+    @model_validator(mode="after")
+    def _check_start(self) -> TrainConfig:
+        if self.init_from is None and self.freeze:
+            raise ValueError("freeze needs init_from: there is nothing to keep")
+        if self.init_from is None and self.refit_baseline != "new":
+            raise ValueError("refit_baseline needs init_from")
+        return self
 
 
 def load_config(path: str | Path) -> TrainConfig:
@@ -138,20 +235,27 @@ def load_config(path: str | Path) -> TrainConfig:
     except ValidationError as error:
         raise ConfigError(f"{path}: " + "; ".join(map(_explain, error.errors()))) from error
     folder = path.resolve().parent
-    return config.model_copy(
-        update={"data": folder / config.data, "output": folder / config.output}
-    )
+    places: dict[str, Path | str] = {"data": folder / config.data, "output": folder / config.output}
+    if config.init_from is not None and (folder / config.init_from).is_file():
+        places["init_from"] = str(folder / config.init_from)
+    return config.model_copy(update=places)
 
 
 def _explain(error: Any) -> str:
     """One sentence for one pydantic error."""
-    where = ".".join(str(part) for part in error["loc"])
-    if error["type"] != "extra_forbidden":
-        return f"{where}: {error['msg']}"
     model: type[BaseModel] = TrainConfig
-    for part in error["loc"][:-1]:
-        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
+    shown: list[str] = []
+    for part in map(str, error["loc"]):
+        if shown == ["model"] and part in ARCHITECTURES:  # pydantic's tag of the union
+            model = ARCHITECTURES[part]
+            continue
+        if shown and shown != ["model"]:
+            model = model.model_fields[shown[-1]].annotation  # type: ignore[assignment]
+        shown.append(part)
+    where = ".".join(shown)
+    if error["type"] != "extra_forbidden":
+        return f"{where}: {error['msg']}" if where else str(error["msg"])
     valid = list(model.model_fields)
-    near = difflib.get_close_matches(str(error["loc"][-1]), valid, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(shown[-1], valid, n=1, cutoff=0.4)
     hint = f", did you mean {near[0]!r}?" if near else f"; valid keys are {valid}"
     return f"unknown key {where!r}{hint}"

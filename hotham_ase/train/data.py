@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scipy.linalg import eigh
-from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import Sampler
 
 from hotham_ase.nn.graph import Geometry, Graph, join
-from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.networks import Network
 from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.tensors import build_graph, cutoffs, to_union
 from hotham_ase.train.baseline import FitStructure
@@ -59,6 +57,10 @@ class Eigenbasis:
     vectors : (n_kpts, n_basis, n_basis)
         Columns are eigenvectors, C† S C = 1, each times its weight ``1 / (1 + (ε − E_F) / 10 eV)``
         above E_F and 1 below.
+    energies : (n_kpts, n_basis)
+        ε in eV, relative to the Fermi level.
+    damping : (n_kpts, n_basis)
+        What the eigenvectors were divided by.
     phases : (n_kpts, n_edges)
         exp(2πi k·R) of every pair, ±1.
     orbitals : (n_basis,) int64
@@ -66,6 +68,8 @@ class Eigenbasis:
     """
 
     vectors: torch.Tensor
+    energies: torch.Tensor
+    damping: torch.Tensor
     phases: torch.Tensor
     orbitals: torch.Tensor
 
@@ -100,8 +104,8 @@ class Prepared:
 def _move(item: Any, device: torch.device) -> Any:
     if isinstance(item, torch.Tensor):
         return item.to(device)
-    if item is None:
-        return None
+    if item is None or isinstance(item, int):
+        return item
     if isinstance(item, tuple):
         return tuple(_move(part, device) for part in item)
     return replace(item, **{f.name: _move(getattr(item, f.name), device) for f in fields(item)})
@@ -116,7 +120,7 @@ def _n_bytes(item: Any) -> int:
 
 
 def target_blocks(
-    sample: Sample, basis: OrbitalBasis, network: HotHam
+    sample: Sample, basis: OrbitalBasis, network: Network
 ) -> tuple[Graph, np.ndarray, tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Graph, cell shifts, H blocks and S blocks (onsite, hopping) on the network's own pairs."""
     pairs, graph = build_graph(sample.atoms, basis, network.config.hopping_margin)
@@ -140,7 +144,7 @@ def hopping_margin(samples: Iterable[Sample]) -> float:
     return math.ceil(10 * margin) / 10
 
 
-def fit_structure(sample: Sample, basis: OrbitalBasis, network: HotHam) -> FitStructure:
+def fit_structure(sample: Sample, basis: OrbitalBasis, network: Network) -> FitStructure:
     """What the closed-form baseline needs of a sample."""
     graph, _, h, s = target_blocks(sample, basis, network)
     species_i, species_j = graph.species[graph.edge_index]
@@ -153,7 +157,7 @@ def fit_structure(sample: Sample, basis: OrbitalBasis, network: HotHam) -> FitSt
     )
 
 
-def prepare(sample: Sample, basis: OrbitalBasis, network: HotHam, index: int = 0) -> Prepared:
+def prepare(sample: Sample, basis: OrbitalBasis, network: Network, index: int = 0) -> Prepared:
     """Graph, geometry and target of a sample, in the network's precision, on the CPU.
 
     Parameters
@@ -162,7 +166,7 @@ def prepare(sample: Sample, basis: OrbitalBasis, network: HotHam, index: int = 0
         Number of the sample in its data set; it selects the k-point of its eigenbasis.
     """
     graph, shifts, h, s = target_blocks(sample, basis, network)
-    dtype = network.species.weight.dtype
+    dtype = next(network.parameters()).dtype
     has = torch.zeros(len(basis.species), h[0].shape[-1])
     for k, orbitals in enumerate(network.orbitals):
         has[k, orbitals] = 1.0
@@ -198,7 +202,7 @@ def _eigenbasis(
     corner = 1 + index % 7
     kpts = np.array([(0, 0, 0), [0.5 * (corner >> axis & 1) for axis in range(3)]])
     kpts[1] *= sample.atoms.pbc
-    vectors = []
+    vectors, levels, damping, edges = [], [], [], []
     for kpt in kpts:
         h_k, s_k = (
             matrix.at_k(kpt, format="dense").real for matrix in (sample.hamiltonian, sample.overlap)
@@ -207,9 +211,19 @@ def _eigenbasis(
         occupied = min(max(round(sample.n_electrons / 2), 1), len(energies))
         above = np.clip(energies - energies[occupied - 1], 0, None)
         vectors.append(c / (1 + above / EIGENBASIS_DECAY))
+        levels.append(energies)
+        damping.append(1 + above / EIGENBASIS_DECAY)
+        edges.append((energies[occupied - 1], energies[min(occupied, len(energies) - 1)]))
+    fermi = sample.fermi_level
+    if fermi is None:  # between the highest occupied and the lowest empty of these k-points
+        fermi = (max(below for below, _ in edges) + min(above for _, above in edges)) / 2
     phases = np.cos(2 * np.pi * (kpts @ shifts.T))
     return Eigenbasis(
-        torch.tensor(np.stack(vectors), dtype=dtype), torch.tensor(phases, dtype=dtype), orbitals
+        vectors=torch.tensor(np.stack(vectors), dtype=dtype),
+        energies=torch.tensor(np.stack(levels) - fermi, dtype=dtype),
+        damping=torch.tensor(np.stack(damping), dtype=dtype),
+        phases=torch.tensor(phases, dtype=dtype),
+        orbitals=orbitals,
     )
 
 
@@ -223,73 +237,6 @@ def collate(items: Sequence[Prepared]) -> Prepared:
     )
     eigenbases = tuple(e for p in items for e in p.eigenbases)
     return Prepared(graph, geometry, target, eigenbases)
-
-
-class PreparedDataset(TorchDataset[Prepared]):
-    """Structures of an HDF5 data set, prepared on first use and kept while memory allows.
-
-    Parameters
-    ----------
-    samples
-        Anything indexable that gives samples, e.g. :class:`hotham_ase.dataset.Dataset`.
-    indices
-        Which of them.
-    basis, network
-        See :func:`prepare`.
-    cache
-        GiB.
-    """
-
-    def __init__(
-        self,
-        samples: Any,
-        indices: Sequence[int],
-        basis: OrbitalBasis,
-        network: HotHam,
-        cache: float,
-    ) -> None:
-        self.samples, self.indices = samples, list(indices)
-        self.basis, self.network = basis, network
-        self.free = cache * 2**30
-        self.kept: dict[int, Prepared] = {}
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, k: int) -> Prepared:
-        if k in self.kept:
-            return self.kept[k]
-        index = self.indices[k]
-        item = prepare(self.samples[index], self.basis, self.network, index)
-        if item.n_bytes <= self.free:
-            self.kept[k] = item
-            self.free -= item.n_bytes
-        return item
-
-
-class EpochSampler(Sampler[int]):
-    """A random order that depends on the epoch alone, so that a resumed run sees the same.
-
-    Parameters
-    ----------
-    n
-        Number of structures.
-    seed
-        Of the shuffle.
-    """
-
-    def __init__(self, n: int, seed: int) -> None:
-        self.n, self.seed, self.epoch = n, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.n).tolist())
 
 
 def group_of(name: str) -> str:

@@ -1,26 +1,87 @@
-"""Errors of a model on a data set, in the terms a user judges by."""
+"""Errors of a model on a data set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from hotham_ase.dataset import Dataset
-from hotham_ase.electronic.eigen import eigenvalues_at_kpts
-from hotham_ase.electronic.fermi import fermi_level
-from hotham_ase.electronic.kmesh import build_mesh
 from hotham_ase.orbitals import BasisError, OrbitalBasis
 from hotham_ase.predict import HamiltonianModel, load_model
+from hotham_ase.train.loss_config import EnergyZero
+from hotham_ase.train.metrics import (
+    BandComparison,
+    band_metrics,
+    block_metrics,
+    compare_bands,
+    compare_blocks,
+)
+from hotham_ase.train.tallies import ErrorStatistics
 
 if TYPE_CHECKING:
     from hotham_ase.dft.sample import Sample
-    from hotham_ase.matrices import RealSpaceMatrix
 
-BAND_WINDOW = 5.0  # eV on either side of the Fermi level
-BAND_KPTS_DENSITY = 1.5  # points per Å⁻¹ of the mesh on which bands are compared
+#: Errors of a structure; of the signed ones the mean over structures is that of their size.
+MEANS = (
+    "mae_meV",
+    "rmse_meV",
+    "mae_onsite_meV",
+    "mae_hopping_meV",
+    "mae_raw_meV",
+    "band_mae_meV",
+    "fermi_error_meV",
+    "gap_error_meV",
+    "dos_distance",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Errors of a model on several structures.
+
+    Attributes
+    ----------
+    structures
+        ``name`` and errors of each, see :func:`~hotham_ase.train.metrics.block_metrics` and
+        :func:`~hotham_ase.train.metrics.band_metrics`.
+    statistics
+        Errors of all elements of H by shells and distance.
+    energy_zero
+        What zero of energy was removed.
+    """
+
+    structures: list[dict[str, Any]]
+    statistics: ErrorStatistics
+    energy_zero: EnergyZero
+
+    def summary(self) -> dict[str, Any]:
+        """Means over all structures and each group of them, and the errors of each."""
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for row in self.structures:
+            groups.setdefault(str(row["name"]).rpartition("/")[0], []).append(row)
+        return {
+            **_mean(self.structures),
+            "energy_zero": self.energy_zero,
+            "groups": {group: _mean(members) for group, members in groups.items()},
+            "structures": self.structures,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """The summary with errors by species, shells and distance."""
+        return {
+            **self.summary(),
+            "by_species": self.statistics.by_species(),
+            "by_shell": self.statistics.by_shell(),
+            "by_distance": self.statistics.by_distance(),
+        }
+
+    def ranked(self) -> list[int]:
+        """Indices of the structures, by their error of H, the largest first."""
+        return sorted(range(len(self.structures)), key=lambda k: -self.structures[k]["mae_meV"])
 
 
 def evaluate(
@@ -28,6 +89,8 @@ def evaluate(
     dataset: str | Path,
     *,
     device: str = "auto",
+    energy_zero: EnergyZero | None = None,
+    report: str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Compare a model with a data set.
@@ -40,12 +103,20 @@ def evaluate(
         HDF5 data set of ``hotham import``.
     device
         See :meth:`HamiltonianModel.predict`.
+    energy_zero
+        See :func:`~hotham_ase.train.metrics.compare_blocks`; by default what the model was
+        trained with.
+    report
+        Also write an HTML page with plots to this file, see
+        :func:`~hotham_ase.train.report.write_report`.
     on_progress
         Called with (done, total).
 
     Returns
     -------
-    dict, see :func:`evaluate_samples`.
+    dict
+        That of :func:`evaluate_samples`, and ``by_species``, ``by_shell``, ``by_distance``:
+        errors of the elements of H over all structures.
 
     Raises
     ------
@@ -54,27 +125,41 @@ def evaluate(
     """
     if not isinstance(model, HamiltonianModel):
         model = load_model(model)
+    energy_zero = check_zero(energy_zero or trained_zero(model))
     with Dataset(dataset) as data:
         check_basis(model, data.basis)
 
-        def samples() -> Iterable[Sample]:
+        def samples() -> Iterator[Sample]:
             for k in range(len(data)):
                 yield data[k]
                 if on_progress is not None:
                     on_progress(k + 1, len(data))
 
-        return evaluate_samples(model, samples(), device=device)
+        result = assess(model, samples(), device=device, energy_zero=energy_zero)
+        if report is not None:
+            from hotham_ase.train.report import write_report
+
+            order = result.ranked()
+            shown = dict.fromkeys([order[0], order[len(order) // 2]])
+            bands = [_bands(model, data[k], result.structures[k], device) for k in shown]
+            source = {"file": Path(dataset).name, "sha256": data.fingerprint}
+            write_report(report, model, result, [b for b in bands if b is not None], source)
+        return result.details()
 
 
 def evaluate_samples(
-    model: HamiltonianModel, samples: Iterable[Sample], *, device: str = "auto"
+    model: HamiltonianModel,
+    samples: Iterable[Sample],
+    *,
+    device: str = "auto",
+    energy_zero: EnergyZero = "fit",
 ) -> dict[str, Any]:
     """Compare a model with samples, one at a time.
 
-    H is compared on all pairs within the model's cutoff. The code's arbitrary zero of energy is
-    removed from every structure by the shift μ that minimises ``Σ |ΔH − μS|²``; the errors
-    without that are given too. Bands are compared on a mesh, from the same S, within ±5 eV of the
-    reference's Fermi level, their mean difference removed.
+    H is compared on all pairs within the model's cutoff; bands, Fermi level, gap and density of
+    states on a mesh, from the same S. The code's arbitrary zero of energy is removed from every
+    structure, see :func:`~hotham_ase.train.metrics.compare_blocks` and
+    :func:`~hotham_ase.train.metrics.band_metrics`.
 
     Parameters
     ----------
@@ -84,30 +169,72 @@ def evaluate_samples(
         References in the model's basis.
     device
         See :meth:`HamiltonianModel.predict`.
+    energy_zero
+        What zero is removed.
 
     Returns
     -------
     dict
-        ``mae_meV``, ``mae_onsite_meV``, ``mae_hopping_meV``, ``mae_raw_meV`` (no shift removed),
-        ``band_mae_meV``, each a mean over structures; ``n_structures``; ``groups``, the same for
-        each group of structures; ``structures``, the same for each, with its ``mu_meV``.
+        Means over structures, of the size of signed errors: ``mae_meV``, ``rmse_meV``,
+        ``mae_onsite_meV``, ``mae_hopping_meV``, ``mae_raw_meV`` (no shift removed),
+        ``band_mae_meV``, ``fermi_error_meV``, ``gap_error_meV``, ``dos_distance``;
+        ``n_structures``; ``groups``, the same for each group of structures; ``structures``, the
+        same for each, with its shifts ``mu_meV`` and ``band_shift_meV``.
 
     Raises
     ------
     ValueError
         If there are no samples.
     """
-    rows = [{"name": s.name, **_compare(model, s, device)} for s in samples]
+    return assess(model, samples, device=device, energy_zero=energy_zero).summary()
+
+
+def assess(
+    model: HamiltonianModel,
+    samples: Iterable[Sample],
+    *,
+    device: str = "auto",
+    energy_zero: EnergyZero = "fit",
+) -> Evaluation:
+    """Compare a model with samples, as :func:`evaluate_samples` does, and keep statistics."""
+    rows, statistics = [], ErrorStatistics(model.basis)
+    for sample in samples:
+        comparison = compare_blocks(model.predict(sample.atoms, device=device), sample, energy_zero)
+        statistics.add(comparison)
+        blocks, bands = block_metrics(comparison), band_metrics(comparison, sample, energy_zero)
+        rows.append({"name": sample.name, **blocks, **bands})
     if not rows:
         raise ValueError("samples must hold at least one structure, got none")
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(str(row["name"]).rpartition("/")[0], []).append(row)
-    return {
-        **_mean(rows),
-        "groups": {group: _mean(members) for group, members in groups.items()},
-        "structures": rows,
-    }
+    return Evaluation(rows, statistics, energy_zero)
+
+
+def check_zero(energy_zero: str) -> EnergyZero:
+    """The word, if it is one of the choices.
+
+    Raises
+    ------
+    ValueError
+        Otherwise.
+    """
+    for choice in get_args(EnergyZero):
+        if energy_zero == choice:
+            zero: EnergyZero = choice
+            return zero
+    raise ValueError(f"energy_zero must be none, fermi or fit, got {energy_zero!r}")
+
+
+def trained_zero(model: HamiltonianModel) -> str:
+    """The zero of energy that a model was trained with, ``fit`` if its file does not say."""
+    settings = model.provenance.get("settings", {}).get("training", {})
+    return str(settings.get("loss", {}).get("energy_zero", "fit"))
+
+
+def _bands(
+    model: HamiltonianModel, sample: Sample, row: dict[str, Any], device: str
+) -> BandComparison | None:
+    """Bands of one structure along its path, once more predicted."""
+    predicted = model.predict(sample.atoms, device=device)
+    return compare_bands(predicted, sample, row["band_shift_meV"] / 1e3)
 
 
 def check_basis(model: HamiltonianModel, basis: OrbitalBasis) -> None:
@@ -137,43 +264,5 @@ def check_basis(model: HamiltonianModel, basis: OrbitalBasis) -> None:
 
 
 def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    keys = ("mae_meV", "mae_onsite_meV", "mae_hopping_meV", "mae_raw_meV", "band_mae_meV")
-    return {
-        **{key: float(np.mean([row[key] for row in rows])) for key in keys},
-        "n_structures": len(rows),
-    }
-
-
-def _compare(model: HamiltonianModel, sample: Sample, device: str) -> dict[str, float]:
-    """Errors of one structure, meV."""
-    predicted = model.predict(sample.atoms, device=device)
-    reference = sample.hamiltonian.on_pairs(predicted.pairs)
-    overlap = sample.overlap.on_pairs(predicted.pairs)
-    error = predicted.values[0] - reference.values[0]
-    s = overlap.values[0]
-    mu = float(s @ error / (s @ s))
-    aligned = np.abs(error - mu * s)
-    n_onsite = int(predicted.block_offsets[sample.hamiltonian.pairs.n_atoms])
-    return {
-        "mae_meV": 1e3 * float(aligned.mean()),
-        "mae_onsite_meV": 1e3 * float(aligned[:n_onsite].mean()),
-        "mae_hopping_meV": 1e3 * float(aligned[n_onsite:].mean()) if len(s) > n_onsite else 0.0,
-        "mae_raw_meV": 1e3 * float(np.abs(error).mean()),
-        "mu_meV": 1e3 * mu,
-        "band_mae_meV": 1e3 * _band_error(predicted, sample),
-    }
-
-
-def _band_error(predicted: RealSpaceMatrix, sample: Sample) -> float:
-    """Mean |Δε| in eV within the window around E_F, after the mean difference."""
-    mesh = build_mesh(sample.atoms, {"density": BAND_KPTS_DENSITY, "gamma": True})
-    reference = eigenvalues_at_kpts(sample.hamiltonian, sample.overlap, mesh.ibz_kpts)
-    ours = eigenvalues_at_kpts(predicted, sample.overlap, mesh.ibz_kpts)
-    level = sample.fermi_level
-    if level is None:
-        level = fermi_level(reference, mesh.weights, sample.n_electrons)
-    inside = np.abs(reference - level) < BAND_WINDOW
-    if not inside.any():
-        return 0.0
-    difference = (ours - reference)[inside]
-    return float(np.abs(difference - difference.mean()).mean())
+    means = {key: float(np.mean([abs(row[key]) for row in rows])) for key in MEANS}
+    return {**means, "n_structures": len(rows)}

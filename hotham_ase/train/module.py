@@ -2,59 +2,58 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Sequence
 
 import lightning.pytorch as pl
 import torch
 
-from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.networks import Network
 from hotham_ase.train.config import OptimizerConfig
 from hotham_ase.train.data import Prepared
-from hotham_ase.train.losses import block_errors, eigenbasis_error, mean_absolute
+from hotham_ase.train.losses import Loss
 
 
 class TrainingModule(pl.LightningModule):
-    """Mean absolute error of blocks and in the reference's eigenbasis, energy zero removed.
+    """Errors of predicted blocks as a weighted sum of named terms.
 
     Parameters
     ----------
     network
         What is trained.
     config
-        Optimizer settings.
+        Loss and optimizer settings.
+    symbols
+        Species in the order of the network's indices; for weights by pair of species only.
     """
 
-    def __init__(self, network: HotHam, config: OptimizerConfig) -> None:
+    def __init__(
+        self, network: Network, config: OptimizerConfig, symbols: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.network, self.config = network, config
+        self.progress = 0.0  # fraction of the run that is done, kept by RunClock
+        self.loss = Loss.from_config(config.loss, symbols)
 
     def _step(self, batch: Prepared, stage: str) -> torch.Tensor:
         onsite, hopping = self.network(batch.graph, batch.geometry)
-        onsite, hopping, _ = block_errors(onsite, hopping, batch)
-        target = batch.target
-        onsite_mae = mean_absolute(onsite, target.onsite_mask)
-        hopping_mae = mean_absolute(hopping, target.hopping_mask)
-        n_onsite, n_hopping = target.onsite_mask.sum(), target.hopping_mask.sum()
-        mae = (onsite_mae * n_onsite + hopping_mae * n_hopping) / (n_onsite + n_hopping)
-        aligned = eigenbasis_error(onsite, hopping, batch)
-        weights = self.config.onsite_weight, self.config.eigenbasis_weight
-        loss = 1000 * (hopping_mae + weights[0] * onsite_mae + weights[1] * aligned)
+        errors = self.loss.errors(onsite, hopping, batch)
+        progress = self.progress if stage == "train" else 1.0
+        loss, terms = self.loss(errors, progress)
         logged = {
             f"{stage}_loss": loss,
-            f"{stage}_mae_meV": 1000 * mae,
-            f"{stage}_onsite_meV": 1000 * onsite_mae,
-            f"{stage}_eigenbasis_meV": 1000 * aligned,
+            f"{stage}_mae_meV": errors.mae,
+            f"{stage}_onsite_meV": errors.onsite_mae,
+            **{f"{stage}_{name}_meV": value for name, value in terms.items()},
         }
         for key, value in logged.items():
             self.log(
                 key,
-                value.detach(),
+                1000 * value.detach(),
                 on_step=False,
                 on_epoch=True,
                 batch_size=1,
             )
-        return loss
+        return 1000 * loss
 
     def training_step(self, batch: Prepared, batch_idx: int) -> torch.Tensor:
         """Loss in meV."""
@@ -70,18 +69,7 @@ class TrainingModule(pl.LightningModule):
         """Lightning's hook for our own batches."""
         return batch.to(device)
 
-    def configure_optimizers(self) -> Any:
-        """Adam; linear warm-up, then a half cosine to zero at the last step."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.config.learning_rate)
-        total = int(self.trainer.estimated_stepping_batches)
-        warmup = max(1, round(self.config.warmup * total))
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / (warmup + 1)
-            return 0.5 * (
-                1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup)))
-            )
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over what is not frozen; :class:`RunClock` sets its learning rate."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return torch.optim.Adam(trained, lr=self.config.learning_rate)

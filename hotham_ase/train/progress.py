@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -19,20 +19,23 @@ LINES = 20  # printed over a run where there is no terminal
 
 
 class RunProgress(pl.Callback):
-    """Epochs done, time left, loss and errors in meV; lines of text where there is no terminal."""
+    """Part done, time left, loss and errors in meV; lines of text where there is no terminal."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         self.bar: Progress | None = None
+        self.printed = 0
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the bar, at the epoch from which a resumed run goes on."""
-        if not self.console.is_terminal:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Show the bar, at the point from which a resumed run goes on."""
+        self.printed = int(LINES * pl_module.progress)
+        if not self.console.is_terminal or not trainer.is_global_zero:
             return
         self.bar = Progress(
             TextColumn("training"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[epoch]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -40,12 +43,19 @@ class RunProgress(pl.Callback):
             console=self.console,
         )
         self.task = self.bar.add_task(
-            "training", total=trainer.max_epochs, completed=trainer.current_epoch, errors=""
+            "training", total=1.0, completed=pl_module.progress, epoch="", errors=""
         )
         self.bar.start()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=pl_module.progress)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Report the epoch."""
+        if not trainer.is_global_zero:
+            return
         metrics = trainer.callback_metrics
         shown = {"loss": "train_loss", "train": "train_mae_meV", "validation": "val_mae_meV"}
         errors = "  ".join(
@@ -53,13 +63,15 @@ class RunProgress(pl.Callback):
             for label, key in shown.items()
             if key in metrics
         )
-        epoch, total = trainer.current_epoch + 1, trainer.max_epochs or 1
+        of = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+        epoch = f"epoch {trainer.current_epoch + 1}{of}"
         if self.bar is not None:
-            self.bar.update(self.task, completed=epoch, errors=errors)
-        elif epoch % max(1, total // LINES) == 0 or epoch == total:
-            self.console.print(f"epoch {epoch}/{total}  {errors}", highlight=False)
+            self.bar.update(self.task, epoch=epoch, errors=errors)
+        elif int(LINES * pl_module.progress) > self.printed or trainer.should_stop:
+            self.printed = int(LINES * pl_module.progress)
+            self.console.print(f"{epoch}  {errors}", highlight=False)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Leave the finished bar on the screen."""
         self._stop()
 

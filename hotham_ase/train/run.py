@@ -3,52 +3,51 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import logging
-import platform
+import os
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from safetensors.torch import load_file
 
-from hotham_ase import __version__
 from hotham_ase.dataset import Dataset
 from hotham_ase.files import replacing
-from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.networks import Network
+from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.predict import HamiltonianModel
-from hotham_ase.tensors import cutoffs
-from hotham_ase.train.baseline import fit_baseline
+from hotham_ase.train.build import build_network
+from hotham_ase.train.callbacks import BEST, LAST, Checkpoints, RunClock, WeightAverage, WholeFiles
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
-from hotham_ase.train.data import (
-    EpochSampler,
-    PreparedDataset,
-    collate,
-    fit_structure,
-    hopping_margin,
-    split_names,
-)
+from hotham_ase.train.data import split_names
+from hotham_ase.train.energy_zero import ReferenceSamples
 from hotham_ase.train.evaluate import evaluate_samples
+from hotham_ase.train.loading import BatchLoader, EpochBatches, PairBatches, PreparedDataset
 from hotham_ase.train.module import TrainingModule
 from hotham_ase.train.progress import RunProgress
+from hotham_ase.train.provenance import hardware, origin, provenance
+
+# settings that must not change between the starts of one run
+FIXED = {"model", "baseline", "split", "training", "freeze", "refit_baseline", "devices"}
+FIXED |= {"precision"}
 
 
 def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
     """Train a model.
 
     The output folder receives ``checkpoints/``, ``log/`` (one CSV file for every start of the
-    run, see :func:`read_log`) and, at the end, ``<name>.safetensors`` with the errors on the test
-    split in its record.
+    run, see :func:`read_log`, and TensorBoard's files if it is installed) and, at the end,
+    ``<name>.safetensors`` with the errors on the test split in its record.
 
     Parameters
     ----------
@@ -66,11 +65,14 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
     ConfigError
         If the configuration is wrong, there is nothing to resume from, or the output folder
         holds a run already and ``resume`` is off.
+    TrainingError
+        If the loss is not finite any more.
     """
+    started = time.monotonic()
     if not isinstance(config, TrainConfig):
         config = load_config(config)
     checkpoints = config.output / "checkpoints"
-    last = checkpoints / "last.ckpt"
+    last = checkpoints / LAST
     if resume and not last.is_file():
         raise ConfigError(f"output: {config.output} has no checkpoint to resume from")
     if last.is_file() and not resume:
@@ -79,38 +81,43 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
         )
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    pl.seed_everything(config.training.seed, verbose=False)
+    path = config.output / f"{config.name}.safetensors"
     with Dataset(config.data) as data:
         if resume:
             _check_resumable(config, data)
         split = split_names(data.names, config.split)
-        network = build_network(config, data, split["train"])
-        module = TrainingModule(network, config.training)
-        loaders = _loaders(config, data, split, network)
-        if not resume:
+        energy_zero = config.training.loss.energy_zero
+        references = ReferenceSamples(data, energy_zero)
+        network, basis = build_network(config, references, split["train"])
+        module = TrainingModule(network, config.training, basis.symbols)
+        loaders = _loaders(config, references, split, network, basis)
+        if not resume and process_number() == 0:
             checkpoints.mkdir(parents=True, exist_ok=True)
             with replacing(_run_record(config)) as record:
                 record.write_text(json.dumps(_identity(config, data)) + "\n")
         with _quiet_lightning():
-            trainer = _trainer(config, checkpoints, has_validation=bool(split["validation"]))
+            trainer = _trainer(config, checkpoints, started)
             trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        best = checkpoints / "best.ckpt"
-        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state)
+        if not trainer.is_global_zero:  # one process evaluates and writes
+            return path
+        network.load_state_dict(load_file(checkpoints / BEST))
         network = network.cpu().eval().requires_grad_(False)
-        model = HamiltonianModel(network, data.basis, config.name)
+        record_of_run = provenance(config, data, split, _progress(trainer))
+        model = HamiltonianModel(network, basis, config.name, record_of_run)
         errors = {
-            part: evaluate_samples(model, (data[k] for k in split[part]))
+            part: evaluate_samples(model, (data[k] for k in split[part]), energy_zero=energy_zero)
             for part in ("validation", "test")
             if split[part]
         }
-        provenance = {**_provenance(config, data, split), "errors": errors}
-    model = replace(model, provenance=provenance)
-    path = config.output / f"{config.name}.safetensors"
-    model.save(path)
+    replace(model, provenance={**record_of_run, "errors": errors}).save(path)
     return path
+
+
+def process_number() -> int:
+    """Which of the processes that train together this is; Lightning starts all but the first."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def _run_record(config: TrainConfig) -> Path:
@@ -119,97 +126,95 @@ def _run_record(config: TrainConfig) -> Path:
 
 def _identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
     """What must not change between the starts of one run."""
-    settings = config.model_dump(mode="json", include={"model", "split", "training"})
-    return {"data": data.fingerprint, **settings}
+    settings = config.model_dump(mode="json", include=FIXED)
+    start = None if config.init_from is None else origin(config.init_from)
+    return {"data": data.fingerprint, "init_from": start, **settings}
 
 
 def _check_resumable(config: TrainConfig, data: Dataset) -> None:
     """Refuse to go on with other data or settings than the run began with."""
     began, now = json.loads(_run_record(config).read_text()), _identity(config, data)
     for key, value in now.items():
-        if value == began[key]:
+        before = began.get(key)
+        if value == before:
             continue
         if key == "data":
             raise ConfigError(f"data: {config.data.name} is not what the run began with")
-        changed = [k for k in value if value[k] != began[key].get(k)]
+        changed = key
+        if isinstance(value, dict) and isinstance(before, dict):
+            changed = ", ".join(k for k in value if value[k] != before.get(k))
         raise ConfigError(
-            f"{key}: {', '.join(changed)} changed since the run began; restore the configuration "
+            f"{key}: {changed} changed since the run began; restore the configuration "
             "or choose another output"
         )
 
 
-def build_network(config: TrainConfig, data: Dataset, indices: Sequence[int]) -> HotHam:
-    """The untrained network with its baseline fitted to the training set.
-
-    Parameters
-    ----------
-    config
-        Architecture; what it leaves open is taken from the training set.
-    data, indices
-        The training set; read one structure at a time.
-    """
-    basis = data.basis
-    model, given = config.model, config.model.model_fields_set
-    shells = tuple(s.shells for s in basis.species)
-    if "hopping_margin" not in given:
-        model = model.model_copy(
-            update={"hopping_margin": hopping_margin(data[k] for k in indices)}
-        )
-    table = cutoffs(basis, model.hopping_margin)
-    network = HotHam(model, shells, table)
-    structures = [fit_structure(data[k], basis, network) for k in indices]
-    if "average_degree" not in given:
-        lengths = [torch.linalg.vector_norm(s.vectors, dim=-1) for s in structures]
-        n_messages = sum(int((r < model.message_cutoff).sum()) for r in lengths)
-        degree = n_messages / sum(len(s.species) for s in structures)
-        model = model.model_copy(update={"average_degree": round(max(degree, 1.0), 2)})
-    pl.seed_everything(config.training.seed, verbose=False)
-    network = HotHam(model, shells, table)
-    fit_baseline(network.baseline, structures, network.union)
-    return network
-
-
 def _loaders(
-    config: TrainConfig, data: Dataset, split: dict[str, list[int]], network: HotHam
-) -> tuple[DataLoader[Any], DataLoader[Any] | None]:
-    def loader(indices: Sequence[int], cache: float, shuffle: bool) -> DataLoader[Any]:
-        prepared = PreparedDataset(data, indices, data.basis, network, cache)
-        sampler = EpochSampler(len(indices), config.training.seed) if shuffle else None
-        return DataLoader(prepared, config.training.batch_size, sampler=sampler, collate_fn=collate)
+    config: TrainConfig,
+    data: ReferenceSamples,
+    split: dict[str, list[int]],
+    network: Network,
+    basis: OrbitalBasis,
+) -> tuple[BatchLoader, BatchLoader | None]:
+    """Batches of the training set, and of the validation set if there is one."""
+    settings, turn = config.training, (process_number(), config.devices)
 
-    training = loader(split["train"], 0.85 * config.cache, True)
+    def prepared(indices: Sequence[int], share: float) -> PreparedDataset:
+        return PreparedDataset(data, indices, basis, network, share * config.cache)
+
+    structures = prepared(split["train"], 0.85)
+    sampler: EpochBatches
+    if settings.batch_pairs is None:
+        sampler = EpochBatches(len(structures), settings.batch_size, settings.seed, *turn)
+    else:
+        counts = structures.pair_counts()
+        sampler = PairBatches(counts, settings.batch_pairs, settings.seed, *turn)
+    training = BatchLoader(structures, sampler, config.loaders)
     if not split["validation"]:
         return training, None
-    return training, loader(split["validation"], 0.15 * config.cache, False)
+    structures = prepared(split["validation"], 0.15)
+    # every process validates on all, so that all agree on what is best
+    return training, BatchLoader(
+        structures, EpochBatches(len(structures), settings.batch_size, None), config.loaders
+    )
 
 
-def _trainer(config: TrainConfig, checkpoints: Path, *, has_validation: bool) -> pl.Trainer:
-    best = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename="best",
-        monitor="val_loss" if has_validation else "train_loss",
-        enable_version_counter=False,
-    )
-    # Lightning's own save_last skips the epochs that are not the best
-    last = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename="last",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+def _trainer(config: TrainConfig, checkpoints: Path, started: float) -> pl.Trainer:
+    settings = config.training
+    average = WeightAverage(settings.ema) if settings.ema else None
+    callbacks: list[pl.Callback] = [
+        RunClock(settings.learning_rate, settings.warmup, settings.max_time, started),
+        *([average] if average else []),
+        RunProgress(),
+        Checkpoints(checkpoints, config.checkpoint_steps, settings.patience, average),
+    ]
     return pl.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[config.device],
-        devices=1,
-        max_epochs=config.training.max_epochs,
-        gradient_clip_val=config.training.gradient_clip,
-        callbacks=[best, last, RunProgress()],
+        devices=config.devices,
+        strategy="ddp" if config.devices > 1 else "auto",
+        precision="32-true" if config.precision == "32" else config.precision,
+        max_epochs=settings.epochs or -1,
+        gradient_clip_val=settings.gradient_clip,
+        callbacks=callbacks,
+        plugins=[WholeFiles()],
+        enable_checkpointing=True,
         enable_progress_bar=False,
-        # a resumed run logs beside what is there, never over it
-        logger=CSVLogger(config.output, name="log", version=f"{len(_logs(config.output)):02d}"),
+        logger=_loggers(config.output),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         enable_model_summary=False,
+        use_distributed_sampler=False,
     )
+
+
+def _loggers(folder: Path) -> list[Logger]:
+    """CSV always, TensorBoard where it is installed."""
+    # a resumed run logs beside what is there, never over it
+    version = f"{len(_logs(folder)):02d}"
+    loggers: list[Logger] = [CSVLogger(folder, name="log", version=version)]
+    if any(map(importlib.util.find_spec, ("tensorboard", "tensorboardX"))):
+        loggers.append(TensorBoardLogger(folder, name="log", version=version))
+    return loggers
 
 
 @contextmanager
@@ -225,6 +230,8 @@ def _quiet_lightning() -> Iterator[None]:
                 r".*does not have many workers",
                 r"Checkpoint directory .* exists and is not empty",
                 r"GPU available but not used",
+                r".*sync_dist=True",  # all processes validate on the same
+                r"You defined a `validation_step` but have no `val_dataloader`",
             ):
                 warnings.filterwarnings("ignore", hint)
             yield
@@ -232,19 +239,16 @@ def _quiet_lightning() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _provenance(config: TrainConfig, data: Dataset, split: dict[str, list[int]]) -> dict[str, Any]:
-    # the architecture is in the file anyway, with what was left open filled in
-    settings = config.model_dump(mode="json", include={"split", "training"})
+def _progress(trainer: Any) -> dict[str, Any]:
+    """How far the run went."""
+    callbacks = {type(callback): callback for callback in trainer.callbacks}
+    clock, checkpoints = callbacks[RunClock], callbacks[Checkpoints]
     return {
-        "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "data": {"file": config.data.name, "sha256": data.fingerprint},
-        "split": {part: [data.names[k] for k in indices] for part, indices in split.items()},
-        "settings": settings,
-        "versions": {
-            "python": platform.python_version(),
-            "hotham_ase": __version__,
-            **{p: version(p) for p in ("torch", "lightning", "e3nn", "numpy")},
-        },
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "best_epoch": checkpoints.best_epoch,
+        "seconds": round(clock.elapsed, 1),
+        "device": hardware(),
     }
 
 

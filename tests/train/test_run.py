@@ -54,6 +54,11 @@ def test_model_file_tells_its_history(run, data_file):
     assert sorted(names) == [f"chain/{k}" for k in range(8)]
     assert record["settings"]["training"]["max_epochs"] == 40
     assert record["errors"]["test"]["n_structures"] == 1
+    assert record["settings"]["training"]["seed"] == 0
+    assert record["data"]["dft"] == {"code": "test"}
+    assert record["data"]["structures"].keys() == {f"chain/{k}" for k in range(8)}
+    assert record["run"]["epochs"] == 40
+    assert record["git"] is None or len(record["git"]["commit"]) == 40
     json.dumps(record)
     assert model.basis.has_radial
 
@@ -92,7 +97,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, data_file, monkeypa
 
 def test_the_last_checkpoint_is_of_the_last_epoch(run):
     folder = run.parent / "checkpoints"
-    assert sorted(p.name for p in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(p.name for p in folder.iterdir()) == ["best.safetensors", "last.ckpt"]
     last = torch.load(folder / "last.ckpt", weights_only=True)
     assert last["epoch"] == 39
 

@@ -1,0 +1,166 @@
+"""Going on from a trained model: new data, new species, frozen parts."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from hotham_ase.nn import networks
+from hotham_ase.nn.baseline import Baseline
+from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.networks import Network
+from hotham_ase.orbitals import OrbitalBasis
+from hotham_ase.predict import HamiltonianModel, load_model
+from hotham_ase.tensors import cutoffs
+from hotham_ase.train.baseline import FitStructure, fit_baseline
+from hotham_ase.train.config import ConfigError, TrainConfig
+from hotham_ase.train.evaluate import check_basis
+
+Structures = Callable[[OrbitalBasis, Network, float], Sequence[FitStructure]]
+
+
+def continue_from(
+    config: TrainConfig, basis: OrbitalBasis, structures: Structures
+) -> tuple[Network, OrbitalBasis]:
+    """The network of a model file, with the species of the data added and parts frozen.
+
+    Species embeddings of new species are drawn anew, all other weights are the model's. Pairs with
+    a new species get a baseline that is fitted to the data, with the energy zero of the old one.
+
+    Parameters
+    ----------
+    config
+        ``init_from``, ``freeze`` and ``refit_baseline``.
+    basis
+        Orbitals of the data.
+    structures
+        Gives the training set for a basis, a network, and a shift (eV) of the energy zero.
+
+    Raises
+    ------
+    ConfigError
+        If settings contradict the model, or nothing is left to train.
+    BasisError
+        If the data have other orbitals on a species that the model knows.
+    """
+    model = load_model(str(config.init_from))
+    _check_architecture(config, model)
+    known = [s for s in basis.symbols if s in model.basis]
+    new = [s for s in basis.symbols if s not in model.basis]
+    if known:
+        check_basis(model, basis.subset(known))
+    species = {s.symbol: s for s in (*basis.species, *model.basis.species)}  # ours where in both
+    both = OrbitalBasis(tuple(species.values()))
+    network = _extended(model, both, new)
+    if isinstance(network, HotHam):
+        _refit(network, both, new, config.refit_baseline == "all", structures)
+    _freeze(network, config.freeze)
+    return network, both
+
+
+def _check_architecture(config: TrainConfig, model: HamiltonianModel) -> None:
+    theirs, ours = model.network.config, config.model
+    given = ours.model_fields_set
+    if given and type(ours) is not type(theirs):
+        raise ConfigError(
+            f"model: {config.init_from} has another architecture; leave model out to keep it"
+        )
+    for key in sorted(given):
+        if getattr(ours, key) != getattr(theirs, key):
+            raise ConfigError(
+                f"model.{key} is {getattr(ours, key)}, but {config.init_from} has "
+                f"{getattr(theirs, key)}; leave it out to keep the model's"
+            )
+
+
+def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) -> Network:
+    """The model's network for more species."""
+    old = model.network
+    shells = tuple(s.shells for s in basis.species)
+    table = cutoffs(basis, old.config.hopping_margin)
+    network = networks.build_network(old.config, shells, table)
+    if new and not isinstance(old, HotHam):
+        raise ConfigError(
+            f"init_from: the published architecture cannot learn the new species {list(new)}"
+        )
+    if network.union != old.union:
+        raise ConfigError(
+            f"init_from: orbitals of the new species {list(new)} need shells {network.union}, the "
+            f"model's readout has {old.union}; train a new model"
+        )
+    if abs(network.cutoff - old.cutoff) > 1e-6:
+        raise ConfigError(
+            f"init_from: new species {list(new)} have hoppings up to {network.cutoff:.2f} Å, the "
+            f"model's radial functions end at {old.cutoff:.2f} Å; train a new model"
+        )
+    state, before = network.state_dict(), old.state_dict()
+    place = torch.tensor([basis.symbols.index(s) for s in model.basis.symbols])
+    kinds = (place[:, None] * len(basis.species) + place).flatten()
+    of_species = {
+        f"{name}.weight" for name, m in network.named_modules() if isinstance(m, nn.Embedding)
+    }
+    of_species |= {"baseline.onsite", "baseline.onsite_scale"}
+    of_pairs = {"baseline.coefficients", "baseline.log_scale"}
+    with torch.no_grad():
+        for name, value in state.items():
+            if name in of_species:
+                value[place] = before[name].to(value)
+            elif name in of_pairs:
+                value[kinds] = before[name].to(value)
+            else:
+                value.copy_(before[name])
+    return network
+
+
+def _refit(
+    network: HotHam, basis: OrbitalBasis, new: Sequence[str], everything: bool, training: Structures
+) -> None:
+    """Fit the baseline of pairs with a new species, or of all pairs in the training set."""
+    if not new and not everything:
+        return
+    structures, n_species = training(basis, network, 0.0), len(basis.species)
+    fresh = _like(network.baseline, network)
+    fit_baseline(fresh, structures, network.union)
+    present = sorted({int(s) for structure in structures for s in structure.species.unique()})
+    added = {basis.symbols.index(s) for s in new}
+    # a fit has its own zero of energy: take that of the species that are there already
+    common = [s for s in present if s not in added]
+    if common:
+        shift = network.baseline.onsite[common] - fresh.onsite[common]
+        diagonal = shift.diagonal(dim1=1, dim2=2)
+        offset = float(diagonal[fresh.onsite[common].diagonal(dim1=1, dim2=2) != 0].mean())
+        fit_baseline(fresh, training(basis, network, offset), network.union)
+    chosen = [s for s in present if everything or s in added]
+    pairs = itertools.product(present, present)
+    kinds = [a * n_species + b for a, b in pairs if everything or {a, b} & added]
+    for name in ("onsite", "onsite_scale"):
+        getattr(network.baseline, name)[chosen] = getattr(fresh, name)[chosen]
+    for name in ("coefficients", "log_scale"):
+        getattr(network.baseline, name)[kinds] = getattr(fresh, name)[kinds]
+
+
+def _like(baseline: Baseline, network: HotHam) -> Baseline:
+    """An empty baseline of the same shape."""
+    return Baseline(
+        network.union, baseline.n_species, baseline.cutoff, baseline.n_splines, baseline.n_bins
+    )
+
+
+def _freeze(network: Network, patterns: Sequence[str]) -> None:
+    names = [name for name, _ in network.named_parameters()]
+    for pattern in patterns:
+        frozen = [name for name in names if fnmatchcase(name, pattern)]
+        if not frozen:
+            parts = sorted({".".join(n.split(".")[:k]) for n in names for k in (1, 2)} | {*names})
+            near = difflib.get_close_matches(pattern.rstrip(".*"), parts, n=1, cutoff=0.4)
+            hint = f", did you mean '{near[0]}*'?" if near else f"; parts are {parts}"
+            raise ConfigError(f"freeze: no parameter is called {pattern!r}{hint}")
+        for name in frozen:
+            network.get_parameter(name).requires_grad_(False)
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ConfigError("freeze: nothing is left to train")

@@ -1,0 +1,125 @@
+"""What a training run minimises, as its configuration says it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: none: as the DFT code has it; fermi: every structure's Fermi level; fit: the best shift.
+EnergyZero = Literal["none", "fermi", "fit"]
+
+Weight = Annotated[float, Field(ge=0)]
+Distance = Annotated[float, Field(ge=0)]
+
+
+class BlockLossConfig(BaseModel):
+    """Errors of the elements of H.
+
+    Attributes
+    ----------
+    kind
+        ``mae``, the mean of |ΔH|, or ``mse``, the mean of ΔH² in units of 1 meV.
+    weight
+        Of this term.
+    onsite_weight
+        Weight of the mean over onsite blocks beside the mean over hopping blocks.
+    distance_weights
+        Pairs (Å, weight) that weigh hopping blocks by length, linear between them, constant
+        beyond the first and the last; by default all count alike.
+    pair_weights
+        Weights of hopping blocks by pair of species, e.g. ``{"C-N": 2.0}``; others have 1.
+    start
+        Fraction of the run after which this term counts.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["mae", "mse"] = "mae"
+    weight: Weight = 1.0
+    onsite_weight: Weight = 0.2
+    distance_weights: tuple[tuple[Distance, Weight], ...] = ()
+    pair_weights: dict[str, Weight] = {}
+    start: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> BlockLossConfig:
+        distances = [r for r, _ in self.distance_weights]
+        if any(b <= a for a, b in pairwise(distances)):
+            raise ValueError(f"distance_weights must be at ascending distances, got {distances}")
+        return self
+
+
+class EigenbasisLossConfig(BaseModel):
+    """Errors of H in the basis of the reference's eigenvectors.
+
+    Attributes
+    ----------
+    weight
+        Of this term; it keeps bands right where S(k) is nearly singular.
+    start
+        Fraction of the run after which this term counts.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: Weight = 1.0
+    start: float = Field(0.0, ge=0, lt=1)
+
+
+class BandLossConfig(BaseModel):
+    """Errors of eigenvalues.
+
+    Attributes
+    ----------
+    weight
+        Of this term; by default there is none.
+    window
+        Lowest and highest energy of the reference that counts, in eV about its Fermi level.
+    start
+        Fraction of the run after which this term counts: eigenvalues say little about H while
+        its blocks are far off, but refine it where they are nearly right.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: Weight = 0.0
+    window: tuple[float, float] = (-5.0, 5.0)
+    start: float = Field(0.7, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> BandLossConfig:
+        if not self.window[0] < self.window[1]:
+            raise ValueError(f"window must be (lowest, highest) in eV, got {self.window}")
+        return self
+
+
+class LossConfig(BaseModel):
+    """The loss: a weighted sum of terms, each from its own start on.
+
+    Attributes
+    ----------
+    energy_zero
+        What the arbitrary zero of energy of every structure is taken to be: ``fit``, the shift
+        μ of H + μS that makes the error smallest; ``fermi``, its Fermi level; ``none``, what the
+        DFT code wrote.
+    blocks, eigenbasis, bands
+        The terms; one of weight 0 is left out.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    energy_zero: EnergyZero = "fit"
+    blocks: BlockLossConfig = BlockLossConfig()
+    eigenbasis: EigenbasisLossConfig = EigenbasisLossConfig()
+    bands: BandLossConfig = BandLossConfig()
+
+    @model_validator(mode="after")
+    def _learns_from_the_beginning(self) -> LossConfig:
+        terms = (self.blocks, self.eigenbasis, self.bands)
+        if not any(term.weight > 0 and term.start == 0 for term in terms):
+            raise ValueError(
+                "one of blocks, eigenbasis and bands must have a weight above 0 and start at 0"
+            )
+        return self

@@ -1,0 +1,96 @@
+"""A commented configuration for a data set."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import textwrap
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from hotham_ase.dataset import Dataset
+from hotham_ase.train.config import TrainConfig
+from hotham_ase.train.data import group_of
+
+# what the training set decides where the configuration does not
+FROM_DATA = {"average_degree", "hopping_margin"}
+WIDTH = 96
+
+
+def template(data: str | Path, folder: str | Path = ".") -> str:
+    """YAML of a run with a data set: every setting with its default and its meaning.
+
+    Parameters
+    ----------
+    data
+        HDF5 data set of ``hotham import``; what is found there is said in comments.
+    folder
+        Where the YAML file will be: paths in it are relative to it.
+    """
+    with Dataset(data) as dataset:
+        lines = [*_describe(dataset), ""]
+    relative = os.path.relpath(Path(data).resolve(), Path(folder).resolve())
+    lines += _section(TrainConfig(data=Path(relative)), "")
+    return "\n".join(lines) + "\n"
+
+
+def _describe(dataset: Dataset) -> list[str]:
+    """Comment lines on what is in a data set."""
+    groups = Counter(group_of(name) or "(no group)" for name in dataset.names)
+    attributes = dataset.attributes
+    low, high = attributes["n_atoms"]
+    n_atoms = str(low) if low == high else f"{low} to {high}"
+    species = ", ".join(f"{s} {label}" for s, label in attributes["orbitals"].items())
+    found = [
+        f"{attributes['n_structures']} structures of {n_atoms} atoms",
+        f"species: {species}",
+        "groups: " + ", ".join(f"{group} ({n})" for group, n in sorted(groups.items())),
+        "Run it with: hotham train THIS_FILE. Lines may be left out; these are the defaults.",
+    ]
+    return [line for text in found for line in _comment(text, "")]
+
+
+def _section(settings: BaseModel, indent: str) -> list[str]:
+    """The fields of one class, each under a comment from the class's docstring."""
+    meanings = _attributes(type(settings))
+    lines = []
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        lines += _comment(meanings.get(name, ""), indent)
+        if isinstance(value, BaseModel):
+            lines += [f"{indent}{name}:", *_section(value, indent + "  ")]
+            continue
+        off = "# " if name in FROM_DATA else ""
+        lines.append(f"{indent}{off}{name}: {_scalar(settings.model_dump(mode='json')[name])}")
+    return lines
+
+
+def _scalar(value: Any) -> str:
+    """One value on one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    text = text.replace("``", "")
+    return [f"{indent}# {line}" for line in textwrap.wrap(text, WIDTH - len(indent))]
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """What a NumPy docstring says about each attribute."""
+    text = (inspect.getdoc(cls) or "").partition("Attributes\n----------\n")[2]
+    meanings: dict[str, str] = {}
+    names: list[str] = []
+    for line in text.splitlines():
+        if not line.strip():
+            break
+        if line[0] != " ":
+            names = [name.strip() for name in line.partition(" : ")[0].split(",")]
+            continue
+        for name in names:
+            meanings[name] = f"{meanings.get(name, '')} {line.strip()}".strip()
+    return meanings

@@ -1,0 +1,44 @@
+"""The commented configuration that ``hotham train --init`` writes."""
+
+from itertools import pairwise
+
+import yaml
+from typer.testing import CliRunner
+
+from hotham_ase.cli import app
+from hotham_ase.train.config import TrainConfig, load_config
+from hotham_ase.train.template import FROM_DATA, template
+
+
+def test_it_loads_as_the_defaults(tmp_path, data_file):
+    path = tmp_path / "config.yaml"
+    path.write_text(template(data_file, tmp_path))
+    config = load_config(path)
+    assert config.data.resolve() == data_file.resolve()
+    assert config.model_copy(update={"data": data_file}) == TrainConfig(
+        data=data_file, output=tmp_path / "run"
+    )
+    # what the training set decides must stay open
+    assert not FROM_DATA & config.model.model_fields_set
+
+
+def test_every_setting_has_a_comment(data_file):
+    lines = template(data_file).splitlines()
+    assert "# 8 structures of 4 atoms" in lines
+    assert "# groups: chain (8)" in lines
+    for before, line in pairwise(lines):
+        key = line.strip().removeprefix("# ").partition(":")[0]
+        if not line.strip().startswith("#") or key in FROM_DATA:
+            assert before.strip().startswith("# "), line
+
+
+def test_the_command_writes_it(tmp_path, data_file):
+    runner = CliRunner()
+    shown = runner.invoke(app, ["train", "--init", str(data_file)])
+    assert shown.exit_code == 0
+    assert yaml.safe_load(shown.stdout)["training"]["batch_size"] == 1
+    written = runner.invoke(
+        app, ["train", "--init", str(data_file), "-o", str(tmp_path / "c.yaml")]
+    )
+    assert written.exit_code == 0
+    assert load_config(tmp_path / "c.yaml").data.resolve() == data_file.resolve()
