@@ -514,6 +514,8 @@ def _check_values(given: Mapping[str, Any]) -> None:
         raise InputError(f"sigma must be an energy >= 0 in eV, got {sigma!r}")
     if n_bands is not None and not (isinstance(n_bands, (int, np.integer)) and n_bands > 0):
         raise InputError(f"n_bands must be a positive integer or None, got {n_bands!r}")
+    if not isinstance(given.get("compile", False), bool):
+        raise InputError(f"compile must be True or False, got {given['compile']!r}")
     if given.get("memory") is not None:
         try:
             parse_size(given["memory"])

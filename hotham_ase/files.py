@@ -48,7 +48,7 @@ def parse_size(size: str | int, name: str = "memory") -> int:
     from pydantic import ByteSize, TypeAdapter, ValidationError
 
     try:
-        n_bytes = int(TypeAdapter(ByteSize).validate_python(size))
+        n_bytes = 0 if isinstance(size, bool) else TypeAdapter(ByteSize).validate_python(size)
     except ValidationError:
         n_bytes = 0
     if n_bytes <= 0:

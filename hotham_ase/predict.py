@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -111,6 +112,9 @@ class HamiltonianModel:
 
         Raises
         ------
+        ValueError
+            If there are no atoms, an option has a bad value, or memory is given for a network whose
+            norm runs over the whole structure, which can be predicted in one piece only.
         BasisError
             If an element is not known.
         PairListError
@@ -118,6 +122,13 @@ class HamiltonianModel:
         MemoryError
             If the memory does not suffice even so.
         """
+        if len(atoms) == 0:
+            raise ValueError("atoms must hold at least one atom, got none")
+        if memory is not None and not isinstance(self.network, HotHam):
+            raise ValueError(
+                f"memory cannot be bounded for {self.name}: the layer norm of the published "
+                f"architecture runs over the whole structure; got memory={memory!r}"
+            )
         target = torch_device(device)
         budget = memory_budget(memory, target)
         config = self.network.config
@@ -142,6 +153,8 @@ class HamiltonianModel:
                 onsite, hopping = network(graph, network.geometry(graph))
                 writer.onsite(torch.arange(graph.n_atoms), onsite)
                 writer.hopping(torch.arange(graph.n_edges), hopping)
+                if on_progress is not None:
+                    on_progress(graph.n_edges, graph.n_edges)
         return writer.matrix()
 
     def _on(self, device: torch.device, dtype: torch.dtype, compile: bool = False) -> Network:
@@ -149,7 +162,7 @@ class HamiltonianModel:
         cache: dict[tuple[torch.device, torch.dtype, bool], Network] = self.__dict__.setdefault(
             "_copies", {}
         )
-        key = device, dtype, compile
+        key = device, dtype, compile and isinstance(self.network, HotHam)
         if key not in cache:
             with default_dtype(dtype):
                 config = self.network.config
@@ -163,12 +176,13 @@ class HamiltonianModel:
 
     def describe(self) -> dict[str, Any]:
         """What ``hotham info`` prints."""
+        field = self.network.receptive_field
         return {
             "name": self.name,
             "species": {s.symbol: s.label for s in self.basis.species},
             "valence electrons": {s.symbol: s.n_valence for s in self.basis.species},
             "hopping cutoff (Å)": round(self.cutoff, 4),
-            "receptive field (Å)": self.network.receptive_field,
+            "receptive field (Å)": field if math.isfinite(field) else None,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "radial functions": self.basis.has_radial,
             "architecture": self.network.config.model_dump(mode="json"),

@@ -86,7 +86,7 @@ def _terminate(*_: object) -> None:
 
 def _is_about_the_input(error: Exception) -> bool:
     """Whether an error tells the user something; any other is a bug and keeps its traceback."""
-    if isinstance(error, (ValueError, OSError, ImportError, NotImplementedError)):
+    if isinstance(error, (ValueError, OSError, ImportError, MemoryError, NotImplementedError)):
         return True
     from ase.calculators.calculator import CalculatorError
 

@@ -23,6 +23,10 @@ Structure = Annotated[
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="A bundled model's name, or a file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="What the prediction may use, as 8GiB; by default most of what is free."),
+]
 LowestEnergy = Annotated[float, typer.Option("--emin", help="Lowest plotted E − E_F in eV.")]
 HighestEnergy = Annotated[float, typer.Option("--emax", help="Highest plotted E − E_F in eV.")]
 Mesh = tuple[int, int, int]
@@ -45,11 +49,12 @@ def bands(
     emin: LowestEnergy = -10.0,
     emax: HighestEnergy = 10.0,
     device: Device = "auto",
+    memory: Memory = None,
 ) -> None:
     """Predict the band structure of a structure."""
     check_output(output)
     window = _window(emin, emax)
-    atoms, calculator = _calculation(structure, model, kpts, device)
+    atoms, calculator = _calculation(structure, model, kpts, device, memory)
     result = calculator.get_band_structure(path=path, npoints=npoints)
     _print_summary(atoms, calculator)
     typer.echo(f"band path     {result.path.path}, {len(result.path.kpts)} k-points")
@@ -69,11 +74,12 @@ def dos(
     emin: LowestEnergy = -10.0,
     emax: HighestEnergy = 10.0,
     device: Device = "auto",
+    memory: Memory = None,
 ) -> None:
     """Predict the density of states of a structure."""
     check_output(output)
     window = _window(emin, emax)
-    atoms, calculator = _calculation(structure, model, kpts, device)
+    atoms, calculator = _calculation(structure, model, kpts, device, memory)
     result = calculator.get_dos(sigma=sigma)
     _print_summary(atoms, calculator)
     write_dos(cast("GridDOSData", result), calculator.get_fermi_level(), output, window)
@@ -86,7 +92,7 @@ def _window(emin: float, emax: float) -> tuple[float, float]:
 
 
 def _calculation(
-    structure: str, model: str, kpts: Mesh | None, device: str
+    structure: str, model: str, kpts: Mesh | None, device: str, memory: str | None
 ) -> tuple[Atoms, HotHamCalculator]:
     from hotham_ase.structures import build_structure
 
@@ -96,7 +102,7 @@ def _calculation(
 
     # Γ-centred, so that a multiple of 3 meets the K point, where a honeycomb's gap is
     mesh = None if kpts is None else {"size": kpts, "gamma": True}
-    calculator = HotHamCalculator(model, kpts=mesh, device=device)
+    calculator = HotHamCalculator(model, kpts=mesh, device=device, memory=memory)
     atoms.calc = calculator
     return atoms, calculator
 

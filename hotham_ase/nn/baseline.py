@@ -124,11 +124,10 @@ class Baseline(nn.Module):
         (n_edges, n_union, n_union) eV
         """
         splines = cubic_b_splines(lengths, self.cutoff, self.n_splines)
-        functions = splines.new_zeros(len(lengths), self.elements.shape[0])
-        for kind in range(self.n_species**2):
-            of_kind = (pair_kind == kind).nonzero().squeeze(1)
-            own = splines.index_select(0, of_kind) @ self.coefficients[kind]
-            functions = functions.index_copy(0, of_kind, own)
+        kinds = nn.functional.one_hot(pair_kind, self.n_species**2).to(splines)
+        # one product for all kinds of pairs; selecting the pairs of a kind would wait for a GPU
+        functions = (kinds[:, :, None] * splines[:, None]).flatten(1)
+        functions = functions @ self.coefficients.flatten(0, 1)
         return (functions @ self.elements).view(len(lengths), self.n_union, self.n_union)
 
     def hopping_scale(self, lengths: torch.Tensor, pair_kind: torch.Tensor) -> torch.Tensor:

@@ -11,41 +11,39 @@ import torch
 from hotham_ase.nn.model import HotHam
 
 
-class CompiledFunction:
-    """A function that is compiled at its first call, for arguments of any size.
+class Compiler:
+    """Compiles functions at their first call, for arguments of any size.
 
     Compilation needs a C++ compiler (or Triton on a GPU). Where it fails, one warning says so, and
-    the function itself is used from then on.
-
-    Parameters
-    ----------
-    function
-        To be called with tensors and dataclasses of them.
+    all functions of this compiler are used as they are from then on.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.compiled: Callable[..., Any] = torch.compile(function, dynamic=True)
-        self.works: bool | None = None  # not known yet
-
-    def __call__(self, *args: Any) -> Any:
-        """The function's value."""
-        if self.works is not None:
-            return (self.compiled if self.works else self.function)(*args)
-        try:
-            value = self.compiled(*args)
-        except Exception as error:  # compilers fail in many ways
-            value, self.works = self.function(*args), False
-            reason = str(error).strip().partition("\n")[0]
-            warnings.warn(f"torch.compile failed, going on without it: {reason}", stacklevel=2)
-            return value
+    def __init__(self) -> None:
         self.works = True
-        return value
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The compiled function; its arguments are tensors and dataclasses of them."""
+        compiled = torch.compile(function, dynamic=True)
+
+        def call(*args: Any) -> Any:
+            if not self.works:
+                return function(*args)
+            try:
+                return compiled(*args)
+            except Exception as error:  # compilers fail in many ways
+                value = function(*args)  # what the function itself raises is no matter of theirs
+                self.works = False
+                reason = str(error).strip().partition("\n")[0]
+                warnings.warn(f"torch.compile failed, going on without it: {reason}", stacklevel=2)
+                return value
+
+        return call
 
 
-def compile_network(network: HotHam) -> HotHam:
-    """Compile what a prediction spends its time in; changes the network and returns it."""
+def compile_network(network: HotHam) -> Compiler:
+    """Compile what a prediction spends its time in; changes the network."""
+    compiler = Compiler()
     hot = [(interaction, "message") for interaction in network.interactions]
     for module, method in [*hot, (network, "hopping_blocks")]:
-        setattr(module, method, CompiledFunction(getattr(module, method)))
-    return network
+        setattr(module, method, compiler(getattr(module, method)))
+    return compiler

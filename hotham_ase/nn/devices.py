@@ -15,12 +15,13 @@ UNKNOWN_MEMORY = 4 * 2**30  # where the system does not tell
 def torch_device(device: str) -> torch.device:
     """``auto`` is a GPU where there is one, else the CPU."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
-            f"device must be 'auto' or a torch device of this machine, got {device!r}: {error}"
+            f"device must be 'auto' or a torch device of this machine, got {device!r}: "
+            + str(error).partition("\n")[0].partition(". ")[0]
         ) from error
 
 
@@ -68,10 +69,19 @@ def memory_budget(memory: str | int | None, device: torch.device) -> float:
 
 def _free_memory(device: torch.device) -> float:
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return UNKNOWN_MEMORY
     sizes = dict(line.split(":", 1) for line in lines)
-    return int(sizes["MemAvailable"].split()[0]) * 1024
+    free = int(sizes["MemAvailable"].split()[0]) * 1024
+    try:  # what a container or a batch job may take
+        limit, used = (
+            Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii").strip()
+            for name in ("max", "current")
+        )
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, int(limit) - int(used))

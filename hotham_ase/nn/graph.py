@@ -135,12 +135,13 @@ def join(graphs: Sequence[Graph], geometries: Sequence[Parts]) -> tuple[Graph, P
         return graphs[0], geometries[0]
     atoms = _starts([g.n_atoms for g in graphs])
     edges = _starts([g.n_edges for g in graphs])
+    structures = _starts([int(g.structure.max()) + 1 for g in graphs])
     graph = Graph(
         species=torch.cat([g.species for g in graphs]),
         edge_index=torch.cat([g.edge_index + a for g, a in zip(graphs, atoms, strict=True)], 1),
         edge_vectors=torch.cat([g.edge_vectors for g in graphs]),
         reverse=torch.cat([g.reverse + e for g, e in zip(graphs, edges, strict=True)]),
-        structure=torch.cat([g.structure + k for k, g in enumerate(graphs)]),
+        structure=torch.cat([g.structure + s for g, s in zip(graphs, structures, strict=True)]),
     )
     starts = {"i": atoms, "j": atoms}
     starts |= dict.fromkeys(("reverse", "message_edges", "place"), edges)

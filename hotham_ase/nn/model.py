@@ -42,7 +42,7 @@ class ModelConfig(BaseModel):
     readout
         Kind of the convolution on the hopping pairs.
     message_cutoff
-        Å; messages travel between atoms closer than this.
+        Å; messages travel between atoms closer than this that have a hopping.
     radial_basis
         ``chebyshev`` or ``bessel``.
     n_radial
@@ -62,7 +62,7 @@ class ModelConfig(BaseModel):
 
     l_max: int = Field(4, ge=0, le=12)
     channels: int = Field(24, ge=1)
-    convolutions: tuple[ConvolutionKind, ...] = ("gaunt", "gaunt")
+    convolutions: tuple[ConvolutionKind, ...] = Field(("gaunt", "gaunt"), min_length=1)
     readout: ConvolutionKind = "so2"
     message_cutoff: float = Field(5.0, gt=0)
     radial_basis: Literal["chebyshev", "bessel"] = "chebyshev"
@@ -140,38 +140,53 @@ class HotHam(nn.Module):
 
     def geometry(self, graph: Graph) -> Geometry:
         """What depends on positions and species only; see :class:`Geometry`."""
-        hoppings = self.hopping_graph(graph, slice(None), graph.reverse)
-        close = hoppings.message_edges
+        close = self.message_edges(graph)
+        hoppings = self.hopping_graph(graph, slice(None), graph.reverse, close)
         return Geometry(self.message_graph(graph, close, hoppings.frames.select(close)), hoppings)
+
+    def message_edges(self, graph: Graph) -> torch.Tensor:
+        """(n_message_edges,) the edges on which messages travel."""
+        lengths = torch.linalg.vector_norm(graph.edge_vectors, dim=-1)
+        species_i, species_j = graph.species[graph.edge_index]
+        return (lengths < self._message_reach(species_i, species_j)).nonzero().squeeze(1)
+
+    def _message_reach(self, species_i: torch.Tensor, species_j: torch.Tensor) -> torch.Tensor:
+        """(n,) Å; no farther than the pair's hoppings, which are all the pairs that there are."""
+        return self.cutoffs[species_i, species_j].clamp(max=self.config.message_cutoff)
 
     def message_graph(
         self, graph: Graph, edges: torch.Tensor, frames: EdgeFrames | None = None
     ) -> MessageGraph:
-        """Geometry of some edges, all shorter than the message cutoff."""
+        """Geometry of some of the :meth:`message_edges`."""
         vectors = graph.edge_vectors[edges]
-        dtype, cutoff = self.species.weight.dtype, self.config.message_cutoff
+        dtype = self.species.weight.dtype
         if frames is None:
             frames = EdgeFrames.from_vectors(vectors, self.config.l_max, (), dtype)
         lengths = torch.linalg.vector_norm(vectors, dim=-1).to(dtype)
         i, j = graph.edge_index[:, edges]
+        species_i, species_j = graph.species[i], graph.species[j]
+        reach = self._message_reach(species_i, species_j).to(dtype)
         return MessageGraph(
             i=i,
             j=j,
-            species_i=graph.species[i],
-            species_j=graph.species[j],
+            species_i=species_i,
+            species_j=species_j,
             radial=self.radial(lengths),
-            envelope=smooth_cutoff(lengths, cutoff)[:, None, None],
+            envelope=smooth_cutoff(lengths, reach)[:, None, None],
             frames=frames,
         )
 
     def hopping_graph(
-        self, graph: Graph, edges: torch.Tensor | slice, reverse: torch.Tensor
+        self,
+        graph: Graph,
+        edges: torch.Tensor | slice,
+        reverse: torch.Tensor,
+        message_edges: torch.Tensor,
     ) -> HoppingGraph:
-        """Geometry of some hopping pairs; ``reverse`` are positions among ``edges``."""
+        """Geometry of some hopping pairs; the indices are positions among ``edges``."""
         vectors = graph.edge_vectors[edges]
         dtype = self.species.weight.dtype
-        exact = torch.linalg.vector_norm(vectors, dim=-1)
-        lengths = exact.to(dtype)
+        lengths = torch.linalg.vector_norm(vectors, dim=-1).to(dtype)
         i, j = graph.edge_index[:, edges]
         species_i, species_j = graph.species[i], graph.species[j]
         kind = species_i * len(self.shells) + species_j
@@ -183,7 +198,7 @@ class HotHam(nn.Module):
             species_i=species_i,
             species_j=species_j,
             reverse=reverse,
-            message_edges=(exact < self.config.message_cutoff).nonzero().squeeze(1),
+            message_edges=message_edges,
             radial=self.long_radial(lengths),
             frames=EdgeFrames.from_vectors(vectors, self.config.l_max, self.union, dtype),
             baseline=self.baseline.hopping(lengths, kind),

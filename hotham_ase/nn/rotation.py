@@ -35,6 +35,12 @@ def coupling(l1: int, l2: int, l3: int) -> torch.Tensor:
     return wigner_3j(l1, l2, l3, dtype=torch.float64) * (2 * l3 + 1) ** 0.5
 
 
+@cache
+def _coupling_like(l: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The :func:`coupling` of the recursion, kept where it is used."""
+    return coupling(1, l - 1, l).to(device, dtype)
+
+
 def edge_rotations(vectors: torch.Tensor) -> torch.Tensor:
     """Rotations that take each vector onto the z axis.
 
@@ -81,7 +87,7 @@ def wigner_matrices(rotations: torch.Tensor, l_max: int) -> list[torch.Tensor]:
     first = rotations[:, order][:, :, order].permute(1, 2, 0).contiguous()
     matrices = [first.new_ones(1, 1, len(rotations)), first]
     for l in range(2, l_max + 1):
-        k = coupling(1, l - 1, l).to(rotations)  # (3, 2l-1, 2l+1)
+        k = _coupling_like(l, rotations.dtype, rotations.device)  # (3, 2l-1, 2l+1)
         half = torch.matmul(k.transpose(1, 2).flatten(0, 1), matrices[-1])
         half = half.unflatten(1, (3, 2 * l + 1))  # (2l-1, 3, 2l+1, n)
         product = (first[:, None, :, None] * half).sum(2)  # (3, 2l-1, 2l+1, n)
@@ -202,6 +208,6 @@ def _to_joined_orders(wigner: list[torch.Tensor]) -> torch.Tensor:
     out = wigner[0].new_zeros(len(wigner[0]), (l_max + 1) ** 2, (l_max + 1) ** 2)
     row = {component: k for k, component in enumerate(order_major(l_max))}
     for l, matrix in enumerate(wigner):
-        rows = [row[l, m] for m in range(-l, l + 1)]
-        out[:, rows, l * l : (l + 1) ** 2] = matrix
+        for m in range(-l, l + 1):
+            out[:, row[l, m], l * l : (l + 1) ** 2] = matrix[:, l + m]
     return out

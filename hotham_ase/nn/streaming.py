@@ -16,7 +16,9 @@ from typing import TypeVar
 import torch
 
 from hotham_ase.nn.graph import Graph, HoppingGraph, MessageGraph
-from hotham_ase.nn.model import HotHam, own_features
+from hotham_ase.nn.layout import Orders, join_orders
+from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.rotation import DENSE_UP_TO
 
 # pairs in a portion: on a CPU features should stay in the cache, a GPU wants many at once
 PORTION = {"cpu": 4096}
@@ -87,14 +89,16 @@ class _Costs:
     @classmethod
     def of(cls, network: HotHam) -> _Costs:
         config, size = network.config, network.species.weight.dtype.itemsize
-        n_frame = (config.l_max + 1) ** 4  # dense; an upper bound for the packed form
+        n_wigner = sum((2 * l + 1) ** 2 for l in range(config.l_max + 1))
+        n_frame = n_wigner if config.l_max > DENSE_UP_TO else (config.l_max + 1) ** 4
         n_feature = (config.l_max + 1) ** 2 * config.channels
         n_block = sum(2 * l + 1 for l in network.union) ** 2
         n_radial = network.long_radial.n_radial
         return cls(
             message_edge=size * (n_frame + 2 * n_feature + n_radial) + 64,
             atom=size * (12 * n_feature + 8 * n_block),
-            hopping_pair=(size + 8) * n_frame + size * (8 * n_feature + 8 * n_block + n_radial),
+            hopping_pair=size
+            * (n_frame + 6 * n_wigner + 8 * n_feature + 8 * n_block + n_radial + 3 * config.hidden),
         )
 
 
@@ -130,20 +134,19 @@ class _Halo:
 
     def __init__(self, network: HotHam, graph: Graph) -> None:
         self.graph, self.n_steps = graph, len(network.config.convolutions)
-        lengths = torch.linalg.vector_norm(graph.edge_vectors, dim=-1)
-        self.messages = (lengths < network.config.message_cutoff).nonzero().squeeze(1)
+        self.messages = network.message_edges(graph)
         self.i, self.j = graph.edge_index[:, self.messages]
         # a pair belongs to the atom i of its first half
-        edges = torch.arange(graph.n_edges, device=lengths.device)
+        edges = torch.arange(graph.n_edges, device=graph.reverse.device)
         self.pairs = (edges < graph.reverse).nonzero().squeeze(1)
+        self.pair_i, self.pair_j = graph.edge_index[:, self.pairs]
 
     def region(self, core: torch.Tensor) -> _Region:
         """What is needed for the blocks of some atoms."""
-        i, j = self.graph.edge_index[:, self.pairs]
         steps = torch.full((self.graph.n_atoms,), -1, device=core.device)
         steps[core] = 0
-        own = (steps[i] == 0).nonzero().squeeze(1)
-        steps[j[own]] = 0
+        own = (steps[self.pair_i] == 0).nonzero().squeeze(1)
+        steps[self.pair_j[own]] = 0
         for step in range(1, self.n_steps + 1):
             reached = self.j[steps[self.i] == step - 1]
             steps[reached[steps[reached] < 0]] = step
@@ -204,14 +207,27 @@ def _predict_region(
     onsite = network.onsite_blocks(species, nodes, edges[:n_own], messages[:n_own])
     sink.onsite(region.core, onsite[local[region.core]])
 
-    own = own_features(edges[:n_own], messages[:n_own])
+    own = _own_features(edges[:n_own], messages[:n_own])
     slot = torch.zeros(graph.n_edges, dtype=torch.long, device=local.device)
     slot[region.messages[0]] = torch.arange(1, len(own), device=local.device)
     del edges, messages
     for first in region.pairs.split(portion // 2):
         pairs = torch.cat([first, graph.reverse[first]])
         reverse = torch.arange(len(pairs), device=local.device).roll(len(first))
-        hoppings = localised(network.hopping_graph(graph, pairs, reverse))
+        hoppings = localised(network.hopping_graph(graph, pairs, reverse, pairs[:0]))
         mine = own.index_select(0, slot[pairs])
         sink.hopping(pairs, network.hopping_blocks(nodes, mine, hoppings))
         yield len(pairs)
+
+
+def _own_features(edges: list[Orders], messages: list[MessageGraph]) -> torch.Tensor:
+    """What ``own_features`` of the model gives; the portions are emptied one by one."""
+    n_edges, first = sum(len(g.i) for g in messages), edges[0][0]
+    n_components = sum(part.shape[1] * part.shape[2] for part in edges[0])
+    own = first.new_zeros(1 + n_edges, n_components, first.shape[-1])
+    start = 1
+    for orders, graph in zip(edges, messages, strict=True):
+        own[start : start + len(graph.i)] = join_orders(orders) * graph.envelope
+        start += len(graph.i)
+        orders.clear()
+    return own

@@ -213,7 +213,7 @@ def test_gradients_are_finite_for_edges_along_the_poles(model):
 
 
 def test_gradients_are_those_of_finite_differences(model):
-    pairs, graph = build_graph(structure(), BASIS)
+    _, graph = build_graph(structure(), BASIS)
     i, j = graph.edge_index
     weights = torch.linspace(-1, 1, graph.n_edges)[:, None, None]
 
