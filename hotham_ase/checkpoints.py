@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import io
 import json
 import math
 import pickle
@@ -84,7 +85,8 @@ def import_checkpoint(
         ``cp….pth`` as the published code writes it.
     settings
         The ``train.json`` of the same training. Pairs reach as far as ``rc``, or, where OpenMX
-        radii are given as ``cutoff`` (Bohr, by element), as far as the sum of two.
+        radii are given as ``cutoff`` (Bohr, by element), as far as the sum of two. ``orbit`` must
+        list the shells of an element in ascending l, as bases of this package have them.
     name
         Name of the model.
 
@@ -96,7 +98,7 @@ def import_checkpoint(
     ------
     CheckpointError
         If a file is damaged or something else, a setting is not supported, or tensors are
-        missing, left over, of other shapes than the settings say, or not finite.
+        missing, left over, of other shapes than the settings say, not real or not finite.
     OSError
         If a file cannot be read.
     """
@@ -130,7 +132,10 @@ def _sha256(path: Path) -> str:
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
     # the published examples have // comments and trailing commas; strings stay as they are
     string = r'("(?:\\.|[^"\\])*")'
     text = re.sub(string + r"|//[^\n]*", lambda m: m[1] or "", text)
@@ -154,12 +159,19 @@ def _read_settings(path: Path) -> dict[str, Any]:
     missing = [key for key in _REQUIRED if key not in options]
     if missing:
         raise CheckpointError(f"{path}: settings {missing} are missing")
+    rearranged = options["using_rearrangement_linear"]
+    if not isinstance(rearranged, bool):
+        raise CheckpointError(
+            f"{path}: using_rearrangement_linear must be true or false, got {rearranged!r}"
+        )
     return options
 
 
 def _config(options: Mapping[str, Any], path: Path) -> PublishedConfig:
     try:
-        return PublishedConfig(**{ours: options[theirs] for ours, theirs in _NAMES.items()})
+        # strictly, no text for numbers; only from JSON may lists be tuples then
+        text = json.dumps({ours: options[theirs] for ours, theirs in _NAMES.items()})
+        return PublishedConfig.model_validate_json(text, strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
         where = _NAMES.get(str(problem["loc"][0]), "") if problem["loc"] else "Ce, Co"
@@ -176,38 +188,65 @@ def _basis(options: Mapping[str, Any], path: Path) -> OrbitalBasis:
             "while a training on OpenMX results took the pairs of these",
             stacklevel=3,
         )
+    if not isinstance(radii, dict | None):
+        raise CheckpointError(f"{path}: cutoff must map elements to radii in Bohr, got {radii!r}")
     species = []
     for symbol, labels in orbit.items():
+        if not isinstance(labels, list):
+            raise CheckpointError(
+                f"{path}: orbit of {symbol} must be a list of shells as '2s', '2p', …, "
+                f"got {labels!r}"
+            )
         matches = [re.fullmatch(r"\d*([spdfg])", str(label)) for label in labels]
         shells = tuple("spdfg".index(m[1]) for m in matches if m)
         if len(shells) != len(labels):
             raise CheckpointError(
                 f"{path}: orbit of {symbol} must be shells as '2s', '2p', …, got {labels}"
             )
+        reach = options["rc"] / 2 if radii is None else _radius(radii, symbol, path)
         try:
-            reach = options["rc"] / 2 if radii is None else radii[symbol] * Bohr
             species.append(SpeciesBasis(symbol, shells, (reach,) * len(shells), 0.0))
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: cutoff lacks a radius of {symbol}") from error
         except BasisError as error:
             raise CheckpointError(f"{path}: orbit: {error}") from error
     return OrbitalBasis(tuple(species))
 
 
+def _radius(radii: Mapping[str, Any], symbol: str, path: Path) -> float:
+    """Å."""
+    if symbol not in radii:
+        raise CheckpointError(f"{path}: cutoff lacks a radius of {symbol}")
+    radius = radii[symbol]
+    if isinstance(radius, bool) or not isinstance(radius, int | float):
+        raise CheckpointError(
+            f"{path}: cutoff of {symbol} must be a number in Bohr, got {radius!r}"
+        )
+    return radius * Bohr
+
+
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    data = path.read_bytes()
+    wrong = f"{path} is damaged or not a checkpoint"
+    if not data:
+        raise CheckpointError(f"{wrong}: it is empty")
+    if not data.startswith((b"PK", b"\x80")):
+        raise CheckpointError(f"{wrong}: it is neither a zip archive nor a pickle")
     try:
         with warnings.catch_warnings():
             # torch's doubts about old formats; what it cannot read is an error anyway
             warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{path} is damaged or not a checkpoint: {reason}") from error
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0] or "it cannot be unpickled"
+        raise CheckpointError(f"{wrong}: {reason}") from error
+    except Exception as error:  # a pickle can be damaged so as to raise anything
+        raise CheckpointError(f"{wrong}: it cannot be unpickled") from error
     state = content.get("model_state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(x, torch.Tensor) for x in state.values()):
-        raise CheckpointError(f"{path} is not a checkpoint of Hot-Ham: it has no model_state_dict")
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(x, torch.Tensor) for name, x in state.items()
+    ):
+        raise CheckpointError(
+            f"{path} is not a checkpoint of Hot-Ham: it has no model_state_dict of named tensors"
+        )
     return state
 
 
@@ -226,6 +265,11 @@ class _Tensors:
             raise CheckpointError(
                 f"{self.path}: tensor {name} has shape {tuple(tensor.shape)}, but the settings "
                 f"ask for {shape}"
+            )
+        if not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{self.path}: tensor {name} must hold real numbers in floating point, "
+                f"got {tensor.dtype}"
             )
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{self.path}: tensor {name} has values that are not finite")

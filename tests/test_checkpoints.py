@@ -135,9 +135,18 @@ def import_changed(folder, change_settings=None, change_state=None):
         ("Ce", [4, 4], "Ce, Co: .*channels must be three or more"),
         ("Ce", [4, 4, 4, 6], "Ce, Co: .*odd_channels must be 4 numbers"),
         ("orbit", {"H": ["1s"], "C": ["2p", "2s"]}, "shells of C must be .* ascending"),
+        ("orbit", {"H": ["1s"], "C": ["2s", "2p", "3s"]}, "shells of C must be .* ascending"),
         ("orbit", {"H": ["1x"]}, "orbit of H must be shells"),
+        ("orbit", {"C": 5}, "orbit of C must be a list of shells .* got 5"),
+        ("orbit", {"C": None}, "orbit of C must be a list of shells .* got None"),
+        ("orbit", {"C": "2s"}, "orbit of C must be a list of shells .* got '2s'"),
+        ("rc", "4.2", "rc: .* valid number"),
+        ("using_layernorm", "false", "using_layernorm: .* valid boolean"),
+        ("using_rearrangement_linear", "false", "using_rearrangement_linear must be true or false"),
         ("orbit", {"H": ["1s"], "Q": ["2s"]}, "symbol must be a chemical symbol"),
         ("cutoff", {"H": 4.0, "C": 5.0}, "cutoff lacks a radius of O"),
+        ("cutoff", {"H": "9", "C": 5.0, "O": 5.0}, "cutoff of H must be a number in Bohr, got '9'"),
+        ("cutoff", 9.0, "cutoff must map elements to radii"),
     ],
 )
 def test_settings_that_are_refused(copy, key, value, message):
@@ -167,6 +176,18 @@ def test_missing_left_over_and_infinite_tensors(copy):
         import_changed(copy, change_state=mend_and_add)
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+def test_weights_that_are_not_real_numbers(copy, dtype):
+    name = "LayerNorm_node.1.bias"
+    with pytest.raises(CheckpointError, match=rf"{name} must hold real numbers.*got {dtype}"):
+        import_changed(copy, change_state=lambda s: s.update({name: torch.zeros(60, dtype=dtype)}))
+
+
+def test_names_of_tensors_that_are_not_text(copy):
+    with pytest.raises(CheckpointError, match="no model_state_dict of named tensors"):
+        import_changed(copy, change_state=lambda state: state.update({7: torch.zeros(3)}))
+
+
 def test_comments_and_trailing_commas_in_settings(copy):
     path = copy / "train.json"
     text = path.read_text().rstrip().removesuffix("}")
@@ -185,11 +206,26 @@ def test_openmx_radii(copy):
         import_changed(copy, lambda settings: settings.pop("cutoff"))
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
-def test_files_that_are_no_checkpoints(copy, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"hello", "neither a zip archive nor a pickle"),
+        (b"PK\x03\x04 cut", r"\w+ \w+"),
+        (b"\x80\x02hello", r"\w+ \w+"),
+        (b"\x80", r"\w+ \w+"),
+    ],
+)
+def test_files_that_are_no_checkpoints(copy, content, reason):
     (copy / "cp1.pth").write_bytes(content)
-    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+    with pytest.raises(CheckpointError, match=f"damaged or not a checkpoint: .*{reason}"):
         import_changed(copy)
+
+
+def test_files_that_cannot_be_read(copy):
+    for checkpoint, settings in ((".", "train.json"), ("cp1.pth", "."), ("none", "train.json")):
+        with pytest.raises(OSError, match="directory"):
+            import_checkpoint(copy / checkpoint, copy / settings)
 
 
 def test_a_checkpoint_cut_short(copy):
@@ -209,6 +245,8 @@ def test_settings_that_are_not_json(copy):
     (copy / "train.json").write_text("{")
     with pytest.raises(CheckpointError, match="is not JSON"):
         import_checkpoint(copy / "cp1.pth", copy / "train.json")
+    with pytest.raises(CheckpointError, match="is not JSON"):
+        import_checkpoint(copy / "cp1.pth", copy / "cp1.pth")
 
 
 class Malicious:

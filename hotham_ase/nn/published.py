@@ -151,9 +151,12 @@ class PublishedHotHam(nn.Module):
 
     @property
     def receptive_field(self) -> float:
-        """Å; infinite, since the layer norm runs over the whole structure."""
-        c = self.config
-        return math.inf if c.layer_norm else c.cutoff * len(c.channels)
+        """Å; infinite with the layer norm, which runs over the whole structure.
+
+        Without it each entry of ``channels`` stands for one mean over pairs, which reach as far as
+        the hoppings whatever the range of the radial functions.
+        """
+        return math.inf if self.config.layer_norm else self.cutoff * len(self.config.channels)
 
     def geometry(self, graph: Graph) -> PublishedGeometry:
         """What depends on positions and species only; see :class:`PublishedGeometry`."""

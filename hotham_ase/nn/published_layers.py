@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from hotham_ase.nn.layout import degrees
 from hotham_ase.nn.published_graph import RowMeans
 
 Channels = tuple[int, int]  # natural, pseudo
@@ -28,11 +29,6 @@ SILU_SCALE = 1.6791767923989418  # e3nn's estimate of E[silu(z)²]^(-1/2), z sta
 NORM_EPSILON = 1e-5
 
 
-def component_degrees(l_max: int) -> torch.Tensor:
-    """((l_max+1)²,) the l of every component."""
-    return torch.tensor([l for l in range(l_max + 1) for _ in range(2 * l + 1)])
-
-
 def degree_sizes(l_max: int) -> list[int]:
     """2l+1 for every degree: where to split components."""
     return [2 * l + 1 for l in range(l_max + 1)]
@@ -40,7 +36,7 @@ def degree_sizes(l_max: int) -> list[int]:
 
 def degree_spread(l_max: int) -> torch.Tensor:
     """((l_max+1)², l_max+1) of 0 and 1, which repeats a value per degree for its components."""
-    return torch.nn.functional.one_hot(component_degrees(l_max)).to(torch.get_default_dtype())
+    return torch.nn.functional.one_hot(degrees(l_max)).to(torch.get_default_dtype())
 
 
 def split_degrees(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -68,7 +64,7 @@ def mix_degrees(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     (n, (l_out+1)², out_channels); degrees above l_out are dropped.
     """
     n_l = len(weights)
-    degree = component_degrees(n_l - 1).to(x.device)
+    degree = degrees(n_l - 1).to(x.device)
     x = x[:, : n_l**2].transpose(0, 1)
     return torch.bmm(x, weights.index_select(0, degree)).transpose(0, 1)
 
@@ -264,7 +260,7 @@ class ScalarGate(nn.Module):
         """Natural features of atoms, or of pairs as the Gaunt product leaves their signs."""
         scalars, tensors = x.split([1, x.shape[1] - 1], dim=1)
         scalars, gates = self.gates(scalars)
-        factors = gates[0].unflatten(-1, (self.l_max, -1)).squeeze(1)
+        factors = gates[0].unflatten(-1, (self.l_max, self.sizes[0])).squeeze(1)
         if x.dim() == 4:
             factors = (factors.transpose(1, 2) * self.signs).flatten(2)
         factors = (self.spread @ factors).view_as(tensors)
@@ -291,7 +287,7 @@ class GraphNorm(nn.Module):
             nn.Parameter(torch.ones(l_max + 1, c)) for c in channels if c
         )
         self.bias = nn.Parameter(torch.zeros(channels[0]))
-        self.register_buffer("degree", component_degrees(l_max), persistent=False)
+        self.register_buffer("degree", degrees(l_max), persistent=False)
 
     def forward(
         self, x: torch.Tensor, means: RowMeans, rotation: torch.Tensor | None = None

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from hotham_ase.nn.layout import order_major_permutation
+from hotham_ase.nn.layout import degrees, order_major_permutation
 from hotham_ase.nn.published_graph import Rows
 from hotham_ase.nn.published_layers import (
     Channels,
     ParityLinear,
     PublishedLayer,
     RadialNet,
-    component_degrees,
     degree_spread,
     doubled,
     mix_degrees,
@@ -223,7 +222,7 @@ class SO2Layer(PublishedLayer):
 
 def _mix_in_order(x: torch.Tensor, weights: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     """(n, K, 2 channels): features of pairs with mixed channels, their components in this order."""
-    degree = component_degrees(len(weights) - 1).to(order.device).index_select(0, order)
+    degree = degrees(len(weights) - 1).to(order.device).index_select(0, order)
     weights = doubled(weights).index_select(0, degree)
     return torch.bmm(x.flatten(2).transpose(0, 1).index_select(0, order), weights).transpose(0, 1)
 

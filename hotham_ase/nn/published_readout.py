@@ -136,9 +136,10 @@ class BlockTables(nn.Module):
         return blocks.unflatten(-1, (self.n_union, self.n_union)), means
 
     def of_degrees(self, parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Blocks and means from (n, 2l+1, …, columns) of degrees 1, 2, …, natural ones first."""
-        if not parts:
-            return self.split(self.by_degree.new_zeros(0))
+        """Blocks and means from (n, 2l+1, …, columns) of degrees 1, 2, …, natural ones first.
+
+        Parts may be empty, (n, 0, …), but there must be one: blocks of s shells have no degree 1.
+        """
         joined = torch.cat([p.movedim(1, -2).flatten(-2) for p in parts], dim=-1)
         return self.split(joined @ self.by_degree[: joined.shape[-1]])
 
@@ -197,10 +198,11 @@ class Head:
         out = self.maps[parity]
         none = out.new_zeros(out.shape[1], 0)
         return torch.block_diag(
+            none[:0],  # of nothing at all block_diag makes (1, 0)
             *(
                 out[l] @ self.columns[parity, l] if (parity, l) in self.columns else none
                 for l in range(max(m, 1), len(out))
-            )
+            ),
         )
 
     def project(self, weights: torch.Tensor) -> list[torch.Tensor]:
@@ -215,7 +217,7 @@ class Head:
 
     def natural(self, parts: Sequence[torch.Tensor]) -> Part:
         """From natural scalars (n, 1, …, channels), and columns (n, 2l+1, …) of other degrees."""
-        return Part(parts[0].squeeze(1), *self.tables.of_degrees(parts[1:]))
+        return Part(parts[0].squeeze(1), *self.tables.of_degrees([parts[0][:, :0], *parts[1:]]))
 
     def of_atoms(self, x: torch.Tensor) -> Part:
         """From natural features of atoms."""
@@ -238,7 +240,7 @@ class Head:
 
     def mean_blocks(self, means: torch.Tensor) -> torch.Tensor:
         """(n_structures, n_union, n_union): what means (n_structures, 2 n_components) give."""
-        parts = []
+        parts = [means[:, :0, None]]
         for (parity, l), columns in self.columns.items():
             place = parity * self.tables.n_components + l * l
             total = nn.functional.pad(columns[:, :-1].sum(0), (0, 1))

@@ -46,11 +46,11 @@ CONFIGS = {
 }
 
 
-def make_network(**settings):
+def make_network(basis=BASIS, **settings):
     torch.manual_seed(0)
     config = ModelConfig.published(**{"cutoff": 4.0, "n_radial": 6, **settings})
     with default_dtype(torch.float64):
-        return build_network(config, [s.shells for s in BASIS.species], cutoffs(BASIS))
+        return build_network(config, [s.shells for s in basis.species], cutoffs(basis))
 
 
 def structure():
@@ -205,6 +205,60 @@ def test_a_general_rotation_is_no_symmetry_of_the_published_network():
         assert_equivariant(
             lambda a: model.predict(a, device="cpu", dtype="float64"), structure(), BASIS, turn
         )
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+@pytest.mark.parametrize("restrict_output", [True, False])
+@pytest.mark.parametrize("odd", [0, 2])
+@pytest.mark.parametrize(
+    ("shells", "l_max"), [((0,), 1), ((0, 0), 2), ((0,), 0), ((0, 1), 0), ((2,), 0)]
+)
+def test_blocks_of_scalars_only(shells, l_max, odd, restrict_output, layer_norm):
+    """Without degrees above 0 in blocks every rotation is a symmetry, and l ≠ l' do not couple."""
+    carbon = SpeciesBasis("C", shells, (2.0,) * len(shells), 4)
+    basis = OrbitalBasis((carbon, SpeciesBasis("H", shells[:1], (2.0,), 1)))
+    network = make_network(
+        basis,
+        l_max=l_max,
+        channels=(3, 2, 4),
+        odd_channels=(0, 0, odd),
+        restrict_output=restrict_output,
+        layer_norm=layer_norm,
+    )
+    model = HamiltonianModel(network, basis)
+    turn = Rotation.from_rotvec([0.4, -0.7, 0.3]).as_matrix()
+
+    def predict(atoms):
+        return model.predict(atoms, device="cpu", dtype="float64")
+
+    assert_equivariant(predict, structure(), basis, turn)
+    matrix = predict(structure())
+    assert_hermitian(matrix)
+    assert np.abs(matrix.values).max() > 1e-3
+    if shells[-1] > 0:
+        size = 2 * shells[-1] + 1
+        block = matrix.onsite_block(0)[-size:, -size:]
+        np.testing.assert_allclose(block, block[0, 0] * np.eye(len(block)), atol=1e-12)
+    _, graph = build_graph(structure(), basis)
+    onsite, hopping = network(graph, network.geometry(graph))
+    (onsite.square().sum() + hopping.square().sum()).backward()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert network.species.grad is not None
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_receptive_field_without_layer_norm():
+    """Pairs beyond the range of the radial functions count."""
+    network = make_network(cutoff=2.0, layer_norm=False)
+    assert network.receptive_field == pytest.approx(3 * 4.0)
+    onsite = []
+    for moved in (None, 3, 4):
+        chain = Atoms("C5", [(3.9 * k, 0, 0) for k in range(5)])
+        if moved is not None:
+            chain.positions[moved, 1] += 0.1
+        onsite.append(run(network, chain)[0][0])
+    assert (onsite[1] - onsite[0]).abs().max() > 1e-8
+    assert torch.equal(onsite[2], onsite[0])
 
 
 @pytest.mark.parametrize("layer_norm", [True, False])
