@@ -150,7 +150,7 @@ class TrainConfig(BaseModel):
         Architecture; with ``architecture: published`` that of the published code.
     baseline
         Whether the two-centre part of H is fitted beforehand, so that the network learns the rest
-        only. Without it the network learns all of H, to less than half the accuracy.
+        only. Without it the network learns all of H.
     split, training
         See the classes.
     init_from
