@@ -232,6 +232,37 @@ def test_gradients_are_those_of_finite_differences(model):
     assert gradient.sum(0).abs().max() < 1e-8 * gradient.abs().max()  # no force on the whole
 
 
+def test_messages_end_smoothly_with_the_hoppings_of_their_pair(model):
+    end = model.basis.pair_cutoffs["H", "H"]
+    config = model.network.config.model_copy(update={"message_cutoff": end + 1})
+    with default_dtype(torch.float64):
+        network = HotHam(config, model.network.shells, cutoffs(BASIS))
+    far = HamiltonianModel(network.eval().requires_grad_(False), BASIS)
+    inside, outside = (
+        predict(far, Atoms("H2", [(0, 0, 0), (0, 0, end + step)])).onsite_block(0)
+        for step in (-1e-5, 1e-5)
+    )
+    np.testing.assert_allclose(inside, outside, atol=1e-8 * np.abs(outside).max())
+
+
+def test_degrees_above_those_of_dense_frames_are_equivariant():
+    torch.manual_seed(5)
+    config = ModelConfig(l_max=8, channels=2, n_radial=4, hidden=4, message_cutoff=3.0)
+    with default_dtype(torch.float64):
+        network = HotHam(config, [s.shells for s in BASIS.species], cutoffs(BASIS))
+    model = HamiltonianModel(network.eval().requires_grad_(False), BASIS)
+    q = -Rotation.random(rng=np.random.default_rng(2)).as_matrix()
+    assert_equivariant(lambda a: predict(model, a), structure(), BASIS, q)
+
+
+def test_joined_structures_can_be_joined_again(model):
+    graphs = [build_graph(Atoms("CH", [(0, 0, 0), (1, 0.1 * k, 0)]), BASIS)[1] for k in range(3)]
+    items = [(g, model.network.geometry(g)) for g in graphs]
+    two = join(*zip(*items[:2], strict=True))
+    graph, _ = join(*zip(two, items[2], strict=True))
+    assert graph.structure.tolist() == [0, 0, 1, 1, 2, 2]
+
+
 def test_file_holds_everything(model, tmp_path):
     saved = HamiltonianModel(model.network, BASIS, "test", {"errors": {"mae_meV": 1.5}})
     saved.save(tmp_path / "m.safetensors")

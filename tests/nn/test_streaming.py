@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import graphene
 
 from hotham_ase.nn import streaming
@@ -27,6 +28,9 @@ def model(request):
     config = CONFIG.model_copy(update={"convolutions": request.param})
     with default_dtype(torch.float64):
         network = HotHam(config, [s.shells for s in BASIS.species], cutoffs(BASIS))
+    for parameter in network.parameters():
+        if parameter.dim() == 1:  # biases start as zeros
+            torch.nn.init.normal_(parameter, std=0.3)
     return HamiltonianModel(network.eval().requires_grad_(False), BASIS)
 
 
@@ -89,10 +93,20 @@ def collected(model, atoms, memory):
     return out.blocks, whole
 
 
-def test_portions_equal_one_piece(model, regions, monkeypatch):
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        ribbon(4),
+        graphene("BN", a=2.5, vacuum=5.0),  # atoms that pair with their own images
+        graphene("BB", a=2.5, vacuum=5.0),  # a species is absent
+        Atoms("BN", [(0, 0, 0), (0, 0, 3.0)]),  # a hopping, but no message
+    ],
+    ids=["ribbon", "images", "one species", "no messages"],
+)
+def test_portions_equal_one_piece(model, atoms, regions, monkeypatch):
     monkeypatch.setattr(streaming, "PORTION", {"cpu": 10})
-    portions, whole = collected(model, ribbon(4), 1e9)
-    assert regions == [(16, 16)]
+    portions, whole = collected(model, atoms, 1e9)
+    assert regions == [(len(atoms), len(atoms))]
     torch.testing.assert_close(portions, whole, atol=1e-12, rtol=0)
 
 
