@@ -182,7 +182,7 @@ class HamiltonianModel:
             "species": {s.symbol: s.label for s in self.basis.species},
             "valence electrons": {s.symbol: s.n_valence for s in self.basis.species},
             "hopping cutoff (Å)": round(self.cutoff, 4),
-            "receptive field (Å)": field if math.isfinite(field) else None,
+            "receptive field (Å)": field if math.isfinite(field) else "the whole structure",
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "radial functions": self.basis.has_radial,
             "architecture": self.network.config.model_dump(mode="json"),

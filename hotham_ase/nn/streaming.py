@@ -171,8 +171,8 @@ def _regions(
             yield region
         elif len(core) == 1:
             raise MemoryError(
-                f"the surroundings of one atom need {needed / 2**20:.0f} MiB, the memory budget "
-                f"leaves {max(memory, 0) / 2**20:.0f} MiB for them"
+                f"the surroundings of one atom need {needed / 2**20:.3g} MiB, the memory budget "
+                f"leaves {max(memory, 0) / 2**20:.3g} MiB for them"
             )
         else:
             here = positions[core]
