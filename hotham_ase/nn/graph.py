@@ -88,8 +88,6 @@ class HoppingGraph:
     species_i, species_j : (n_edges,) int64
     reverse : (n_edges,) int64
         Position of each pair's reverse.
-    message_edges : (n_message_edges,) int64
-        The pairs that are also edges of the message graph, in its order.
     radial : (n_edges, n_radial)
     frames
         Edge frames.
@@ -104,7 +102,6 @@ class HoppingGraph:
     species_i: torch.Tensor
     species_j: torch.Tensor
     reverse: torch.Tensor
-    message_edges: torch.Tensor
     radial: torch.Tensor
     frames: EdgeFrames
     baseline: torch.Tensor
@@ -116,9 +113,19 @@ class Geometry:
     """All that depends on positions and species but not on learned parameters.
 
     It is made once per structure: layers recompute nothing of it, and training keeps it.
+
+    Attributes
+    ----------
+    messages
+        Geometry of the message edges.
+    message_edges : (n_message_edges,) int64
+        Which of the hopping pairs they are.
+    hoppings
+        Geometry of all hopping pairs.
     """
 
     messages: MessageGraph
+    message_edges: torch.Tensor
     hoppings: HoppingGraph
 
 

@@ -141,8 +141,9 @@ class HotHam(nn.Module):
     def geometry(self, graph: Graph) -> Geometry:
         """What depends on positions and species only; see :class:`Geometry`."""
         close = self.message_edges(graph)
-        hoppings = self.hopping_graph(graph, slice(None), graph.reverse, close)
-        return Geometry(self.message_graph(graph, close, hoppings.frames.select(close)), hoppings)
+        hoppings = self.hopping_graph(graph, slice(None), graph.reverse)
+        messages = self.message_graph(graph, close, hoppings.frames.select(close))
+        return Geometry(messages, close, hoppings)
 
     def message_edges(self, graph: Graph) -> torch.Tensor:
         """(n_message_edges,) the edges on which messages travel."""
@@ -177,13 +178,9 @@ class HotHam(nn.Module):
         )
 
     def hopping_graph(
-        self,
-        graph: Graph,
-        edges: torch.Tensor | slice,
-        reverse: torch.Tensor,
-        message_edges: torch.Tensor,
+        self, graph: Graph, edges: torch.Tensor | slice, reverse: torch.Tensor
     ) -> HoppingGraph:
-        """Geometry of some hopping pairs; the indices are positions among ``edges``."""
+        """Geometry of some hopping pairs; ``reverse`` are positions among ``edges``."""
         vectors = graph.edge_vectors[edges]
         dtype = self.species.weight.dtype
         lengths = torch.linalg.vector_norm(vectors, dim=-1).to(dtype)
@@ -198,7 +195,6 @@ class HotHam(nn.Module):
             species_i=species_i,
             species_j=species_j,
             reverse=reverse,
-            message_edges=message_edges,
             radial=self.long_radial(lengths),
             frames=EdgeFrames.from_vectors(vectors, self.config.l_max, self.union, dtype),
             baseline=self.baseline.hopping(lengths, kind),
@@ -217,9 +213,9 @@ class HotHam(nn.Module):
         onsite = self.onsite_blocks(graph.species, nodes, [edges], [geometry.messages])
         own = own_features([edges], [geometry.messages])
         slot = torch.zeros_like(geometry.hoppings.i)
-        slot[geometry.hoppings.message_edges] = torch.arange(1, len(own), device=slot.device)
+        slot[geometry.message_edges] = torch.arange(1, len(own), device=slot.device)
         own = own.index_select(0, slot)
-        return onsite, self.hopping_blocks(nodes, own, geometry.hoppings)
+        return onsite, self.hopping_blocks(self.hopping.ends(nodes), own, geometry.hoppings)
 
     def features(
         self,
@@ -246,14 +242,15 @@ class HotHam(nn.Module):
         """
         n_l, channels = self.config.l_max + 1, self.config.channels
         nodes = torch.nn.functional.pad(self.species(species)[:, None], (0, 0, 0, n_l**2 - 1))
+        gathered = torch.zeros_like(nodes)
         edges: list[Orders] = []
         for graph in messages:
             zonal = self.first(graph.radial, graph.species_i, graph.species_j)
             zonal = zonal.unflatten(1, (n_l, channels))
             edges.append([zonal[:, None]])
             message = graph.frames.zonal_to_global(zonal * graph.envelope)
-            message = message.to(nodes.dtype) * self.config.average_degree**-0.5
-            nodes = nodes.index_add(0, graph.i, message)
+            gathered.index_add_(0, graph.i, message.to(gathered.dtype))
+        nodes = nodes + gathered * self.config.average_degree**-0.5
         for k, interaction in enumerate(self.interactions):
             taking_part = messages if active is None else messages[: active[k]]
             nodes = interaction(nodes, edges, taking_part)
@@ -271,13 +268,17 @@ class HotHam(nn.Module):
         return (onsite + onsite.transpose(1, 2)) / 2 + self.baseline.onsite[species]
 
     def hopping_blocks(
-        self, nodes: torch.Tensor, own: torch.Tensor, graph: HoppingGraph
+        self,
+        ends: tuple[torch.Tensor, torch.Tensor],
+        own: torch.Tensor,
+        graph: HoppingGraph,
     ) -> torch.Tensor:
         """(n_edges, n_union, n_union) eV from the :meth:`features`.
 
-        ``own`` are each pair's own features as a message edge, from :func:`own_features`.
+        ``ends`` is what :meth:`HoppingReadout.ends` makes of the atoms, ``own`` are each pair's
+        features as a message edge, from :func:`own_features`.
         """
-        hopping = self.hopping(nodes, own, graph) * graph.scale + graph.baseline
+        hopping = self.hopping(ends, own, graph) * graph.scale + graph.baseline
         with torch.autocast(hopping.device.type, enabled=False):  # H needs all its digits
             hopping = graph.frames.blocks_to_global(hopping)
         return (hopping + hopping.index_select(0, graph.reverse).transpose(1, 2)) / 2
@@ -360,10 +361,16 @@ class HoppingReadout(nn.Module):
         self.so2 = SO2Linear(c.l_max, c.channels, c.channels, c.pseudo_channels)
         self.blocks = EdgeBlockReadout(shells, c.l_max, c.channels, c.pseudo_channels)
 
-    def forward(self, nodes: torch.Tensor, own: torch.Tensor, graph: HoppingGraph) -> torch.Tensor:
-        """(n_edges, n_union, n_union) blocks, in units of the baseline's scale."""
+    def ends(self, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What an atom gives to its pairs as first and as second atom; the same for all pairs."""
         normed = self.norm(nodes)
-        row, column = self.row(normed), self.column(normed)
+        return self.row(normed), self.column(normed)
+
+    def forward(
+        self, ends: tuple[torch.Tensor, torch.Tensor], own: torch.Tensor, graph: HoppingGraph
+    ) -> torch.Tensor:
+        """(n_edges, n_union, n_union) blocks, in units of the baseline's scale."""
+        row, column = ends
         atoms = row.index_select(0, graph.i) + column.index_select(0, graph.j)
         x = graph.frames.to_edge(atoms, add=own)
         scalars = self.radial(graph.radial, graph.species_i, graph.species_j)

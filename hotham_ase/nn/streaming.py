@@ -210,13 +210,14 @@ def _predict_region(
     own = _own_features(edges[:n_own], messages[:n_own])
     slot = torch.zeros(graph.n_edges, dtype=torch.long, device=local.device)
     slot[region.messages[0]] = torch.arange(1, len(own), device=local.device)
-    del edges, messages
+    ends = network.hopping.ends(nodes)
+    del edges, messages, nodes
     for first in region.pairs.split(portion // 2):
         pairs = torch.cat([first, graph.reverse[first]])
         reverse = torch.arange(len(pairs), device=local.device).roll(len(first))
-        hoppings = localised(network.hopping_graph(graph, pairs, reverse, pairs[:0]))
+        hoppings = localised(network.hopping_graph(graph, pairs, reverse))
         mine = own.index_select(0, slot[pairs])
-        sink.hopping(pairs, network.hopping_blocks(nodes, mine, hoppings))
+        sink.hopping(pairs, network.hopping_blocks(ends, mine, hoppings))
         yield len(pairs)
 
 
