@@ -257,6 +257,7 @@ class _Tensors:
         self.state, self.path, self.used = state, path, set[str]()
 
     def take(self, name: str, *shape: int) -> torch.Tensor:
+        """A tensor in a shape; refused if missing, of another size, or no finite real numbers."""
         if name not in self.state:
             raise CheckpointError(f"{self.path}: tensor {name} is missing")
         tensor = self.state[name]
@@ -277,6 +278,7 @@ class _Tensors:
         return tensor.reshape(shape)
 
     def check_used(self) -> None:
+        """Refuse tensors that nobody took and that are no constants of the published code."""
         for name, tensor in self.state.items():
             if name in self.used or tensor.numel() == 0 or name.split(".")[-1] in _CONSTANTS:
                 continue

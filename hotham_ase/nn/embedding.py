@@ -18,6 +18,15 @@ def smooth_cutoff(lengths: torch.Tensor, cutoff: float | torch.Tensor) -> torch.
     return 1 - x**3 * (10 - 15 * x + 6 * x**2)
 
 
+def chebyshev_functions(lengths: torch.Tensor, n: int, cutoff: float) -> torch.Tensor:
+    """(n_edges, n) of ``(T_k(2 (r/c − 1)² − 1) + 1) / 2``, k = 0 … n−1, from (n_edges,) Å."""
+    x = 2 * (lengths / cutoff - 1) ** 2 - 1
+    terms = [torch.ones_like(x), x]
+    while len(terms) < n:
+        terms.append(2 * x * terms[-1] - terms[-2])
+    return (torch.stack(terms[:n], dim=-1) + 1) / 2
+
+
 class RadialBasis(nn.Module):
     """Functions of the distance that vanish smoothly at the cutoff.
 
@@ -41,11 +50,7 @@ class RadialBasis(nn.Module):
     def forward(self, lengths: torch.Tensor) -> torch.Tensor:
         """(n_edges, n_radial) from (n_edges,) Å."""
         if self.kind == "chebyshev":
-            x = 2 * (lengths / self.cutoff - 1) ** 2 - 1
-            terms = [torch.ones_like(x), x]
-            while len(terms) < self.n_radial:
-                terms.append(2 * x * terms[-1] - terms[-2])
-            functions = (torch.stack(terms[: self.n_radial], dim=-1) + 1) / 2
+            functions = chebyshev_functions(lengths, self.n_radial, self.cutoff)
         else:
             order = torch.arange(1, self.n_radial + 1, device=lengths.device, dtype=lengths.dtype)
             functions = math.sqrt(2 / self.cutoff) * (

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hotham_ase.conventions import real_spherical_harmonics
+from hotham_ase.nn.gaunt import zonal_coefficients
 from hotham_ase.nn.published_graph import Rows
 from hotham_ase.nn.published_layers import (
     PublishedLayer,
@@ -30,20 +30,12 @@ def zonal_gaunt(l_max: int) -> torch.Tensor:
     -------
     (l_max+1, (l_max+1)², (l_max+1)²) float64: l2, (l3, m), (l1, m); zero unless the m agree.
     """
-    cosine, weights = np.polynomial.legendre.leggauss(3 * l_max // 2 + 1)
-    points = np.stack([np.sqrt(1 - cosine**2), np.zeros_like(cosine), cosine], axis=1)
     n_l = l_max + 1
     out = np.zeros((n_l, n_l**2, n_l**2))
-    harmonics = [real_spherical_harmonics(l, points) for l in range(n_l)]
-    zonal = np.stack([y[:, l] for l, y in enumerate(harmonics)])
-    for m in range(n_l):
-        # at φ = 0 cos mφ is 1; the square of its average over φ is 1/2, that of a constant 1
-        scale = math.pi if m else 2 * math.pi
-        values = np.stack([harmonics[l][:, l + m] for l in range(m, n_l)])
-        block = scale * np.einsum("q,aq,bq,cq->abc", weights, zonal, values, values)
+    for m, block in enumerate(zonal_coefficients(l_max)):
         for sign in {m, -m}:
             index = np.array([l * l + l + sign for l in range(m, n_l)])
-            out[:, index[:, None], index] = block
+            out[:, index[:, None], index] = np.moveaxis(block, 2, 0)
     return torch.tensor(out)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from hotham_ase.nn.embedding import chebyshev_functions
 from hotham_ase.nn.graph import Graph
 from hotham_ase.nn.rotation import block_diagonal, wigner_matrices
 
@@ -156,12 +157,8 @@ def published_radial(lengths: torch.Tensor, n_radial: int, cutoff: float) -> tor
 
     ``(T_m(x) + 1)/2 × (cos(π r/c) + 1)/2`` with ``x = 2 (r/c − 1)² − 1``.
     """
-    x = 2 * (lengths / cutoff - 1) ** 2 - 1
-    terms = [torch.ones_like(x), x]
-    while len(terms) < n_radial:
-        terms.append(2 * x * terms[-1] - terms[-2])
     envelope = (torch.cos(PUBLISHED_PI / cutoff * lengths) + 1) / 2
-    return (torch.stack(terms, dim=1) + 1) / 2 * envelope[:, None]
+    return chebyshev_functions(lengths, n_radial, cutoff) * envelope[:, None]
 
 
 class RowMeans:
