@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
@@ -19,17 +21,22 @@ from hotham_ase.files import replacing
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.nn.compiled import compile_network
 from hotham_ase.nn.devices import default_dtype, memory_budget, torch_device, torch_dtype
-from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.graph import Graph
+from hotham_ase.nn.model import DescribedBlocks, HotHam
 from hotham_ase.nn.networks import Network, build_network, parse_config
 from hotham_ase.nn.streaming import BlockSink, predict_blocks
+from hotham_ase.nn.uncertainty import BlockUncertainty
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.pairs import PairList
 from hotham_ase.tensors import MatrixWriter, build_graph, cutoffs
+from hotham_ase.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 FILE_FORMAT = "hotham_ase model 1"
 BYTES_PER_PAIR = 300  # of pair list, graph and the indices that checks of H make
+EXTRAPOLATION = 1.5  # grade from which a block is called an extrapolation
 CONVENTIONS = {
     "harmonics": "real, m = -l ... l, no Condon-Shortley phase",
     "energy": "eV",
@@ -40,6 +47,22 @@ CONVENTIONS = {
 
 class ModelFileError(ValueError):
     """A model that cannot be found, or a file that is not a model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A predicted H with its expected errors.
+
+    Attributes
+    ----------
+    hamiltonian
+        eV.
+    uncertainty
+        None if the model has none.
+    """
+
+    hamiltonian: RealSpaceMatrix
+    uncertainty: Uncertainty | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +79,15 @@ class HamiltonianModel:
         For messages and plots.
     provenance
         JSON-able record: data, split, settings, versions, errors.
+    uncertainty
+        Expected errors of blocks, fitted after the training; None if nothing was held out for it.
     """
 
     network: Network
     basis: OrbitalBasis
     name: str = "model"
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    uncertainty: BlockUncertainty | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         shells = tuple(s.shells for s in self.basis.species)
@@ -75,7 +101,11 @@ class HamiltonianModel:
         """Å; the longest hopping."""
         return self.network.cutoff
 
-    def predict(
+    def predict(self, atoms: Atoms, **options: Any) -> RealSpaceMatrix:
+        """Predict H(R) of a structure in eV; see :meth:`predict_with_uncertainty`."""
+        return self.predict_with_uncertainty(atoms, **options).hamiltonian
+
+    def predict_with_uncertainty(
         self,
         atoms: Atoms,
         *,
@@ -84,8 +114,8 @@ class HamiltonianModel:
         memory: str | int | None = None,
         compile: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
-    ) -> RealSpaceMatrix:
-        """Predict H(R) of a structure.
+    ) -> Prediction:
+        """Predict H(R) of a structure and the errors to expect of its blocks.
 
         Pairs are processed in portions and, where memory asks for it, atoms in spatial blocks with
         all the surroundings that they need; the result is the same.
@@ -108,7 +138,8 @@ class HamiltonianModel:
 
         Returns
         -------
-        RealSpaceMatrix, eV.
+        Prediction
+            H in eV, and its uncertainty if the model has one.
 
         Raises
         ------
@@ -143,19 +174,24 @@ class HamiltonianModel:
                     f"than the memory that may be used, {budget / 2**30:.2f} GiB"
                 )
             budget -= kept
-        sink = BlockSink(writer.onsite, writer.hopping, on_progress)
         with torch.no_grad():
             graph = graph.to(network.cutoffs.device)
             if isinstance(network, HotHam):
+                rigidities = None
+                if self.uncertainty is not None:
+                    rigidities = _Rigidities(copy.deepcopy(self.uncertainty), graph)
+                sink = _sink(writer, rigidities, on_progress)
                 wrapped = torch.tensor(atoms.get_positions(wrap=True), device=target)
                 predict_blocks(network, graph, wrapped, sink, budget)
+                if rigidities is not None:
+                    return Prediction(writer.matrix(), rigidities.uncertainty(pairs))
             else:  # its norm runs over the whole structure
                 onsite, hopping = network(graph, network.geometry(graph))
                 writer.onsite(torch.arange(graph.n_atoms), onsite)
                 writer.hopping(torch.arange(graph.n_edges), hopping)
                 if on_progress is not None:
                     on_progress(graph.n_edges, graph.n_edges)
-        return writer.matrix()
+        return Prediction(writer.matrix(), None)
 
     def _on(self, device: torch.device, dtype: torch.dtype, compile: bool = False) -> Network:
         """The network on a device, converted at most once for each device and precision."""
@@ -185,6 +221,7 @@ class HamiltonianModel:
             "receptive field (Å)": field if math.isfinite(field) else "the whole structure",
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "radial functions": self.basis.has_radial,
+            "uncertainty": self.uncertainty is not None,
             "architecture": self.network.config.model_dump(mode="json"),
             "conventions": CONVENTIONS,
             **self.provenance,
@@ -208,6 +245,9 @@ class HamiltonianModel:
             if s.grid is not None and s.radial is not None:
                 tensors[f"basis.{s.symbol}.grid"] = torch.tensor(s.grid)
                 tensors[f"basis.{s.symbol}.radial"] = torch.tensor(s.radial)
+        if self.uncertainty is not None:
+            fitted = self.uncertainty.state_dict()
+            tensors |= {f"uncertainty.{k}": v.contiguous() for k, v in fitted.items()}
         metadata = {
             "format": FILE_FORMAT,
             "name": self.name,
@@ -218,6 +258,57 @@ class HamiltonianModel:
         }
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
+
+
+class _Rigidities:
+    """Collects q² of all blocks during a prediction."""
+
+    def __init__(self, uncertainty: BlockUncertainty, graph: Graph) -> None:
+        device = graph.species.device
+        self.model, self.graph = uncertainty.to(device), graph
+        self.onsite = torch.zeros(graph.n_atoms, device=device)
+        self.hopping = torch.zeros(graph.n_edges, device=device)
+
+    def uncertainty(self, pairs: PairList) -> Uncertainty:
+        """Expected errors and grades, both directions of a pair together."""
+        graph, model = self.graph, self.model
+        species_i, species_j = graph.species[graph.edge_index]
+        kind = species_i * model.n_species + species_j
+        lengths = torch.linalg.vector_norm(graph.edge_vectors, dim=-1).float()
+        hopping = (self.hopping + self.hopping[graph.reverse]) / 2
+        onsite_grades = self.onsite / model.onsite.limit[graph.species]
+        return Uncertainty(
+            pairs,
+            onsite_errors=_array(model.onsite_factor[graph.species] * self.onsite.sqrt()),
+            hopping_errors=_array(model.factor(lengths, kind) * hopping.sqrt()),
+            onsite_grades=_array(onsite_grades),
+            hopping_grades=_array(hopping / model.hopping.limit[kind]),
+            limit=EXTRAPOLATION,
+        )
+
+
+def _array(values: torch.Tensor) -> np.ndarray:
+    return values.double().cpu().numpy()
+
+
+def _sink(
+    writer: MatrixWriter,
+    rigidities: _Rigidities | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> BlockSink:
+    """Where blocks go, and with an uncertainty their descriptors."""
+
+    def onsite(atoms: torch.Tensor, part: DescribedBlocks) -> None:
+        writer.onsite(atoms, part.blocks)
+        if rigidities is not None:
+            rigidities.onsite[atoms] = rigidities.model.onsite(part.descriptors.float())
+
+    def hopping(edges: torch.Tensor, part: DescribedBlocks) -> None:
+        writer.hopping(edges, part.blocks)
+        if rigidities is not None:
+            rigidities.hopping[edges] = rigidities.model.hopping(part.descriptors.float())
+
+    return BlockSink(onsite, hopping, on_progress)
 
 
 def load_model(name_or_path: str | Path) -> HamiltonianModel:
@@ -277,7 +368,25 @@ def _read_model(path: Path) -> HamiltonianModel:
         raise ModelFileError(f"{path} does not fit its own architecture: {error}") from error
     network.eval().requires_grad_(False)
     provenance = json.loads(metadata["provenance"])
-    return HamiltonianModel(network, basis, metadata["name"], provenance)
+    uncertainty = _read_uncertainty(path, tensors, network)
+    return HamiltonianModel(network, basis, metadata["name"], provenance, uncertainty)
+
+
+def _read_uncertainty(
+    path: Path, tensors: Mapping[str, torch.Tensor], network: Network
+) -> BlockUncertainty | None:
+    prefix = "uncertainty."
+    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    if not state:
+        return None
+    sizes = [len(state[f"{part}.whitening"]) - 1 for part in ("onsite", "hopping")]
+    n_bins = state["hopping_factor"].shape[1]
+    uncertainty = BlockUncertainty(sizes, len(network.shells), network.cutoff, n_bins)
+    try:
+        uncertainty.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelFileError(f"{path} has an uncertainty of another network: {error}") from error
+    return uncertainty
 
 
 def bundled_models() -> list[str]:

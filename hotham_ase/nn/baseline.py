@@ -32,6 +32,32 @@ def cubic_b_splines(lengths: torch.Tensor, cutoff: float, n_splines: int) -> tor
     return torch.where(t < 1, 2 / 3 - t**2 + t**3 / 2, outer)
 
 
+def between_bins(
+    table: torch.Tensor, lengths: torch.Tensor, pair_kind: torch.Tensor, cutoff: float
+) -> torch.Tensor:
+    """Linear interpolation in tables of the distance, one for each pair of species.
+
+    Parameters
+    ----------
+    table : (n_kinds, n_bins, ...)
+        Values at ``n_bins`` distances, uniform from 0 to the cutoff.
+    lengths : (n_edges,) Å
+    pair_kind : (n_edges,) int
+    cutoff
+        Å.
+
+    Returns
+    -------
+    (n_edges, ...)
+    """
+    n_bins = table.shape[1]
+    position = (lengths / cutoff * (n_bins - 1)).clamp(max=n_bins - 1.001)
+    low = position.floor().long()
+    weight = (position - low).view(-1, *[1] * (table.dim() - 2))
+    rows, row = table.flatten(0, 1), pair_kind * n_bins + low
+    return torch.lerp(rows.index_select(0, row), rows.index_select(0, row + 1), weight)
+
+
 class BlockPattern:
     """Which elements of a block in the edge frame a two-centre integral may fill.
 
@@ -132,9 +158,4 @@ class Baseline(nn.Module):
 
     def hopping_scale(self, lengths: torch.Tensor, pair_kind: torch.Tensor) -> torch.Tensor:
         """(n_edges, n_union, n_union) eV, the typical size of what the network has to add."""
-        position = (lengths / self.cutoff * (self.n_bins - 1)).clamp(max=self.n_bins - 1.001)
-        low = position.floor().long()
-        weight = (position - low)[:, None, None]
-        table, row = self.log_scale.flatten(0, 1), pair_kind * self.n_bins + low
-        below, above = table.index_select(0, row), table.index_select(0, row + 1)
-        return torch.exp(torch.lerp(below, above, weight))
+        return torch.exp(between_bins(self.log_scale, lengths, pair_kind, self.cutoff))

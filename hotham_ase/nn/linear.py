@@ -127,22 +127,33 @@ class EdgeGate(nn.Module):
     def __init__(self, l_max: int, channels: int) -> None:
         super().__init__()
         self.n_invariants = (l_max + 1) * channels
-        self.hidden = nn.Linear(self.n_invariants, 2 * channels)
-        self.out = nn.Linear(2 * channels, 2 * self.n_invariants)
+        self.n_hidden = 2 * channels
+        self.hidden = nn.Linear(self.n_invariants, self.n_hidden)
+        self.out = nn.Linear(self.n_hidden, 2 * self.n_invariants)
 
-    def forward(self, x: Orders, weight: torch.Tensor | None = None) -> Orders:
-        """Gate orders of natural parity.
+    def invariants(self, x: Orders) -> torch.Tensor:
+        """(n_edges, n_hidden), the hidden layer: what decides about the gates."""
+        return nn.functional.silu(self.hidden(x[0].flatten(1)))
+
+    def forward(self, x: Orders) -> Orders:
+        """Gate orders of natural parity in the edge frame."""
+        return self.gated(x, self.invariants(x))
+
+    def gated(
+        self, x: Orders, invariants: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> Orders:
+        """Gate by the :meth:`invariants` of x.
 
         Parameters
         ----------
         x
             Features in the edge frame.
+        invariants : (n_edges, n_hidden)
         weight : (n_edges, l_max+1, channels), optional
             Factors of the result.
         """
-        zero = x[0].squeeze(1)
-        hidden = nn.functional.silu(self.hidden(zero.flatten(1)))
-        gates, added = self.out(hidden).unflatten(1, (2, *zero.shape[1:])).unbind(1)
+        shape = x[0].squeeze(1).shape[1:]
+        gates, added = self.out(invariants).unflatten(1, (2, *shape)).unbind(1)
         gates = torch.sigmoid(gates)
         if weight is not None:
             gates, added = gates * weight, added * weight

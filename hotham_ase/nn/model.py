@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -76,6 +76,21 @@ class ModelConfig(BaseModel):
     def published(cls, **settings: Any) -> PublishedConfig:
         """The published code's architecture; see :class:`PublishedConfig` for the settings."""
         return PublishedConfig(**settings)
+
+
+class DescribedBlocks(NamedTuple):
+    """Predicted blocks, and what the last layers know of them.
+
+    Attributes
+    ----------
+    blocks : (n, n_union, n_union) eV
+    descriptors : (n, n_descriptors)
+        Invariant numbers from which the last layers make each block: of an atom the l = 0
+        channels, of a pair the hidden layer of its gate.
+    """
+
+    blocks: torch.Tensor
+    descriptors: torch.Tensor
 
 
 class HotHam(nn.Module):
@@ -209,6 +224,13 @@ class HotHam(nn.Module):
         onsite : (n_atoms, n_union, n_union) eV, symmetric
         hopping : (n_edges, n_union, n_union) eV, each the transpose of its reverse
         """
+        onsite, hopping = self.described_blocks(graph, geometry)
+        return onsite.blocks, hopping.blocks
+
+    def described_blocks(
+        self, graph: Graph, geometry: Geometry
+    ) -> tuple[DescribedBlocks, DescribedBlocks]:
+        """What :meth:`forward` predicts, onsite and hopping, with descriptors."""
         nodes, (edges,) = self.features(graph.species, [geometry.messages])
         onsite = self.onsite_blocks(graph.species, nodes, [edges], [geometry.messages])
         own = own_features([edges], [geometry.messages])
@@ -262,26 +284,30 @@ class HotHam(nn.Module):
         nodes: torch.Tensor,
         edges: Sequence[Orders],
         messages: Sequence[MessageGraph],
-    ) -> torch.Tensor:
+    ) -> DescribedBlocks:
         """(n_atoms, n_union, n_union) eV from the :meth:`features`."""
-        onsite = self.onsite(nodes, edges, messages) * self.baseline.onsite_scale[species]
-        return (onsite + onsite.transpose(1, 2)) / 2 + self.baseline.onsite[species]
+        onsite, descriptors = self.onsite(nodes, edges, messages)
+        onsite = onsite * self.baseline.onsite_scale[species]
+        onsite = (onsite + onsite.transpose(1, 2)) / 2 + self.baseline.onsite[species]
+        return DescribedBlocks(onsite, descriptors)
 
     def hopping_blocks(
         self,
         ends: tuple[torch.Tensor, torch.Tensor],
         own: torch.Tensor,
         graph: HoppingGraph,
-    ) -> torch.Tensor:
+    ) -> DescribedBlocks:
         """(n_edges, n_union, n_union) eV from the :meth:`features`.
 
         ``ends`` is what :meth:`HoppingReadout.ends` makes of the atoms, ``own`` are each pair's
         features as a message edge, from :func:`own_features`.
         """
-        hopping = self.hopping(ends, own, graph) * graph.scale + graph.baseline
+        hopping, descriptors = self.hopping(ends, own, graph)
+        hopping = hopping * graph.scale + graph.baseline
         with torch.autocast(hopping.device.type, enabled=False):  # H needs all its digits
             hopping = graph.frames.blocks_to_global(hopping)
-        return (hopping + hopping.index_select(0, graph.reverse).transpose(1, 2)) / 2
+        hopping = (hopping + hopping.index_select(0, graph.reverse).transpose(1, 2)) / 2
+        return DescribedBlocks(hopping, descriptors)
 
 
 def own_features(edges: Sequence[Orders], messages: Sequence[MessageGraph]) -> torch.Tensor:
@@ -319,7 +345,7 @@ class OnsiteReadout(nn.Module):
 
     def forward(
         self, nodes: torch.Tensor, edges: Sequence[Orders], messages: Sequence[MessageGraph]
-    ) -> torch.Tensor:
+    ) -> DescribedBlocks:
         """(n_atoms, n_union, n_union) blocks, in units of the baseline's scale."""
         gathered = nodes.new_zeros(*nodes.shape[:2], sum(self.channels))
         for orders, graph in zip(edges, messages, strict=True):
@@ -328,7 +354,8 @@ class OnsiteReadout(nn.Module):
             gathered.index_add_(0, graph.i, message.to(gathered.dtype))
         natural, pseudo = (gathered * self.scale).split(self.channels, -1)
         natural = self.mix(torch.cat([self.norm(nodes), natural], dim=-1))
-        return self.blocks(torch.cat([natural, pseudo], dim=-1))
+        blocks = self.blocks(torch.cat([natural, pseudo], dim=-1))
+        return DescribedBlocks(blocks, natural[:, 0])
 
 
 class HoppingReadout(nn.Module):
@@ -368,7 +395,7 @@ class HoppingReadout(nn.Module):
 
     def forward(
         self, ends: tuple[torch.Tensor, torch.Tensor], own: torch.Tensor, graph: HoppingGraph
-    ) -> torch.Tensor:
+    ) -> DescribedBlocks:
         """(n_edges, n_union, n_union) blocks, in units of the baseline's scale."""
         row, column = ends
         atoms = row.index_select(0, graph.i) + column.index_select(0, graph.j)
@@ -377,4 +404,6 @@ class HoppingReadout(nn.Module):
         filter, added, weight = scalars.unflatten(1, (3, self.n_l, self.channels)).unbind(1)
         x = self.convolution(x, filter)
         x[0] = x[0] + added[:, None]
-        return self.blocks(self.gate(x, weight), self.so2)
+        invariants = self.gate.invariants(x)
+        blocks = self.blocks(self.gate.gated(x, invariants, weight), self.so2)
+        return DescribedBlocks(blocks, invariants)

@@ -17,7 +17,7 @@ import torch
 
 from hotham_ase.nn.graph import Graph, HoppingGraph, MessageGraph
 from hotham_ase.nn.layout import Orders, join_orders
-from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.model import DescribedBlocks, HotHam
 from hotham_ase.nn.rotation import DENSE_UP_TO
 
 # pairs in a portion: on a CPU features should stay in the cache, a GPU wants many at once
@@ -34,13 +34,13 @@ class BlockSink:
     Attributes
     ----------
     onsite, hopping
-        Called with indices of atoms (pairs) and their blocks, (n, n_union, n_union) in eV.
+        Called with indices of atoms (pairs) and their blocks with descriptors.
     progress
         Called with the number of hopping pairs done and their total.
     """
 
-    onsite: Callable[[torch.Tensor, torch.Tensor], None]
-    hopping: Callable[[torch.Tensor, torch.Tensor], None]
+    onsite: Callable[[torch.Tensor, DescribedBlocks], None]
+    hopping: Callable[[torch.Tensor, DescribedBlocks], None]
     progress: Callable[[int, int], None] | None = None
 
 
@@ -205,7 +205,8 @@ def _predict_region(
     nodes, edges = network.features(species, messages, active)
     n_own = n_portions[0]
     onsite = network.onsite_blocks(species, nodes, edges[:n_own], messages[:n_own])
-    sink.onsite(region.core, onsite[local[region.core]])
+    core = local[region.core]
+    sink.onsite(region.core, DescribedBlocks(onsite.blocks[core], onsite.descriptors[core]))
 
     own = _own_features(edges[:n_own], messages[:n_own])
     slot = torch.zeros(graph.n_edges, dtype=torch.long, device=local.device)

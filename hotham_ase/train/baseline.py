@@ -210,6 +210,11 @@ class _Problem:
         self.baseline.onsite.copy_(onsite.view_as(self.baseline.onsite))
 
 
+def window_of_lengths(lengths: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """(n_edges, n_grid) weight of each pair in a local mean at each distance, Å."""
+    return np.exp(-((lengths[:, None] - grid) ** 2) / (2 * SMOOTHING**2))
+
+
 def _store_scales(
     baseline: Baseline,
     structures: Sequence[FitStructure],
@@ -237,7 +242,7 @@ def _store_scales(
         (h_on, h), (s_on, s) = structure.hamiltonian, structure.overlap
         two_centre = baseline.hopping(lengths.to(baseline.coefficients), structure.pair_kind)
         left = mean_square(_to_edge(frames, (h - shift * s).double()) - two_centre.double())
-        window = np.exp(-((lengths.numpy()[:, None] - grid) ** 2) / (2 * SMOOTHING**2))
+        window = window_of_lengths(lengths.numpy(), grid)
         for kind in np.unique(structure.pair_kind.numpy()):
             of_kind = structure.pair_kind.numpy() == kind
             power[kind] += np.einsum("er,eab->rab", window[of_kind], left[of_kind].numpy())

@@ -17,7 +17,7 @@ from hotham_ase.tensors import build_graph
 from hotham_ase.train.data import Prepared, collate, prepare
 
 
-class PreparedDataset:
+class PreparedDataset(Sequence[Prepared]):
     """Structures of an HDF5 data set, prepared on first use and kept while memory allows.
 
     Threads may share it.
@@ -51,7 +51,7 @@ class PreparedDataset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, k: int) -> Prepared:
+    def __getitem__(self, k: int) -> Prepared:  # type: ignore[override]
         if k in self.kept:
             return self.kept[k]
         index = self.indices[k]

@@ -23,6 +23,8 @@ from safetensors.torch import load_file
 
 from hotham_ase.dataset import Dataset
 from hotham_ase.files import replacing
+from hotham_ase.nn.devices import torch_device
+from hotham_ase.nn.model import HotHam
 from hotham_ase.nn.networks import Network
 from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.predict import HamiltonianModel
@@ -36,6 +38,7 @@ from hotham_ase.train.loading import BatchLoader, EpochBatches, PairBatches, Pre
 from hotham_ase.train.module import TrainingModule
 from hotham_ase.train.progress import RunProgress
 from hotham_ase.train.provenance import hardware, origin, provenance
+from hotham_ase.train.uncertainty import fit_uncertainty
 
 # settings that must not change between the starts of one run
 FIXED = {"model", "baseline", "split", "training", "freeze", "refit_baseline", "devices"}
@@ -103,9 +106,15 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
         if not trainer.is_global_zero:  # one process evaluates and writes
             return path
         network.load_state_dict(load_file(checkpoints / BEST))
-        network = network.cpu().eval().requires_grad_(False)
+        network = network.eval().requires_grad_(False)
+        uncertainty = None
+        if isinstance(network, HotHam) and loaders[1] is not None:
+            training, held_out = (loader.structures for loader in loaders if loader is not None)
+            network.to(torch_device(config.device))
+            uncertainty = fit_uncertainty(network, training, held_out, energy_zero)
+        network.cpu()
         record_of_run = provenance(config, data, split, _progress(trainer))
-        model = HamiltonianModel(network, basis, config.name, record_of_run)
+        model = HamiltonianModel(network, basis, config.name, record_of_run, uncertainty)
         errors = {
             part: evaluate_samples(model, (data[k] for k in split[part]), energy_zero=energy_zero)
             for part in ("validation", "test")
@@ -183,7 +192,7 @@ def _trainer(config: TrainConfig, checkpoints: Path, started: float) -> pl.Train
     settings = config.training
     average = WeightAverage(settings.ema) if settings.ema else None
     callbacks: list[pl.Callback] = [
-        RunClock(settings.learning_rate, settings.warmup, settings.max_time, started),
+        RunClock(settings.peak, settings.warmup, settings.max_time, started),
         *([average] if average else []),
         RunProgress(),
         Checkpoints(checkpoints, config.checkpoint_steps, settings.patience, average),

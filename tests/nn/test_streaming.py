@@ -73,7 +73,7 @@ class Collected:
         self.sink = streaming.BlockSink(self.onsite, self.hopping, lambda *n: self.calls.append(n))
 
     def onsite(self, atoms, blocks):
-        self.blocks[atoms] = blocks
+        self.blocks[atoms] = blocks.blocks
         self.counts[atoms] += 1
 
     def hopping(self, edges, blocks):

@@ -1,0 +1,58 @@
+"""Expected errors of a predicted Hamiltonian."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hotham_ase.pairs import PairList
+
+
+class ExtrapolationWarning(UserWarning):
+    """Parts of a structure are unlike all that the model was trained on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """Expected errors of the blocks of a predicted H, and where it is an extrapolation.
+
+    Attributes
+    ----------
+    pairs
+        Those of the matrix.
+    onsite_errors, hopping_errors : (n_atoms,), (n_edges,) eV
+        Expected root mean square error of the elements of each block, the arbitrary zero of
+        energy removed.
+    onsite_grades, hopping_grades : (n_atoms,), (n_edges,)
+        Extrapolation grade of each block: how far its descriptors lie from the mean of the
+        training set, squared, over the largest such value that the training set has itself.
+    limit
+        Blocks of larger grades are extrapolations.
+    """
+
+    pairs: PairList
+    onsite_errors: np.ndarray
+    hopping_errors: np.ndarray
+    onsite_grades: np.ndarray
+    hopping_grades: np.ndarray
+    limit: float
+
+    @property
+    def grades(self) -> np.ndarray:
+        """(n_atoms,) the largest grade among an atom's own block and those of its pairs."""
+        grades = self.onsite_grades.copy()
+        np.maximum.at(grades, self.pairs.edge_index[0], self.hopping_grades)
+        return grades
+
+    @property
+    def extrapolating_atoms(self) -> np.ndarray:
+        """(n,) the atoms that have a block beyond the limit."""
+        return np.flatnonzero(self.grades > self.limit)
+
+    @property
+    def rms_error(self) -> float:
+        """Expected root mean square error in eV over all blocks."""
+        return float(
+            np.sqrt(np.mean(np.concatenate([self.onsite_errors, self.hopping_errors]) ** 2))
+        )
