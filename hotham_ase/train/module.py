@@ -12,6 +12,8 @@ from hotham_ase.train.config import OptimizerConfig
 from hotham_ase.train.data import Prepared
 from hotham_ase.train.losses import Loss
 
+LARGEST_PRECONDITIONER = 512  # longer sides of a weight are left as they are
+
 
 class TrainingModule(pl.LightningModule):
     """Errors of predicted blocks as a weighted sum of named terms.
@@ -70,6 +72,15 @@ class TrainingModule(pl.LightningModule):
         return batch.to(device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam over what is not frozen; :class:`RunClock` sets its learning rate."""
+        """The optimizer of what is not frozen; :class:`RunClock` sets its learning rate."""
         trained = [p for p in self.parameters() if p.requires_grad]
-        return torch.optim.Adam(trained, lr=self.config.learning_rate)
+        if self.config.optimizer == "adam":
+            return torch.optim.Adam(trained, lr=self.config.peak)
+        from pytorch_optimizer.optimizer.soap import SOAP  # takes a second to import
+
+        return SOAP(
+            trained,
+            lr=self.config.peak,
+            weight_decay=0.0,
+            max_precondition_dim=LARGEST_PRECONDITIONER,
+        )
