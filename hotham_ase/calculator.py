@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from ase.calculators.abc import GetOutputsMixin
@@ -17,6 +18,7 @@ from ase.calculators.calculator import (
     Calculator,
     CalculatorSetupError,
     InputError,
+    PropertyNotImplementedError,
     all_changes,
     compare_atoms,
 )
@@ -50,6 +52,7 @@ from hotham_ase.matrices import MatrixError
 from hotham_ase.orbitals import BasisError, OrbitalBasis
 from hotham_ase.overlap import overlap_matrix
 from hotham_ase.pairs import PairList, PairListError
+from hotham_ase.uncertainty import ExtrapolationWarning, Uncertainty
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.predict import Prediction
 
 DEGENERACY = 2  # electrons per state of an unpolarized calculation
 NETWORK_OPTIONS = ("device", "dtype", "memory", "compile")
@@ -88,12 +92,21 @@ class Model(Protocol):
         """H(R) of a structure in eV."""
 
 
+@runtime_checkable
+class UncertainModel(Model, Protocol):
+    """A model that also says what errors to expect."""
+
+    def predict_with_uncertainty(self, atoms: Atoms, **options: Any) -> Prediction:
+        """H(R) of a structure in eV and the expected errors of its blocks."""
+
+
 @dataclass
 class _Matrices:
     """H(R) and S(R) of one structure; S is computed when first needed."""
 
     atoms: Atoms
     hamiltonian: RealSpaceMatrix
+    uncertainty: Uncertainty | None
     overlap: RealSpaceMatrix | None = None
 
 
@@ -327,6 +340,25 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
                 matrices.overlap = overlap_matrix(matrices.atoms, self._model.basis)
             return matrices.overlap
 
+    def get_uncertainty(self, atoms: Atoms | None = None) -> Uncertainty:
+        """Expected errors of the blocks of H(R), and how far each is an extrapolation.
+
+        An :class:`~hotham_ase.uncertainty.ExtrapolationWarning` tells of structures with blocks
+        unlike all of the training set when H(R) is predicted.
+
+        Raises
+        ------
+        PropertyNotImplementedError
+            If the model does not know.
+        """
+        with _ase_errors():
+            uncertainty = self._predicted(self._current(atoms)).uncertainty
+        if uncertainty is None:
+            raise PropertyNotImplementedError(
+                f"the model {self._model.name} has no uncertainty: train with a validation part"
+            )
+        return uncertainty
+
     # ------------------------------------------------------------------ electronic structure
 
     def get_band_structure(
@@ -456,9 +488,16 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         ):
             _check_structure(atoms, self._model.basis)
             options = {key: self.parameters[key] for key in NETWORK_OPTIONS}
+            uncertainty = None
             with _ase_errors():
-                hamiltonian = self._model.predict(atoms, **options)
-            cached = self._matrices = _Matrices(atoms.copy(), hamiltonian)
+                if isinstance(self._model, UncertainModel):
+                    prediction = self._model.predict_with_uncertainty(atoms, **options)
+                    hamiltonian, uncertainty = prediction.hamiltonian, prediction.uncertainty
+                else:
+                    hamiltonian = self._model.predict(atoms, **options)
+            cached = self._matrices = _Matrices(atoms.copy(), hamiltonian, uncertainty)
+            if uncertainty is not None:
+                _warn_of_extrapolation(uncertainty, self._model.name)
         return cached
 
     def _matrices_of(self, atoms: Atoms) -> tuple[RealSpaceMatrix, RealSpaceMatrix]:
@@ -476,6 +515,18 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         n_electrons = self._model.basis.n_electrons(atoms.numbers)
         return window_about_fermi_level(
             *self._matrices_of(atoms), n_electrons, n_bands, degeneracy=DEGENERACY
+        )
+
+
+def _warn_of_extrapolation(uncertainty: Uncertainty, name: str) -> None:
+    beyond = uncertainty.extrapolating_atoms
+    if len(beyond):
+        shown = ", ".join(map(str, beyond[:5])) + (", …" if len(beyond) > 5 else "")
+        warnings.warn(
+            f"{len(beyond)} of {uncertainty.pairs.n_atoms} atoms ({shown}) or their pairs are "
+            f"unlike all that the model {name} was trained on: expect larger errors there",
+            ExtrapolationWarning,
+            stacklevel=3,
         )
 
 

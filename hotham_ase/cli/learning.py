@@ -102,7 +102,7 @@ def evaluate(
             report=report,
             on_progress=on_progress,
         )
-    longer = ("by_shell", "by_distance")  # in the file and in the report
+    longer = ("by_shell", "by_distance", "by_expected_error")  # in the file and in the report
     for line in format_entries({k: v for k, v in errors.items() if k not in longer}):
         typer.echo(line)
     if report is not None:

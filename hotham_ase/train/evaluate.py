@@ -11,10 +11,11 @@ import numpy as np
 
 from hotham_ase.dataset import Dataset
 from hotham_ase.orbitals import BasisError, OrbitalBasis
-from hotham_ase.predict import HamiltonianModel, load_model
+from hotham_ase.predict import HamiltonianModel, Prediction, load_model
 from hotham_ase.train.loss_config import EnergyZero
 from hotham_ase.train.metrics import (
     BandComparison,
+    BlockComparison,
     band_metrics,
     block_metrics,
     compare_bands,
@@ -77,6 +78,7 @@ class Evaluation:
             "by_species": self.statistics.by_species(),
             "by_shell": self.statistics.by_shell(),
             "by_distance": self.statistics.by_distance(),
+            "by_expected_error": self.statistics.by_expected_error(),
         }
 
     def ranked(self) -> list[int]:
@@ -116,7 +118,7 @@ def evaluate(
     -------
     dict
         That of :func:`evaluate_samples`, and ``by_species``, ``by_shell``, ``by_distance``:
-        errors of the elements of H over all structures.
+        errors of the elements of H over all structures; ``by_expected_error``: of blocks.
 
     Raises
     ------
@@ -179,7 +181,8 @@ def evaluate_samples(
         ``mae_onsite_meV``, ``mae_hopping_meV``, ``mae_raw_meV`` (no shift removed),
         ``band_mae_meV``, ``fermi_error_meV``, ``gap_error_meV``, ``dos_distance``;
         ``n_structures``; ``groups``, the same for each group of structures; ``structures``, the
-        same for each, with its shifts ``mu_meV`` and ``band_shift_meV``.
+        same for each, with its shifts ``mu_meV`` and ``band_shift_meV``, and the
+        :func:`trust_metrics` where the model has an uncertainty.
 
     Raises
     ------
@@ -199,13 +202,35 @@ def assess(
     """Compare a model with samples, as :func:`evaluate_samples` does, and keep statistics."""
     rows, statistics = [], ErrorStatistics(model.basis)
     for sample in samples:
-        comparison = compare_blocks(model.predict(sample.atoms, device=device), sample, energy_zero)
-        statistics.add(comparison)
+        prediction = model.predict_with_uncertainty(sample.atoms, device=device)
+        comparison = compare_blocks(prediction.hamiltonian, sample, energy_zero)
+        statistics.add(comparison, prediction.uncertainty)
         blocks, bands = block_metrics(comparison), band_metrics(comparison, sample, energy_zero)
-        rows.append({"name": sample.name, **blocks, **bands})
+        trust = trust_metrics(prediction, comparison)
+        rows.append({"name": sample.name, **blocks, **bands, **trust})
     if not rows:
         raise ValueError("samples must hold at least one structure, got none")
     return Evaluation(rows, statistics, energy_zero)
+
+
+def trust_metrics(prediction: Prediction, comparison: BlockComparison) -> dict[str, float]:
+    """What errors a model expected; nothing if it has no uncertainty.
+
+    Returns
+    -------
+    dict
+        ``expected_block_error_meV`` and ``block_error_meV``, expected and seen, root mean squares
+        over blocks; ``largest_grade`` of extrapolation; ``n_extrapolating``, atoms.
+    """
+    uncertainty = prediction.uncertainty
+    if uncertainty is None:
+        return {}
+    return {
+        "expected_block_error_meV": 1e3 * uncertainty.rms_error,
+        "block_error_meV": 1e3 * float(np.sqrt(comparison.block_squares.mean())),
+        "largest_grade": float(uncertainty.grades.max()),
+        "n_extrapolating": len(uncertainty.extrapolating_atoms),
+    }
 
 
 def check_zero(energy_zero: str) -> EnergyZero:

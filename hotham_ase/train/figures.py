@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REFERENCE, PREDICTED = "#333333", SPIN_COLOURS[1]
+FEWEST_BLOCKS = 10  # in a bin that is drawn
 COUNTS, ERRORS = "Blues", "YlOrBr"  # colour maps
 
 
@@ -101,6 +102,24 @@ def plot_distances(statistics: ErrorStatistics) -> Figure:
     ax.set_xlabel("distance between atoms (Å)")
     ax.set_ylabel("hopping blocks (meV)")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def plot_reliability(statistics: ErrorStatistics) -> Figure:
+    """Errors seen against those expected, block by block in bins of the expected one."""
+    figure = _figure(3.7, 3.1)
+    ax = figure.add_subplot()
+    styles = {"onsite": (PREDICTED, "s"), "hopping": (SPIN_COLOURS[0], "o")}
+    records = statistics.by_expected_error()
+    for part, (colour, marker) in styles.items():
+        mine = [r for r in records if r["blocks"] == part and r["n"] >= FEWEST_BLOCKS]
+        x, y = ([r[key] for r in mine] for key in ("expected_meV", "seen_meV"))
+        ax.plot(x, y, color=colour, marker=marker, ms=4, lw=1.0, label=f"{part} blocks")
+    ax.axline((1, 1), slope=1, color=GREY, lw=0.8, zorder=0)
+    ax.set(xscale="log", yscale="log")
+    ax.set_xlabel("expected error of a block (meV)")
+    ax.set_ylabel("root mean square error seen (meV)")
+    ax.legend()
     return figure
 
 

@@ -67,6 +67,12 @@ class BlockComparison:
         """Elements of onsite blocks, which come first."""
         return int(self.predicted.block_offsets[self.predicted.pairs.n_atoms])
 
+    @property
+    def block_squares(self) -> np.ndarray:
+        """(n_blocks,) mean square error in eV² of each block, onsite blocks first."""
+        offsets = self.predicted.block_offsets
+        return np.add.reduceat(self.errors**2, offsets[:-1]) / np.diff(offsets)
+
 
 def compare_blocks(
     predicted: RealSpaceMatrix, sample: Sample, energy_zero: EnergyZero = "fit"

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from hotham_ase import __version__
 from hotham_ase.files import replacing
+from hotham_ase.predict import EXTRAPOLATION
 from hotham_ase.train.figures import (
+    FEWEST_BLOCKS,
     error_style,
     plot_band_comparison,
     plot_distances,
     plot_parity,
+    plot_reliability,
     plot_shells,
     plot_sizes,
 )
@@ -137,6 +140,14 @@ def _page(
     caption = "Mean absolute error by pair of shells: rows are orbitals of the first atom."
     yield _picture(plot_shells(statistics), caption)
     yield from _records(statistics.by_species())
+    if statistics.reliability.any():
+        yield "<h2>Expected errors</h2>"
+        caption = (
+            "Errors of blocks seen against those that the model expected: on the line they are "
+            f"what was expected. Bins of fewer than {FEWEST_BLOCKS} blocks are left out."
+        )
+        yield _picture(plot_reliability(statistics), caption)
+        yield from _trust(evaluation)
     if bands:
         yield "<h2>Bands</h2>" + '<div class="figures">'
         for k, comparison in enumerate(bands):
@@ -230,6 +241,27 @@ def _structures(evaluation: Evaluation) -> Iterator[str]:
         for row in ordered
     ]
     yield from _table(head, rows)
+
+
+def _trust(evaluation: Evaluation) -> Iterator[str]:
+    """Expected and seen errors of every structure, and where it was an extrapolation."""
+    head = ["structure", "expected (meV)", "seen (meV)", "largest grade", "extrapolating atoms"]
+    rows = [
+        [
+            str(row["name"]),
+            _number(row["expected_block_error_meV"], "meV"),
+            _number(row["block_error_meV"], "meV"),
+            _number(row["largest_grade"], ""),
+            str(row["n_extrapolating"]),
+        ]
+        for row in (evaluation.structures[k] for k in evaluation.ranked())
+    ]
+    yield from _table(head, rows)
+    yield (
+        '<p class="note">Root mean square errors over blocks. The grade says how far the '
+        "descriptors of a block lie from the mean of the training set, squared, over the largest "
+        f"such value of the training set; above {EXTRAPOLATION:g} the atom is an extrapolation.</p>"
+    )
 
 
 def _about(model: HamiltonianModel, source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

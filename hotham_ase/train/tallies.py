@@ -13,8 +13,11 @@ from hotham_ase.train.metrics import BlockComparison
 if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
     from hotham_ase.orbitals import OrbitalBasis
+    from hotham_ase.uncertainty import Uncertainty
 
 BIN_WIDTH = 0.5  # Å, of distances
+N_EXPECTED = 28  # bins of expected errors, 1 µeV to 10 eV
+SMALLEST_EXPECTED = 1e-6  # eV
 PARITY_LINEAR = 0.01  # eV; below it the scale asinh(H / 10 meV) is linear, above logarithmic
 
 
@@ -113,6 +116,9 @@ class ErrorStatistics:
         asinh(H / 10 meV) of reference and prediction.
     sizes
         log10 of |H_ref| and |ΔH| in meV.
+    reliability
+        (2, n_bins, 3) of onsite and hopping blocks by their expected error, in bins of a factor
+        10^(1/4) from 1 µeV: number, Σ expected error², Σ mean square error seen, eV².
     """
 
     basis: OrbitalBasis
@@ -126,8 +132,10 @@ class ErrorStatistics:
         default_factory=lambda: Histogram(np.linspace(-4, 6, 151), np.linspace(-5, 5, 151))
     )
 
-    def add(self, comparison: BlockComparison) -> None:
-        """Count a structure."""
+    reliability: np.ndarray = field(default_factory=lambda: np.zeros((2, N_EXPECTED, 3)))
+
+    def add(self, comparison: BlockComparison, uncertainty: Uncertainty | None = None) -> None:
+        """Count a structure, with the errors that were expected if there are any."""
         matrix, errors = comparison.predicted, comparison.errors
         reference = comparison.reference.values[0]
         self.parity.add(
@@ -148,6 +156,33 @@ class ErrorStatistics:
                     if len(blocks):
                         self._add_shells(part, int(i), int(j), comparison, blocks)
         self._add_distances(matrix, errors, reference)
+        if uncertainty is not None:
+            self._add_expected(comparison.block_squares, uncertainty)
+
+    def _add_expected(self, squares: np.ndarray, uncertainty: Uncertainty) -> None:
+        """Count blocks by the error that was expected of them."""
+        expected = uncertainty.onsite_errors, uncertainty.hopping_errors
+        seen = np.split(squares, [len(expected[0])])
+        for table, sigma, square in zip(self.reliability, expected, seen, strict=True):
+            where = np.floor(4 * (np.log10(np.maximum(sigma, SMALLEST_EXPECTED)) + 6)).astype(int)
+            where = np.clip(where, 0, N_EXPECTED - 1)
+            for k, values in enumerate((np.ones_like(sigma), sigma**2, square)):
+                table[:, k] += np.bincount(where, values, N_EXPECTED)
+
+    def by_expected_error(self) -> list[dict[str, Any]]:
+        """A record for every bin of expected errors: what was expected and what was seen, meV."""
+        records = []
+        for part, table in zip(("onsite", "hopping"), self.reliability, strict=True):
+            for n, expected, seen in table[table[:, 0] > 0]:
+                records.append(
+                    {
+                        "blocks": part,
+                        "expected_meV": 1e3 * float(np.sqrt(expected / n)),
+                        "seen_meV": 1e3 * float(np.sqrt(seen / n)),
+                        "n": int(n),
+                    }
+                )
+        return records
 
     def _add_shells(
         self, part: str, i: int, j: int, comparison: BlockComparison, blocks: np.ndarray
