@@ -23,13 +23,14 @@ def main(names: list[str]) -> int:
     """Run the named scripts one after another, each in a process of its own."""
     if names[:1] == ["all"]:
         return run_all(names[1:])
-    scripts = {path.stem: path for path in sorted(FOLDER.glob("[!_]*.py"))}
+    scripts = {path.stem: path for path in FOLDER.glob("[!_]*.py")}
+    scripts |= {path.parent.name: path for path in FOLDER.glob("*/__main__.py")}
     unknown = sorted(set(names) - set(scripts))
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are {', '.join(scripts)}", file=sys.stderr)
         return 2
     if not names:
-        for name, path in scripts.items():
+        for name, path in sorted(scripts.items()):
             print(f"{name:20} {_summary(path)}")
     failed = 0
     for name in names:

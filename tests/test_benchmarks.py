@@ -15,6 +15,11 @@ def _repository_on_path(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
 
 
+@pytest.fixture
+def silicon_file():
+    return ROOT / "tutorials" / "data" / "silicon.h5"
+
+
 def load(name):
     return importlib.import_module(f"benchmarks.{name}")
 
@@ -149,3 +154,73 @@ def test_the_list_names_every_script(capsys):
         assert f"\n{name} " in f"\n{listed}"
         assert (ROOT / "benchmarks" / f"{name}.py").is_file()
     assert main.main(["nothing"]) == 2
+
+
+def accuracy_record(case, variant, mae, groups=()):
+    means = {
+        "mae_meV": mae,
+        "mae_onsite_meV": 3.0,
+        "band_mae_meV": 4.0,
+        "fermi_error_meV": 0.5,
+        "n_structures": 2,
+    }
+    return {
+        "case": case,
+        "variant": variant,
+        "minutes": 60.0,
+        "parameters": 320_000,
+        "run": {"device": "CPU, 2 threads", "steps": 1234},
+        "train_mae_meV": 0.3,
+        "n_train": 21,
+        "test": {**means, "groups": dict.fromkeys(groups, means)},
+        "unseen": {"twisted": means} if groups else {},
+    }
+
+
+def test_accuracy_tables_compare_with_the_target():
+    tables = load("accuracy.tables").tables
+    records = [
+        accuracy_record("silicon", "default", 1.6),
+        accuracy_record("carbon", "default", 0.9, ["graphene"]),
+    ]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in tables(records).splitlines()
+    ]
+    assert cells[2][:2] == ["carbon", "default"]  # sorted
+    assert cells[2][-2:] == ["≤ 1", "yes"]
+    assert cells[3][-2:] == ["≤ 1.5", "**no**"]
+    assert cells[-2][3] == "graphene"
+    assert cells[-1][3] == "twisted (never trained on)"
+
+
+def test_accuracy_configurations_are_valid(silicon_file):
+    from hotham_ase.dataset import Dataset
+    from hotham_ase.train.config import TrainConfig
+
+    cases = load("accuracy.cases")
+    with Dataset(silicon_file) as data:
+        for variant in cases.VARIANTS:
+            given = cases.settings(cases.CASES["carbon"], variant, data, 1.5, 2)
+            config = TrainConfig.model_validate({"data": silicon_file, **given})
+            assert config.training.max_time.total_seconds() == 90
+            assert config.split.seed == cases.CASES["carbon"].seed
+            if variant == "one graph":
+                assert config.model.message_cutoff > max(data.basis.pair_cutoffs.values())
+
+
+def test_accuracy_is_measured_once(silicon_file, tmp_path, monkeypatch, capsys):
+    """A second call trains nothing; what it prints is what it wrote."""
+    main, cases = load("accuracy.__main__"), load("accuracy.cases")
+    small = {"channels": 4, "hidden": 8, "message_cutoff": 3.0, "convolutions": ["gaunt"]}
+    case = cases.Case(("silicon",), 1.5, model=small)
+    monkeypatch.setitem(cases.CASES, "silicon", case)
+    monkeypatch.setattr(cases, "SPLIT", {"train": 0.6, "validation": 0.2, "test": 0.2})
+    (tmp_path / "silicon.h5").write_bytes(silicon_file.read_bytes())
+    arguments = [".", str(tmp_path), "silicon", "--minutes", "0.05", "--threads", "1"]
+    main.main(arguments)
+    first = capsys.readouterr().out
+    monkeypatch.setattr(main, "train", None)
+    main.main(arguments)
+    assert capsys.readouterr().out == first[first.index("| case") :]
+    assert (tmp_path / "tables.md").read_text() == first[first.index("| case") :]

@@ -15,7 +15,9 @@ from hotham_ase.train.data import Prepared
 from hotham_ase.train.loss_config import EnergyZero
 from hotham_ase.train.losses import block_errors
 
-RIDGES = tuple(10.0**power for power in range(-8, 1))  # relative to the mean square descriptor
+# relative to the mean square descriptor; from 1e-3 on the errors of held-out structures get less
+# likely, and what is unlike the training set is no longer seen
+RIDGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,9 @@ def fit_uncertainty(
 ) -> BlockUncertainty:
     """Expected errors of a trained network.
 
-    The covariances of descriptors, and the largest q², are those of the training set. The ridge
-    that regularises them and the factors in front of q come from the held-out structures: the ridge
-    is the one of the largest likelihood of their errors as Gaussian ones, the factors make the
-    expected mean square errors, for each pair of species and locally in the distance, those seen.
+    The covariances of descriptors, and the largest q², are those of the training set. The factors
+    in front of q come from the held-out structures: with them the expected mean square errors are
+    those seen there, for each pair of species and locally in the distance.
 
     Parameters
     ----------
@@ -68,14 +69,15 @@ def fit_uncertainty(
     for parts in _blocks(network, training, energy_zero):
         for covariance, part in zip(covariances, parts, strict=True):
             covariance.add(part.descriptors)
-    tests = list(_blocks(network, held_out, energy_zero))
-    modules = (out.onsite, out.hopping)
-    for k, (module, covariance) in enumerate(zip(modules, covariances, strict=True)):
-        _choose_ridge(out, module, covariance, [parts[k] for parts in tests])
+    modules = out.onsite, out.hopping
+    for module, covariance in zip(modules, covariances, strict=True):
+        module.whitening.copy_(covariance.whitening(RIDGE))
     for parts in _blocks(network, training, energy_zero):
         for module, part in zip(modules, parts, strict=True):
-            q2 = part.rigidity(module)
-            module.limit.scatter_reduce_(0, part.kind, q2, "amax")
+            module.limit.scatter_reduce_(0, part.kind, part.rigidity(module), "amax")
+    onsite_blocks, hopping_blocks = zip(*_blocks(network, held_out, energy_zero), strict=True)
+    _calibrate_onsite(out, onsite_blocks)
+    _calibrate_hopping(out, hopping_blocks)
     return out.float()
 
 
@@ -137,56 +139,37 @@ def _mean_square(errors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return ((errors.double() ** 2).sum((1, 2)) / mask.double().sum((1, 2))).cpu()
 
 
-def _choose_ridge(
-    out: BlockUncertainty, module: Rigidity, covariance: _Covariance, tests: Sequence[_Blocks]
-) -> None:
-    """Store whitening and factors of the ridge under which the errors are likeliest."""
-    kind, lengths, square = (
-        torch.cat([getattr(part, name) for part in tests]) for name in ("kind", "lengths", "square")
-    )
-    best = None
-    for ridge in RIDGES:
-        module.whitening.copy_(covariance.whitening(ridge))
-        q2 = torch.cat([part.rigidity(module) for part in tests])
-        _store_factors(out, module, kind, lengths, square, q2)
-        variance = q2 * _factors(out, module, kind, lengths) ** 2
-        surprise = float((torch.log(variance) + square / variance).mean())
-        if best is None or surprise < best[0]:
-            best = surprise, ridge
-    if best is not None:
-        module.whitening.copy_(covariance.whitening(best[1]))
-        q2 = torch.cat([part.rigidity(module) for part in tests])
-        _store_factors(out, module, kind, lengths, square, q2)
+def _calibrate_onsite(out: BlockUncertainty, held_out: Sequence[_Blocks]) -> None:
+    """⟨factor² q²⟩ = ⟨error²⟩ for each species; those that were not held out get the common one."""
+    kind, _, square, q2 = _joined(out.onsite, held_out)
+    n = len(out.onsite_factor)
+    error, rigid = (torch.bincount(kind, values, n) for values in (square, q2))
+    common = square.sum() / q2.sum()
+    ratio = torch.where(rigid > 0, error / rigid.clamp(min=1e-300), common)
+    out.onsite_factor.copy_(ratio.sqrt())
 
 
-def _factors(
-    out: BlockUncertainty, module: Rigidity, kind: torch.Tensor, lengths: torch.Tensor
-) -> torch.Tensor:
-    return out.onsite_factor[kind] if module is out.onsite else out.factor(lengths, kind)
-
-
-def _store_factors(
-    out: BlockUncertainty,
-    module: Rigidity,
-    kind: torch.Tensor,
-    lengths: torch.Tensor,
-    square: torch.Tensor,
-    q2: torch.Tensor,
-) -> None:
-    """Factors with ⟨factor² q²⟩ = ⟨error²⟩; kinds that were not held out get the common one."""
-    common = float((square.sum() / q2.sum()).sqrt())
-    if module is out.onsite:
-        error, rigid = (torch.bincount(kind, w, len(out.onsite_factor)) for w in (square, q2))
-        known = rigid > 0
-        ratio = (error / rigid.clamp(min=1e-300)).sqrt()
-        out.onsite_factor.copy_(torch.where(known, ratio, common))
-        return
+def _calibrate_hopping(out: BlockUncertainty, held_out: Sequence[_Blocks]) -> None:
+    """The same for each pair of species and locally in the distance."""
+    kind, lengths, square, q2 = _joined(out.hopping, held_out)
     grid = np.linspace(0, out.cutoff, out.n_bins)
-    out.hopping_factor.fill_(common)
+    out.hopping_factor.fill_(float((square.sum() / q2.sum()).sqrt()))
     for k in kind.unique():
         mine = kind == k
         window = window_of_lengths(lengths[mine].numpy(), grid)
-        error, rigid = (w[mine].numpy() @ window for w in (square, q2))
+        error, rigid = (values[mine].numpy() @ window for values in (square, q2))
         known = window.sum(0) > 1e-3
         factor = np.sqrt(error[known] / rigid[known])
         out.hopping_factor[k] = torch.tensor(np.interp(grid, grid[known], factor))
+
+
+def _joined(
+    module: Rigidity, parts: Sequence[_Blocks]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Kinds, lengths, square errors and q² of all blocks."""
+    return (
+        torch.cat([part.kind for part in parts]),
+        torch.cat([part.lengths for part in parts]),
+        torch.cat([part.square for part in parts]),
+        torch.cat([part.rigidity(module) for part in parts]),
+    )

@@ -54,6 +54,12 @@ def samples():
 
 
 @pytest.fixture(scope="session")
+def chain_samples():
+    """Makes so many chains with three-centre parts and one zero of energy."""
+    return lambda n: [make_sample(f"chain/{k}", k, three_centre=1.0) for k in range(n)]
+
+
+@pytest.fixture(scope="session")
 def data_file(tmp_path_factory):
     samples = [make_sample(f"chain/{k}", k, 0.7 * k, three_centre=1.0) for k in range(8)]
     path = tmp_path_factory.mktemp("data") / "data.h5"

@@ -1,0 +1,1 @@
+"""Accuracy for the time at hand, on real DFT data."""

@@ -1,0 +1,193 @@
+"""Expected errors: algebra, calibration, symmetries, and what is unlike the training set."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from hotham_ase import HotHamCalculator
+from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.predict import EXTRAPOLATION, HamiltonianModel, load_model
+from hotham_ase.tensors import cutoffs
+from hotham_ase.train.baseline import fit_baseline
+from hotham_ase.train.data import fit_structure, prepare
+from hotham_ase.train.evaluate import assess
+from hotham_ase.train.figures import plot_reliability
+from hotham_ase.train.metrics import compare_blocks
+from hotham_ase.train.uncertainty import _Covariance, fit_uncertainty
+from hotham_ase.uncertainty import ExtrapolationWarning
+
+CONFIG = ModelConfig(l_max=2, channels=4, convolutions=("gaunt",), n_radial=6, hidden=8)
+N_TRAINING = 16
+
+
+@pytest.fixture(scope="module")
+def chains(chain_samples):
+    return chain_samples(40)
+
+
+def rotated(atoms, matrix):
+    turned = atoms.copy()
+    turned.positions, turned.cell = atoms.positions @ matrix.T, atoms.cell[:] @ matrix.T
+    return turned
+
+
+@pytest.fixture(scope="module")
+def model(chains):
+    """A fitted baseline and an untrained network: it has errors, which is all that is needed."""
+    torch.manual_seed(1)
+    basis = chains[0].basis
+    network = HotHam(CONFIG, [s.shells for s in basis.species], cutoffs(basis))
+    training = [fit_structure(s, basis, network) for s in chains[:N_TRAINING]]
+    fit_baseline(network.baseline, training, network.union)
+    network.eval().requires_grad_(False)
+    prepared = [prepare(sample, basis, network) for sample in chains[: 2 * N_TRAINING]]
+    uncertainty = fit_uncertainty(network, prepared[:N_TRAINING], prepared[N_TRAINING:])
+    return HamiltonianModel(network, basis, "chains", uncertainty=uncertainty)
+
+
+def predict(model, atoms, **options):
+    return model.predict_with_uncertainty(atoms, device="cpu", **options)
+
+
+def test_q_is_the_variance_of_a_linear_fit():
+    """q² ∝ fᵀ (FᵀF + λ)⁻¹ f, the predictive variance of Bayesian linear regression."""
+    rng = np.random.default_rng(0)
+    training, new = (rng.normal(size=(n, 5)) @ rng.normal(size=(5, 5)) for n in (40, 7))
+    covariance, ridge = _Covariance(5), 0.01
+    covariance.add(torch.tensor(training[:30]))
+    covariance.add(torch.tensor(training[30:]))
+    whitening = covariance.whitening(ridge).numpy()
+    f, g = (np.column_stack([x, np.ones(len(x))]) for x in (training, new))
+    q2 = ((g @ whitening) ** 2).sum(1)
+
+    # the same from the posterior of the weights, with a prior of variance 1/λ and unit noise
+    strength = ridge * np.trace(f.T @ f) / 6
+    posterior = np.linalg.inv(f.T @ f + strength * np.eye(6))
+    expected = np.array([x @ posterior @ x for x in g])
+    np.testing.assert_allclose(q2, expected * 40 / 6, rtol=1e-10)
+    without = covariance.whitening(1e-14).numpy()
+    assert ((f @ without) ** 2).sum(1).mean() == pytest.approx(1.0, rel=1e-6)
+
+
+def test_expected_errors_are_those_of_held_out_structures(model, chains):
+    """By construction on those it was calibrated on; about so on others."""
+    for part, tolerance in ((slice(N_TRAINING, 2 * N_TRAINING), 0.05), (slice(32, 40), 0.35)):
+        expected, seen = [], []
+        for sample in chains[part]:
+            prediction = predict(model, sample.atoms)
+            expected.append(
+                np.concatenate(
+                    [prediction.uncertainty.onsite_errors, prediction.uncertainty.hopping_errors]
+                )
+            )
+            seen.append(compare_blocks(prediction.hamiltonian, sample).block_squares)
+        n_atoms = len(chains[0].atoms)
+        for block in (slice(0, n_atoms), slice(n_atoms, None)):
+            ratio = np.mean(np.concatenate([e[block] ** 2 for e in expected])) / np.mean(
+                np.concatenate([s[block] for s in seen])
+            )
+            assert np.sqrt(ratio) == pytest.approx(1.0, abs=tolerance)
+
+
+def test_expected_errors_follow_the_distance(model, chains):
+    """Pairs of similar lengths, short ones and long ones, have the errors expected of them."""
+    lengths, expected, seen = [], [], []
+    for sample in chains[N_TRAINING:]:
+        prediction = predict(model, sample.atoms)
+        lengths.append(prediction.uncertainty.pairs.edge_lengths)
+        expected.append(prediction.uncertainty.hopping_errors**2)
+        seen.append(compare_blocks(prediction.hamiltonian, sample).block_squares[4:])
+    order = np.argsort(np.concatenate(lengths))
+    quarters = [np.array_split(np.concatenate(x)[order], 4) for x in (expected, seen)]
+    expected, seen = (np.sqrt([q.mean() for q in quarter]) for quarter in quarters)
+    assert seen.max() > 1.5 * seen.min()  # else there is nothing to follow
+    # factors are means over 0.3 Å, between quarters that differ by a factor of two
+    np.testing.assert_allclose(expected, seen, rtol=0.25)
+
+
+def test_expected_errors_are_invariant(model, chains):
+    """Rotations, the order of atoms, portions of the prediction, and both directions of a pair."""
+    atoms = Atoms("C4", chains[3].atoms.positions, cell=(6.5, 6.5, 6.5), pbc=True)
+    reference = predict(model, atoms).uncertainty
+    reverse = reference.pairs.reverse_edge_index
+    np.testing.assert_allclose(reference.hopping_errors, reference.hopping_errors[reverse])
+    matrix = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
+    turned = predict(model, rotated(atoms, matrix)).uncertainty
+    doubled = predict(model, atoms.repeat((2, 1, 1)), memory="60MiB").uncertainty
+    order = [2, 0, 3, 1]
+    shuffled = predict(model, atoms[order]).uncertainty
+    for name in ("onsite_errors", "onsite_grades"):
+        value = getattr(reference, name)
+        np.testing.assert_allclose(getattr(turned, name), value, rtol=1e-4)
+        np.testing.assert_allclose(getattr(doubled, name), np.tile(value, 2), rtol=1e-4)
+        np.testing.assert_allclose(getattr(shuffled, name), value[order], rtol=1e-4)
+    for name in ("hopping_errors", "hopping_grades"):
+        value = np.sort(getattr(reference, name))
+        np.testing.assert_allclose(np.sort(getattr(turned, name)), value, rtol=1e-4)
+        np.testing.assert_allclose(np.sort(getattr(doubled, name))[::2], value, rtol=1e-4)
+
+
+def test_grades_tell_what_is_unlike_the_training_set(model, chains):
+    training = [predict(model, s.atoms).uncertainty for s in chains[:N_TRAINING]]
+    assert max(u.onsite_grades.max() for u in training) == pytest.approx(1.0, rel=1e-5)
+    assert max(u.hopping_grades.max() for u in training) == pytest.approx(1.0, rel=1e-5)
+    similar = [predict(model, s.atoms).uncertainty for s in chains[32:]]
+    assert sum(len(u.extrapolating_atoms) for u in similar) <= 2  # of 32
+    squeezed = chains[0].atoms.copy()
+    squeezed.positions *= 0.7
+    strange = predict(model, squeezed).uncertainty
+    assert len(strange.extrapolating_atoms) == 4
+    assert strange.rms_error > 1.5 * similar[0].rms_error
+
+
+def test_calculator_warns_once_of_a_strange_structure(model, chains):
+    known = chains[0].atoms.copy()
+    known.calc = HotHamCalculator(model, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert known.calc.get_uncertainty().grades.max() <= EXTRAPOLATION
+    strange = known.copy()
+    strange.positions *= 0.7
+    strange.calc = HotHamCalculator(model, device="cpu")
+    with pytest.warns(ExtrapolationWarning, match="4 of 4 atoms .* the model chains"):
+        strange.calc.get_hamiltonian()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once is enough
+        strange.calc.get_uncertainty()
+
+
+def test_a_model_without_uncertainty_says_so(model, chains):
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    without = replace(model, uncertainty=None)
+    prediction = predict(without, chains[0].atoms)
+    assert prediction.uncertainty is None
+    calculator = HotHamCalculator(without, device="cpu")
+    with pytest.raises(PropertyNotImplementedError, match="train with a validation part"):
+        calculator.get_uncertainty(chains[0].atoms)
+
+
+def test_model_file_keeps_it(model, chains, tmp_path):
+    model.save(tmp_path / "m.safetensors")
+    loaded = load_model(tmp_path / "m.safetensors")
+    assert loaded.describe()["uncertainty"] is True
+    before, after = (predict(m, chains[33].atoms).uncertainty for m in (model, loaded))
+    np.testing.assert_array_equal(before.hopping_errors, after.hopping_errors)
+    np.testing.assert_array_equal(before.onsite_grades, after.onsite_grades)
+
+
+def test_reliability_counts_every_block(model, chains):
+    result = assess(model, chains[32:36], device="cpu")
+    records = result.details()["by_expected_error"]
+    n_pairs = sum(predict(model, s.atoms).uncertainty.pairs.n_edges for s in chains[32:36])
+    assert sum(r["n"] for r in records if r["blocks"] == "hopping") == n_pairs
+    assert sum(r["n"] for r in records if r["blocks"] == "onsite") == 16
+    seen = sum(r["n"] * r["seen_meV"] ** 2 for r in records) / (n_pairs + 16)
+    of_rows = np.mean([row["block_error_meV"] ** 2 for row in result.structures])
+    assert seen == pytest.approx(of_rows, rel=0.2)  # structures have different numbers of pairs
+    lines = plot_reliability(result.statistics).axes[0].get_lines()
+    assert len(lines) == 3
