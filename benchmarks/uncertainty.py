@@ -1,0 +1,59 @@
+"""What the uncertainty costs: a prediction with it against one without.
+
+``python -m benchmarks.uncertainty [MODEL]``; twisted bilayer graphene, one thread, float32, times
+of the processor.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from benchmarks._common import Row, hand_over, interleaved, summary
+from hotham_ase import build_structure, load_model
+
+STRUCTURES = {196: "twisted-graphene:3,5", 772: "twisted-graphene:7,9"}
+LIMIT = 1.05
+
+
+def processor_time(function: Callable[[], object]) -> Callable[[], float]:
+    """A function that returns how long the processor worked on another one."""
+
+    def timed() -> float:
+        start = time.process_time()
+        function()
+        return time.process_time() - start
+
+    return timed
+
+
+def main(name: str = "carbon") -> None:
+    """Print a table of ratios."""
+    torch.set_num_threads(1)
+    model = load_model(name)
+    if model.uncertainty is None:
+        raise SystemExit(f"{name} has no uncertainty")
+    without = replace(model, uncertainty=None)
+    rows = []
+    for n_atoms, structure in STRUCTURES.items():
+        atoms = build_structure(structure)
+        if len(atoms) != n_atoms:
+            raise SystemExit(f"{structure} has {len(atoms)} atoms, expected {n_atoms}")
+        times = interleaved(
+            {
+                "with": processor_time(lambda atoms=atoms: model.predict(atoms, device="cpu")),
+                "without": processor_time(lambda atoms=atoms: without.predict(atoms, device="cpu")),
+            }
+        )
+        quantity = f"H of {n_atoms} atoms with its uncertainty, time over that without"
+        rows.append(Row(quantity, times["with"] / times["without"], target=f"≤ {LIMIT}"))
+    hand_over(rows)
+    print(summary(rows))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
