@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -112,3 +113,8 @@ def _print_summary(atoms: Atoms, calculator: HotHamCalculator) -> None:
     typer.echo(f"structure     {atoms.get_chemical_formula()}, {len(atoms)} atoms")
     typer.echo(f"Fermi level   {calculator.get_fermi_level():.4f} eV")
     typer.echo(f"band gap      {gap:.4f} eV" if gap > 0 else "band gap      none on this mesh")
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    with contextlib.suppress(PropertyNotImplementedError):  # older models do not know
+        expected = 1e3 * calculator.get_uncertainty().rms_error
+        typer.echo(f"error of H    {expected:.2f} meV expected, root mean square over blocks")
