@@ -1,5 +1,7 @@
 """List the benchmarks, run some, or all: ``python -m benchmarks [NAME ... | all [OPTION ...]]``.
 
+``accuracy`` trains for hours and is called by its own name, ``python -m benchmarks.accuracy``.
+
 ``all`` runs network, convolution, gaunt and scaling, 20 000 atoms included, and ends with one table
 of all ratios. Its options are those of network, which say where the published code is.
 """
@@ -24,13 +26,13 @@ def main(names: list[str]) -> int:
     if names[:1] == ["all"]:
         return run_all(names[1:])
     scripts = {path.stem: path for path in FOLDER.glob("[!_]*.py")}
-    scripts |= {path.parent.name: path for path in FOLDER.glob("*/__main__.py")}
+    trainings = {path.parent.name: path for path in FOLDER.glob("*/__main__.py")}
     unknown = sorted(set(names) - set(scripts))
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are {', '.join(scripts)}", file=sys.stderr)
         return 2
     if not names:
-        for name, path in sorted(scripts.items()):
+        for name, path in sorted((scripts | trainings).items()):
             print(f"{name:20} {_summary(path)}")
     failed = 0
     for name in names:

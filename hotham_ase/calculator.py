@@ -355,7 +355,8 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             uncertainty = self._predicted(self._current(atoms)).uncertainty
         if uncertainty is None:
             raise PropertyNotImplementedError(
-                f"the model {self._model.name} has no uncertainty: train with a validation part"
+                f"the model {self._model.name} has no uncertainty: only trainings of the default "
+                "architecture with a validation part make one"
             )
         return uncertainty
 

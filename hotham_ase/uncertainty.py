@@ -22,11 +22,12 @@ class Uncertainty:
     pairs
         Those of the matrix.
     onsite_errors, hopping_errors : (n_atoms,), (n_edges,) eV
-        Expected root mean square error of the elements of each block, the arbitrary zero of
-        energy removed.
+        Expected root mean square error of the elements of each block, with the zero of energy
+        that the model was trained with: where that is fitted, after the best shift.
     onsite_grades, hopping_grades : (n_atoms,), (n_edges,)
-        Extrapolation grade of each block: how far its descriptors lie from the mean of the
-        training set, squared, over the largest such value that the training set has itself.
+        Extrapolation grade of each block: 1 plus the squared Mahalanobis distance of its
+        descriptors from the mean of the training set, over the largest such value that the
+        training set has itself; infinite for species, and pairs of species, that it lacks.
     limit
         Blocks of larger grades are extrapolations.
     """

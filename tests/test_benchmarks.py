@@ -201,10 +201,10 @@ def test_accuracy_configurations_are_valid(silicon_file):
     cases = load("accuracy.cases")
     with Dataset(silicon_file) as data:
         for variant in cases.VARIANTS:
-            given = cases.settings(cases.CASES["carbon"], variant, data, 1.5, 2)
+            given = cases.settings(cases.CASES["silicon"], variant, data, 1.5, 2)
             config = TrainConfig.model_validate({"data": silicon_file, **given})
             assert config.training.max_time.total_seconds() == 90
-            assert config.split.seed == cases.CASES["carbon"].seed
+            assert config.split.seed == cases.CASES["silicon"].seed
             if variant == "one graph":
                 assert config.model.message_cutoff > max(data.basis.pair_cutoffs.values())
 

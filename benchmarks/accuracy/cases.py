@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hotham_ase.dataset import Dataset
+from hotham_ase.train.data import hopping_margin
 
 SPLIT = {"train": 0.75, "validation": 0.10, "test": 0.15}
 NEVER_TRAINED_ON = "twisted_bilayer_28"
@@ -68,7 +69,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one convolution": {"model": {"convolutions": ["gaunt"]}},
     "16 channels": {"model": {"channels": 16}},
     "32 channels": {"model": {"channels": 32}},
-    "one graph": {},  # its cutoff is that of the data
+    "one graph": {},  # messages reach as far as H does in the data
 }
 
 
@@ -79,7 +80,8 @@ def settings(case: Case, variant: str, data: Dataset, minutes: float, threads: i
     if model.get("architecture") == "published":
         model = changes["model"]
     if variant == "one graph":
-        model["message_cutoff"] = 0.5 + max(data.basis.pair_cutoffs.values())
+        margin = model.get("hopping_margin", hopping_margin(data))
+        model["message_cutoff"] = margin + max(data.basis.pair_cutoffs.values())
     return {
         **changes,
         "model": model,

@@ -85,8 +85,8 @@ class DescribedBlocks(NamedTuple):
     ----------
     blocks : (n, n_union, n_union) eV
     descriptors : (n, n_descriptors)
-        Invariant numbers from which the last layers make each block: of an atom the l = 0
-        channels, of a pair the hidden layer of its gate.
+        Invariant part of what the last layers see: of an atom the l = 0 channels, of a pair the
+        hidden layer of its gate.
     """
 
     blocks: torch.Tensor
@@ -147,6 +147,11 @@ class HotHam(nn.Module):
         )
         self.onsite = OnsiteReadout(c, self.union, n_species)
         self.hopping = HoppingReadout(c, self.union, n_long, n_species)
+
+    @property
+    def n_descriptors(self) -> tuple[int, int]:
+        """Length of the descriptors of atoms and of pairs, see :class:`DescribedBlocks`."""
+        return self.config.channels, self.hopping.gate.n_hidden
 
     @property
     def receptive_field(self) -> float:

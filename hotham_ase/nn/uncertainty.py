@@ -1,11 +1,14 @@
-"""How far a prediction can be trusted, from the descriptors that its last layers saw.
+"""How far a prediction can be trusted, from invariant descriptors of what its last layers see.
 
 The rigidity of a last layer that was fitted to descriptors f of the training set is governed by
 their covariance C = ⟨f fᵀ⟩: with a constant appended to f, ``q² = fᵀ (C + ε²)⁻¹ f / n`` is 1 on
-average over the training set and grows where a descriptor is unlike those. The expected error of a
-block is a factor times q; the factor depends on the species and, for pairs, on the distance, and is
+average over the training set (without the small ε²) and grows where a descriptor is unlike those:
+``n q² = 1 + d²`` with the Mahalanobis distance d from their mean. The expected error of a block is
+a factor times q; the factor depends on the species and, for pairs, on the distance, and is
 calibrated on structures that were not trained on. Bigi, Chong, Ceriotti and Grasselli, Mach.
 Learn.: Sci. Technol. 5, 045018 (2024).
+
+All is float32, whatever the precision of the network.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ class Rigidity(nn.Module):
     def __init__(self, n_descriptors: int, n_kinds: int) -> None:
         super().__init__()
         n = n_descriptors + 1
-        self.register_buffer("whitening", torch.zeros(n, n))
-        self.register_buffer("limit", torch.zeros(n_kinds))
+        self.register_buffer("whitening", torch.zeros(n, n, dtype=torch.float32))
+        self.register_buffer("limit", torch.zeros(n_kinds, dtype=torch.float32))
 
     def forward(self, descriptors: torch.Tensor) -> torch.Tensor:
         """(n,) q² of (n, n_descriptors)."""
@@ -69,8 +72,9 @@ class BlockUncertainty(nn.Module):
         self.n_species, self.cutoff, self.n_bins = n_species, cutoff, n_bins
         self.onsite = Rigidity(n_descriptors[0], n_species)
         self.hopping = Rigidity(n_descriptors[1], n_species**2)
-        self.register_buffer("onsite_factor", torch.zeros(n_species))
-        self.register_buffer("hopping_factor", torch.zeros(n_species**2, n_bins))
+        self.register_buffer("onsite_factor", torch.zeros(n_species, dtype=torch.float32))
+        factor = torch.zeros(n_species**2, n_bins, dtype=torch.float32)
+        self.register_buffer("hopping_factor", factor)
 
     def factor(self, lengths: torch.Tensor, pair_kind: torch.Tensor) -> torch.Tensor:
         """(n_edges,) eV; the expected error of a hopping block whose q is 1.

@@ -47,8 +47,8 @@ class Evaluation:
     Attributes
     ----------
     structures
-        ``name`` and errors of each, see :func:`~hotham_ase.train.metrics.block_metrics` and
-        :func:`~hotham_ase.train.metrics.band_metrics`.
+        ``name`` and errors of each, see :func:`~hotham_ase.train.metrics.block_metrics`,
+        :func:`~hotham_ase.train.metrics.band_metrics` and :func:`trust_metrics`.
     statistics
         Errors of all elements of H by shells and distance.
     energy_zero
@@ -213,22 +213,24 @@ def assess(
     return Evaluation(rows, statistics, energy_zero)
 
 
-def trust_metrics(prediction: Prediction, comparison: BlockComparison) -> dict[str, float]:
+def trust_metrics(prediction: Prediction, comparison: BlockComparison) -> dict[str, Any]:
     """What errors a model expected; nothing if it has no uncertainty.
 
     Returns
     -------
     dict
         ``expected_block_error_meV`` and ``block_error_meV``, expected and seen, root mean squares
-        over blocks; ``largest_grade`` of extrapolation; ``n_extrapolating``, atoms.
+        over blocks; ``largest_grade`` of extrapolation, None if it is infinite;
+        ``n_extrapolating``, atoms.
     """
     uncertainty = prediction.uncertainty
     if uncertainty is None:
         return {}
+    grade = float(uncertainty.grades.max())
     return {
         "expected_block_error_meV": 1e3 * uncertainty.rms_error,
         "block_error_meV": 1e3 * float(np.sqrt(comparison.block_squares.mean())),
-        "largest_grade": float(uncertainty.grades.max()),
+        "largest_grade": grade if np.isfinite(grade) else None,
         "n_extrapolating": len(uncertainty.extrapolating_atoms),
     }
 

@@ -251,16 +251,17 @@ def _trust(evaluation: Evaluation) -> Iterator[str]:
             str(row["name"]),
             _number(row["expected_block_error_meV"], "meV"),
             _number(row["block_error_meV"], "meV"),
-            _number(row["largest_grade"], ""),
+            "∞" if row["largest_grade"] is None else _number(row["largest_grade"], ""),
             str(row["n_extrapolating"]),
         ]
         for row in (evaluation.structures[k] for k in evaluation.ranked())
     ]
     yield from _table(head, rows)
     yield (
-        '<p class="note">Root mean square errors over blocks. The grade says how far the '
-        "descriptors of a block lie from the mean of the training set, squared, over the largest "
-        f"such value of the training set; above {EXTRAPOLATION:g} the atom is an extrapolation.</p>"
+        '<p class="note">Root mean square errors over blocks. The grade of a block is 1 plus the '
+        "squared distance of its descriptors from the mean of the training set, over the largest "
+        "such value of the training set itself (∞ for species or pairs that it lacks); above "
+        f"{EXTRAPOLATION:g} an atom is an extrapolation.</p>"
     )
 
 

@@ -29,7 +29,15 @@ from hotham_ase.nn.networks import Network
 from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.predict import HamiltonianModel
 from hotham_ase.train.build import build_network
-from hotham_ase.train.callbacks import BEST, LAST, Checkpoints, RunClock, WeightAverage, WholeFiles
+from hotham_ase.train.callbacks import (
+    BEST,
+    LAST,
+    Checkpoints,
+    RunClock,
+    TrainingError,
+    WeightAverage,
+    WholeFiles,
+)
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
 from hotham_ase.train.data import split_names
 from hotham_ase.train.energy_zero import ReferenceSamples
@@ -100,7 +108,13 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
                 record.write_text(json.dumps(_identity(config, data)) + "\n")
         with _quiet_lightning():
             trainer = _trainer(config, checkpoints, started)
-            trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
+            try:
+                trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
+            except torch.linalg.LinAlgError as error:  # of SOAP, at infinite gradients
+                raise TrainingError(
+                    f"the gradients are not finite any more ({error}); try a smaller "
+                    "learning_rate or gradient_clip, and look at the data with hotham check"
+                ) from error
         if trainer.interrupted:
             raise KeyboardInterrupt
         if not trainer.is_global_zero:  # one process evaluates and writes

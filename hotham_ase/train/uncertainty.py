@@ -20,6 +20,57 @@ from hotham_ase.train.losses import block_errors
 RIDGE = 1e-6
 
 
+def fit_uncertainty(
+    network: HotHam,
+    training: Sequence[Prepared],
+    held_out: Sequence[Prepared],
+    energy_zero: EnergyZero = "fit",
+) -> BlockUncertainty | None:
+    """Expected errors of a trained network.
+
+    The covariances of descriptors, and the largest q², are those of the training set. The factors
+    in front of q come from the held-out structures: with them the expected mean square errors are
+    those seen there, for each pair of species and locally in the distance.
+
+    Parameters
+    ----------
+    network
+        Trained, in any precision.
+    training, held_out
+        Structures that the network was trained on, and others; ``training`` is gone through twice.
+    energy_zero
+        That of the training.
+
+    Returns
+    -------
+    BlockUncertainty or None
+        float32; None if the training or the held-out structures have no pairs at all.
+    """
+    out = BlockUncertainty(network.n_descriptors, len(network.shells), network.cutoff).double()
+    modules = out.onsite, out.hopping
+    covariances = [_Covariance(n) for n in network.n_descriptors]
+    for parts in _blocks(network, training, energy_zero):
+        for covariance, part in zip(covariances, parts, strict=True):
+            covariance.add(part.descriptors)
+    if not covariances[1].count:
+        return None
+    for module, covariance in zip(modules, covariances, strict=True):
+        module.whitening.copy_(covariance.whitening(RIDGE))
+    for parts in _blocks(network, training, energy_zero):
+        for module, part in zip(modules, parts, strict=True):
+            module.limit.scatter_reduce_(0, part.kind, part.rigidity(module), "amax")
+    onsite = _Calibration(len(out.onsite_factor), np.zeros(1))
+    hopping = _Calibration(len(out.hopping_factor), np.linspace(0, out.cutoff, out.n_bins))
+    for parts in _blocks(network, held_out, energy_zero):
+        for calibration, module, part in zip((onsite, hopping), modules, parts, strict=True):
+            calibration.add(part, part.rigidity(module))
+    if not hopping.rigidity.any():
+        return None
+    out.onsite_factor.copy_(onsite.factors()[:, 0])
+    out.hopping_factor.copy_(hopping.factors())
+    return out.float()
+
+
 @dataclass(frozen=True)
 class _Blocks:
     """Blocks of one kind, onsite or hopping: descriptors and what belongs to them.
@@ -37,70 +88,6 @@ class _Blocks:
         """(n,) q², the mean of both directions of a pair."""
         q2 = module(self.descriptors)
         return (q2 + q2[self.partner]) / 2
-
-
-def fit_uncertainty(
-    network: HotHam,
-    training: Sequence[Prepared],
-    held_out: Sequence[Prepared],
-    energy_zero: EnergyZero = "fit",
-) -> BlockUncertainty:
-    """Expected errors of a trained network.
-
-    The covariances of descriptors, and the largest q², are those of the training set. The factors
-    in front of q come from the held-out structures: with them the expected mean square errors are
-    those seen there, for each pair of species and locally in the distance.
-
-    Parameters
-    ----------
-    network
-        Trained, in any precision.
-    training, held_out
-        Structures that the network was trained on, and others; ``training`` is gone through twice.
-    energy_zero
-        That of the training.
-    """
-    example = held_out[0].to(network.cutoffs.device)
-    with torch.no_grad():
-        onsite, hopping = network.described_blocks(example.graph, example.geometry)
-    sizes = onsite.descriptors.shape[1], hopping.descriptors.shape[1]
-    out = BlockUncertainty(sizes, len(network.shells), network.cutoff).double()
-    covariances = [_Covariance(n) for n in sizes]
-    for parts in _blocks(network, training, energy_zero):
-        for covariance, part in zip(covariances, parts, strict=True):
-            covariance.add(part.descriptors)
-    modules = out.onsite, out.hopping
-    for module, covariance in zip(modules, covariances, strict=True):
-        module.whitening.copy_(covariance.whitening(RIDGE))
-    for parts in _blocks(network, training, energy_zero):
-        for module, part in zip(modules, parts, strict=True):
-            module.limit.scatter_reduce_(0, part.kind, part.rigidity(module), "amax")
-    onsite_blocks, hopping_blocks = zip(*_blocks(network, held_out, energy_zero), strict=True)
-    _calibrate_onsite(out, onsite_blocks)
-    _calibrate_hopping(out, hopping_blocks)
-    return out.float()
-
-
-class _Covariance:
-    """⟨f fᵀ⟩ with a constant appended to f."""
-
-    def __init__(self, n_descriptors: int) -> None:
-        self.sum = torch.zeros(n_descriptors + 1, n_descriptors + 1, dtype=torch.float64)
-        self.count = 0
-
-    def add(self, descriptors: torch.Tensor) -> None:
-        f = torch.nn.functional.pad(descriptors, (0, 1), value=1.0)
-        self.sum += f.T @ f
-        self.count += len(f)
-
-    def whitening(self, ridge: float) -> torch.Tensor:
-        """W with |f W|² = fᵀ (C + ε²)⁻¹ f / n, ε² relative to the mean diagonal of C."""
-        mean = self.sum / self.count
-        n = len(mean)
-        regular = mean + ridge * mean.trace() / n * torch.eye(n, dtype=mean.dtype)
-        lower = torch.linalg.cholesky(regular)
-        inverse = torch.linalg.solve_triangular(lower, torch.eye(n, dtype=mean.dtype), upper=False)
-        return inverse.T / n**0.5
 
 
 def _blocks(
@@ -139,37 +126,58 @@ def _mean_square(errors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return ((errors.double() ** 2).sum((1, 2)) / mask.double().sum((1, 2))).cpu()
 
 
-def _calibrate_onsite(out: BlockUncertainty, held_out: Sequence[_Blocks]) -> None:
-    """⟨factor² q²⟩ = ⟨error²⟩ for each species; those that were not held out get the common one."""
-    kind, _, square, q2 = _joined(out.onsite, held_out)
-    n = len(out.onsite_factor)
-    error, rigid = (torch.bincount(kind, values, n) for values in (square, q2))
-    common = square.sum() / q2.sum()
-    ratio = torch.where(rigid > 0, error / rigid.clamp(min=1e-300), common)
-    out.onsite_factor.copy_(ratio.sqrt())
+class _Covariance:
+    """⟨f fᵀ⟩ with a constant appended to f."""
+
+    def __init__(self, n_descriptors: int) -> None:
+        self.sum = torch.zeros(n_descriptors + 1, n_descriptors + 1, dtype=torch.float64)
+        self.count = 0
+
+    def add(self, descriptors: torch.Tensor) -> None:
+        f = torch.nn.functional.pad(descriptors, (0, 1), value=1.0)
+        self.sum += f.T @ f
+        self.count += len(f)
+
+    def whitening(self, ridge: float) -> torch.Tensor:
+        """W with |f W|² = fᵀ (C + ε²)⁻¹ f / n, ε² relative to the mean diagonal of C."""
+        mean = self.sum / self.count
+        n = len(mean)
+        regular = mean + ridge * mean.trace() / n * torch.eye(n, dtype=mean.dtype)
+        lower = torch.linalg.cholesky(regular)
+        inverse = torch.linalg.solve_triangular(lower, torch.eye(n, dtype=mean.dtype), upper=False)
+        return inverse.T / n**0.5
 
 
-def _calibrate_hopping(out: BlockUncertainty, held_out: Sequence[_Blocks]) -> None:
-    """The same for each pair of species and locally in the distance."""
-    kind, lengths, square, q2 = _joined(out.hopping, held_out)
-    grid = np.linspace(0, out.cutoff, out.n_bins)
-    out.hopping_factor.fill_(float((square.sum() / q2.sum()).sqrt()))
-    for k in kind.unique():
-        mine = kind == k
-        window = window_of_lengths(lengths[mine].numpy(), grid)
-        error, rigid = (values[mine].numpy() @ window for values in (square, q2))
-        known = window.sum(0) > 1e-3
-        factor = np.sqrt(error[known] / rigid[known])
-        out.hopping_factor[k] = torch.tensor(np.interp(grid, grid[known], factor))
+class _Calibration:
+    """Factors with ⟨factor² q²⟩ = ⟨error²⟩, for each kind and locally in the distance.
 
+    Parameters
+    ----------
+    n_kinds
+        Species, or pairs of species.
+    grid : (n_grid,) Å
+        Distances; a single one takes all blocks together.
+    """
 
-def _joined(
-    module: Rigidity, parts: Sequence[_Blocks]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Kinds, lengths, square errors and q² of all blocks."""
-    return (
-        torch.cat([part.kind for part in parts]),
-        torch.cat([part.lengths for part in parts]),
-        torch.cat([part.square for part in parts]),
-        torch.cat([part.rigidity(module) for part in parts]),
-    )
+    def __init__(self, n_kinds: int, grid: np.ndarray) -> None:
+        self.grid = grid
+        self.weight, self.square, self.rigidity = np.zeros((3, n_kinds, len(grid)))
+
+    def add(self, blocks: _Blocks, q2: torch.Tensor) -> None:
+        """Count the blocks of a structure."""
+        window = window_of_lengths(blocks.lengths.numpy(), self.grid)
+        for k in blocks.kind.unique().tolist():
+            mine = (blocks.kind == k).numpy()
+            self.weight[k] += window[mine].sum(0)
+            self.square[k] += blocks.square.numpy()[mine] @ window[mine]
+            self.rigidity[k] += q2.numpy()[mine] @ window[mine]
+
+    def factors(self) -> torch.Tensor:
+        """(n_kinds, n_grid) eV; kinds that were not held out get what all have together."""
+        common = self.square.sum() / self.rigidity.sum()
+        out = np.full(self.weight.shape, common)
+        for k, known in enumerate(self.weight > 1e-3):
+            if known.any():
+                ratio = self.square[k][known] / self.rigidity[k][known]
+                out[k] = np.interp(self.grid, self.grid[known], ratio)
+        return torch.tensor(np.sqrt(out))
