@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hotham_ase.files import replacing
-from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices import RealSpaceMatrix, SpinKind
 from hotham_ase.nn.compiled import compile_network
 from hotham_ase.nn.devices import default_dtype, memory_budget, torch_device, torch_dtype
 from hotham_ase.nn.model import HotHam
@@ -28,7 +28,8 @@ from hotham_ase.tensors import MatrixWriter, build_graph, cutoffs
 if TYPE_CHECKING:
     from ase import Atoms
 
-FILE_FORMAT = "hotham_ase model 1"
+# the second is of models that need H0: an older version would return the correction alone
+FILE_FORMATS = ("hotham_ase model 1", "hotham_ase model 2")
 BYTES_PER_PAIR = 300  # of pair list, graph and the indices that checks of H make
 CONVENTIONS = {
     "harmonics": "real, m = -l ... l, no Condon-Shortley phase",
@@ -56,12 +57,15 @@ class HamiltonianModel:
         For messages and plots.
     provenance
         JSON-able record: data, split, settings, versions, errors.
+    needs_initial
+        Whether the network predicts H − H0, so that a prediction needs H0.
     """
 
     network: Network
     basis: OrbitalBasis
     name: str = "model"
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    needs_initial: bool = False
 
     def __post_init__(self) -> None:
         shells = tuple(s.shells for s in self.basis.species)
@@ -84,6 +88,7 @@ class HamiltonianModel:
         memory: str | int | None = None,
         compile: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
+        initial_hamiltonian: RealSpaceMatrix | None = None,
     ) -> RealSpaceMatrix:
         """Predict H(R) of a structure.
 
@@ -105,6 +110,10 @@ class HamiltonianModel:
             Use torch.compile: the first prediction takes minutes longer, later ones are faster.
         on_progress
             Called with the number of hopping pairs done and their total.
+        initial_hamiltonian
+            H0 of this structure in eV, for a model that learned the correction to it, and for no
+            other: the same step of the same DFT code as in the training. The result is then
+            H0 + network, on the pairs of both.
 
         Returns
         -------
@@ -113,8 +122,9 @@ class HamiltonianModel:
         Raises
         ------
         ValueError
-            If there are no atoms, an option has a bad value, or memory is given for a network whose
-            norm runs over the whole structure, which can be predicted in one piece only.
+            If there are no atoms, an option has a bad value, memory is given for a network whose
+            norm runs over the whole structure, which can be predicted in one piece only, or
+            initial_hamiltonian is missing, not needed, or of other atoms or orbitals.
         BasisError
             If an element is not known.
         PairListError
@@ -129,6 +139,7 @@ class HamiltonianModel:
                 f"memory cannot be bounded for {self.name}: the layer norm of the published "
                 f"architecture runs over the whole structure; got memory={memory!r}"
             )
+        self._check_initial(atoms, initial_hamiltonian)
         target = torch_device(device)
         budget = memory_budget(memory, target)
         config = self.network.config
@@ -137,6 +148,9 @@ class HamiltonianModel:
         writer = MatrixWriter(pairs, self.basis, network)
         if target.type == "cpu":
             kept = writer.values.nbytes + pairs.n_edges * BYTES_PER_PAIR
+            if initial_hamiltonian is not None:  # itself, the network's part on its pairs, the sum
+                kept += 3 * initial_hamiltonian.values.nbytes
+                kept += initial_hamiltonian.pairs.n_edges * BYTES_PER_PAIR
             if kept >= budget:
                 raise MemoryError(
                     f"H of this structure with its pair list takes {kept / 2**30:.2f} GiB, more "
@@ -155,7 +169,33 @@ class HamiltonianModel:
                 writer.hopping(torch.arange(graph.n_edges), hopping)
                 if on_progress is not None:
                     on_progress(graph.n_edges, graph.n_edges)
-        return writer.matrix()
+        correction = writer.matrix()
+        return correction if initial_hamiltonian is None else correction + initial_hamiltonian
+
+    def _check_initial(self, atoms: Atoms, initial: RealSpaceMatrix | None) -> None:
+        """Refuse an H0 that is missing, not needed, or not of these atoms and orbitals."""
+        if initial is None:
+            if self.needs_initial:
+                raise ValueError(
+                    f"initial_hamiltonian must be given for {self.name}, which predicts the "
+                    "correction to H0; got None"
+                )
+            return
+        if not self.needs_initial:
+            raise ValueError(
+                f"initial_hamiltonian must be None for {self.name}, which predicts all of H; got "
+                f"{type(initial).__name__}"
+            )
+        if not isinstance(initial, RealSpaceMatrix):
+            raise ValueError(
+                f"initial_hamiltonian must be a RealSpaceMatrix, got {type(initial).__name__}"
+            )
+        n_orbitals = self.basis.n_orbitals(atoms.numbers)
+        initial.check_belongs(atoms, n_orbitals, "initial_hamiltonian")
+        if initial.spin is not SpinKind.UNPOLARIZED:
+            raise ValueError(
+                f"initial_hamiltonian must be unpolarized, got spin kind {initial.spin.value}"
+            )
 
     def _on(self, device: torch.device, dtype: torch.dtype, compile: bool = False) -> Network:
         """The network on a device, converted at most once for each device and precision."""
@@ -185,6 +225,7 @@ class HamiltonianModel:
             "receptive field (Å)": field if math.isfinite(field) else "the whole structure",
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "radial functions": self.basis.has_radial,
+            "needs an initial Hamiltonian": self.needs_initial,
             "architecture": self.network.config.model_dump(mode="json"),
             "conventions": CONVENTIONS,
             **self.provenance,
@@ -209,12 +250,13 @@ class HamiltonianModel:
                 tensors[f"basis.{s.symbol}.grid"] = torch.tensor(s.grid)
                 tensors[f"basis.{s.symbol}.radial"] = torch.tensor(s.radial)
         metadata = {
-            "format": FILE_FORMAT,
+            "format": FILE_FORMATS[self.needs_initial],
             "name": self.name,
             "config": self.network.config.model_dump_json(),
             "species": json.dumps(species),
             "conventions": json.dumps(CONVENTIONS),
             "provenance": json.dumps(dict(self.provenance)),
+            "needs_initial": json.dumps(self.needs_initial),
         }
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
@@ -245,10 +287,10 @@ def load_model(name_or_path: str | Path) -> HamiltonianModel:
 def _read_model(path: Path) -> HamiltonianModel:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != FILE_FORMAT:
+        if metadata.get("format") not in FILE_FORMATS:
             raise ModelFileError(
                 f"{path} is not a hotham_ase model: its format is "
-                f"{metadata.get('format')!r}, expected {FILE_FORMAT!r}"
+                f"{metadata.get('format')!r}, expected {' or '.join(map(repr, FILE_FORMATS))}"
             )
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if json.loads(metadata["conventions"]) != CONVENTIONS:
@@ -277,7 +319,8 @@ def _read_model(path: Path) -> HamiltonianModel:
         raise ModelFileError(f"{path} does not fit its own architecture: {error}") from error
     network.eval().requires_grad_(False)
     provenance = json.loads(metadata["provenance"])
-    return HamiltonianModel(network, basis, metadata["name"], provenance)
+    needs_initial = json.loads(metadata.get("needs_initial", "false"))
+    return HamiltonianModel(network, basis, metadata["name"], provenance, needs_initial)
 
 
 def bundled_models() -> list[str]:
