@@ -24,6 +24,7 @@ from hotham_ase.train.tallies import ErrorStatistics
 
 if TYPE_CHECKING:
     from hotham_ase.dft.sample import Sample
+    from hotham_ase.matrices import RealSpaceMatrix
 
 #: Errors of a structure; of the signed ones the mean over structures is that of their size.
 MEANS = (
@@ -156,9 +157,10 @@ def evaluate_samples(
 ) -> dict[str, Any]:
     """Compare a model with samples, one at a time.
 
-    H is compared on all pairs within the model's cutoff; bands, Fermi level, gap and density of
-    states on a mesh, from the same S. The code's arbitrary zero of energy is removed from every
-    structure, see :func:`~hotham_ase.train.metrics.compare_blocks` and
+    H is compared on all pairs within the model's cutoff, and those of H0 where the model needs one;
+    bands, Fermi level, gap and density of states on a mesh, from the same S. The code's arbitrary
+    zero of energy is removed from every structure, see
+    :func:`~hotham_ase.train.metrics.compare_blocks` and
     :func:`~hotham_ase.train.metrics.band_metrics`.
 
     Parameters
@@ -184,7 +186,7 @@ def evaluate_samples(
     Raises
     ------
     ValueError
-        If there are no samples.
+        If there are no samples, or one lacks the H0 that the model needs.
     """
     return assess(model, samples, device=device, energy_zero=energy_zero).summary()
 
@@ -199,13 +201,32 @@ def assess(
     """Compare a model with samples, as :func:`evaluate_samples` does, and keep statistics."""
     rows, statistics = [], ErrorStatistics(model.basis)
     for sample in samples:
-        comparison = compare_blocks(model.predict(sample.atoms, device=device), sample, energy_zero)
+        comparison = compare_blocks(predict_sample(model, sample, device), sample, energy_zero)
         statistics.add(comparison)
         blocks, bands = block_metrics(comparison), band_metrics(comparison, sample, energy_zero)
         rows.append({"name": sample.name, **blocks, **bands})
     if not rows:
         raise ValueError("samples must hold at least one structure, got none")
     return Evaluation(rows, statistics, energy_zero)
+
+
+def predict_sample(
+    model: HamiltonianModel, sample: Sample, device: str = "auto"
+) -> RealSpaceMatrix:
+    """H of a sample's structure, from its H0 where the model needs that.
+
+    Raises
+    ------
+    ValueError
+        If the sample has no H0, but the model needs it.
+    """
+    initial = sample.initial_hamiltonian if model.needs_initial else None
+    if model.needs_initial and initial is None:
+        raise ValueError(
+            f"samples must have an initial_hamiltonian for {model.name}, which predicts the "
+            f"correction to it, but {sample.name} has none"
+        )
+    return model.predict(sample.atoms, device=device, initial_hamiltonian=initial)
 
 
 def check_zero(energy_zero: str) -> EnergyZero:
@@ -233,7 +254,7 @@ def _bands(
     model: HamiltonianModel, sample: Sample, row: dict[str, Any], device: str
 ) -> BandComparison | None:
     """Bands of one structure along its path, once more predicted."""
-    predicted = model.predict(sample.atoms, device=device)
+    predicted = predict_sample(model, sample, device)
     return compare_bands(predicted, sample, row["band_shift_meV"] / 1e3)
 
 

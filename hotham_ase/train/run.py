@@ -39,7 +39,7 @@ from hotham_ase.train.provenance import hardware, origin, provenance
 
 # settings that must not change between the starts of one run
 FIXED = {"model", "baseline", "split", "training", "freeze", "refit_baseline", "devices"}
-FIXED |= {"precision"}
+FIXED |= {"precision", "initial_hamiltonian"}
 
 
 def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
@@ -87,7 +87,8 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
             _check_resumable(config, data)
         split = split_names(data.names, config.split)
         energy_zero = config.training.loss.energy_zero
-        references = ReferenceSamples(data, energy_zero)
+        _check_initial(config, data, split)
+        references = ReferenceSamples(data, energy_zero, config.initial_hamiltonian)
         network, basis = build_network(config, references, split["train"])
         module = TrainingModule(network, config.training, basis.symbols)
         loaders = _loaders(config, references, split, network, basis)
@@ -105,7 +106,9 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
         network.load_state_dict(load_file(checkpoints / BEST))
         network = network.cpu().eval().requires_grad_(False)
         record_of_run = provenance(config, data, split, _progress(trainer))
-        model = HamiltonianModel(network, basis, config.name, record_of_run)
+        model = HamiltonianModel(
+            network, basis, config.name, record_of_run, config.initial_hamiltonian
+        )
         errors = {
             part: evaluate_samples(model, (data[k] for k in split[part]), energy_zero=energy_zero)
             for part in ("validation", "test")
@@ -146,6 +149,20 @@ def _check_resumable(config: TrainConfig, data: Dataset) -> None:
         raise ConfigError(
             f"{key}: {changed} changed since the run began; restore the configuration "
             "or choose another output"
+        )
+
+
+def _check_initial(config: TrainConfig, data: Dataset, split: dict[str, list[int]]) -> None:
+    """Refuse to learn corrections where a structure lacks what they correct."""
+    if not config.initial_hamiltonian:
+        return
+    used = sorted(k for indices in split.values() for k in indices)
+    lacking = [k for k in used if not data.has_initial(k)]
+    if lacking:
+        raise ConfigError(
+            f"initial_hamiltonian: {len(lacking)} of {len(used)} structures have none in "
+            f"{config.data.name}, the first is {data.names[lacking[0]]}; import runs with a folder "
+            "initial/, exclude groups, or set it to false"
         )
 
 
