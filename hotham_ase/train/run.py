@@ -137,6 +137,8 @@ def _identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
 def _check_resumable(config: TrainConfig, data: Dataset) -> None:
     """Refuse to go on with other data or settings than the run began with."""
     began, now = json.loads(_run_record(config).read_text()), _identity(config, data)
+    # a run of a version without this key learned all of H
+    began.setdefault("initial_hamiltonian", False)
     for key, value in now.items():
         before = began.get(key)
         if value == before:

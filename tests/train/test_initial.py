@@ -1,5 +1,7 @@
 """Learning the correction to an initial Hamiltonian, on molecules that PySCF calculates."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -237,6 +239,18 @@ def test_a_run_goes_on_with_the_same_setting_only(runs):
     path = configure(folder, data, "run_True", "initial_hamiltonian: false")
     with pytest.raises(ConfigError, match="initial_hamiltonian: initial_hamiltonian changed"):
         train(path, resume=True)
+
+
+def test_a_run_of_before_the_setting_goes_on_without_it(runs, tmp_path):
+    folder, data, _ = runs
+    shutil.copytree(folder / "run_False", tmp_path / "old")
+    record = tmp_path / "old" / "run.json"
+    content = json.loads(record.read_text())
+    assert content.pop("initial_hamiltonian") is False
+    record.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="initial_hamiltonian changed"):
+        train(configure(tmp_path, data, "old", "initial_hamiltonian: true"), resume=True)
+    train(configure(tmp_path, data, "old", ""), resume=True)
 
 
 def test_a_correction_is_learned_on(runs, tmp_path):
