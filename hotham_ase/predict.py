@@ -320,7 +320,9 @@ def _read_model(path: Path) -> HamiltonianModel:
     network.eval().requires_grad_(False)
     provenance = json.loads(metadata["provenance"])
     needs_initial = json.loads(metadata.get("needs_initial", "false"))
-    return HamiltonianModel(network, basis, metadata["name"], provenance, needs_initial)
+    return HamiltonianModel(
+        network, basis, metadata["name"], provenance, needs_initial=needs_initial
+    )
 
 
 def bundled_models() -> list[str]:

@@ -107,7 +107,11 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
         network = network.cpu().eval().requires_grad_(False)
         record_of_run = provenance(config, data, split, _progress(trainer))
         model = HamiltonianModel(
-            network, basis, config.name, record_of_run, config.initial_hamiltonian
+            network,
+            basis,
+            config.name,
+            record_of_run,
+            needs_initial=config.initial_hamiltonian,
         )
         errors = {
             part: evaluate_samples(model, (data[k] for k in split[part]), energy_zero=energy_zero)
