@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ from hotham_ase.electronic import (
 )
 from hotham_ase.electronic.kpath import NPOINTS
 from hotham_ase.files import parse_size
-from hotham_ase.matrices import MatrixError
+from hotham_ase.matrices import MatrixError, RealSpaceMatrix
 from hotham_ase.orbitals import BasisError, OrbitalBasis
 from hotham_ase.overlap import overlap_matrix
 from hotham_ase.pairs import PairList, PairListError
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
-    from hotham_ase.matrices import RealSpaceMatrix
     from hotham_ase.predict import Prediction
 
 DEGENERACY = 2  # electrons per state of an unpolarized calculation
@@ -70,7 +69,11 @@ SHORTEST_DISTANCE = 0.3  # Å; closer atoms overlap
 
 
 class Model(Protocol):
-    """What the calculator needs of a model."""
+    """What the calculator needs of a model.
+
+    If it has an attribute ``needs_initial`` that is true, ``predict`` gets H0 as
+    ``initial_hamiltonian`` too.
+    """
 
     @property
     def basis(self) -> OrbitalBasis:
@@ -142,11 +145,15 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
     n_bands
         Bands to keep at each k-point, the ones about the Fermi level; by default all. For large
         systems they are found by sparse shift-invert.
+    initial_hamiltonian
+        For a model that predicts the correction to an initial Hamiltonian H0, and for no other:
+        a function that gives H0 of a structure in eV, called once for each prediction.
 
     Raises
     ------
     InputError
-        For an unknown keyword, a bad value, or a model that cannot be loaded.
+        For an unknown keyword, a bad value, a model that cannot be loaded, or one that needs an
+        initial_hamiltonian and gets none or the other way round.
 
     Examples
     --------
@@ -186,6 +193,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         memory: str | int | None = None,
         compile: bool = False,
         n_bands: int | None = None,
+        initial_hamiltonian: Callable[[Atoms], RealSpaceMatrix] | None = None,
         **unknown: Any,
     ) -> None:
         self._structure: Atoms | None = None
@@ -203,6 +211,8 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         )
         # never in self.parameters: they are written to trajectories and databases
         self._model = _load(model)
+        self._initial = initial_hamiltonian
+        _check_initial(self._model, initial_hamiltonian)
 
     # ------------------------------------------------------------------ state
 
@@ -490,6 +500,8 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             _check_structure(atoms, self._model.basis)
             options = {key: self.parameters[key] for key in NETWORK_OPTIONS}
             uncertainty = None
+            if self._initial is not None:
+                options["initial_hamiltonian"] = self._initial_of(atoms, self._initial)
             with _ase_errors():
                 if isinstance(self._model, UncertainModel):
                     prediction = self._model.predict_with_uncertainty(atoms, **options)
@@ -500,6 +512,22 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             if uncertainty is not None:
                 _warn_of_extrapolation(uncertainty, self._model.name)
         return cached
+
+    def _initial_of(
+        self, atoms: Atoms, initial: Callable[[Atoms], RealSpaceMatrix]
+    ) -> RealSpaceMatrix:
+        """What the user's function gives for a structure, if it belongs to that."""
+        h0 = initial(atoms.copy())
+        if not isinstance(h0, RealSpaceMatrix):
+            raise InputError(
+                f"initial_hamiltonian must return a RealSpaceMatrix, got {type(h0).__name__}"
+            )
+        try:
+            n_orbitals = self._model.basis.n_orbitals(atoms.numbers)
+            h0.check_belongs(atoms, n_orbitals, "initial_hamiltonian")
+        except MatrixError as error:
+            raise CalculatorSetupError(str(error)) from error
+        return h0
 
     def _matrices_of(self, atoms: Atoms) -> tuple[RealSpaceMatrix, RealSpaceMatrix]:
         return self.get_hamiltonian(atoms), self.get_overlap(atoms)
@@ -547,6 +575,25 @@ def _load(model: str | Path | Model) -> Model:
         return load_model(model)
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
+
+
+def _check_initial(model: Model, initial: object) -> None:
+    """Refuse a function for H0 that the model does not need, or lacks."""
+    needed = bool(getattr(model, "needs_initial", False))
+    if needed and initial is None:
+        raise InputError(
+            f"initial_hamiltonian must be a function of a structure for {model.name}, which "
+            "predicts the correction to H0; got None"
+        )
+    if not needed and initial is not None:
+        raise InputError(
+            f"initial_hamiltonian must be None for {model.name}, which predicts all of H; got "
+            f"{initial!r}"
+        )
+    if initial is not None and not callable(initial):
+        raise InputError(
+            f"initial_hamiltonian must be a function of a structure, got {type(initial).__name__}"
+        )
 
 
 def _check_keywords(given: Mapping[str, Any]) -> None:

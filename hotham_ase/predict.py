@@ -11,31 +11,30 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hotham_ase.files import replacing
-from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices import RealSpaceMatrix, SpinKind
 from hotham_ase.nn.compiled import compile_network
 from hotham_ase.nn.devices import default_dtype, memory_budget, torch_device, torch_dtype
-from hotham_ase.nn.graph import Graph
 from hotham_ase.nn.model import DescribedBlocks, HotHam
 from hotham_ase.nn.networks import Network, build_network, parse_config
 from hotham_ase.nn.streaming import BlockSink, predict_blocks
 from hotham_ase.nn.uncertainty import BlockUncertainty
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.pairs import PairList
-from hotham_ase.tensors import MatrixWriter, build_graph, cutoffs
+from hotham_ase.tensors import MatrixWriter, UncertaintyWriter, build_graph, cutoffs
 from hotham_ase.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-FILE_FORMAT = "hotham_ase model 1"
+# the second is of models that need H0: an older version would return the correction alone
+FILE_FORMATS = ("hotham_ase model 1", "hotham_ase model 2")
 BYTES_PER_PAIR = 300  # of pair list, graph and the indices that checks of H make
+BYTES_PER_UNCERTAIN_PAIR = 90  # q², expected errors and grades, and what makes them
 EXTRAPOLATION = 1.5  # grade from which a block is called an extrapolation
 CONVENTIONS = {
     "harmonics": "real, m = -l ... l, no Condon-Shortley phase",
@@ -81,6 +80,8 @@ class HamiltonianModel:
         JSON-able record: data, split, settings, versions, errors.
     uncertainty
         Expected errors of blocks, fitted after the training; None if nothing was held out for it.
+    needs_initial
+        Whether the network predicts H − H0, so that a prediction needs H0.
     """
 
     network: Network
@@ -88,6 +89,7 @@ class HamiltonianModel:
     name: str = "model"
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
     uncertainty: BlockUncertainty | None = field(default=None, repr=False)
+    needs_initial: bool = False
 
     def __post_init__(self) -> None:
         shells = tuple(s.shells for s in self.basis.species)
@@ -95,17 +97,18 @@ class HamiltonianModel:
             raise ModelFileError(
                 f"the basis has shells {shells}, the network predicts {self.network.shells}"
             )
+        if self.uncertainty is not None and (
+            not isinstance(self.network, HotHam)
+            or self.uncertainty.n_descriptors != self.network.n_descriptors
+        ):
+            raise ModelFileError(f"the uncertainty of {self.name} is that of another network")
 
     @property
     def cutoff(self) -> float:
         """Å; the longest hopping."""
         return self.network.cutoff
 
-    def predict(self, atoms: Atoms, **options: Any) -> RealSpaceMatrix:
-        """Predict H(R) of a structure in eV; see :meth:`predict_with_uncertainty`."""
-        return self.predict_with_uncertainty(atoms, **options).hamiltonian
-
-    def predict_with_uncertainty(
+    def predict(
         self,
         atoms: Atoms,
         *,
@@ -114,8 +117,9 @@ class HamiltonianModel:
         memory: str | int | None = None,
         compile: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
-    ) -> Prediction:
-        """Predict H(R) of a structure and the errors to expect of its blocks.
+        initial_hamiltonian: RealSpaceMatrix | None = None,
+    ) -> RealSpaceMatrix:
+        """Predict H(R) of a structure.
 
         Pairs are processed in portions and, where memory asks for it, atoms in spatial blocks with
         all the surroundings that they need; the result is the same.
@@ -135,23 +139,52 @@ class HamiltonianModel:
             Use torch.compile: the first prediction takes minutes longer, later ones are faster.
         on_progress
             Called with the number of hopping pairs done and their total.
+        initial_hamiltonian
+            H0 of this structure in eV, for a model that learned the correction to it, and for no
+            other: the same step of the same DFT code as in the training. The result is then
+            H0 + network, on the pairs of both.
 
         Returns
         -------
-        Prediction
-            H in eV, and its uncertainty if the model has one.
+        RealSpaceMatrix, eV.
 
         Raises
         ------
         ValueError
-            If there are no atoms, an option has a bad value, or memory is given for a network whose
-            norm runs over the whole structure, which can be predicted in one piece only.
+            If there are no atoms, an option has a bad value, memory is given for a network whose
+            norm runs over the whole structure, which can be predicted in one piece only, or
+            initial_hamiltonian is missing, not needed, or of other atoms or orbitals.
         BasisError
             If an element is not known.
         PairListError
             If positions are not finite, atoms overlap or the cell is degenerate.
         MemoryError
             If the memory does not suffice even so.
+        """
+        return self.predict_with_uncertainty(
+            atoms,
+            device=device,
+            dtype=dtype,
+            memory=memory,
+            compile=compile,
+            on_progress=on_progress,
+            initial_hamiltonian=initial_hamiltonian,
+        ).hamiltonian
+
+    def predict_with_uncertainty(
+        self,
+        atoms: Atoms,
+        *,
+        device: str = "auto",
+        dtype: str = "float32",
+        memory: str | int | None = None,
+        compile: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+        initial_hamiltonian: RealSpaceMatrix | None = None,
+    ) -> Prediction:
+        """Predict H(R) of a structure and the errors to expect of its blocks.
+
+        Parameters, errors and H itself are those of :meth:`predict`.
         """
         if len(atoms) == 0:
             raise ValueError("atoms must hold at least one atom, got none")
@@ -160,38 +193,85 @@ class HamiltonianModel:
                 f"memory cannot be bounded for {self.name}: the layer norm of the published "
                 f"architecture runs over the whole structure; got memory={memory!r}"
             )
+        self._check_initial(atoms, initial_hamiltonian)
         target = torch_device(device)
         budget = memory_budget(memory, target)
-        config = self.network.config
-        pairs, graph = build_graph(atoms, self.basis, config.hopping_margin)
+        pairs, graph = build_graph(atoms, self.basis, self.network.config.hopping_margin)
         network = self._on(target, torch_dtype(dtype), compile)
         writer = MatrixWriter(pairs, self.basis, network)
-        if target.type == "cpu":
-            kept = writer.values.nbytes + pairs.n_edges * BYTES_PER_PAIR
-            if kept >= budget:
-                raise MemoryError(
-                    f"H of this structure with its pair list takes {kept / 2**30:.2f} GiB, more "
-                    f"than the memory that may be used, {budget / 2**30:.2f} GiB"
-                )
-            budget -= kept
+        budget -= self._kept(writer, initial_hamiltonian, target, budget)
+        trust = None
         with torch.no_grad():
             graph = graph.to(network.cutoffs.device)
             if isinstance(network, HotHam):
-                rigidities = None
                 if self.uncertainty is not None:
-                    rigidities = _Rigidities(copy.deepcopy(self.uncertainty), graph)
-                sink = _sink(writer, rigidities, on_progress)
+                    trust = UncertaintyWriter(copy.deepcopy(self.uncertainty), pairs, graph)
+                sink = _sink(writer, trust, on_progress)
                 wrapped = torch.tensor(atoms.get_positions(wrap=True), device=target)
                 predict_blocks(network, graph, wrapped, sink, budget)
-                if rigidities is not None:
-                    return Prediction(writer.matrix(), rigidities.uncertainty(pairs))
             else:  # its norm runs over the whole structure
                 onsite, hopping = network(graph, network.geometry(graph))
                 writer.onsite(torch.arange(graph.n_atoms), onsite)
                 writer.hopping(torch.arange(graph.n_edges), hopping)
                 if on_progress is not None:
                     on_progress(graph.n_edges, graph.n_edges)
-        return Prediction(writer.matrix(), None)
+        h = writer.matrix()
+        if initial_hamiltonian is not None:
+            h = h + initial_hamiltonian
+        return Prediction(h, None if trust is None else trust.uncertainty(EXTRAPOLATION))
+
+    def _kept(
+        self,
+        writer: MatrixWriter,
+        initial: RealSpaceMatrix | None,
+        target: torch.device,
+        budget: float,
+    ) -> int:
+        """Bytes on the device that is budgeted for what is not the network's.
+
+        Raises
+        ------
+        MemoryError
+            If they are more than may be used.
+        """
+        n_edges = writer.pairs.n_edges
+        of_trust = 0 if self.uncertainty is None else n_edges * BYTES_PER_UNCERTAIN_PAIR
+        if target.type != "cpu":
+            return of_trust
+        kept = writer.values.nbytes + n_edges * BYTES_PER_PAIR + of_trust
+        if initial is not None:  # itself, the network's part on its pairs, the sum
+            kept += 3 * initial.values.nbytes + initial.pairs.n_edges * BYTES_PER_PAIR
+        if kept >= budget:
+            raise MemoryError(
+                f"H of this structure with its pair list takes {kept / 2**30:.2f} GiB, more "
+                f"than the memory that may be used, {budget / 2**30:.2f} GiB"
+            )
+        return kept
+
+    def _check_initial(self, atoms: Atoms, initial: RealSpaceMatrix | None) -> None:
+        """Refuse an H0 that is missing, not needed, or not of these atoms and orbitals."""
+        if initial is None:
+            if self.needs_initial:
+                raise ValueError(
+                    f"initial_hamiltonian must be given for {self.name}, which predicts the "
+                    "correction to H0; got None"
+                )
+            return
+        if not self.needs_initial:
+            raise ValueError(
+                f"initial_hamiltonian must be None for {self.name}, which predicts all of H; got "
+                f"{type(initial).__name__}"
+            )
+        if not isinstance(initial, RealSpaceMatrix):
+            raise ValueError(
+                f"initial_hamiltonian must be a RealSpaceMatrix, got {type(initial).__name__}"
+            )
+        n_orbitals = self.basis.n_orbitals(atoms.numbers)
+        initial.check_belongs(atoms, n_orbitals, "initial_hamiltonian")
+        if initial.spin is not SpinKind.UNPOLARIZED:
+            raise ValueError(
+                f"initial_hamiltonian must be unpolarized, got spin kind {initial.spin.value}"
+            )
 
     def _on(self, device: torch.device, dtype: torch.dtype, compile: bool = False) -> Network:
         """The network on a device, converted at most once for each device and precision."""
@@ -222,6 +302,7 @@ class HamiltonianModel:
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "radial functions": self.basis.has_radial,
             "uncertainty": self.uncertainty is not None,
+            "needs an initial Hamiltonian": self.needs_initial,
             "architecture": self.network.config.model_dump(mode="json"),
             "conventions": CONVENTIONS,
             **self.provenance,
@@ -249,64 +330,34 @@ class HamiltonianModel:
             fitted = self.uncertainty.state_dict()
             tensors |= {f"uncertainty.{k}": v.contiguous() for k, v in fitted.items()}
         metadata = {
-            "format": FILE_FORMAT,
+            "format": FILE_FORMATS[self.needs_initial],
             "name": self.name,
             "config": self.network.config.model_dump_json(),
             "species": json.dumps(species),
             "conventions": json.dumps(CONVENTIONS),
             "provenance": json.dumps(dict(self.provenance)),
+            "needs_initial": json.dumps(self.needs_initial),
         }
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
 
 
-class _Rigidities:
-    """Collects q² of all blocks during a prediction."""
-
-    def __init__(self, uncertainty: BlockUncertainty, graph: Graph) -> None:
-        device = graph.species.device
-        self.model, self.graph = uncertainty.to(device), graph
-        self.onsite = torch.zeros(graph.n_atoms, device=device)
-        self.hopping = torch.zeros(graph.n_edges, device=device)
-
-    def uncertainty(self, pairs: PairList) -> Uncertainty:
-        """Expected errors and grades, both directions of a pair together."""
-        graph, model = self.graph, self.model
-        species_i, species_j = graph.species[graph.edge_index]
-        kind = species_i * model.n_species + species_j
-        lengths = torch.linalg.vector_norm(graph.edge_vectors, dim=-1).float()
-        hopping = (self.hopping + self.hopping[graph.reverse]) / 2
-        onsite_grades = self.onsite / model.onsite.limit[graph.species]
-        return Uncertainty(
-            pairs,
-            onsite_errors=_array(model.onsite_factor[graph.species] * self.onsite.sqrt()),
-            hopping_errors=_array(model.factor(lengths, kind) * hopping.sqrt()),
-            onsite_grades=_array(onsite_grades),
-            hopping_grades=_array(hopping / model.hopping.limit[kind]),
-            limit=EXTRAPOLATION,
-        )
-
-
-def _array(values: torch.Tensor) -> np.ndarray:
-    return values.double().cpu().numpy()
-
-
 def _sink(
     writer: MatrixWriter,
-    rigidities: _Rigidities | None,
+    trust: UncertaintyWriter | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> BlockSink:
-    """Where blocks go, and with an uncertainty their descriptors."""
+    """Where blocks go, and their descriptors if they are wanted."""
 
     def onsite(atoms: torch.Tensor, part: DescribedBlocks) -> None:
         writer.onsite(atoms, part.blocks)
-        if rigidities is not None:
-            rigidities.onsite[atoms] = rigidities.model.onsite(part.descriptors.float())
+        if trust is not None:
+            trust.onsite(atoms, part.descriptors)
 
     def hopping(edges: torch.Tensor, part: DescribedBlocks) -> None:
         writer.hopping(edges, part.blocks)
-        if rigidities is not None:
-            rigidities.hopping[edges] = rigidities.model.hopping(part.descriptors.float())
+        if trust is not None:
+            trust.hopping(edges, part.descriptors)
 
     return BlockSink(onsite, hopping, on_progress)
 
@@ -336,10 +387,10 @@ def load_model(name_or_path: str | Path) -> HamiltonianModel:
 def _read_model(path: Path) -> HamiltonianModel:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != FILE_FORMAT:
+        if metadata.get("format") not in FILE_FORMATS:
             raise ModelFileError(
                 f"{path} is not a hotham_ase model: its format is "
-                f"{metadata.get('format')!r}, expected {FILE_FORMAT!r}"
+                f"{metadata.get('format')!r}, expected {' or '.join(map(repr, FILE_FORMATS))}"
             )
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if json.loads(metadata["conventions"]) != CONVENTIONS:
@@ -368,8 +419,15 @@ def _read_model(path: Path) -> HamiltonianModel:
         raise ModelFileError(f"{path} does not fit its own architecture: {error}") from error
     network.eval().requires_grad_(False)
     provenance = json.loads(metadata["provenance"])
-    uncertainty = _read_uncertainty(path, tensors, network)
-    return HamiltonianModel(network, basis, metadata["name"], provenance, uncertainty)
+    needs_initial = json.loads(metadata.get("needs_initial", "false"))
+    return HamiltonianModel(
+        network,
+        basis,
+        metadata["name"],
+        provenance,
+        uncertainty=_read_uncertainty(path, tensors, network),
+        needs_initial=needs_initial,
+    )
 
 
 def _read_uncertainty(
@@ -379,9 +437,12 @@ def _read_uncertainty(
     state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     if not state:
         return None
-    sizes = [len(state[f"{part}.whitening"]) - 1 for part in ("onsite", "hopping")]
+    if not isinstance(network, HotHam):
+        raise ModelFileError(f"{path} has an uncertainty, which its architecture cannot have")
     n_bins = state["hopping_factor"].shape[1]
-    uncertainty = BlockUncertainty(sizes, len(network.shells), network.cutoff, n_bins)
+    uncertainty = BlockUncertainty(
+        network.n_descriptors, len(network.shells), network.cutoff, n_bins
+    )
     try:
         uncertainty.load_state_dict(state)
     except RuntimeError as error:

@@ -10,8 +10,10 @@ import torch
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.nn.graph import Graph
 from hotham_ase.nn.networks import Network
+from hotham_ase.nn.uncertainty import BlockUncertainty
 from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.pairs import PairList
+from hotham_ase.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -98,6 +100,52 @@ class MatrixWriter:
                 picked = picked.reshape(len(of_kind), len(rows) * len(columns))
                 target = self.starts[index[of_kind]][:, None] + np.arange(picked.shape[1])
                 self.values[target] = picked
+
+
+class UncertaintyWriter:
+    """Collects how unlike the training set the descriptors of all blocks are, in any order.
+
+    Parameters
+    ----------
+    model
+        On the graph's device.
+    pairs, graph
+        From :func:`build_graph`.
+    """
+
+    def __init__(self, model: BlockUncertainty, pairs: PairList, graph: Graph) -> None:
+        device = graph.species.device
+        self.model, self.pairs, self.graph = model.to(device), pairs, graph
+        self.onsite_q2 = torch.zeros(graph.n_atoms, device=device, dtype=torch.float32)
+        self.hopping_q2 = torch.zeros(graph.n_edges, device=device, dtype=torch.float32)
+
+    def onsite(self, atoms: torch.Tensor, descriptors: torch.Tensor) -> None:
+        """Take (n, n_descriptors) of some atoms."""
+        self.onsite_q2[atoms] = self.model.onsite(descriptors.float())
+
+    def hopping(self, edges: torch.Tensor, descriptors: torch.Tensor) -> None:
+        """Take (n, n_descriptors) of some pairs."""
+        self.hopping_q2[edges] = self.model.hopping(descriptors.float())
+
+    def uncertainty(self, limit: float) -> Uncertainty:
+        """Expected errors and grades, both directions of a pair together."""
+        graph, model = self.graph, self.model
+        species_i, species_j = graph.species[graph.edge_index]
+        kind = species_i * model.n_species + species_j
+        lengths = torch.linalg.vector_norm(graph.edge_vectors, dim=-1).float()
+        hopping_q2 = (self.hopping_q2 + self.hopping_q2[graph.reverse]) / 2
+        return Uncertainty(
+            self.pairs,
+            onsite_errors=_array(model.onsite_factor[graph.species] * self.onsite_q2.sqrt()),
+            hopping_errors=_array(model.factor(lengths, kind) * hopping_q2.sqrt()),
+            onsite_grades=_array(self.onsite_q2 / model.onsite.limit[graph.species]),
+            hopping_grades=_array(hopping_q2 / model.hopping.limit[kind]),
+            limit=limit,
+        )
+
+
+def _array(values: torch.Tensor) -> np.ndarray:
+    return values.double().cpu().numpy()
 
 
 def to_union(

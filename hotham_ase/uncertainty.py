@@ -20,7 +20,7 @@ class Uncertainty:
     Attributes
     ----------
     pairs
-        Those of the matrix.
+        Those that the network predicts; where H0 is added, the matrix may have more, after these.
     onsite_errors, hopping_errors : (n_atoms,), (n_edges,) eV
         Expected root mean square error of the elements of each block, with the zero of energy
         that the model was trained with: where that is fitted, after the best shift.
@@ -38,6 +38,11 @@ class Uncertainty:
     onsite_grades: np.ndarray
     hopping_grades: np.ndarray
     limit: float
+
+    @property
+    def n_blocks(self) -> int:
+        """Atoms and pairs."""
+        return len(self.onsite_errors) + len(self.hopping_errors)
 
     @property
     def grades(self) -> np.ndarray:

@@ -546,3 +546,63 @@ def test_window_of_bands(model, monkeypatch, sparse):
     )
     assert atoms.get_charges().sum() == pytest.approx(0, abs=1e-8)
     assert calc.get_property("eigenvalues").shape[-1] == 6
+
+
+# ------------------------------------------------------------------ initial Hamiltonian
+
+
+class CorrectionModel(NearestNeighbourModel):
+    """Predicts t, which is added to H0."""
+
+    name = "correction"
+    needs_initial = True
+
+    def predict(self, atoms, *, initial_hamiltonian, **options):
+        return super().predict(atoms, **options) + initial_hamiltonian
+
+
+def staggered(atoms, size: float = 1.0) -> RealSpaceMatrix:
+    """±size on the atoms, nothing between them."""
+    pairs = PairList.from_atoms(atoms, 1.7)
+    values = np.zeros(2 + pairs.n_edges)
+    values[:2] = size, -size
+    return RealSpaceMatrix(pairs, np.ones(2, dtype=int), values)
+
+
+def test_initial_hamiltonian_is_asked_for_once_and_added():
+    asked = []
+
+    def initial(atoms):
+        asked.append(atoms.copy())
+        return staggered(atoms)
+
+    atoms = honeycomb()
+    atoms.calc = HotHamCalculator(CorrectionModel(), kpts=MESH, initial_hamiltonian=initial)
+    assert atoms.calc.get_band_gap() == pytest.approx(2.0, abs=1e-5)
+    atoms.calc.get_band_structure("GMK", npoints=5)
+    assert asked == [atoms]
+    atoms.set_cell(1.01 * atoms.cell[:], scale_atoms=True)
+    assert atoms.calc.get_band_gap() == pytest.approx(2.0, abs=1e-5)
+    assert len(asked) == 2
+    # the function is no parameter: those are written to files
+    assert "initial_hamiltonian" not in atoms.calc.parameters
+    assert "initial_hamiltonian" not in atoms.calc.todict()
+
+
+def test_mistakes_about_the_initial_hamiltonian(model):
+    with pytest.raises(InputError, match="must be a function of a structure for correction"):
+        HotHamCalculator(CorrectionModel())
+    with pytest.raises(InputError, match="must be None for nearest"):
+        HotHamCalculator(model, initial_hamiltonian=staggered)
+    with pytest.raises(InputError, match="must be a function of a structure, got RealSpaceMatrix"):
+        HotHamCalculator(CorrectionModel(), initial_hamiltonian=staggered(honeycomb()))
+    atoms = honeycomb()
+    atoms.calc = HotHamCalculator(CorrectionModel(), initial_hamiltonian=lambda atoms: None)
+    with pytest.raises(InputError, match="must return a RealSpaceMatrix, got NoneType"):
+        atoms.calc.get_hamiltonian()
+    fixed = staggered(honeycomb())
+    atoms.calc = HotHamCalculator(CorrectionModel(), initial_hamiltonian=lambda atoms: fixed)
+    assert atoms.calc.get_hamiltonian().onsite_block(0)[0, 0] == 1.0
+    atoms.positions[0] += 0.05
+    with pytest.raises(CalculatorSetupError, match="initial_hamiltonian must have the structure"):
+        atoms.calc.get_hamiltonian()

@@ -1,5 +1,6 @@
 """The command line: what it writes, what it refuses, what it costs to start."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -335,6 +336,41 @@ def test_import_of_nothing_writes_nothing(hotham, tmp_path):
     assert code == 2
     assert "none of the 1 folders could be imported" in err
     assert not (tmp_path / "data.h5").exists()
+
+
+# ------------------------------------------------------------------ initial Hamiltonian
+
+
+def test_initial_hamiltonian_of_a_run_folder(hotham, model_file, tmp_path, monkeypatch):
+    basis, atoms = small_basis(), build_structure("graphene")
+    model = dataclasses.replace(small_model(basis), needs_initial=True)
+    path = tmp_path / "correction.safetensors"
+    model.save(path)
+    overlap = overlap_matrix(atoms, basis)
+    run = Sample(atoms, basis, 3.0 * overlap, overlap, None, 8)
+    whole = dataclasses.replace(run, hamiltonian=7.0 * overlap, initial_hamiltonian=3.0 * overlap)
+    monkeypatch.setattr(
+        "hotham_ase.dft.read_sample", lambda f: {"run": run, "whole": whole}[str(f)]
+    )
+
+    def fermi_level(*arguments):
+        code, out, err = hotham("bands", "graphene", *arguments, "-o", tmp_path / "b.json")
+        assert (code, err) == (0, "")
+        return float(re.search(r"Fermi level +(\S+) eV", out).group(1))
+
+    alone = fermi_level("-m", model_file)
+    # H0 = 3 eV S moves all energies, whether the folder is H0's run or that of the converged one
+    for folder in ("run", "whole"):
+        assert fermi_level("-m", path, "--initial", folder) == pytest.approx(alone + 3, abs=2e-4)
+    code, _, err = hotham("bands", "graphene", "-m", path, "-o", tmp_path / "b.json")
+    assert code == 2
+    assert "--initial must be given" in err
+    code, _, err = hotham("dos", "graphene", "-m", model_file, "--initial", "run")
+    assert code == 2
+    assert "--initial must not be given" in err
+    code, _, err = hotham("dos", "diamond", "-m", path, "--initial", "run")
+    assert code == 2
+    assert "initial_hamiltonian must" in err
 
 
 # ------------------------------------------------------------------ refusals

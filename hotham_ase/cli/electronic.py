@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.calculator import HotHamCalculator
+    from hotham_ase.matrices import RealSpaceMatrix
 
 Structure = Annotated[
     str,
@@ -27,6 +29,14 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 Memory = Annotated[
     str | None,
     typer.Option(help="What the prediction may use, as 8GiB; by default most of what is free."),
+]
+Initial = Annotated[
+    Path | None,
+    typer.Option(
+        "--initial",
+        help="Run folder of the same structure with the initial Hamiltonian, for models that need "
+        "one.",
+    ),
 ]
 LowestEnergy = Annotated[float, typer.Option("--emin", help="Lowest plotted E − E_F in eV.")]
 HighestEnergy = Annotated[float, typer.Option("--emax", help="Highest plotted E − E_F in eV.")]
@@ -51,11 +61,12 @@ def bands(
     emax: HighestEnergy = 10.0,
     device: Device = "auto",
     memory: Memory = None,
+    initial: Initial = None,
 ) -> None:
     """Predict the band structure of a structure."""
     check_output(output)
     window = _window(emin, emax)
-    atoms, calculator = _calculation(structure, model, kpts, device, memory)
+    atoms, calculator = _calculation(structure, model, kpts, device, memory, initial)
     result = calculator.get_band_structure(path=path, npoints=npoints)
     _print_summary(atoms, calculator)
     typer.echo(f"band path     {result.path.path}, {len(result.path.kpts)} k-points")
@@ -76,11 +87,12 @@ def dos(
     emax: HighestEnergy = 10.0,
     device: Device = "auto",
     memory: Memory = None,
+    initial: Initial = None,
 ) -> None:
     """Predict the density of states of a structure."""
     check_output(output)
     window = _window(emin, emax)
-    atoms, calculator = _calculation(structure, model, kpts, device, memory)
+    atoms, calculator = _calculation(structure, model, kpts, device, memory, initial)
     result = calculator.get_dos(sigma=sigma)
     _print_summary(atoms, calculator)
     write_dos(cast("GridDOSData", result), calculator.get_fermi_level(), output, window)
@@ -93,19 +105,48 @@ def _window(emin: float, emax: float) -> tuple[float, float]:
 
 
 def _calculation(
-    structure: str, model: str, kpts: Mesh | None, device: str, memory: str | None
+    structure: str,
+    model: str,
+    kpts: Mesh | None,
+    device: str,
+    memory: str | None,
+    initial: Path | None,
 ) -> tuple[Atoms, HotHamCalculator]:
     from hotham_ase.structures import build_structure
 
     atoms = build_structure(structure)  # before the slow import of the network
 
     from hotham_ase.calculator import HotHamCalculator
+    from hotham_ase.predict import load_model
 
+    loaded = load_model(model)
+    if loaded.needs_initial and initial is None:
+        raise ValueError(
+            f"--initial must be given for {model}, which predicts the correction to H0"
+        )
+    if not loaded.needs_initial and initial is not None:
+        raise ValueError(f"--initial must not be given for {model}, which predicts all of H")
     # Γ-centred, so that a multiple of 3 meets the K point, where a honeycomb's gap is
     mesh = None if kpts is None else {"size": kpts, "gamma": True}
-    calculator = HotHamCalculator(model, kpts=mesh, device=device, memory=memory)
+    calculator = HotHamCalculator(
+        loaded,
+        kpts=mesh,
+        device=device,
+        memory=memory,
+        initial_hamiltonian=None if initial is None else _initial_of(initial),
+    )
     atoms.calc = calculator
     return atoms, calculator
+
+
+def _initial_of(folder: Path) -> Callable[[Atoms], RealSpaceMatrix]:
+    """H of a run that was stopped at its start, or of the one in ``initial/`` of a whole run."""
+    from hotham_ase.dft import read_sample
+
+    sample = read_sample(folder)
+    h0 = sample.initial_hamiltonian
+    h0 = sample.hamiltonian if h0 is None else h0
+    return lambda atoms: h0
 
 
 def _print_summary(atoms: Atoms, calculator: HotHamCalculator) -> None:

@@ -11,7 +11,14 @@ import numpy as np
 from scipy.linalg import LinAlgError, eigh
 from scipy.special import expit
 
-from hotham_ase.dataset.store import Dataset, DatasetError, read_atoms, read_packed, read_structure
+from hotham_ase.dataset.store import (
+    MATRICES,
+    Dataset,
+    DatasetError,
+    read_atoms,
+    read_packed,
+    read_structure,
+)
 from hotham_ase.orbitals import BasisError, OrbitalBasis
 from hotham_ase.pairs import PairList, PairListError
 
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from hotham_ase.dft.sample import Sample
+    from hotham_ase.matrices import RealSpaceMatrix
 
 Severity = Literal["error", "warning", "info"]
 
@@ -29,6 +37,7 @@ OVERLAP_WARNING, OVERLAP_ERROR = 1e-5, 1e-3
 NEAR_PAIRS = 0.75
 SMEARING = 0.1  # eV, for counting the electrons below the Fermi level on a coarse mesh
 COUNT_TOLERANCE = 0.02  # relative to the number of electrons; at least half an electron
+SAME_MATRIX = 1e-6  # |H - H0| / |H|
 LARGEST_DENSE = 2500  # orbitals; larger matrices are not diagonalized here
 
 
@@ -79,6 +88,8 @@ def check_dataset(
     overlap-indefinite     S(k) that is not positive definite
     unconverged            a calculation that says it did not converge
     first-step             H of the first step (H0): the run made one step only
+    initial                H0 that some structures have and some not, that is of a later step,
+                           or that is no better a start than no H0 at all
     electron-count         H whose states below the Fermi level hold another number of
                            electrons: H0, a shifted zero of energy, or another structure's H
     duplicate              a structure that is there twice
@@ -111,6 +122,7 @@ def check_dataset(
                 progress(index + 1, len(names))
         findings += _duplicates(dataset, names)
         findings += _settings(dataset)
+        findings += _some_initial(dataset, names)
     return findings
 
 
@@ -143,6 +155,7 @@ def check_structure(group: h5py.Group, basis: OrbitalBasis) -> Iterator[Problem]
     yield from _check_pairs(sample)
     yield from _check_overlap(sample)
     yield from _check_spectrum(sample)
+    yield from _check_initial(sample)
 
 
 # ------------------------------------------------------- before the sample exists
@@ -162,7 +175,7 @@ def _check_raw(group: h5py.Group, basis: OrbitalBasis) -> Iterator[Problem]:
         PairList.from_atoms(atoms, 1.0).check_distances()
     except PairListError as error:
         yield "error", "overlapping-atoms", str(error)
-    for name in ("hamiltonian", "overlap"):
+    for name in MATRICES:
         if name == "hamiltonian" or name in group:
             yield from _check_raw_matrix(group[name], name, atoms, basis)
 
@@ -308,6 +321,36 @@ def _check_spectrum(sample: Sample) -> Iterator[Problem]:
         )
 
 
+def _check_initial(sample: Sample) -> Iterator[Problem]:
+    """Compare H0 with H, whatever their zeros of energy."""
+    if sample.initial_hamiltonian is None:
+        return
+    steps = sample.provenance.get("initial", {}).get("scf_steps")
+    if steps is not None and steps > 1:
+        yield (
+            "warning",
+            "initial",
+            f"the run that gave H0 made {steps} steps: H0 should be of the density before the "
+            "first update",
+        )
+    change = _size(sample.hamiltonian - sample.initial_hamiltonian, sample.overlap)
+    ratio = change / max(_size(sample.hamiltonian, sample.overlap), 1e-30)
+    if ratio >= 1:
+        yield (
+            "warning",
+            "initial",
+            f"H - H0 is {ratio:.3g} times as large as H: H0 is of another structure, basis or unit",
+        )
+    elif ratio < SAME_MATRIX:
+        yield "warning", "initial", "H0 is H itself: there is nothing left to learn"
+
+
+def _size(h: RealSpaceMatrix, s: RealSpaceMatrix) -> float:
+    """Frobenius norm of H − μS, eV, with the μ that makes it smallest."""
+    mu = float((s.values * h.on_pairs(s.pairs).values).sum() / (s.values**2).sum())
+    return float(np.linalg.norm((h - mu * s).values))
+
+
 def _coarse_mesh(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     """About one point per 0.4 Å⁻¹, shifted off the symmetry points; k and −k counted once."""
     lengths = sample.atoms.cell.lengths()
@@ -354,3 +397,15 @@ def _settings(dataset: Dataset) -> Iterator[Finding]:
     if n_unknown:
         text = f"{n_unknown} of {len(origins)} structures do not say whether they converged"
         yield Finding(None, "info", "unconverged", text)
+
+
+def _some_initial(dataset: Dataset, names: list[str]) -> Iterator[Finding]:
+    """A training on H − H0 needs all, one on H none."""
+    without = [name for index, name in enumerate(names) if not dataset.has_initial(index)]
+    if 0 < len(without) < len(names):
+        text = (
+            f"{len(names) - len(without)} of {len(names)} structures have an initial Hamiltonian, "
+            f"the others not, the first is {without[0]}: initial_hamiltonian cannot be switched on "
+            "in a training on all of them"
+        )
+        yield Finding(None, "warning", "initial", text)

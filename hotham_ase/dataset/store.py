@@ -1,6 +1,6 @@
 """One HDF5 file per data set, written and read one structure at a time.
 
-Layout, format version 1::
+Layout, format version 2 where a structure has H0, else 1::
 
     /                        attributes: format, format_version, package_version, fingerprint
     /names                   one string per structure
@@ -9,6 +9,7 @@ Layout, format version 1::
         numbers, positions (Å), cell (Å), pbc
         hamiltonian/         edge_index, cell_shifts, values (eV): see dataset.packing
         overlap/             the same; absent where S was computed from the basis
+        initial_hamiltonian/ H0, the same; absent where it is not known
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from hotham_ase.matrices.realspace import RealSpaceMatrix
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 
 FORMAT = "hotham-dataset"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _GEOMETRY = ("numbers", "positions", "cell", "pbc")
 _MATRIX = ("edge_index", "cell_shifts", "values")
+MATRICES = ("hamiltonian", "overlap", "initial_hamiltonian")  # the first is always there
 
 
 class DatasetError(ValueError):
@@ -61,6 +63,7 @@ class DatasetWriter:
         self._file: h5py.File | None = None
         self._basis: OrbitalBasis | None = None
         self._checksums: dict[str, str] = {}  # by name, in order
+        self._version = 1
 
     def __enter__(self) -> DatasetWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +118,10 @@ class DatasetWriter:
         matrices = {"hamiltonian": pack(sample.hamiltonian)}
         if not _is_computed(sample.provenance, needed):
             matrices["overlap"] = pack(sample.overlap)
+        if sample.initial_hamiltonian is not None:
+            matrices["initial_hamiltonian"] = pack(sample.initial_hamiltonian)
+            # an older version would not see it, and take the checksum for wrong
+            self._version = FORMAT_VERSION
         group = self._file.create_group(f"structures/{len(self):08d}")
         _write_structure(group, sample, matrices)
         checksum = _checksum(group)
@@ -135,7 +142,7 @@ class DatasetWriter:
                 group["radial"] = species.radial
         file["names"] = np.array(list(self._checksums), dtype=h5py.string_dtype())
         file.attrs["format"] = FORMAT
-        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["format_version"] = self._version
         file.attrs["package_version"] = hotham_ase.__version__
         file.attrs["fingerprint"] = _fingerprint(self._basis, [*self._checksums.values()])
 
@@ -234,6 +241,10 @@ class Dataset:
         """Where one structure comes from."""
         return json.loads(self.group(index).attrs["provenance"])
 
+    def has_initial(self, index: int) -> bool:
+        """Whether a structure has an initial Hamiltonian H0; no matrix is read for it."""
+        return "initial_hamiltonian" in self.group(index)
+
     @property
     def basis(self) -> OrbitalBasis:
         """Orbitals of all species of the data set."""
@@ -263,6 +274,7 @@ class Dataset:
             "package_version": str(attrs["package_version"]),
             "n_structures": len(self),
             "n_atoms": [min(n_atoms), max(n_atoms)],
+            "n_initial": sum(map(self.has_initial, range(len(self)))),
             "orbitals": {s.symbol: s.label for s in self.basis.species},
             "has_radial": self.basis.has_radial,
             "fingerprint": self.fingerprint,
@@ -314,6 +326,10 @@ def read_structure(group: h5py.Group, basis: OrbitalBasis) -> Sample:
             overlap = unpack(read_packed(group["overlap"]), atoms, n_orbitals, "overlap")
         else:
             overlap = _computed_overlap(atoms, basis)
+        initial = None
+        if "initial_hamiltonian" in group:
+            packed = read_packed(group["initial_hamiltonian"])
+            initial = unpack(packed, atoms, n_orbitals, "initial_hamiltonian")
         fermi_level = float(group.attrs["fermi_level"])
         return Sample(
             atoms=atoms,
@@ -323,6 +339,7 @@ def read_structure(group: h5py.Group, basis: OrbitalBasis) -> Sample:
             fermi_level=None if np.isnan(fermi_level) else fermi_level,
             n_electrons=float(group.attrs["n_electrons"]),
             provenance=json.loads(group.attrs["provenance"]),
+            initial_hamiltonian=initial,
         )
     except (KeyError, ValueError, OSError) as error:
         place = f"structure {Path(group.name).name} of {group.file.filename}"
@@ -361,7 +378,7 @@ def _checksum(group: h5py.Group) -> str:
     """SHA-256 of everything in a structure's group but the checksum itself."""
     digest = hashlib.sha256()
     keys = [*_GEOMETRY]
-    keys += [f"{m}/{k}" for m in ("hamiltonian", "overlap") if m in group for k in _MATRIX]
+    keys += [f"{m}/{k}" for m in MATRICES if m in group for k in _MATRIX]
     for key in keys:
         array = group[key][()]
         digest.update(f"{key} {array.shape} {array.dtype.str} ".encode())

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from hotham_ase.dft.sample import DFTReadError, Sample, SampleError, UnsupportedRunError
+from hotham_ase.orbitals import OrbitalBasis
 
 __all__ = ["DFTReadError", "Sample", "SampleError", "UnsupportedRunError", "read_sample"]
+
+INITIAL = "initial"  # where a run's folder has the run that H0 is taken from
+_OF_INITIAL_RUN = ("code", "version", "xc", "scf_steps")
 
 
 def read_sample(folder: str | Path) -> Sample:
@@ -14,6 +20,10 @@ def read_sample(folder: str | Path) -> Sample:
 
     Recognised are ABACUS run folders, legacy DeepH folders and DeePTB folders. Where a format
     needs to be told more than its files hold, call its own reader.
+
+    Where the folder has a subfolder ``initial/`` with a run of one of these formats, H of that run
+    is the sample's ``initial_hamiltonian``. It is taken as it is: nothing in it says from which
+    density it was built.
 
     Parameters
     ----------
@@ -23,22 +33,61 @@ def read_sample(folder: str | Path) -> Sample:
     Raises
     ------
     DFTReadError
-        If the folder is not there, its format is not recognised, or it cannot be read.
+        If the folder is not there, its format is not recognised, or it cannot be read; or if the
+        run in ``initial/`` cannot be read, or is of other atoms or orbitals.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DFTReadError(f"{folder} is not a folder")
-    from hotham_ase.dft.abacus import is_abacus, read_abacus
+    reader = _reader(folder)
+    if reader is None:
+        raise DFTReadError(
+            f"{folder} has no files of a known format: ABACUS (STRU and INPUT), DeepH "
+            "(hamiltonians.h5 and lat.dat) or DeePTB (hamiltonians.h5 and cell.dat)"
+        )
+    sample = reader(folder)
+    reader = _reader(folder / INITIAL)
+    return sample if reader is None else _with_initial(sample, folder / INITIAL, reader)
 
-    if is_abacus(folder):
-        return read_abacus(folder)
-    from hotham_ase.dft import deeph
 
+def _reader(folder: Path) -> Callable[[Path], Sample] | None:
+    """The reader of a folder's format; None if it is not known."""
+    from hotham_ase.dft import abacus, deeph
+
+    if abacus.is_abacus(folder):
+        return abacus.read_abacus
     if deeph.is_deeph(folder):
-        return deeph.read_deeph(folder)
+        return deeph.read_deeph
     if deeph.is_deeptb(folder):
-        return deeph.read_deeptb(folder)
-    raise DFTReadError(
-        f"{folder} has no files of a known format: ABACUS (STRU and INPUT), DeepH "
-        "(hamiltonians.h5 and lat.dat) or DeePTB (hamiltonians.h5 and cell.dat)"
-    )
+        return deeph.read_deeptb
+    return None
+
+
+def _with_initial(sample: Sample, folder: Path, reader: Callable[[Path], Sample]) -> Sample:
+    """The sample with H of another run as its H0, and a record of that run."""
+    first = reader(folder)
+    known = {key: first.provenance[key] for key in _OF_INITIAL_RUN if key in first.provenance}
+    try:
+        sample = replace(
+            sample,
+            initial_hamiltonian=first.hamiltonian,
+            provenance={**sample.provenance, "initial": known},
+        )
+    except SampleError as error:
+        raise DFTReadError(f"{folder} does not belong to its run: {error}") from error
+    _check_same_orbitals(sample, first.basis, folder)
+    return sample
+
+
+def _check_same_orbitals(sample: Sample, basis: OrbitalBasis, folder: Path) -> None:
+    """Refuse other shells or radial functions; without these, cutoffs are but estimates."""
+    for symbol in sorted(set(sample.atoms.symbols)):
+        mine, theirs = sample.basis[symbol], basis[symbol]
+        both = mine.has_radial and theirs.has_radial
+        if mine.shells != theirs.shells or (
+            both and sample.basis.subset([symbol]) != basis.subset([symbol])
+        ):
+            raise DFTReadError(
+                f"{folder} does not belong to its run: its {theirs.label} orbitals of {symbol} "
+                f"are not the run's {mine.label}"
+            )

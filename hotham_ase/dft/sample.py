@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hotham_ase.matrices.realspace import MatrixError, RealSpaceMatrix
+
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from hotham_ase.matrices.realspace import RealSpaceMatrix
     from hotham_ase.orbitals import OrbitalBasis
 
 
@@ -48,6 +49,9 @@ class Sample:
     provenance : dict
         Where the data come from, JSON-able. Readers set ``name``, ``code`` and ``overlap``
         ("read" or "computed"), and what else they know.
+    initial_hamiltonian : RealSpaceMatrix or None
+        H0 in eV, with the zero of energy of H: what the code builds before the first update of the
+        density, for example H of the superposed densities of the atoms. None if not known.
 
     Raises
     ------
@@ -62,13 +66,25 @@ class Sample:
     fermi_level: float | None
     n_electrons: float
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+    initial_hamiltonian: RealSpaceMatrix | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         atoms = self.atoms.copy()
         object.__setattr__(self, "atoms", atoms)
         expected = self.basis.n_orbitals(atoms.numbers)
-        for label, matrix in (("hamiltonian", self.hamiltonian), ("overlap", self.overlap)):
-            _check_matrix(label, matrix, atoms, expected)
+        try:
+            for label in ("hamiltonian", "overlap", "initial_hamiltonian"):
+                matrix = getattr(self, label)
+                if matrix is not None:
+                    matrix.check_belongs(atoms, expected, label)
+        except MatrixError as error:
+            raise SampleError(str(error)) from error
+        initial = self.initial_hamiltonian
+        if initial is not None and initial.spin != self.hamiltonian.spin:
+            raise SampleError(
+                f"initial_hamiltonian must be {self.hamiltonian.spin.value} like hamiltonian, "
+                f"got {initial.spin.value}"
+            )
         if self.fermi_level is not None:
             object.__setattr__(self, "fermi_level", float(self.fermi_level))
             if not np.isfinite(self.fermi_level):
@@ -92,22 +108,3 @@ class Sample:
     def name(self) -> str:
         """A short name for messages: the provenance's, else the chemical formula."""
         return str(self.provenance.get("name") or self.atoms.get_chemical_formula())
-
-
-def _check_matrix(label: str, matrix: RealSpaceMatrix, atoms: Atoms, expected: np.ndarray) -> None:
-    """Refuse a matrix that is not of these atoms and this basis."""
-    pairs = matrix.pairs
-    if pairs.n_atoms != len(atoms) or not np.array_equal(pairs.numbers, atoms.numbers):
-        raise SampleError(
-            f"{label} must be of the sample's {len(atoms)} atoms {atoms.symbols}, got a matrix "
-            f"of {pairs.n_atoms} atoms or other elements"
-        )
-    same_place = np.allclose(pairs.positions, atoms.positions, atol=1e-8)
-    if not same_place or not np.allclose(pairs.cell, atoms.cell[:], atol=1e-8):
-        raise SampleError(f"{label} must have the sample's positions and cell")
-    if not np.array_equal(matrix.n_orbitals, expected):
-        atom = int(np.flatnonzero(matrix.n_orbitals != expected)[0])
-        raise SampleError(
-            f"{label} has {matrix.n_orbitals[atom]} orbitals on atom {atom} "
-            f"({atoms.symbols[atom]}), where the basis has {expected[atom]}"
-        )

@@ -17,6 +17,7 @@ from hotham_ase.pairs import PairList
 
 if TYPE_CHECKING:
     import h5py
+    from ase import Atoms
     from scipy.sparse import csr_array
 
     from hotham_ase.matrices.bloch import BlochSum
@@ -227,6 +228,39 @@ class RealSpaceMatrix:
             largest = max(largest, float(np.abs(values).max()))
             error = max(error, float(np.abs(values - reverse.reshape(values.shape)).max()))
         return error, largest
+
+    def check_belongs(self, atoms: Atoms, n_orbitals: np.ndarray, label: str) -> None:
+        """Refuse to be a matrix of other atoms or orbitals.
+
+        Parameters
+        ----------
+        atoms
+            The structure.
+        n_orbitals : (n_atoms,) int
+            Orbitals that each atom should have.
+        label
+            What the matrix is called in the message.
+
+        Raises
+        ------
+        MatrixError
+            If elements, positions, cell or orbitals differ.
+        """
+        pairs = self.pairs
+        if pairs.n_atoms != len(atoms) or not np.array_equal(pairs.numbers, atoms.numbers):
+            raise MatrixError(
+                f"{label} must be of the {len(atoms)} atoms {atoms.symbols}, got a matrix of "
+                f"{pairs.n_atoms} atoms or other elements"
+            )
+        same_place = np.allclose(pairs.positions, atoms.positions, atol=1e-8)
+        if not same_place or not np.allclose(pairs.cell, atoms.cell[:], atol=1e-8):
+            raise MatrixError(f"{label} must have the structure's positions and cell")
+        if not np.array_equal(self.n_orbitals, n_orbitals):
+            atom = int(np.flatnonzero(self.n_orbitals != n_orbitals)[0])
+            raise MatrixError(
+                f"{label} has {self.n_orbitals[atom]} orbitals on atom {atom} "
+                f"({atoms.symbols[atom]}), where the basis has {n_orbitals[atom]}"
+            )
 
     # -------------------------------------------------------------- arithmetic
 

@@ -69,6 +69,7 @@ class BlockUncertainty(nn.Module):
         self, n_descriptors: Sequence[int], n_species: int, cutoff: float, n_bins: int = 32
     ) -> None:
         super().__init__()
+        self.n_descriptors = tuple(n_descriptors)
         self.n_species, self.cutoff, self.n_bins = n_species, cutoff, n_bins
         self.onsite = Rigidity(n_descriptors[0], n_species)
         self.hopping = Rigidity(n_descriptors[1], n_species**2)

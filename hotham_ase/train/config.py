@@ -161,6 +161,9 @@ class TrainConfig(BaseModel):
     baseline
         Whether the two-centre part of H is fitted beforehand, so that the network learns the rest
         only. Without it the network learns all of H.
+    initial_hamiltonian
+        Learn the correction to H0, the data's initial Hamiltonian, which every structure must have.
+        A prediction then needs H0 too. Off, since a prediction should not need a DFT code.
     split, training
         See the classes.
     init_from
@@ -197,6 +200,7 @@ class TrainConfig(BaseModel):
         Discriminator(_architecture),
     ] = ModelConfig()
     baseline: bool = True
+    initial_hamiltonian: bool = False
     split: SplitConfig = SplitConfig()
     training: OptimizerConfig = OptimizerConfig()
     init_from: str | None = None

@@ -20,6 +20,7 @@ from hotham_ase.train.config import SplitConfig
 
 if TYPE_CHECKING:
     from hotham_ase.dft.sample import Sample
+    from hotham_ase.matrices import RealSpaceMatrix
 
 NEGLIGIBLE = 1e-4  # eV
 EIGENBASIS_LIMIT = 2000  # orbitals
@@ -119,21 +120,35 @@ def _n_bytes(item: Any) -> int:
     return sum(_n_bytes(getattr(item, f.name)) for f in fields(item)) if is_dataclass(item) else 0
 
 
+def to_learn(sample: Sample) -> RealSpaceMatrix:
+    """What a network should predict: H, or H − H0 where the sample has an initial Hamiltonian.
+
+    Errors of H − H0 are those of H, so that eigenvectors and energies stay those of the whole H.
+    """
+    if sample.initial_hamiltonian is None:
+        return sample.hamiltonian
+    return sample.hamiltonian - sample.initial_hamiltonian
+
+
 def target_blocks(
     sample: Sample, basis: OrbitalBasis, network: Network
 ) -> tuple[Graph, np.ndarray, tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Graph, cell shifts, H blocks and S blocks (onsite, hopping) on the network's own pairs."""
+    """Graph, cell shifts, and blocks (onsite, hopping) to learn and of S on the network's pairs."""
     pairs, graph = build_graph(sample.atoms, basis, network.config.hopping_margin)
-    h = to_union(sample.hamiltonian.on_pairs(pairs), basis, network)
+    h = to_union(to_learn(sample).on_pairs(pairs), basis, network)
     s = to_union(sample.overlap.on_pairs(pairs), basis, network)
     return graph, pairs.cell_shifts, h, s
 
 
 def hopping_margin(samples: Iterable[Sample]) -> float:
-    """Å by which elements of H above 0.1 meV reach farther than the orbitals of their atoms."""
+    """Å by which elements to learn above 0.1 meV reach farther than the orbitals of their atoms.
+
+    H − H0 reaches no farther than the orbitals where only local potentials differ: projectors are
+    the same in both.
+    """
     margin = 0.0
     for sample in samples:
-        matrix, basis = sample.hamiltonian, sample.basis
+        matrix, basis = to_learn(sample), sample.basis
         reach = np.array(cutoffs(basis))
         i, j = basis.species_index(matrix.pairs.numbers)[matrix.pairs.edge_index]
         beyond = matrix.pairs.edge_lengths - reach[i, j]

@@ -1,4 +1,8 @@
-"""The arbitrary zero of energy: H and H + μS describe the same physics."""
+"""What is learned of a sample.
+
+The zero of energy is arbitrary: H and H + μS describe the same physics. Where H0 is known, the
+difference from it may be learned.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +53,12 @@ class ReferenceSamples:
         An open data set.
     energy_zero
         See :func:`with_zero`.
+    initial
+        Whether samples keep their H0, so that the difference from it is learned.
     """
 
-    def __init__(self, data: Dataset, energy_zero: EnergyZero) -> None:
-        self.data, self.energy_zero = data, energy_zero
+    def __init__(self, data: Dataset, energy_zero: EnergyZero, initial: bool = False) -> None:
+        self.data, self.energy_zero, self.initial = data, energy_zero, initial
 
     @property
     def basis(self) -> OrbitalBasis:
@@ -67,4 +73,5 @@ class ReferenceSamples:
         return len(self.data)
 
     def __getitem__(self, index: int) -> Sample:
-        return with_zero(self.data[index], self.energy_zero)
+        sample = with_zero(self.data[index], self.energy_zero)
+        return sample if self.initial else replace(sample, initial_hamiltonian=None)

@@ -158,9 +158,10 @@ def evaluate_samples(
 ) -> dict[str, Any]:
     """Compare a model with samples, one at a time.
 
-    H is compared on all pairs within the model's cutoff; bands, Fermi level, gap and density of
-    states on a mesh, from the same S. The code's arbitrary zero of energy is removed from every
-    structure, see :func:`~hotham_ase.train.metrics.compare_blocks` and
+    H is compared on all pairs within the model's cutoff, and those of H0 where the model needs one;
+    bands, Fermi level, gap and density of states on a mesh, from the same S. The code's arbitrary
+    zero of energy is removed from every structure, see
+    :func:`~hotham_ase.train.metrics.compare_blocks` and
     :func:`~hotham_ase.train.metrics.band_metrics`.
 
     Parameters
@@ -187,7 +188,7 @@ def evaluate_samples(
     Raises
     ------
     ValueError
-        If there are no samples.
+        If there are no samples, or one lacks the H0 that the model needs.
     """
     return assess(model, samples, device=device, energy_zero=energy_zero).summary()
 
@@ -202,7 +203,7 @@ def assess(
     """Compare a model with samples, as :func:`evaluate_samples` does, and keep statistics."""
     rows, statistics = [], ErrorStatistics(model.basis)
     for sample in samples:
-        prediction = model.predict_with_uncertainty(sample.atoms, device=device)
+        prediction = predict_sample(model, sample, device)
         comparison = compare_blocks(prediction.hamiltonian, sample, energy_zero)
         statistics.add(comparison, prediction.uncertainty)
         blocks, bands = block_metrics(comparison), band_metrics(comparison, sample, energy_zero)
@@ -213,6 +214,23 @@ def assess(
     return Evaluation(rows, statistics, energy_zero)
 
 
+def predict_sample(model: HamiltonianModel, sample: Sample, device: str = "auto") -> Prediction:
+    """H of a sample's structure, from its H0 where the model needs that.
+
+    Raises
+    ------
+    ValueError
+        If the sample has no H0, but the model needs it.
+    """
+    initial = sample.initial_hamiltonian if model.needs_initial else None
+    if model.needs_initial and initial is None:
+        raise ValueError(
+            f"samples must have an initial_hamiltonian for {model.name}, which predicts the "
+            f"correction to it, but {sample.name} has none"
+        )
+    return model.predict_with_uncertainty(sample.atoms, device=device, initial_hamiltonian=initial)
+
+
 def trust_metrics(prediction: Prediction, comparison: BlockComparison) -> dict[str, Any]:
     """What errors a model expected; nothing if it has no uncertainty.
 
@@ -220,16 +238,17 @@ def trust_metrics(prediction: Prediction, comparison: BlockComparison) -> dict[s
     -------
     dict
         ``expected_block_error_meV`` and ``block_error_meV``, expected and seen, root mean squares
-        over blocks; ``largest_grade`` of extrapolation, None if it is infinite;
-        ``n_extrapolating``, atoms.
+        over the blocks that the network predicts; ``largest_grade`` of extrapolation, None if it
+        is infinite; ``n_extrapolating``, atoms.
     """
     uncertainty = prediction.uncertainty
     if uncertainty is None:
         return {}
     grade = float(uncertainty.grades.max())
+    seen = comparison.block_squares[: uncertainty.n_blocks]
     return {
         "expected_block_error_meV": 1e3 * uncertainty.rms_error,
-        "block_error_meV": 1e3 * float(np.sqrt(comparison.block_squares.mean())),
+        "block_error_meV": 1e3 * float(np.sqrt(seen.mean())),
         "largest_grade": grade if np.isfinite(grade) else None,
         "n_extrapolating": len(uncertainty.extrapolating_atoms),
     }
@@ -260,7 +279,7 @@ def _bands(
     model: HamiltonianModel, sample: Sample, row: dict[str, Any], device: str
 ) -> BandComparison | None:
     """Bands of one structure along its path, once more predicted."""
-    predicted = model.predict(sample.atoms, device=device)
+    predicted = predict_sample(model, sample, device).hamiltonian
     return compare_bands(predicted, sample, row["band_shift_meV"] / 1e3)
 
 

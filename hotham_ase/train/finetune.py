@@ -35,7 +35,7 @@ def continue_from(
     Parameters
     ----------
     config
-        ``init_from``, ``freeze`` and ``refit_baseline``.
+        ``init_from``, ``freeze``, ``refit_baseline`` and ``initial_hamiltonian``.
     basis
         Orbitals of the data.
     structures
@@ -50,6 +50,7 @@ def continue_from(
     """
     model = load_model(str(config.init_from))
     _check_architecture(config, model)
+    _check_initial(config, model)
     known = [s for s in basis.symbols if s in model.basis]
     new = [s for s in basis.symbols if s not in model.basis]
     if known:
@@ -76,6 +77,16 @@ def _check_architecture(config: TrainConfig, model: HamiltonianModel) -> None:
                 f"model.{key} is {getattr(ours, key)}, but {config.init_from} has "
                 f"{getattr(theirs, key)}; leave it out to keep the model's"
             )
+
+
+def _check_initial(config: TrainConfig, model: HamiltonianModel) -> None:
+    if config.initial_hamiltonian != model.needs_initial:
+        learned = "the correction to H0" if model.needs_initial else "all of H"
+        raise ConfigError(
+            f"initial_hamiltonian must be {str(model.needs_initial).lower()} to go on from "
+            f"{config.init_from}, which predicts {learned}; got "
+            f"{str(config.initial_hamiltonian).lower()}"
+        )
 
 
 def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) -> Network:

@@ -36,6 +36,7 @@ def provenance(
     """
     # the architecture is in the file anyway, with what was left open filled in
     kept = {"split", "training", "precision", "devices", "baseline", "freeze", "refit_baseline"}
+    kept |= {"initial_hamiltonian"}
     used = sorted(k for indices in split.values() for k in indices)
     return {
         "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -50,7 +50,7 @@ from hotham_ase.train.uncertainty import fit_uncertainty
 
 # settings that must not change between the starts of one run
 FIXED = {"model", "baseline", "split", "training", "freeze", "refit_baseline", "devices"}
-FIXED |= {"precision"}
+FIXED |= {"precision", "initial_hamiltonian"}
 
 
 def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
@@ -98,7 +98,8 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
             _check_resumable(config, data)
         split = split_names(data.names, config.split)
         energy_zero = config.training.loss.energy_zero
-        references = ReferenceSamples(data, energy_zero)
+        _check_initial(config, data, split)
+        references = ReferenceSamples(data, energy_zero, config.initial_hamiltonian)
         network, basis = build_network(config, references, split["train"])
         module = TrainingModule(network, config.training, basis.symbols)
         loaders = _loaders(config, references, split, network, basis)
@@ -110,7 +111,7 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
             trainer = _trainer(config, checkpoints, started)
             try:
                 trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
-            except torch.linalg.LinAlgError as error:  # of SOAP, at infinite gradients
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # of SOAP
                 raise TrainingError(
                     f"the gradients are not finite any more ({error}); try a smaller "
                     "learning_rate or gradient_clip, and look at the data with hotham check"
@@ -128,7 +129,14 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
             uncertainty = fit_uncertainty(network, training, held_out, energy_zero)
         network.cpu()
         record_of_run = provenance(config, data, split, _progress(trainer))
-        model = HamiltonianModel(network, basis, config.name, record_of_run, uncertainty)
+        model = HamiltonianModel(
+            network,
+            basis,
+            config.name,
+            record_of_run,
+            uncertainty=uncertainty,
+            needs_initial=config.initial_hamiltonian,
+        )
         errors = {
             part: evaluate_samples(model, (data[k] for k in split[part]), energy_zero=energy_zero)
             for part in ("validation", "test")
@@ -157,6 +165,8 @@ def _identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
 def _check_resumable(config: TrainConfig, data: Dataset) -> None:
     """Refuse to go on with other data or settings than the run began with."""
     began, now = json.loads(_run_record(config).read_text()), _identity(config, data)
+    # a run of a version without this key learned all of H
+    began.setdefault("initial_hamiltonian", False)
     for key, value in now.items():
         before = began.get(key)
         if value == before:
@@ -169,6 +179,20 @@ def _check_resumable(config: TrainConfig, data: Dataset) -> None:
         raise ConfigError(
             f"{key}: {changed} changed since the run began; restore the configuration "
             "or choose another output"
+        )
+
+
+def _check_initial(config: TrainConfig, data: Dataset, split: dict[str, list[int]]) -> None:
+    """Refuse to learn corrections where a structure lacks what they correct."""
+    if not config.initial_hamiltonian:
+        return
+    used = sorted(k for indices in split.values() for k in indices)
+    lacking = [k for k in used if not data.has_initial(k)]
+    if lacking:
+        raise ConfigError(
+            f"initial_hamiltonian: {len(lacking)} of {len(used)} structures have none in "
+            f"{config.data.name}, the first is {data.names[lacking[0]]}; import runs with a folder "
+            "initial/, exclude groups, or set it to false"
         )
 
 

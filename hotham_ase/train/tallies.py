@@ -157,7 +157,8 @@ class ErrorStatistics:
                         self._add_shells(part, int(i), int(j), comparison, blocks)
         self._add_distances(matrix, errors, reference)
         if uncertainty is not None:
-            self._add_expected(comparison.block_squares, uncertainty)
+            # beyond the network's pairs there may be blocks of H0 alone; they come last
+            self._add_expected(comparison.block_squares[: uncertainty.n_blocks], uncertainty)
 
     def _add_expected(self, squares: np.ndarray, uncertainty: Uncertainty) -> None:
         """Count blocks by the error that was expected of them."""

@@ -49,6 +49,7 @@ def _describe(dataset: Dataset) -> list[str]:
         f"{attributes['n_structures']} structures of {n_atoms} atoms",
         f"species: {species}",
         "groups: " + ", ".join(f"{group} ({n})" for group, n in sorted(groups.items())),
+        f"initial Hamiltonians: of {attributes['n_initial']} structures",
         "Run it with: hotham train THIS_FILE. Lines may be left out; these are the defaults.",
     ]
     return [line for text in found for line in _comment(text, "")]

@@ -13,6 +13,7 @@ from hotham_ase.dataset import Dataset, DatasetError, DatasetWriter, Finding, ch
 from hotham_ase.dft import Sample, read_sample
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.overlap import kinetic_matrix
 from hotham_ase.pairs import PairList
 
 
@@ -296,3 +297,41 @@ def test_fermi_level_of_another_step_of_a_real_run(tmp_path: Path, shared_data: 
     sample = read_sample(shared_data / "abacus" / "graphene" / "000")
     wrong = replace(sample, fermi_level=sample.fermi_level - 3.3)
     assert "electron-count" in findings(write(tmp_path / "a.h5", wrong))
+
+
+def test_initial_hamiltonians(tmp_path: Path, samples: list[Sample]):
+    kinetic = [kinetic_matrix(s.atoms, s.basis) for s in samples]
+
+    def found(*initial, **provenance) -> list[tuple[str | None, str, str]]:
+        changed = [
+            replace(s, initial_hamiltonian=h0, provenance={**s.provenance, **provenance})
+            for s, h0 in zip(samples, initial, strict=True)
+        ]
+        found = check_dataset(write(tmp_path / "a.h5", *changed))
+        return [(f.structure, f.code, f.message) for f in found]
+
+    near = [s.hamiltonian + 0.01 * t for s, t in zip(samples, kinetic, strict=True)]
+    assert found(*near) == []
+    # the zero of energy does not count
+    assert found(near[0] + 50.0 * samples[0].overlap, *near[1:]) == []
+    ((name, code, message),) = found(near[0], None, near[2])
+    assert (name, code) == (None, "initial")
+    assert "2 of 3 structures" in message
+    assert "the first is crystal/1" in message
+    ((name, code, message),) = found(near[0], samples[1].hamiltonian, near[2])
+    assert (name, code) == ("crystal/1", "initial")
+    assert "H itself" in message
+    ((name, code, message),) = found(near[0], -1.0 * samples[1].hamiltonian, near[2])
+    assert (name, code) == ("crystal/1", "initial")
+    assert "2 times as large" in message
+    late = found(*near, initial={"scf_steps": 9})
+    assert [(name, code) for name, code, _ in late] == [(s.name, "initial") for s in samples]
+    assert "made 9 steps" in late[0][2]
+    assert found(*near, initial={"scf_steps": 1}) == []
+
+
+def test_initial_hamiltonian_that_is_damaged(tmp_path: Path, samples: list[Sample]):
+    with_h0 = [replace(s, initial_hamiltonian=0.9 * s.hamiltonian) for s in samples]
+    path = write(tmp_path / "a.h5", *with_h0)
+    edit(path, "initial_hamiltonian/values", lambda v: np.where(np.arange(len(v)) == 5, np.nan, v))
+    assert "initial_hamiltonian" in findings(path)["nan"].message

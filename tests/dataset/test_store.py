@@ -194,7 +194,7 @@ def test_files_that_are_no_data_sets(tmp_path: Path, dataset_path: Path):
         Dataset(tmp_path / "other.h5")
     with h5py.File(dataset_path, "r+") as file:
         file.attrs["format_version"] = 99
-    with pytest.raises(DatasetError, match="newer than 1"):
+    with pytest.raises(DatasetError, match="newer than 2"):
         Dataset(dataset_path)
 
 
@@ -205,3 +205,32 @@ def test_a_name_is_given_once(tmp_path: Path, samples: list[Sample]):
             writer.add(replace(samples[1], provenance=samples[0].provenance))
         writer.add(samples[1])
     assert Dataset(tmp_path / "a.h5").names == ["crystal/0", "crystal/1"]
+
+
+def test_initial_hamiltonian(tmp_path: Path, samples: list[Sample]):
+    """Files with it are refused by older versions, others are as before."""
+    far = samples[1].hamiltonian + 1e-3 * samples[1].overlap
+    contents = [samples[0], replace(samples[1], initial_hamiltonian=far)]
+    for name, part in (("old.h5", contents[:1]), ("new.h5", contents)):
+        with DatasetWriter(tmp_path / name) as writer:
+            for sample in part:
+                writer.add(sample)
+    with Dataset(tmp_path / "old.h5") as old, Dataset(tmp_path / "new.h5") as new:
+        assert old.attributes["format_version"] == 1
+        assert new.attributes["format_version"] == 2
+        assert new.attributes["n_initial"] == 1
+        assert [new.has_initial(k) for k in range(2)] == [False, True]
+        assert new[0].initial_hamiltonian is None
+        read = new[1].initial_hamiltonian
+        np.testing.assert_array_equal(read.pairs.edge_index, far.pairs.edge_index)
+        np.testing.assert_allclose(read.values, far.values, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(new[1].hamiltonian.values, samples[1].hamiltonian.values)
+        assert new.verify_checksums() == []
+        # a structure without H0 is what it was
+        assert old.group(0).attrs["sha256"] == new.group(0).attrs["sha256"]
+    with h5py.File(tmp_path / "new.h5", "r+") as file:
+        file["structures/00000001/initial_hamiltonian/values"][3] += 1e-9
+    assert Dataset(tmp_path / "new.h5").verify_checksums() == ["crystal/1"]
+    with h5py.File(tmp_path / "new.h5", "r+") as file:
+        del file["structures/00000001/initial_hamiltonian"]
+    assert Dataset(tmp_path / "new.h5").verify_checksums() == ["crystal/1"]

@@ -7,6 +7,7 @@ import pytest
 
 from hotham_ase.dft import DFTReadError, Sample, SampleError, read_sample
 from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.pairs import PairList
 
 
 def test_sample_keeps_its_own_atoms(sample: Sample):
@@ -55,3 +56,64 @@ def test_folders_of_no_known_format(tmp_path):
         read_sample(tmp_path / "absent")
     with pytest.raises(DFTReadError, match="no files of a known format"):
         read_sample(tmp_path)
+
+
+def test_initial_hamiltonian_belongs_to_the_sample(sample: Sample):
+    with_h0 = replace(sample, initial_hamiltonian=0.9 * sample.hamiltonian)
+    np.testing.assert_allclose(with_h0.initial_hamiltonian.values, 0.9 * sample.hamiltonian.values)
+    assert sample.initial_hamiltonian is None
+    pairs = sample.hamiltonian.pairs
+    moved = PairList(
+        pairs.numbers,
+        pairs.positions + [0.1, 0, 0],
+        pairs.cell,
+        pairs.pbc,
+        pairs.edge_index,
+        pairs.cell_shifts,
+    )
+    elsewhere = replace(sample.hamiltonian, pairs=moved)
+    with pytest.raises(SampleError, match="initial_hamiltonian must have .* positions and cell"):
+        replace(sample, initial_hamiltonian=elsewhere)
+    h = sample.hamiltonian
+    two_spins = replace(h, spin="polarized", values=np.tile(h.values, (2, 1)))
+    with pytest.raises(SampleError, match="initial_hamiltonian must be unpolarized .* polarized"):
+        replace(sample, initial_hamiltonian=two_spins)
+
+
+def test_initial_hamiltonian_is_that_of_a_run_in_a_subfolder(tmp_path, write_abacus, sample):
+    folder = write_abacus(tmp_path / "run")
+    (folder / "initial").mkdir()  # a folder of this name that is no run means nothing
+    assert read_sample(folder).initial_hamiltonian is None
+    assert "initial" not in read_sample(folder).provenance
+    (folder / "initial").rmdir()
+    write_abacus(folder / "initial", change_h=lambda m: {r: 0.9 * h for r, h in m.items()})
+    read = read_sample(folder)
+    h0 = read.initial_hamiltonian.on_pairs(sample.hamiltonian.pairs)
+    np.testing.assert_allclose(h0.values, 0.9 * sample.hamiltonian.values, atol=1e-8)
+    h = read.hamiltonian.on_pairs(sample.hamiltonian.pairs)
+    np.testing.assert_allclose(h.values, sample.hamiltonian.values, atol=1e-8)
+    assert read.provenance["initial"] == {
+        "code": "ABACUS",
+        "version": "3.8.1",
+        "xc": "PBE",
+        "scf_steps": 9,
+    }
+    (folder / "initial" / "OUT.test" / "data-HR-sparse_SPIN0.csr").unlink()
+    with pytest.raises(DFTReadError, match=r"initial/OUT.test has no H\(R\) file"):
+        read_sample(folder)
+
+
+def test_initial_run_of_another_structure_or_basis_is_refused(tmp_path, write_abacus, sample):
+    folder = write_abacus(tmp_path / "run")
+    moved = sample.atoms.get_scaled_positions(wrap=False) + [[0.01, 0, 0], [0, 0, 0], [0, 0, 0]]
+    write_abacus(folder / "initial", coordinates=moved)
+    with pytest.raises(DFTReadError, match="initial does not belong to its run: .* positions"):
+        read_sample(folder)
+    other = write_abacus(tmp_path / "other")
+    write_abacus(other / "initial")
+    orbitals = other / "initial" / "orb" / "B.orb"
+    lines = orbitals.read_text().splitlines()
+    lines[-1] = " ".join(str(0.5 * float(x) * k) for k, x in enumerate(lines[-1].split()))
+    orbitals.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DFTReadError, match="initial does not belong to its run: its .* of B"):
+        read_sample(other)

@@ -1,5 +1,6 @@
 """Expected errors: algebra, calibration, symmetries, and what is unlike the training set."""
 
+import json
 import warnings
 from dataclasses import replace
 
@@ -7,16 +8,30 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import molecule
 
 from hotham_ase import HotHamCalculator
+from hotham_ase.dft.sample import Sample
+from hotham_ase.nn import streaming
+from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.predict import EXTRAPOLATION, HamiltonianModel, load_model
-from hotham_ase.tensors import cutoffs
+from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.overlap import kinetic_matrix, overlap_matrix
+from hotham_ase.predict import (
+    BYTES_PER_PAIR,
+    BYTES_PER_UNCERTAIN_PAIR,
+    EXTRAPOLATION,
+    HamiltonianModel,
+    ModelFileError,
+    load_model,
+)
+from hotham_ase.tensors import build_graph, cutoffs
 from hotham_ase.train.baseline import fit_baseline
 from hotham_ase.train.data import fit_structure, prepare
 from hotham_ase.train.evaluate import assess
 from hotham_ase.train.figures import plot_reliability
 from hotham_ase.train.metrics import compare_blocks
+from hotham_ase.train.report import write_report
 from hotham_ase.train.uncertainty import _Covariance, fit_uncertainty
 from hotham_ase.uncertainty import ExtrapolationWarning
 
@@ -110,14 +125,14 @@ def test_expected_errors_follow_the_distance(model, chains):
 
 
 def test_expected_errors_are_invariant(model, chains):
-    """Rotations, the order of atoms, portions of the prediction, and both directions of a pair."""
+    """Rotations, the order of atoms, supercells, and both directions of a pair."""
     atoms = Atoms("C4", chains[3].atoms.positions, cell=(6.5, 6.5, 6.5), pbc=True)
     reference = predict(model, atoms).uncertainty
     reverse = reference.pairs.reverse_edge_index
     np.testing.assert_allclose(reference.hopping_errors, reference.hopping_errors[reverse])
     matrix = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
     turned = predict(model, rotated(atoms, matrix)).uncertainty
-    doubled = predict(model, atoms.repeat((2, 1, 1)), memory="60MiB").uncertainty
+    doubled = predict(model, atoms.repeat((2, 1, 1))).uncertainty
     order = [2, 0, 3, 1]
     shuffled = predict(model, atoms[order]).uncertainty
     for name in ("onsite_errors", "onsite_grades"):
@@ -129,6 +144,137 @@ def test_expected_errors_are_invariant(model, chains):
         value = np.sort(getattr(reference, name))
         np.testing.assert_allclose(np.sort(getattr(turned, name)), value, rtol=1e-4)
         np.testing.assert_allclose(np.sort(getattr(doubled, name))[::2], value, rtol=1e-4)
+
+
+def test_prediction_in_parts_is_the_same(model, chains, monkeypatch):
+    atoms = Atoms("C4", chains[3].atoms.positions, cell=(6.5, 6.5, 6.5), pbc=True)
+    atoms = atoms.repeat((3, 3, 3))
+    whole, regions = predict(model, atoms).uncertainty, []
+    predict_region = streaming._predict_region
+
+    def spy(*arguments):
+        regions.append(arguments[2])
+        return predict_region(*arguments)
+
+    monkeypatch.setattr(streaming, "_predict_region", spy)
+    pairs, _ = build_graph(atoms, model.basis)
+    kept = 8 * 16 * (len(atoms) + pairs.n_edges)  # H
+    kept += pairs.n_edges * (BYTES_PER_PAIR + BYTES_PER_UNCERTAIN_PAIR)
+    parts = predict(model, atoms, memory=kept + 700 * 2**10).uncertainty
+    assert len(regions) > 5
+    for name in ("onsite_errors", "hopping_errors", "onsite_grades", "hopping_grades"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-4)
+
+
+def hydrocarbon(name, seed, atoms):
+    """A distorted molecule of H (s) and C (s, p): blocks of three shapes."""
+    grid = np.linspace(0, 3.0, 301)
+    end = np.cos(np.pi * grid / 6.0) ** 4
+    s, p = np.exp(-1.2 * grid**2) * end, grid * np.exp(-1.0 * grid**2) * end
+    s, p = (f / np.sqrt((f**2 * grid**2).sum() * grid[1]) for f in (s, p))
+    species = (
+        SpeciesBasis("H", (0,), (3.0,), 1, grid, s[None]),
+        SpeciesBasis("C", (0, 1), (3.0, 3.0), 4, grid, np.stack([s, p])),
+    )
+    basis = OrbitalBasis(tuple(x for x in species if x.symbol in atoms.symbols))
+    atoms = atoms.copy()
+    atoms.positions += np.random.default_rng(seed).normal(scale=0.08, size=(len(atoms), 3))
+    overlap = overlap_matrix(atoms, basis)
+    h = kinetic_matrix(atoms, basis)
+    n_electrons = float(basis.n_electrons(atoms.numbers))
+    return Sample(atoms, basis, h, overlap, None, n_electrons, {"name": name, "code": "test"})
+
+
+def test_every_species_and_pair_has_its_own_factor():
+    """Expected and seen errors of held-out molecules agree kind by kind."""
+    samples = [hydrocarbon(f"m/{k}", k, molecule("C2H4")) for k in range(20)]
+    torch.manual_seed(2)
+    basis = samples[0].basis
+    network = HotHam(CONFIG, [s.shells for s in basis.species], cutoffs(basis))
+    # errors of very different sizes: H-H, H-C, C-H, C-C
+    size = torch.tensor([0.05, 1.0, 1.0, 3.0])
+    network.baseline.log_scale.copy_(size.log()[:, None, None, None])
+    network.eval().requires_grad_(False)
+    prepared = [prepare(sample, basis, network) for sample in samples]
+    model = HamiltonianModel(
+        network, basis, uncertainty=fit_uncertainty(network, prepared[:10], prepared[10:])
+    )
+    totals = {}
+    for sample in samples[10:]:
+        prediction = predict(model, sample.atoms)
+        squares = compare_blocks(prediction.hamiltonian, sample).block_squares
+        expected = np.concatenate(
+            [prediction.uncertainty.onsite_errors, prediction.uncertainty.hopping_errors]
+        )
+        atoms_of_block = prediction.hamiltonian.block_atoms
+        symbols = np.array(sample.atoms.get_chemical_symbols())[atoms_of_block]
+        part = np.where(np.arange(len(squares)) < len(sample.atoms), "onsite", "hopping")
+        for key in {*zip(part, *symbols, strict=True)}:
+            mine = (part == key[0]) & (symbols[0] == key[1]) & (symbols[1] == key[2])
+            sums = totals.setdefault(key, np.zeros(3))
+            sums += (expected[mine] ** 2).sum(), squares[mine].sum(), mine.sum()
+    assert len(totals) == 6
+    sizes = [square / n for _, square, n in totals.values()]
+    assert max(sizes) > 10 * min(sizes)  # else one factor would do for all
+    for key, (expected, square, _) in totals.items():
+        assert np.sqrt(expected / square) == pytest.approx(1.0, abs=0.1), key
+
+
+def test_what_the_training_set_lacks_has_an_infinite_grade(tmp_path):
+    """H-H pairs beyond those of the training; they are no numbers in JSON."""
+    with_both = [hydrocarbon(f"m/{k}", k, molecule("CH4")) for k in range(6)]
+    basis = with_both[0].basis
+    torch.manual_seed(2)
+    network = HotHam(CONFIG, [s.shells for s in basis.species], cutoffs(basis))
+    network.eval().requires_grad_(False)
+    alone = hydrocarbon("c/0", 0, Atoms("C2", [(0, 0, 0), (0, 0, 1.3)]))
+    training = [prepare(alone, basis, network)]
+    held_out = [prepare(sample, basis, network) for sample in with_both[:3]]
+    uncertainty = fit_uncertainty(network, training, held_out)
+    model = HamiltonianModel(network, basis, uncertainty=uncertainty)
+    result = predict(model, with_both[4].atoms).uncertainty
+    of_hydrogen = np.array(with_both[4].atoms.symbols) == "H"
+    assert np.isinf(result.onsite_grades[of_hydrogen]).all()
+    assert np.isfinite(result.onsite_grades[~of_hydrogen]).all()
+    assert len(result.extrapolating_atoms) == 5  # carbon by its pairs
+    assert np.isfinite(result.onsite_errors).all()
+    evaluation = assess(model, [with_both[4]], device="cpu")
+    assert evaluation.structures[0]["largest_grade"] is None
+    json.dumps(evaluation.details(), allow_nan=False)
+    source = {"file": "m.h5", "sha256": "0"}
+    write_report(tmp_path / "report.html", model, evaluation, [], source)
+    assert "<td>∞</td>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_pairs_there_is_none(model, chains):
+    network, basis = model.network, model.basis
+    far = chains[0].atoms.copy()
+    far.positions *= 10
+    overlap = overlap_matrix(far, basis)
+    h = kinetic_matrix(far, basis)
+    sample = Sample(far, basis, h, overlap, None, 16.0, {"name": "far", "code": "test"})
+    alone = [prepare(sample, basis, network)]
+    normal = [prepare(chains[1], basis, network)]
+    assert alone[0].graph.n_edges == 0
+    assert fit_uncertainty(network, alone, normal) is None
+    assert fit_uncertainty(network, normal, alone) is None
+
+
+def test_precision_of_others_does_not_matter(model, chains, tmp_path):
+    """float32 inside, whatever torch's default and the network's precision."""
+    model.save(tmp_path / "m.safetensors")
+    reference = predict(model, chains[33].atoms).uncertainty
+    with default_dtype(torch.float64):
+        for other in (model, load_model(tmp_path / "m.safetensors")):
+            result = predict(other, chains[33].atoms, dtype="float64").uncertainty
+            np.testing.assert_allclose(result.hopping_errors, reference.hopping_errors, rtol=1e-3)
+
+
+def test_an_uncertainty_of_another_network_is_refused(model):
+    config = CONFIG.model_copy(update={"channels": 3})
+    network = HotHam(config, [s.shells for s in model.basis.species], cutoffs(model.basis))
+    with pytest.raises(ModelFileError, match="the uncertainty of other is that of another network"):
+        HamiltonianModel(network, model.basis, "other", uncertainty=model.uncertainty)
 
 
 def test_grades_tell_what_is_unlike_the_training_set(model, chains):
@@ -167,7 +313,9 @@ def test_a_model_without_uncertainty_says_so(model, chains):
     prediction = predict(without, chains[0].atoms)
     assert prediction.uncertainty is None
     calculator = HotHamCalculator(without, device="cpu")
-    with pytest.raises(PropertyNotImplementedError, match="train with a validation part"):
+    with pytest.raises(
+        PropertyNotImplementedError, match="default architecture with a validation part"
+    ):
         calculator.get_uncertainty(chains[0].atoms)
 
 
