@@ -43,13 +43,14 @@ def _describe(dataset: Dataset) -> list[str]:
     groups = Counter(group_of(name) or "(no group)" for name in dataset.names)
     attributes = dataset.attributes
     low, high = attributes["n_atoms"]
+    n_initial = attributes["n_initial"]
     n_atoms = str(low) if low == high else f"{low} to {high}"
     species = ", ".join(f"{s} {label}" for s, label in attributes["orbitals"].items())
     found = [
         f"{attributes['n_structures']} structures of {n_atoms} atoms",
         f"species: {species}",
         "groups: " + ", ".join(f"{group} ({n})" for group, n in sorted(groups.items())),
-        f"initial Hamiltonians: of {attributes['n_initial']} structures",
+        *([f"initial Hamiltonians: of {n_initial} structures"] if n_initial else []),
         "Run it with: hotham train THIS_FILE. Lines may be left out; these are the defaults.",
     ]
     return [line for text in found for line in _comment(text, "")]
