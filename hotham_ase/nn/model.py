@@ -34,7 +34,8 @@ class ModelConfig(BaseModel):
     Attributes
     ----------
     l_max
-        Largest degree of the features; at least twice the largest l of the orbitals.
+        Largest degree of the features; at least twice the largest l of the orbitals. In trainings
+        by default 4, or what the orbitals need.
     channels
         Channels of every degree.
     convolutions

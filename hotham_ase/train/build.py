@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import torch
 
 from hotham_ase.nn import networks
-from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.model import HotHam, ModelConfig
 from hotham_ase.nn.networks import Network
 from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.tensors import cutoffs
@@ -97,6 +97,9 @@ def build_network(
         return continue_from(config, data.basis, training)
     basis, model = data.basis, config.model
     shells = tuple(s.shells for s in basis.species)
+    if isinstance(model, ModelConfig) and "l_max" not in model.model_fields_set:
+        needed = 2 * max(l for of_species in shells for l in of_species)
+        model = model.model_copy(update={"l_max": max(model.l_max, needed)})
     if "hopping_margin" not in model.model_fields_set:
         margin = hopping_margin(data[k] for k in indices)
         model = model.model_copy(update={"hopping_margin": margin})

@@ -17,7 +17,7 @@ from hotham_ase.train.config import TrainConfig
 from hotham_ase.train.data import group_of
 
 # what the training set decides where the configuration does not
-FROM_DATA = {"average_degree", "hopping_margin"}
+FROM_DATA = {"average_degree", "hopping_margin", "l_max"}
 WIDTH = 96
 
 

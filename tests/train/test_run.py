@@ -8,7 +8,8 @@ import torch
 
 from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.predict import HamiltonianModel, load_model
-from hotham_ase.train.config import ConfigError
+from hotham_ase.train.build import build_network
+from hotham_ase.train.config import ConfigError, TrainConfig
 from hotham_ase.train.evaluate import evaluate, evaluate_samples
 from hotham_ase.train.run import read_log, train
 
@@ -93,6 +94,25 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, data_file, monkeypa
     assert np.isfinite(log["train_mae_meV"]).all()
     for name, weight in whole.network.state_dict().items():
         torch.testing.assert_close(parts.network.state_dict()[name], weight, msg=name)
+
+
+def test_orbitals_of_high_l_get_the_degrees_they_need():
+    """f orbitals need l_max 6; a choice of the user's is kept, and refused if it is too small."""
+
+    class Nothing:
+        """A training set without structures, for trainings without a fit to them."""
+
+        basis = OrbitalBasis((SpeciesBasis("Mo", (0, 2, 3), (3.0, 3.0, 3.0), 6),))
+
+    def l_max(**model):
+        settings = {"hopping_margin": 0.0, "average_degree": 9.0, **model}
+        config = TrainConfig(data="none.h5", baseline=False, model=settings)
+        return build_network(config, Nothing(), [])[0].config.l_max
+
+    assert l_max() == 6
+    assert l_max(l_max=8) == 8
+    with pytest.raises(ValueError, match="l_max must be at least 6 for orbitals up to l = 3"):
+        l_max(l_max=4)
 
 
 def test_the_last_checkpoint_is_of_the_last_epoch(run):
