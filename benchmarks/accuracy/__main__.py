@@ -21,6 +21,7 @@ from benchmarks.accuracy.cases import CASES, VARIANTS, Case, settings
 from benchmarks.accuracy.tables import tables
 from hotham_ase.dataset import Dataset, import_folders
 from hotham_ase.files import replacing
+from hotham_ase.predict import load_model
 from hotham_ase.train.evaluate import evaluate
 from hotham_ase.train.run import read_log, train
 
@@ -94,8 +95,6 @@ def _on_unseen(data: Path, output: Path, case: Case, model: Path) -> dict:
 
 def _record(name: str, variant: str, minutes: float, model: Path, unseen: dict) -> dict:
     """What the tables need."""
-    from hotham_ase.predict import load_model
-
     loaded, log = load_model(model), read_log(model.parent)
     test = loaded.provenance["errors"]["test"]
     return {

@@ -137,6 +137,18 @@ def test_a_loss_that_is_no_number_ends_a_run(tmp_path):
         validate(Checkpoints(tmp_path, 1, None, None), [1.0, math.nan])
 
 
+def test_gradients_that_are_no_numbers_end_a_run(tmp_path, data_file, monkeypatch):
+    """SOAP needs eigenvectors of what the first of them give."""
+    from hotham_ase.train.losses import Loss
+
+    def no_number(self, errors, progress=1.0):
+        return errors.mae * float("nan"), {}
+
+    monkeypatch.setattr(Loss, "__call__", no_number)
+    with pytest.raises(TrainingError, match="gradients are not finite .* smaller learning_rate"):
+        train(configure(tmp_path, data_file, "max_epochs: 2"))
+
+
 def test_a_run_ends_with_its_time(tmp_path, data_file):
     path = train(configure(tmp_path, data_file, "max_time: 3s"))
     record = load_model(path).provenance["run"]
