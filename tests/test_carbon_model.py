@@ -71,7 +71,7 @@ def held_out(shared_data, model, group):
 
 @pytest.mark.parametrize(
     ("group", "largest_h", "largest_bands"),
-    [("graphene", 2.0, 20.0), ("bilayer_graphene", 2.0, 20.0), ("carbon_allotropes", 2.0, 20.0)],
+    [("graphene", 0.5, 5.0), ("bilayer_graphene", 0.3, 3.0), ("carbon_allotropes", 0.5, 15.0)],
 )
 def test_errors_on_structures_not_trained_on(
     shared_data, model, group, largest_h, largest_bands, capsys
@@ -88,3 +88,36 @@ def test_errors_on_structures_not_trained_on(
     assert errors["band_mae_meV"] <= largest_bands
     recorded = model.provenance["errors"]["test"]["groups"][group]
     assert errors["mae_meV"] == pytest.approx(recorded["mae_meV"], rel=1e-3)
+
+
+def test_errors_on_a_kind_never_trained_on(shared_data, model):
+    """Twisted bilayer graphene: no structure of it was in the training."""
+    assert not any("twisted" in name for name in model.provenance["data"]["structures"])
+    sample = read_sample(shared_data / "abacus" / "twisted_bilayer_28" / "m1n2")
+    errors = evaluate_samples(model, [sample], device="cpu")
+    assert errors["mae_meV"] <= 0.3
+    assert errors["band_mae_meV"] <= 3.0
+    # what the model expected, from structures of other kinds: right to a factor of two or so
+    row = errors["structures"][0]
+    assert row["n_extrapolating"] == 0
+    assert 0.4 < row["expected_block_error_meV"] / row["block_error_meV"] < 2.5
+
+
+@pytest.mark.parametrize(
+    "name", ["graphene", "bilayer-graphene", "graphite", "diamond", "twisted-graphene:1,2"]
+)
+def test_what_it_was_trained_on_is_no_extrapolation(model, name):
+    uncertainty = model.predict_with_uncertainty(build_structure(name), device="cpu").uncertainty
+    assert len(uncertainty.extrapolating_atoms) == 0
+    assert 1e-4 < uncertainty.rms_error < 2e-3
+
+
+def test_atoms_about_a_vacancy_are_extrapolations(model):
+    """Dangling bonds were not in the training; atoms far from them are those of graphene."""
+    atoms = graphene(a=2.46, size=(6, 6, 1), vacuum=8)
+    distances = np.delete(atoms.get_distances(40, range(len(atoms)), mic=True), 40)
+    del atoms[40]
+    uncertainty = model.predict_with_uncertainty(atoms, device="cpu").uncertainty
+    flagged = distances[uncertainty.extrapolating_atoms]
+    assert (flagged < 1.5).sum() == 3  # all three neighbours
+    assert flagged.max() < 6.0
