@@ -101,5 +101,6 @@ def settings(case: Case, variant: str, data: Dataset, minutes: float, threads: i
 
 def _reach(case: Case, data: Dataset) -> float:
     """Å; the longest hopping."""
-    margin = case.model.get("hopping_margin", hopping_margin(data))
+    given = case.model.get("hopping_margin")
+    margin = hopping_margin(data) if given is None else given
     return max(data.basis.pair_cutoffs.values()) + margin

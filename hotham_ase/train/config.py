@@ -77,7 +77,7 @@ class OptimizerConfig(BaseModel):
         a resumed run count. Off by default.
     optimizer
         ``soap``, Adam in the eigenbases of Shampoo's preconditioners, or ``adam``. ``soap`` takes
-        a third more time for a step and needs far fewer of them.
+        up to a third more time for a step and needs far fewer of them.
     learning_rate
         Peak, reached after ``warmup``; by default 0.01 for ``soap`` and 0.004 for ``adam``.
     warmup
