@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,6 +88,22 @@ class BandWindow:
     first: int
     n_bands: int
     energy: float
+
+
+@dataclass(frozen=True)
+class SolverOptions:
+    """How eigenproblems at many k-points are solved, the same for all that follows from them.
+
+    Attributes
+    ----------
+    on_progress
+        Called with the number of k-points done and their total.
+    """
+
+    on_progress: Callable[[int, int], None] | None = None
+
+
+DEFAULT_OPTIONS = SolverOptions()
 
 
 def solve_dense(
@@ -313,10 +329,11 @@ def solve_window(
 def solve_kpts(
     hamiltonian: RealSpaceMatrix,
     overlap: RealSpaceMatrix | None,
-    kpts: Iterable[np.ndarray],
+    kpts: Sequence[np.ndarray] | np.ndarray,
     *,
     window: BandWindow | None = None,
     vectors: bool = False,
+    options: SolverOptions = DEFAULT_OPTIONS,
 ) -> Iterator[Eigenstates]:
     """Solve at one k-point after another.
 
@@ -330,6 +347,8 @@ def solve_kpts(
         Only these bands; above ``DENSE_LIMIT`` orbitals they are found by shift-invert.
     vectors
         Whether to compute eigenvectors.
+    options
+        How to solve.
 
     Warns
     -----
@@ -337,7 +356,7 @@ def solve_kpts(
         Once, after the last k-point, if directions of S(k) were projected out.
     """
     removed: list[int] = []
-    for kpt in kpts:
+    for done, kpt in enumerate(kpts, start=1):
         if window is not None and hamiltonian.n_basis > DENSE_LIMIT:
             s_k = None if overlap is None else overlap.at_k(kpt)
             states = solve_window(hamiltonian.at_k(kpt), s_k, window, vectors=vectors)
@@ -347,6 +366,8 @@ def solve_kpts(
             if window is not None:
                 states = states.window(window.first, window.n_bands)
         removed.append(states.n_removed)
+        if options.on_progress is not None:
+            options.on_progress(done, len(kpts))
         yield states
     if any(removed):
         warnings.warn(
@@ -365,6 +386,7 @@ def eigenvalues_at_kpts(
     kpts: np.ndarray,
     *,
     window: BandWindow | None = None,
+    options: SolverOptions = DEFAULT_OPTIONS,
 ) -> np.ndarray:
     """Eigenvalues at many k-points; see :func:`solve_kpts`.
 
@@ -374,7 +396,7 @@ def eigenvalues_at_kpts(
         Where directions of S(k) were projected out at some k-points, the highest bands of the
         others are left out too.
     """
-    states = solve_kpts(hamiltonian, overlap, kpts, window=window)
+    states = solve_kpts(hamiltonian, overlap, kpts, window=window, options=options)
     return stack_bands([s.eigenvalues for s in states])[None]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_array
 
-from hotham_ase.electronic.eigen import solve_kpts, stack_bands
+from hotham_ase.electronic.eigen import DEFAULT_OPTIONS, SolverOptions, solve_kpts, stack_bands
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.eigen import BandWindow
@@ -60,12 +60,13 @@ def solve_with_shares(
     group: np.ndarray,
     *,
     window: BandWindow | None = None,
+    options: SolverOptions = DEFAULT_OPTIONS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues at many k-points and how the states are shared among groups of orbitals.
 
     Parameters
     ----------
-    hamiltonian, overlap, kpts, window
+    hamiltonian, overlap, kpts, window, options
         As for :func:`hotham_ase.electronic.eigen.solve_kpts`.
     group : (n_basis,) int
         Group of each orbital.
@@ -76,7 +77,7 @@ def solve_with_shares(
     shares : (n_kpts, n_groups, n_bands)
     """
     values, shares = [], []
-    solutions = solve_kpts(hamiltonian, overlap, kpts, window=window, vectors=True)
+    solutions = solve_kpts(hamiltonian, overlap, kpts, window=window, vectors=True, options=options)
     for kpt, states in zip(kpts, solutions, strict=True):
         values.append(states.eigenvalues)
         s_k = None if overlap is None else overlap.at_k(kpt)
