@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
-THREADS = 2
-BUSY = 1.5  # a median so much above the fastest run tells that others used the machine
+THREADS = 1  # processor time of more would count the waiting of threads for one another
 ROWS_VARIABLE = "HOTHAM_BENCHMARK_ROWS"  # path of a file that collects the rows
 
 Name = TypeVar("Name", bound=str)
+
+
+class Timing(NamedTuple):
+    """The least of several runs: seconds of the processor, and on the wall.
+
+    What others do on a machine lengthens the wall time of every run, and of some runs also the
+    processor's, through caches and clocks; the least of it is what the program itself needs.
+    """
+
+    processor: float
+    wall: float
 
 
 @dataclass(frozen=True)
@@ -121,15 +130,23 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:.{max(decimals, 0)}f}"
 
 
+def clocked(function: Callable[[], object]) -> Timing:
+    """Seconds of one call, all threads of this process together."""
+    processor, wall = time.process_time(), time.perf_counter()
+    function()
+    return Timing(time.process_time() - processor, time.perf_counter() - wall)
+
+
 def interleaved(
     functions: Mapping[Name, Callable[[], object]], repeats: int = 15, seconds: float = 60.0
-) -> dict[Name, float]:
-    """Median seconds of each function; they take turns, so that a busy machine hits all alike.
+) -> dict[Name, Timing]:
+    """Least times of each function; they take turns, so that a busy machine hits all alike.
 
     Parameters
     ----------
     functions
-        Called once before, to fill caches. A float that one returns is taken as its time.
+        Called once before, to fill caches. A :class:`Timing` that one returns is taken as its
+        time, since what runs in another process is not seen here.
     repeats
         Rounds.
     seconds
@@ -137,21 +154,16 @@ def interleaved(
     """
     for function in functions.values():
         function()
-    times: dict[Name, list[float]] = {name: [] for name in functions}
+    times: dict[Name, list[Timing]] = {name: [] for name in functions}
     start = time.perf_counter()
     for n in range(repeats):
         if n >= 3 and time.perf_counter() - start > seconds:
             break
         for name, function in functions.items():
-            begin = time.perf_counter()
-            returned = function()
-            elapsed = time.perf_counter() - begin
-            times[name].append(returned if isinstance(returned, float) else elapsed)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    spread = max(medians[name] / min(values) for name, values in times.items())
-    if spread > BUSY:
-        print(f"busy machine: medians up to {spread:.1f} times the fastest run; do not trust these")
-    return medians
+            returned: list[object] = []
+            seen = clocked(lambda function=function, out=returned: out.append(function()))
+            times[name].append(returned[0] if isinstance(returned[0], Timing) else seen)
+    return {name: Timing(*map(min, zip(*ts, strict=True))) for name, ts in times.items()}
 
 
 def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:

@@ -74,14 +74,16 @@ def compare(name: str, form: Callable[..., Pass], n: int, channels: int, device:
         for l_max in DEGREES:
             build = form(l_max, n, channels, device)
             functions = {method: build(method, backward) for method in METHODS}
-            for method, seconds in interleaved(functions, 15, seconds=4.0).items():
+            timings = interleaved(functions, 15, seconds=4.0)
+            for method, timing in timings.items():
+                seconds = timing.wall if device.startswith("cuda") else timing.processor
                 times[method].append(1e6 * seconds / n)
             at = {method: times[method][-1] for method in METHODS}
             lines.append([l_max, *at.values(), min(at, key=at.__getitem__)])
         span = slice(DEGREES.index(4), None)
         slopes = [exponent(DEGREES[span], times[method][span]) for method in METHODS]
         lines.append(["exponent 4-12", *slopes, ""])
-        print(f"{what}: ms per 1000 ({n} at a time)")
+        print(f"{what}: ms of one processor per 1000 ({n} at a time)")
         print(table(["l_max", *METHODS, "fastest"], lines), flush=True)
         for l_max in (4, 8):
             direct, quadrature = (times[m][DEGREES.index(l_max)] for m in METHODS[:2])

@@ -26,7 +26,7 @@ from ase import Atoms
 from ase.build import graphene
 from ase.units import Bohr
 
-from benchmarks._common import THREADS, Row, hand_over, interleaved, machine, table
+from benchmarks._common import THREADS, Row, Timing, hand_over, interleaved, machine, table
 from hotham_ase.checkpoints import import_checkpoint
 from hotham_ase.nn.graph import Graph
 from hotham_ase.nn.model import ModelConfig
@@ -117,9 +117,13 @@ class PublishedCode:
         self.facts = self._read()
 
     def ask(self, command: str) -> Any:
-        """The answer to one command; of those that are timed, seconds."""
+        """The answer to one command."""
         print(command, file=self.process.stdin, flush=True)
         return self._read()
+
+    def time(self, command: str) -> Timing:
+        """What one run of a command takes."""
+        return Timing(*self.ask(command))
 
     def _read(self) -> Any:
         line = self.process.stdout.readline() if self.process.stdout else ""
@@ -218,7 +222,7 @@ def measure(theirs: PublishedCode | None, folder: Path, repeats: int) -> dict[st
     timed: dict[str, Callable[[], object]] = {}
     if theirs is not None:
         for part in ("geometry", "forward", "both"):
-            timed[f"published code/{part}"] = partial(theirs.ask, part)
+            timed[f"published code/{part}"] = partial(theirs.time, part)
         facts = theirs.facts
         results["published code"] = {
             "parameters": facts["parameters"],
@@ -234,9 +238,9 @@ def measure(theirs: PublishedCode | None, folder: Path, repeats: int) -> dict[st
         results[name] = {"parameters": n_parameters, "load": load, "first": first}
         network = model.network.requires_grad_(True)
         timed |= {f"{name}/{part}": f for part, f in functions(network, graph).items()}
-    for key, seconds in interleaved(timed, repeats, seconds=120).items():
+    for key, timing in interleaved(timed, repeats, seconds=120).items():
         name, _, part = key.partition("/")
-        results[name][part] = seconds
+        results[name] |= {part: timing.processor, f"{part} on the wall": timing.wall}
     return results
 
 
@@ -256,7 +260,7 @@ def difference(theirs: PublishedCode, ours: HamiltonianModel, graph: Graph, fold
 
 def quoted() -> Times:
     """The published code's numbers where it is not at hand."""
-    return {**QUOTED, "load": float("nan"), "geometry": float("nan")}
+    return {**QUOTED, **dict.fromkeys(["load", "geometry", "forward on the wall"], float("nan"))}
 
 
 def report(results: dict[str, Times], quoted_numbers: bool) -> list[Row]:
@@ -268,10 +272,11 @@ def report(results: dict[str, Times], quoted_numbers: bool) -> list[Row]:
         shown += [1e3 * t[part] for part in ("geometry", "forward", "both")]
         shown += [1e3 * (t["geometry"] + t["forward"]), 1e3 * (t["both"] - t["forward"])]
         shown += [theirs["forward"] / t["forward"], theirs["both"] / t["both"]]
+        shown += [1e3 * t["forward on the wall"]]
         label = f"{name} (quoted)" if quoted_numbers and t is theirs else name
         lines.append([label, f"{t['parameters']:,.0f}", *shown])
     headers = "network,parameters,load s,first answer s,geometry ms,forward ms,fwd+bwd ms"
-    headers += ",geometry+fwd ms,backward ms,ratio fwd,ratio fwd+bwd"
+    headers += ",geometry+fwd ms,backward ms,ratio fwd,ratio fwd+bwd,wall fwd ms"
     print(table(headers.split(","), lines))
     note = ", quoted" if quoted_numbers else ""
     rows = []
@@ -309,7 +314,7 @@ def on_gpu(repeats: int) -> list[Row]:
             timed = functions(network, graph.to(device))
             seconds[device] = interleaved(timed, repeats if device == "cuda" else 3)
         for part in ("geometry", "forward", "both"):
-            cpu, gpu = seconds["cpu"][part], seconds["cuda"][part]
+            cpu, gpu = (seconds[device][part].wall for device in ("cpu", "cuda"))
             lines.append([name, part, graph.n_edges, 1e3 * cpu, 1e3 * gpu, graph.n_edges / gpu])
             quantity = f"GPU against CPU: {name}, {part}"
             rows.append(Row(quantity, 1e3 * gpu, 1e3 * cpu, "ms", cpu / gpu))
