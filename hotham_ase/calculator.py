@@ -2,57 +2,56 @@
 
 from __future__ import annotations
 
-import difflib
+import copy
+import functools
 import math
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 from ase.calculators.abc import GetOutputsMixin
 from ase.calculators.calculator import (
-    CalculationFailed,
     Calculator,
     CalculatorSetupError,
     InputError,
     PropertyNotImplementedError,
     all_changes,
     compare_atoms,
+    equal,
 )
+from ase.calculators.singlepoint import SinglePointDFTCalculator, arrays_to_kpoints
+from ase.outputs import Properties
 
-from hotham_ase.electronic import (
-    BandPathError,
-    BandWindow,
-    DosError,
-    EigenError,
-    FermiLevelError,
-    KMesh,
-    KPointError,
-    Projection,
-    band_gap,
-    band_path,
-    band_structure,
-    build_mesh,
-    eigenvalues_at_kpts,
-    fermi_dirac,
-    ground_state,
-    mulliken_charges,
-    projected_dos,
-    projection_groups,
-    solve_with_shares,
-    total_dos,
-    window_about_fermi_level,
+from hotham_ase.calculator_setup import (
+    InitialHamiltonian,
+    Matrices,
+    Model,
+    ase_errors,
+    check_initial,
+    check_keywords,
+    check_values,
+    load,
+    predict_matrices,
 )
-from hotham_ase.electronic.kpath import NPOINTS
+from hotham_ase.electronic import (
+    BandEdges,
+    ElectronicSystem,
+    GroundState,
+    KMesh,
+    Projection,
+    Shares,
+    build_mesh,
+    mulliken_charges,
+)
 from hotham_ase.files import parse_size
-from hotham_ase.matrices import MatrixError, RealSpaceMatrix
-from hotham_ase.orbitals import BasisError, OrbitalBasis
+from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.overlap import overlap_matrix
-from hotham_ase.pairs import PairList, PairListError
-from hotham_ase.uncertainty import ExtrapolationWarning, Uncertainty
+from hotham_ase.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -61,93 +60,78 @@ if TYPE_CHECKING:
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
-    from hotham_ase.predict import Prediction
-
-DEGENERACY = 2  # electrons per state of an unpolarized calculation
 NETWORK_OPTIONS = ("device", "dtype", "memory", "compile")
-SHORTEST_DISTANCE = 0.3  # Å; closer atoms overlap
+#: Results that ASE's files of single structures cannot hold; served by methods of their own.
+SPECTRUM = ("eigenvalues", "fermi_level", "ibz_kpoints", "kpoint_weights", "occupations")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class Model(Protocol):
-    """What the calculator needs of a model.
-
-    If it has an attribute ``needs_initial`` that is true, ``predict`` gets H0 as
-    ``initial_hamiltonian`` too.
-    """
-
-    @property
-    def basis(self) -> OrbitalBasis:
-        """Orbitals of every species the model knows."""
-
-    @property
-    def name(self) -> str:
-        """For messages and records."""
-
-    def predict(
-        self,
-        atoms: Atoms,
-        *,
-        device: str = "auto",
-        dtype: str = "float32",
-        memory: str | int | None = None,
-        compile: bool = False,
-    ) -> RealSpaceMatrix:
-        """H(R) of a structure in eV."""
+class SharedCalculatorWarning(UserWarning):
+    """A calculator belongs to several structures and is asked without saying which is meant."""
 
 
-@runtime_checkable
-class UncertainModel(Model, Protocol):
-    """A model that also says what errors to expect."""
+def _one_at_a_time(
+    method: Callable[Concatenate[HotHamCalculator, P], T],
+) -> Callable[Concatenate[HotHamCalculator, P], T]:
+    """Threads that share a calculator wait for one another, so that each gets its own answer."""
 
-    def predict_with_uncertainty(self, atoms: Atoms, **options: Any) -> Prediction:
-        """H(R) of a structure in eV and the expected errors of its blocks."""
+    @functools.wraps(method)
+    def locked(self: HotHamCalculator, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._lock:
+            return method(self, *args, **kwargs)
 
-
-@dataclass
-class _Matrices:
-    """H(R) and S(R) of one structure; S is computed when first needed."""
-
-    atoms: Atoms
-    hamiltonian: RealSpaceMatrix
-    uncertainty: Uncertainty | None
-    overlap: RealSpaceMatrix | None = None
+    return locked
 
 
 class HotHamCalculator(GetOutputsMixin, Calculator):
     """Electronic structure of a structure from a predicted Hamiltonian.
 
     H(R) is predicted once per structure; k-points, broadenings and everything else reuse it.
-    Getters without ``atoms`` work on the structure that the calculator is attached to
-    (``atoms.calc = calculator``); if it is attached to two, on the last one. Asking about another
-    structure does not change that. A calculator that was never attached works on the structure
-    that it was last asked about.
+    Getters take ``atoms``. Without, they work on the structure that the calculator is attached to
+    (``atoms.calc = calculator``); if it is attached to several, on the last one, and a
+    :class:`SharedCalculatorWarning` says so once. Asking about another structure does not change
+    that. A calculator that was never attached works on the structure that it was last asked about.
+
+    Threads may share a calculator: they wait for one another. They may share a model, too.
 
     Parameters
     ----------
     model
-        A bundled model's name, a model file, or an object like :class:`Model`.
+        A bundled model's name, a model file, or an object like
+        :class:`~hotham_ase.calculator_setup.Model`.
     kpts
-        Mesh for Fermi level, charges and density of states, in ASE's grammar: ``(12, 12, 1)``,
-        ``{"density": 3.5, "gamma": True}``, a list of k-points, … By default a Γ-centred mesh of
-        3.5 points per Å⁻¹ along the periodic directions, rounded up to multiples of 6.
+        Mesh for charges, occupations and density of states: ``(12, 12, 1)``, always Γ-centred,
+        where ASE's own calculators would take a Monkhorst-Pack mesh; or what else ASE's grammar
+        has, as ``{"size": (12, 12, 1), "gamma": False}``, ``{"density": 3.5}``, a list of
+        k-points, … By default a Γ-centred mesh of 3.5 points per Å⁻¹ along the periodic
+        directions, rounded up to multiples of 6. Fermi level and gap are those of the material:
+        the mesh is only where the search for them begins.
     sigma
-        Broadening in eV, a standard deviation: of the Gaussians of the density of states, and
-        of the Fermi-Dirac distribution (kT = √3 sigma/π) that fills the bands of metals.
+        Width of the Fermi-Dirac distribution that fills the bands of metals, as a standard
+        deviation in eV: kT = √3 sigma/π.
+    charge
+        Of the cell, in elementary charges: −0.1 adds a tenth of an electron. By default the sum of
+        the structure's initial charges.
+    symmetry
+        Whether meshes are reduced by the crystal's symmetry; time reversal reduces them always.
     device
         ``auto`` (a GPU where there is one), or a torch device.
     dtype
         Precision of the network, ``float32`` or ``float64``; matrices are always float64.
     memory
-        What the prediction of H may use, as in ``"8GiB"``; by default three quarters of what is
-        free.
+        What the prediction of H and the diagonalization may each use, as in ``"8GiB"``; by default
+        three quarters of what is free.
     compile
         Use torch.compile: the first prediction takes minutes longer, later ones are faster.
     n_bands
-        Bands to keep at each k-point, the ones about the Fermi level; by default all. For large
-        systems they are found by sparse shift-invert.
+        Bands to keep at each k-point, the ones about the Fermi level; by default all.
     initial_hamiltonian
         For a model that predicts the correction to an initial Hamiltonian H0, and for no other:
         a function that gives H0 of a structure in eV, called once for each prediction.
+    on_progress
+        Called with a stage's name, what is done of it and its total.
 
     Raises
     ------
@@ -160,21 +144,18 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
     >>> HotHamCalculator("carbon", kpoints=(3, 3, 1))
     Traceback (most recent call last):
     ase.calculators.calculator.InputError: unknown keyword 'kpoints'; did you mean 'kpts'?
+    >>> HotHamCalculator("carbon", kpts=(3, 3, 1))
+    HotHamCalculator('carbon', kpts=(3, 3, 1), not attached)
     """
 
     name = "hotham"
-    implemented_properties = [  # noqa: RUF012
-        "charges",
-        "eigenvalues",
-        "fermi_level",
-        "ibz_kpoints",
-        "kpoint_weights",
-        "occupations",
-    ]
-    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+    implemented_properties = ["charges", *SPECTRUM]  # noqa: RUF012
+    ignored_changes = {"initial_magmoms"}  # noqa: RUF012
     default_parameters = {  # noqa: RUF012
         "kpts": None,
         "sigma": 0.1,
+        "charge": None,
+        "symmetry": True,
         "device": "auto",
         "dtype": "float32",
         "memory": None,
@@ -188,21 +169,34 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         *,
         kpts: Sequence | Mapping | np.ndarray | BandPath | None = None,
         sigma: float = 0.1,
+        charge: float | None = None,
+        symmetry: bool = True,
         device: str = "auto",
         dtype: Literal["float32", "float64"] = "float32",
         memory: str | int | None = None,
         compile: bool = False,
         n_bands: int | None = None,
-        initial_hamiltonian: Callable[[Atoms], RealSpaceMatrix] | None = None,
+        initial_hamiltonian: InitialHamiltonian | None = None,
+        on_progress: Callable[[str, int, int], None] | None = None,
         **unknown: Any,
     ) -> None:
+        self._lock = threading.RLock()
         self._structure: Atoms | None = None
-        self._is_attached = False
-        self._matrices: _Matrices | None = None
-        _check_keywords(unknown)
+        self._attached: list[weakref.ref[Atoms]] = []
+        self._is_warned = False
+        self._matrices: Matrices | None = None
+        self._system: ElectronicSystem | None = None
+        self._of_system: tuple[int, float] | None = None
+        self._state: GroundState | None = None
+        self._mesh_of_state: KMesh | None = None
+        self._parameters_of_results: dict[str, Any] = {}
+        self._on_progress = on_progress
+        check_keywords(unknown, self.default_parameters)
         super().__init__(
             kpts=kpts,
             sigma=sigma,
+            charge=charge,
+            symmetry=symmetry,
             device=device,
             dtype=dtype,
             memory=memory,
@@ -210,17 +204,34 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             n_bands=n_bands,
         )
         # never in self.parameters: they are written to trajectories and databases
-        self._model = _load(model)
+        self._model = load(model)
         self._initial = initial_hamiltonian
-        _check_initial(self._model, initial_hamiltonian)
+        check_initial(self._model, initial_hamiltonian)
+
+    def __repr__(self) -> str:
+        """Model, what differs from the defaults, and the structure."""
+        changed = {k: v for k, v in self.todict().items() if k != "model"}
+        parts = [repr(self._model.name), *(f"{key}={value!r}" for key, value in changed.items())]
+        structure = self._structure
+        parts.append("not attached" if structure is None else str(structure.symbols))
+        return f"HotHamCalculator({', '.join(parts)})"
 
     # ------------------------------------------------------------------ state
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and other processes: all but the lock and what is attached."""
+        return {**self.__dict__, "_lock": None, "_attached": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
 
     @property
     def model(self) -> Model:
         """The model."""
         return self._model
 
+    @_one_at_a_time
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Change parameters; new k-points reuse H(R).
 
@@ -229,102 +240,218 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         InputError
             For an unknown keyword or a bad value.
         """
-        _check_keywords(kwargs)
-        _check_values(kwargs)
+        check_keywords(kwargs, self.default_parameters)
         changed = super().set(**kwargs)
-        if changed:
-            self.results = {}
-        if "dtype" in changed:
-            self._matrices = None
+        self._notice_parameters()
         return changed
 
+    def _notice_parameters(self) -> None:
+        """Drop what was calculated with other parameters, also if nobody called :meth:`set`."""
+        known = self._parameters_of_results
+        changed = {k for k, v in self.parameters.items() if not equal(v, known.get(k))}
+        if changed or len(known) != len(self.parameters):
+            check_keywords(self.parameters, self.default_parameters)
+            self._parameters_of_results = copy.deepcopy(dict(self.parameters))
+            self.results, self._state, self._system = {}, None, None
+        if "dtype" in changed:
+            self._matrices = None
+
+    @_one_at_a_time
     def reset(self) -> None:
         """Forget everything that was calculated."""
         super().reset()
-        self._matrices = None
+        self._state = self._matrices = self._system = None
 
+    @_one_at_a_time
     def set_atoms(self, atoms: Atoms) -> None:
         """Take note of the structure that the calculator was attached to; ASE calls this."""
-        self._structure, self._is_attached = atoms, True
+        self._structure = atoms
+        alive = [ref for ref in self._attached if ref() is not None and ref() is not atoms]
+        self._attached = [*alive, weakref.ref(atoms)]
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """Parameters and the model's name, for trajectories and databases."""
         return {"model": self._model.name, **super().todict(skip_default=skip_default)}
 
+    def _current(self, atoms: Atoms | None = None) -> Atoms:
+        """The structure that a getter is about."""
+        if atoms is not None:
+            if not self._attached:
+                self._structure = atoms
+            return atoms
+        if self._structure is None:
+            raise CalculatorSetupError(
+                "the calculator has no structure yet: set atoms.calc to it, or pass atoms"
+            )
+        alive = [a for ref in self._attached if (a := ref()) is not None and a.calc is self]
+        if len(alive) > 1 and not self._is_warned:
+            self._is_warned = True
+            warnings.warn(
+                f"the calculator is attached to {len(alive)} structures: getters without atoms "
+                f"are about the last one, {self._structure.symbols}; pass atoms to ask about "
+                "another",
+                SharedCalculatorWarning,
+                stacklevel=4,
+            )
+        return self._structure
+
     # ------------------------------------------------------------------ ASE's protocol
 
+    @_one_at_a_time
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:
         """See ASE's Calculator; without atoms, of the current ones."""
-        if name in self.implemented_properties:
-            atoms = self._current(atoms)
-        return super().get_property(name, atoms, allow_calculation)
+        if name not in self.implemented_properties:
+            raise PropertyNotImplementedError(
+                f"{name} is not known: the model {self._model.name} predicts the Hamiltonian, from "
+                f"which follow {', '.join(self.implemented_properties)}; energies and forces are "
+                "for a calculator of another kind"
+            )
+        atoms = self._current(atoms)
+        self._notice_parameters()
+        if name not in SPECTRUM:
+            return super().get_property(name, atoms, allow_calculation)
+        changes = self.check_state(atoms)
+        if changes or self._state is None:
+            if not allow_calculation:
+                return None
+            self.results = {}
+            self.calculate(atoms, [name], changes)
+        return np.copy(value) if isinstance(value := self._spectrum()[name], np.ndarray) else value
 
+    def calculation_required(self, atoms: Atoms, properties: Sequence[str]) -> bool:
+        """Whether any of these is not at hand for this structure."""
+        with self._lock:
+            self._notice_parameters()
+            known = {*self.results, *(() if self._state is None else SPECTRUM)}
+            return bool(self.check_state(atoms)) or not known.issuperset(properties)
+
+    @_one_at_a_time
     def calculate(
         self,
         atoms: Atoms | None = None,
         properties: Sequence[str] = ("eigenvalues",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Fill ``results``; charges only if asked for, since they need eigenvectors."""
+        """Fill bands; charges only if asked for, since they need eigenvectors.
+
+        ``results`` holds what ASE can store with a single structure, the charges.
+        """
         atoms = self._current(atoms)
         super().calculate(atoms, properties, system_changes)
-        with _ase_errors():
-            self.results = self._calculate(atoms, charges="charges" in properties)
-
-    def _calculate(self, atoms: Atoms, charges: bool) -> dict[str, Any]:
-        basis, kT = self._model.basis, self._kT
-        mesh = build_mesh(atoms, self.parameters["kpts"])
-        # a path misses most of the zone: its bands are filled up to the level of a mesh
-        filled = mesh if mesh.path is None else build_mesh(atoms)
-        window = self._window(atoms, self.parameters["n_bands"])
-        state = ground_state(
-            *self._matrices_of(atoms),
-            filled,
-            basis.n_electrons(atoms.numbers),
-            degeneracy=DEGENERACY,
-            kT=kT,
-            window=window,
-            group=projection_groups("atom", atoms.numbers, basis)[1] if charges else None,
-        )
-        eigenvalues, occupations = state.eigenvalues, state.occupations
-        if filled is not mesh:
-            eigenvalues = eigenvalues_at_kpts(
-                *self._matrices_of(atoms), mesh.ibz_kpts, window=window
+        with ase_errors():
+            system = self._system_of(atoms)
+            self._mesh_of_state = system.mesh(self.parameters["kpts"])
+            self._state = system.ground_state(
+                self._mesh_of_state,
+                kT=math.sqrt(3) / math.pi * self.parameters["sigma"],
+                n_bands=self._n_bands(atoms),
+                charges="charges" in properties,
             )
-            kT = kT if state.is_metal else 0.0
-            occupations = fermi_dirac(eigenvalues, state.fermi_level, kT=kT, degeneracy=DEGENERACY)
-        results = {
+        populations = self._state.populations
+        if populations is not None:
+            basis = self._model.basis
+            self.results["charges"] = mulliken_charges(populations, basis, atoms.numbers)
+
+    def _spectrum(self) -> dict[str, Any]:
+        """By ASE's names, what ``results`` cannot hold."""
+        state, mesh = self._state, self._mesh_of_state
+        if state is None or mesh is None:
+            return {}
+        return {
             "fermi_level": state.fermi_level,
             "ibz_kpoints": mesh.ibz_kpts,
             "kpoint_weights": mesh.weights,
-            "eigenvalues": eigenvalues,
-            "occupations": occupations,
+            "eigenvalues": state.eigenvalues,
+            "occupations": state.occupations,
         }
-        if state.populations is not None:
-            results["charges"] = mulliken_charges(state.populations, basis, atoms.numbers)
-        return results
+
+    def export_properties(self) -> Properties:
+        """All that was calculated, under ASE's names."""
+        return Properties({**self.results, **self._spectrum()})
 
     def _outputmixin_get_results(self) -> Mapping[str, Any]:
         self.get_property("eigenvalues")
-        return self.results
+        return {**self.results, **self._spectrum()}
 
-    def get_bz_k_points(self) -> np.ndarray:
+    @_one_at_a_time
+    def get_fermi_level(self, atoms: Atoms | None = None) -> float:
+        """Fermi level of the material in eV, not of the mesh; see :meth:`get_band_edges`."""
+        return self.get_property("fermi_level", atoms)
+
+    @_one_at_a_time
+    def get_eigenvalues(self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None):
+        """(n_bands,) eV at one k-point of ``get_ibz_k_points()``."""
+        return self.get_property("eigenvalues", atoms)[spin, kpt]
+
+    @_one_at_a_time
+    def get_occupation_numbers(self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None):
+        """(n_bands,) electrons per state, 0 to 2, at one k-point of ``get_ibz_k_points()``."""
+        return self.get_property("occupations", atoms)[spin, kpt]
+
+    @_one_at_a_time
+    def get_ibz_k_points(self, atoms: Atoms | None = None) -> np.ndarray:
+        """(n_kpts, 3) fractional k-points that are solved."""
+        return self._mesh(atoms).ibz_kpts
+
+    @_one_at_a_time
+    def get_k_point_weights(self, atoms: Atoms | None = None) -> np.ndarray:
+        """(n_kpts,) share of the zone that each of ``get_ibz_k_points()`` stands for."""
+        return self._mesh(atoms).weights
+
+    @_one_at_a_time
+    def get_bz_k_points(self, atoms: Atoms | None = None) -> np.ndarray:
         """(n_bz, 3) fractional k-points of the whole mesh."""
-        return self._mesh().bz_kpts
+        return self._mesh(atoms).bz_kpts
 
-    def get_bz_to_ibz_map(self) -> np.ndarray:
+    @_one_at_a_time
+    def get_bz_to_ibz_map(self, atoms: Atoms | None = None) -> np.ndarray:
         """(n_bz,) index into ``get_ibz_k_points()`` of each k-point of the whole mesh."""
-        return self._mesh().bz_to_ibz
+        return self._mesh(atoms).bz_to_ibz
 
+    @_one_at_a_time
     def band_structure(self) -> BandStructure:
         """Band structure along the path that ``kpts`` is, or else along the lattice's own."""
         path = self._mesh().path
         return self.get_band_structure(path)
 
+    @_one_at_a_time
+    def get_frozen(self, atoms: Atoms | None = None) -> Atoms:
+        """A copy of the structure that keeps all results and can be written to a file.
+
+        Its calculator is ASE's SinglePointDFTCalculator with charges, Fermi level, k-points,
+        eigenvalues and occupations. ASE's trajectories and databases keep the charges only; the
+        copy's ``info`` therefore has ``fermi_level``, ``band_gap`` (eV) and ``hotham_model``,
+        which trajectories and extended xyz files keep too.
+        """
+        atoms = self._current(atoms)
+        charges = self.get_property("charges", atoms)
+        frozen = atoms.copy()
+        spectrum, edges = self._spectrum(), self.get_band_edges(atoms)
+        points = arrays_to_kpoints(
+            spectrum["eigenvalues"], spectrum["occupations"], spectrum["kpoint_weights"]
+        )
+        frozen.calc = SinglePointDFTCalculator(
+            frozen,
+            efermi=spectrum["fermi_level"],
+            bzkpts=self.get_bz_k_points(atoms),
+            ibzkpts=spectrum["ibz_kpoints"],
+            bz2ibz=self.get_bz_to_ibz_map(atoms),
+            charges=charges,
+        )
+        frozen.calc.kpts = points
+        frozen.calc.name = self.name
+        frozen.info |= {
+            "fermi_level": spectrum["fermi_level"],
+            "band_gap": edges.gap,
+            "hotham_model": self._model.name,
+        }
+        return frozen
+
     # ------------------------------------------------------------------ matrices
 
+    @_one_at_a_time
     def get_hamiltonian(self, atoms: Atoms | None = None) -> RealSpaceMatrix:
         """H(R) in eV, predicted once per structure.
 
@@ -333,9 +460,9 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         CalculatorSetupError
             If the model cannot predict this structure.
         """
-        with _ase_errors():
-            return self._predicted(self._current(atoms)).hamiltonian
+        return self._predicted(self._current(atoms)).hamiltonian
 
+    @_one_at_a_time
     def get_overlap(self, atoms: Atoms | None = None) -> RealSpaceMatrix:
         """S(R), computed from the model's orbitals.
 
@@ -344,12 +471,13 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         CalculatorSetupError
             If the model has no radial functions.
         """
-        with _ase_errors():
-            matrices = self._predicted(self._current(atoms))
-            if matrices.overlap is None:
+        matrices = self._predicted(self._current(atoms))
+        if matrices.overlap is None:
+            with ase_errors():
                 matrices.overlap = overlap_matrix(matrices.atoms, self._model.basis)
-            return matrices.overlap
+        return matrices.overlap
 
+    @_one_at_a_time
     def get_uncertainty(self, atoms: Atoms | None = None) -> Uncertainty:
         """Expected errors of the blocks of H(R), and how far each is an extrapolation.
 
@@ -361,8 +489,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         PropertyNotImplementedError
             If the model does not know.
         """
-        with _ase_errors():
-            uncertainty = self._predicted(self._current(atoms)).uncertainty
+        uncertainty = self._predicted(self._current(atoms)).uncertainty
         if uncertainty is None:
             raise PropertyNotImplementedError(
                 f"the model {self._model.name} has no uncertainty: only trainings of the default "
@@ -370,281 +497,212 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             )
         return uncertainty
 
+    def _predicted(self, atoms: Atoms) -> Matrices:
+        self._notice_parameters()
+        cached = self._matrices
+        # initial charges and magnetic moments are no part of what the network sees
+        others = {"initial_charges", "initial_magmoms"}
+        if cached is None or compare_atoms(cached.atoms, atoms, excluded_properties=others):
+            if atoms.get_initial_magnetic_moments().any():
+                warnings.warn(
+                    "initial magnetic moments are not used: the model's Hamiltonian has no spin",
+                    UserWarning,
+                    stacklevel=4,
+                )
+            options = {key: self.parameters[key] for key in NETWORK_OPTIONS}
+            cached = predict_matrices(
+                self._model, atoms, self._initial, options, self._stage("predicting H")
+            )
+            self._matrices = cached
+        return cached
+
+    def _stage(self, name: str) -> Callable[[int, int], None] | None:
+        """Progress of one stage, for those that count what they do."""
+        if self._on_progress is None:
+            return None
+        return functools.partial(self._on_progress, name)
+
     # ------------------------------------------------------------------ electronic structure
 
+    @_one_at_a_time
+    def get_band_edges(self, atoms: Atoms | None = None) -> BandEdges:
+        """Valence maximum, conduction minimum and direct gap, where they are in the zone.
+
+        They are found between the k-points of the mesh, and of the band paths that were asked for:
+        what it says is of the material.
+
+        Raises
+        ------
+        CalculatorSetupError
+            If there are not bands on both sides of the Fermi level.
+        """
+        if self.parameters["n_bands"] == 1:
+            raise InputError("n_bands must be at least 2 for a band gap, got 1")
+        self.get_fermi_level(atoms)
+        edges = None if self._state is None else self._state.edges
+        if edges is None:
+            raise CalculatorSetupError(
+                "there are no bands on both sides of the Fermi level: the electrons fill all of "
+                "the model's orbitals, or none"
+            )
+        return edges
+
+    def get_band_gap(self, *, direct: bool = False, atoms: Atoms | None = None) -> float:
+        """Band gap of the material in eV, 0 for a metal; see :meth:`get_band_edges`."""
+        edges = self.get_band_edges(atoms)
+        return edges.direct_gap if direct else edges.gap
+
+    @_one_at_a_time
+    def get_ground_state(self, atoms: Atoms | None = None) -> GroundState:
+        """Bands on the mesh, and how well Fermi level and edges are converged."""
+        self.get_fermi_level(atoms)
+        if self._state is None:
+            raise CalculatorSetupError("nothing was calculated")
+        return self._state
+
+    @_one_at_a_time
     def get_band_structure(
         self,
         path: str | BandPath | None = None,
-        npoints: int = NPOINTS,
+        npoints: int | None = None,
         *,
         n_bands: int | None = None,
         method: Literal["ase", "seekpath"] = "ase",
+        atoms: Atoms | None = None,
     ) -> BandStructure:
-        """Bands along a path, referenced to the Fermi level of the mesh.
+        """Bands along a path, referenced to the Fermi level of the material.
 
         Parameters
         ----------
         path
             ``"GMKG"``-like special points or a BandPath; by default the lattice's whole path.
         npoints
-            Number of k-points.
+            Number of k-points, equally spaced. By default 50 per Å⁻¹, and more where bands within
+            10 eV of the Fermi level come close to one another.
         n_bands
             Bands about the Fermi level; by default the calculator's ``n_bands``.
         method
             Whose special points: ``ase`` or ``seekpath``.
+        atoms
+            The structure, see the class.
 
         Returns
         -------
         ase.spectrum.band_structure.BandStructure
             Absolute energies in eV; ``reference`` is the Fermi level.
         """
-        atoms = self._current()
-        n_bands = self.parameters["n_bands"] if n_bands is None else n_bands
-        with _ase_errors():
-            _check_values({"n_bands": n_bands})
-            kpath = band_path(atoms, path, npoints=npoints, method=method)
-            return band_structure(
-                *self._matrices_of(atoms),
-                kpath,
-                reference=self.get_fermi_level(),
-                window=self._window(atoms, n_bands),
+        atoms = self._current(atoms)
+        with ase_errors():
+            system, level = self._system_of(atoms), self.get_fermi_level(atoms)
+            n_bands = self._n_bands(atoms, n_bands)
+            solve = functools.partial(
+                system.band_structure, path, npoints, n_bands=n_bands, method=method
             )
+            bands = solve(fermi_level=level)
+            edges = self.get_ground_state(atoms).edges
+            if n_bands is None and system.widens(edges, bands):
+                self._state, self.results = None, {}
+                bands = solve(fermi_level=self.get_fermi_level(atoms))
+        return bands
 
+    @_one_at_a_time
     def get_dos(
         self,
         kpts: Sequence | Mapping | np.ndarray | None = None,
         sigma: float | None = None,
         projections: Projection | None = None,
+        *,
+        shares: Shares = "mulliken",
+        atoms: Atoms | None = None,
     ) -> GridDOSData | GridDOSCollection:
         """Density of states in states per eV and cell, both spins together.
 
         Parameters
         ----------
         kpts
-            A mesh; by default the calculator's own.
+            A mesh that is taken as it is; by default the calculator's own, refined until the
+            density of states stands still.
         sigma
-            Gaussian standard deviation in eV; by default the calculator's.
+            Standard deviation in eV of Gaussians. By default bands are interpolated linearly
+            between k-points, and the levels of molecules are Gaussians of 0.1 eV.
         projections
-            ``species``, ``atom`` or ``shell`` (the orbitals of one l on one atom) for a collection
-            of Mulliken projections, which sum to the total.
+            For a collection of projections, which sum to the total: ``species``; ``atom``;
+            ``shell``, the orbitals of one l on one atom; ``orbital``, those of one l and m on all
+            atoms of a species, such as p_z.
+        shares
+            ``mulliken``, whose projections may be negative in places, or ``lowdin``, whose are
+            not.
+        atoms
+            The structure, see the class.
 
         Returns
         -------
         GridDOSData or GridDOSCollection
-            On an absolute scale of energy: subtract :meth:`get_fermi_level` for E − E_F.
+            On an absolute scale of energy: subtract :meth:`get_fermi_level` for E − E_F. ``info``
+            says which mesh it took, how many seconds, and how well it is converged.
 
         Raises
         ------
         InputError
             If sigma is 0 or too small for a grid of energies, or the projections are not known.
-        """
-        atoms = self._current()
-        sigma = self.parameters["sigma"] if sigma is None else sigma
-        with _ase_errors():
-            _check_values({"sigma": sigma})
-            mesh = build_mesh(atoms, self.parameters["kpts"] if kpts is None else kpts)
-            solved = kpts is None and mesh.path is None  # for the Fermi level
-            mesh = mesh if mesh.path is None else build_mesh(atoms)
-            window = self._window(atoms, self.parameters["n_bands"])
-            matrices = self._matrices_of(atoms)
-            if projections is None:
-                if solved:
-                    eigenvalues = self.get_property("eigenvalues")
-                else:
-                    eigenvalues = eigenvalues_at_kpts(*matrices, mesh.ibz_kpts, window=window)
-                return total_dos(eigenvalues, mesh.weights, sigma=sigma, degeneracy=DEGENERACY)
-            infos, group = projection_groups(projections, atoms.numbers, self._model.basis)
-            eigenvalues, shares = solve_with_shares(*matrices, mesh.ibz_kpts, group, window=window)
-            return projected_dos(
-                eigenvalues, mesh.weights, shares, infos, sigma=sigma, degeneracy=DEGENERACY
-            )
 
-    def get_band_gap(self, *, direct: bool = False) -> float:
-        """Band gap on the mesh in eV, 0 for a metal."""
-        if self.parameters["n_bands"] == 1:
-            raise InputError("n_bands must be at least 2 for a band gap, got 1")
-        eigenvalues, level = self.get_property("eigenvalues"), self.get_fermi_level()
-        with _ase_errors():
-            gap = band_gap(
-                eigenvalues, level, self.get_property("occupations"), degeneracy=DEGENERACY
+        Warns
+        -----
+        CoarseMeshWarning
+            If the mesh is too coarse for what is asked for.
+        """
+        atoms = self._current(atoms)
+        if sigma is not None:
+            check_values({"sigma": sigma})
+        with ase_errors():
+            system, level = self._system_of(atoms), self.get_fermi_level(atoms)
+            return system.density_of_states(
+                system.mesh(self.parameters["kpts"] if kpts is None else kpts),
+                level,
+                projection=projections,
+                shares=shares,
+                sigma=sigma,
+                refine=kpts is None,
+                n_bands=self._n_bands(atoms),
             )
-        return gap.direct_gap if direct else gap.gap
 
     # ------------------------------------------------------------------ inside
 
-    @property
-    def _kT(self) -> float:
-        """The Fermi-Dirac distribution's width that has the standard deviation sigma."""
-        return math.sqrt(3) / math.pi * self.parameters["sigma"]
-
-    def _current(self, atoms: Atoms | None = None) -> Atoms:
-        if atoms is not None:
-            if not self._is_attached:
-                self._structure = atoms
-            return atoms
-        if self._structure is None:
-            raise CalculatorSetupError(
-                "the calculator has no structure yet: set atoms.calc to it, or pass atoms"
+    def _system_of(self, atoms: Atoms) -> ElectronicSystem:
+        """H and S of a structure with its electrons; one is kept."""
+        matrices = self._predicted(atoms)
+        charge = self.parameters["charge"]
+        charge = float(atoms.get_initial_charges().sum() if charge is None else charge)
+        if self._system is None or self._of_system != (id(matrices), charge):
+            memory = self.parameters["memory"]
+            self._of_system = id(matrices), charge
+            self._system = ElectronicSystem(
+                matrices.atoms,
+                matrices.hamiltonian,
+                self.get_overlap(atoms),
+                self._model.basis,
+                self._model.basis.n_electrons(atoms.numbers) - charge,
+                symmetry=self.parameters["symmetry"],
+                error=None if matrices.uncertainty is None else matrices.uncertainty.rms_error,
+                memory=None if memory is None else parse_size(memory),
+                on_progress=self._on_progress,
             )
-        return self._structure
+        return self._system
 
-    def _mesh(self) -> KMesh:
-        with _ase_errors():
-            return build_mesh(self._current(), self.parameters["kpts"])
+    def _mesh(self, atoms: Atoms | None = None) -> KMesh:
+        atoms = self._current(atoms)
+        self._notice_parameters()
+        with ase_errors():
+            kpts, symmetry = self.parameters["kpts"], self.parameters["symmetry"]
+            return build_mesh(atoms, kpts, symmetry=symmetry)
 
-    def _predicted(self, atoms: Atoms) -> _Matrices:
-        cached = self._matrices
-        if cached is None or compare_atoms(
-            cached.atoms, atoms, excluded_properties=self.ignored_changes
-        ):
-            _check_structure(atoms, self._model.basis)
-            options = {key: self.parameters[key] for key in NETWORK_OPTIONS}
-            uncertainty = None
-            if self._initial is not None:
-                options["initial_hamiltonian"] = self._initial_of(atoms, self._initial)
-            with _ase_errors():
-                if isinstance(self._model, UncertainModel):
-                    prediction = self._model.predict_with_uncertainty(atoms, **options)
-                    hamiltonian, uncertainty = prediction.hamiltonian, prediction.uncertainty
-                else:
-                    hamiltonian = self._model.predict(atoms, **options)
-            cached = self._matrices = _Matrices(atoms.copy(), hamiltonian, uncertainty)
-            if uncertainty is not None:
-                _warn_of_extrapolation(uncertainty, self._model.name)
-        return cached
-
-    def _initial_of(
-        self, atoms: Atoms, initial: Callable[[Atoms], RealSpaceMatrix]
-    ) -> RealSpaceMatrix:
-        """What the user's function gives for a structure, if it belongs to that."""
-        h0 = initial(atoms.copy())
-        if not isinstance(h0, RealSpaceMatrix):
-            raise InputError(
-                f"initial_hamiltonian must return a RealSpaceMatrix, got {type(h0).__name__}"
-            )
-        try:
-            n_orbitals = self._model.basis.n_orbitals(atoms.numbers)
-            h0.check_belongs(atoms, n_orbitals, "initial_hamiltonian")
-        except MatrixError as error:
-            raise CalculatorSetupError(str(error)) from error
-        return h0
-
-    def _matrices_of(self, atoms: Atoms) -> tuple[RealSpaceMatrix, RealSpaceMatrix]:
-        return self.get_hamiltonian(atoms), self.get_overlap(atoms)
-
-    def _window(self, atoms: Atoms, n_bands: int | None) -> BandWindow | None:
-        """The ``n_bands`` bands about the Fermi level; None for all."""
-        if n_bands is None:
-            return None
+    def _n_bands(self, atoms: Atoms, n_bands: int | None = None) -> int | None:
+        """How many bands are wanted, checked; None for all."""
+        n_bands = self.parameters["n_bands"] if n_bands is None else n_bands
+        check_values({"n_bands": n_bands})
         n_basis = self.get_hamiltonian(atoms).n_basis
-        if n_bands > n_basis:
+        if n_bands is not None and n_bands > n_basis:
             raise InputError(
                 f"n_bands must be at most {n_basis}, the number of orbitals, got {n_bands}"
             )
-        n_electrons = self._model.basis.n_electrons(atoms.numbers)
-        return window_about_fermi_level(
-            *self._matrices_of(atoms), n_electrons, n_bands, degeneracy=DEGENERACY
-        )
-
-
-def _warn_of_extrapolation(uncertainty: Uncertainty, name: str) -> None:
-    beyond = uncertainty.extrapolating_atoms
-    if len(beyond):
-        shown = ", ".join(map(str, beyond[:5])) + (", …" if len(beyond) > 5 else "")
-        warnings.warn(
-            f"{len(beyond)} of {uncertainty.pairs.n_atoms} atoms ({shown}) or their pairs are "
-            f"unlike all that the model {name} was trained on: expect larger errors there",
-            ExtrapolationWarning,
-            stacklevel=3,
-        )
-
-
-def _load(model: str | Path | Model) -> Model:
-    if not isinstance(model, (str, Path)):
-        if not (
-            hasattr(model, "predict") and isinstance(getattr(model, "basis", None), OrbitalBasis)
-        ):
-            raise InputError(
-                "model must be a bundled model's name, a file, or an object with basis and "
-                f"predict(), got {type(model).__name__}"
-            )
-        return model
-    from hotham_ase.predict import load_model
-
-    try:
-        return load_model(model)
-    except (ValueError, OSError) as error:
-        raise InputError(str(error)) from error
-
-
-def _check_initial(model: Model, initial: object) -> None:
-    """Refuse a function for H0 that the model does not need, or lacks."""
-    needed = bool(getattr(model, "needs_initial", False))
-    if needed and initial is None:
-        raise InputError(
-            f"initial_hamiltonian must be a function of a structure for {model.name}, which "
-            "predicts the correction to H0; got None"
-        )
-    if not needed and initial is not None:
-        raise InputError(
-            f"initial_hamiltonian must be None for {model.name}, which predicts all of H; got "
-            f"{initial!r}"
-        )
-    if initial is not None and not callable(initial):
-        raise InputError(
-            f"initial_hamiltonian must be a function of a structure, got {type(initial).__name__}"
-        )
-
-
-def _check_keywords(given: Mapping[str, Any]) -> None:
-    known = list(HotHamCalculator.default_parameters)
-    for key in given:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise InputError(f"unknown keyword {key!r}; {hint}")
-
-
-def _check_values(given: Mapping[str, Any]) -> None:
-    sigma, n_bands, dtype = given.get("sigma"), given.get("n_bands"), given.get("dtype")
-    if "sigma" in given and not (
-        isinstance(sigma, (int, float, np.number)) and 0 <= sigma < math.inf
-    ):
-        raise InputError(f"sigma must be an energy >= 0 in eV, got {sigma!r}")
-    if n_bands is not None and not (isinstance(n_bands, (int, np.integer)) and n_bands > 0):
-        raise InputError(f"n_bands must be a positive integer or None, got {n_bands!r}")
-    if not isinstance(given.get("compile", False), bool):
-        raise InputError(f"compile must be True or False, got {given['compile']!r}")
-    if given.get("memory") is not None:
-        try:
-            parse_size(given["memory"])
-        except ValueError as error:
-            raise InputError(str(error)) from error
-    if "dtype" in given and dtype not in ("float32", "float64"):
-        raise InputError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-
-
-def _check_structure(atoms: Atoms, basis: OrbitalBasis) -> None:
-    """Refuse what no model can predict."""
-    if len(atoms) == 0:
-        raise CalculatorSetupError("the structure has no atoms: add some")
-    try:
-        basis.species_index(atoms.numbers)
-    except BasisError as error:
-        raise CalculatorSetupError(f"{error}: use a model with these orbitals") from error
-    PairList.from_atoms(atoms, SHORTEST_DISTANCE).check_distances(SHORTEST_DISTANCE)
-
-
-@contextmanager
-def _ase_errors() -> Iterator[None]:
-    """Turn the package's errors into the ones that ASE's tools know."""
-    try:
-        yield
-    except PairListError as error:
-        raise CalculatorSetupError(f"{error}: correct the structure") from error
-    except (BasisError, KPointError, BandPathError) as error:
-        raise CalculatorSetupError(str(error)) from error
-    except DosError as error:
-        raise InputError(str(error)) from error
-    except (EigenError, FermiLevelError, MatrixError, MemoryError) as error:
-        raise CalculationFailed(str(error)) from error
+        return n_bands

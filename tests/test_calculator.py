@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -14,6 +16,7 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
     all_properties,
 )
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.dft.bandgap import bandgap
 from ase.dft.dos import DOS
@@ -27,7 +30,7 @@ from ase.spectrum.dosdata import GridDOSData
 from scipy.integrate import simpson
 
 from hotham_ase import calculator as calculator_module
-from hotham_ase.calculator import HotHamCalculator
+from hotham_ase.calculator import HotHamCalculator, SharedCalculatorWarning
 from hotham_ase.electronic import eigen
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
@@ -166,10 +169,45 @@ def test_asking_about_another_structure_does_not_attach_it(graphene, model):
 def test_two_structures_and_one_calculator(graphene):
     """Each gets its own charges; getters without a structure are about the last one."""
     bn = honeycomb("BN")
-    bn.calc = graphene.calc
+    calc = bn.calc = graphene.calc
     np.testing.assert_allclose(graphene.get_charges(), 0, atol=1e-9)
     assert abs(bn.get_charges()).min() > 0.1
     np.testing.assert_allclose(graphene.get_charges(), 0, atol=1e-9)
+    assert calc.get_band_gap(atoms=graphene) == 0
+    with pytest.warns(SharedCalculatorWarning, match="2 structures.*the last one, BN"):
+        assert calc.get_band_gap() == pytest.approx(3.0, abs=1e-5)
+    assert calc.get_band_gap() == pytest.approx(3.0, abs=1e-5)  # says it once
+    assert calc.get_band_structure("GK", 3, atoms=graphene).energies[0, -1] == pytest.approx(
+        [0, 0], abs=1e-5
+    )
+    assert calc.get_eigenvalues(atoms=graphene)[0] == pytest.approx(3 * T, abs=1e-5)
+    assert calc.get_eigenvalues()[0] == pytest.approx(-np.hypot(3 * T, 1.5), abs=1e-5)
+    assert calc.get_dos(atoms=graphene).info != calc.get_dos().info
+
+
+def test_structures_one_after_another_need_no_warning(model):
+    calc = HotHamCalculator(model, kpts=MESH)
+    for symbols, gap in (("CC", 0.0), ("BN", 3.0), ("CC", 0.0)):
+        atoms = honeycomb(symbols)
+        atoms.calc = calc
+        assert atoms.calc.get_band_gap() == pytest.approx(gap, abs=1e-5)
+        atoms.calc = None
+
+
+def test_threads_get_their_own_answers(model):
+    """Four threads ask one calculator about different structures."""
+    calc = HotHamCalculator(model, kpts={"size": (3, 3, 1)})
+    structures = [honeycomb("BN"), honeycomb("CC"), honeycomb("BN"), honeycomb("CC")]
+    for n, atoms in enumerate(structures):
+        atoms.set_cell(atoms.cell[:] * (1 + 0.01 * n), scale_atoms=True)
+    with ThreadPoolExecutor(4) as pool:
+        gaps = list(pool.map(lambda n: calc.get_band_gap(atoms=structures[n % 4]), range(40)))
+    assert gaps == pytest.approx([3.0, 0.0] * 20, abs=1e-5)
+
+
+def test_copies_work_on_their_own(bn):
+    calc = copy.deepcopy(bn.calc)
+    assert calc.get_band_gap(atoms=honeycomb()) == 0
     assert bn.calc.get_band_gap() == pytest.approx(3.0, abs=1e-5)
 
 
@@ -266,6 +304,7 @@ def test_trap_1_changed_atoms_drop_the_matrix_and_new_kpts_keep_it(graphene, mod
     graphene.get_charges()
     assert len(model.calls) == 1
     calc.set(kpts=(3, 3, 1), sigma=0.2)
+    assert calc.get_property("eigenvalues", allow_calculation=False) is None
     assert calc.results == {}
     assert len(calc.get_bz_k_points()) == 9
     assert calc.get_eigenvalues().shape == (2,)
@@ -273,6 +312,11 @@ def test_trap_1_changed_atoms_drop_the_matrix_and_new_kpts_keep_it(graphene, mod
     graphene.set_initial_charges([1, -1])
     graphene.get_charges()
     assert len(model.calls) == 1
+    graphene.set_initial_charges(None)
+    calc.parameters["kpts"] = (6, 6, 1)  # past set()
+    assert len(calc.get_bz_k_points()) == 36
+    assert calc.get_eigenvalues().shape == (2,)
+    calc.parameters["kpts"] = (3, 3, 1)
     graphene.symbols = "BN"
     assert calc.get_band_gap() == pytest.approx(3.0, abs=1e-5)
     assert len(model.calls) == 2
@@ -305,7 +349,10 @@ def test_trap_2_trajectories_and_databases(bn, tmp_path):
 
 def test_trap_3_results_have_registered_names_only(bn):
     bn.get_charges()
-    assert set(bn.calc.results) == set(bn.calc.implemented_properties) <= set(all_outputs)
+    assert set(bn.calc.results) == {"charges"} <= set(all_properties)
+    assert set(bn.calc.implemented_properties) <= set(all_outputs)
+    stored = SinglePointCalculator(bn, **bn.calc.results)
+    np.testing.assert_allclose(stored.get_charges(bn), bn.get_charges())
     exported = bn.calc.export_properties()
     assert exported["nbands"] == 2
     assert exported["fermi_level"] == bn.calc.get_fermi_level()
@@ -370,7 +417,7 @@ def test_trap_9_no_energy_is_invented(graphene):
         with pytest.raises(PropertyNotImplementedError):
             graphene.calc.get_property(name, graphene)
     for getter in (graphene.get_potential_energy, graphene.get_forces, graphene.get_stress):
-        with pytest.raises(PropertyNotImplementedError):
+        with pytest.raises(PropertyNotImplementedError, match="nearest predicts the Hamiltonian"):
             getter()
     with pytest.raises(PropertyNotImplementedError):
         calculate_band_structure(graphene, graphene.cell.bandpath(pbc=graphene.pbc))
@@ -426,7 +473,66 @@ def test_trap_13_reference_is_the_level_of_a_mesh(model):
     )
 
 
+# ------------------------------------------------------------------ what files can hold
+
+
+def test_a_frozen_copy_keeps_what_files_can_hold(bn, tmp_path):
+    frozen = bn.calc.get_frozen()
+    calc = frozen.calc
+    assert calc.get_fermi_level() == bn.calc.get_fermi_level()
+    np.testing.assert_array_equal(calc.get_eigenvalues(kpt=2), bn.calc.get_eigenvalues(2))
+    np.testing.assert_array_equal(
+        calc.get_occupation_numbers(kpt=2), bn.calc.get_occupation_numbers(2)
+    )
+    np.testing.assert_array_equal(calc.get_ibz_k_points(), bn.calc.get_ibz_k_points())
+    assert calc.get_k_point_weights().sum() == pytest.approx(1)
+    np.testing.assert_allclose(frozen.get_charges(), bn.get_charges())
+    for name in ("a.traj", "a.extxyz"):
+        write(tmp_path / name, frozen)
+        again = read(tmp_path / name)
+        assert again.info["band_gap"] == pytest.approx(3.0, abs=1e-5)
+        assert again.info["fermi_level"] == pytest.approx(bn.calc.get_fermi_level())
+        assert again.info["hotham_model"] == "nearest"
+    write(tmp_path / "a.json", frozen)
+    np.testing.assert_allclose(read(tmp_path / "a.json").get_charges(), bn.get_charges())
+
+
+# ------------------------------------------------------------------ doping
+
+
+def test_doping_moves_the_fermi_level(model):
+    """Near Γ, at the bottom of the lower band, a layer holds A m E / πħ² electrons."""
+    atoms = honeycomb()
+    atoms.calc = HotHamCalculator(model, charge=1.98, kpts=(60, 60, 1), sigma=1e-3)
+    # ε = −|t| |f| ≈ −3|t| + (3/4)|t| d² k² with the bond length d
+    area, bond = np.linalg.det(atoms.cell[:2, :2]), 2.46 / np.sqrt(3)
+    per_energy = 2 * area / (4 * np.pi * 0.75 * -T * bond**2)
+    expected = 3 * T + 0.02 / per_energy
+    assert atoms.calc.get_fermi_level() == pytest.approx(expected, abs=0.01)
+    assert atoms.get_charges().sum() == pytest.approx(1.98, abs=1e-6)
+    neutral = honeycomb()
+    neutral.calc = HotHamCalculator(model)
+    assert neutral.calc.get_fermi_level() == pytest.approx(0, abs=1e-5)
+    neutral.set_initial_charges([0.99, 0.99])  # as much as charge=
+    neutral.calc.set(kpts=(60, 60, 1), sigma=1e-3)
+    assert neutral.calc.get_fermi_level() == pytest.approx(atoms.calc.get_fermi_level(), abs=1e-9)
+    neutral.calc.set(charge=0.0)
+    assert neutral.calc.get_fermi_level() == pytest.approx(0, abs=1e-5)
+
+
+def test_magnetic_moments_are_not_ignored_in_silence(graphene):
+    graphene.set_initial_magnetic_moments([1, -1])
+    with pytest.warns(UserWarning, match="magnetic moments are not used"):
+        graphene.calc.get_band_gap()
+
+
 # ------------------------------------------------------------------ errors
+
+
+def test_a_calculator_says_what_it_is(graphene):
+    assert repr(graphene.calc) == "HotHamCalculator('nearest', C2)"
+    graphene.calc.set(sigma=0.2, kpts=(3, 3, 1))
+    assert repr(graphene.calc) == "HotHamCalculator('nearest', kpts=(3, 3, 1), sigma=0.2, C2)"
 
 
 def test_bad_structures(model):
@@ -463,6 +569,10 @@ def test_bad_structures(model):
         ({"n_bands": 0}, "n_bands must be"),
         ({"n_bands": 1.5}, "n_bands must be"),
         ({"dtype": "float16"}, "dtype must be"),
+        ({"device": "gpu"}, "device must be 'auto' or a torch device of this machine, got 'gpu'"),
+        ({"memory": "much"}, "memory must be a size"),
+        ({"charge": "1"}, "charge must be a number"),
+        ({"symmetry": 1}, "symmetry must be True or False"),
     ],
 )
 def test_bad_values(model, given, message):

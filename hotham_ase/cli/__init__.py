@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import warnings
@@ -15,6 +16,9 @@ from hotham_ase.cli import data, electronic, learning
 
 class _Commands(TyperGroup):
     """Ends any command that Ctrl-C interrupts in the same way; typer would say ``Aborted``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, split_meshes(args))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -32,7 +36,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Predict Kohn-Sham Hamiltonians with Hot-Ham, and what follows from them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -66,9 +69,31 @@ def _root(
     pass
 
 
+def split_meshes(words: list[str]) -> list[str]:
+    """``--kpts 12,12,1`` and ``--kpts=12x12x1`` as ``--kpts 12 12 1``.
+
+    Examples
+    --------
+    >>> split_meshes(["dos", "--kpts", "12,12,1", "-o", "1,2,3"])
+    ['dos', '--kpts', '12', '12', '1', '-o', '1,2,3']
+    """
+    out: list[str] = []
+    for word in words:
+        name, _, value = word.partition("=")
+        if name == "--kpts" and value:
+            out.append(name)
+        else:
+            value = word if out[-1:] == ["--kpts"] else ""
+        is_mesh = re.fullmatch(r"\d+([,x]\d+){2}", value)
+        out += re.split("[,x]", value) if is_mesh else [value or word]
+    return out
+
+
 def main() -> None:
     """Run the command line; a mistake of the user's ends it with one sentence and exit code 2."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminate)
     warnings.showwarning = _show_warning
     try:
         app()
@@ -79,9 +104,9 @@ def main() -> None:
         sys.exit(2)
 
 
-def _terminate(*_: object) -> None:
-    """End on SIGTERM as on an error, so that no temporary file stays behind."""
-    raise SystemExit(128 + signal.SIGTERM)
+def _terminate(number: int, _: object) -> None:
+    """End on a signal as on an error, so that no temporary file stays behind."""
+    raise SystemExit(128 + number)
 
 
 def _is_about_the_input(error: Exception) -> bool:
