@@ -134,6 +134,9 @@ def _rotated_supercell(
             )
         ]
     matrices = [np.array(found, dtype=float) for found in solutions]
+    if len(small) == 3:  # rotations before reflections
+        proper = [n for n in matrices if np.linalg.det(n @ small) * np.linalg.det(large) > 0]
+        matrices = proper or matrices
     if not matrices:
         raise BandPathError(_difference(ours, theirs))
     first = matrices[0]

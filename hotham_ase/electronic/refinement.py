@@ -108,8 +108,8 @@ def refine_bands(
     Sorted eigenvalues of two bands that cross between two k-points look like a gap, of the
     difference of slopes times the distance from the crossing. In each interval the gap of two
     neighbouring bands is extrapolated from both sides, half as steep again as it is there; where
-    the lines meet more than ``tolerance`` below the smaller of the gaps at its ends, a k-point is
-    added at that place. Until the gap bends by more than that the lines bound it from below.
+    the lines meet more than ``tolerance`` below the line that is drawn between its ends, a k-point
+    is added. Until the gap bends by more than that the lines bound it from below.
 
     Parameters
     ----------
@@ -197,23 +197,41 @@ def _close_approaches(
     lower = np.concatenate(energies[:, :, :-1], axis=1)
     visible = (upper >= window[0]) & (lower <= window[1])
     h = np.diff(x)[:, None]
-    slope = STEEPER * np.diff(gap, axis=0) / h
-    # slopes of the gap on the left and on the right of each interval; at the ends of the line
-    # one is missing and taken to be the mirror image of the other
-    left = np.vstack([-slope[1:2], slope[:-1]])
-    right = np.vstack([slope[1:], -slope[-2:-1]])
+    slope = np.diff(gap, axis=0) / h
+    # slopes of the gap on the left and on the right of each interval; one is missing at the ends
+    left, right = np.vstack([slope[:1], slope[:-1]]), np.vstack([slope[1:], slope[-1:]])
     start, end = gap[:-1], gap[1:]
-    opening = (left < 0) & (right > 0) & (visible[:-1] | visible[1:])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(opening, (end - start - right * h) / (left - right), 0)
-        meeting = start + left * t
-        # lines that meet below zero are those of a crossing, where the bands change places
-        place = np.where(meeting > 0, t / h, start / (start + end))
-    excess = np.minimum(start, end) - np.maximum(meeting, 0)
-    excess = np.where(opening & (t > 0) & (t < h), excess, 0)
+    t, meeting = _meeting(start, end, STEEPER * left, STEEPER * right, h)
+    drawn = start + (end - start) * t / h
+    inside = (t > 0) & (t < h) & (visible[:-1] | visible[1:])
+    excess = np.where(inside, drawn - np.maximum(meeting, 0), 0)
+    # two bands that cross change places, and the gap has the same slope on both sides: the lines
+    # as they are meet there, below zero only by rounding
+    t_cross = _meeting(start, end, left, right, h)[0]
+    place = np.where((t_cross > 0) & (t_cross < h), t_cross, t) / h
+    # at the ends of the line the gap is above the extrapolation from the only side if it bends
+    for i, surplus in (
+        (0, gap[0] - gap[1] + slope[1] * h[0]),
+        (-1, gap[-1] - gap[-2] - slope[-2] * h[-1]),
+    ):
+        excess[i] = np.where(visible[i], surplus, 0)
+        place[i] = 0.5
     worst = excess.argmax(axis=1)
     found = []
     for i in np.flatnonzero(excess.max(axis=1) > tolerance):
         where = min(max(float(place[i, worst[i]]), MARGIN), 1 - MARGIN)
         found.append((float(excess[i, worst[i]]), int(i), where))
     return found
+
+
+def _meeting(
+    start: np.ndarray, end: np.ndarray, left: np.ndarray, right: np.ndarray, h: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where two lines meet, from the left end of the interval, and the value there.
+
+    They go through ``start`` and, h to the right, through ``end``, with the slopes left and right;
+    NaN where the gap does not open to the right.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(left < right, (end - start - right * h) / (left - right), np.nan)
+        return t, start + left * t
