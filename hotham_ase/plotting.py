@@ -133,12 +133,19 @@ def plot_bands(
     window
         Lowest and highest energy in eV, relative to the Fermi level.
     ax
-        Where to draw; a new figure if not given.
+        Where to draw; a new figure if not given, wide enough for the labels of the path.
+
+    Raises
+    ------
+    ValueError
+        If the path does not begin and end at special points, so that ASE gives it no axis.
     """
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
         distances, positions, labels = bands.get_labels()
+        if len(distances) != len(bands.path.kpts):
+            raise ValueError("bands must be along a path with special points at its ends")
         ticks, names = path_ticks(positions, labels)
         ax = _new_axes((_figure_width(ticks, names), 3.6)) if ax is None else ax
         energies = bands.energies - bands.reference
@@ -200,7 +207,8 @@ def plot_dos(
         ax.set_xlim(*window)
         inside = [c.get_weights()[_inside(c.get_energies() - fermi_level, window)] for c in dos]
         top = max((float(w.max(initial=0.0)) for w in inside), default=0.0)
-        ax.set_ylim(0, 1.06 * top if top > 0 else 1.0)
+        bottom = min((float(w.min(initial=0.0)) for w in inside), default=0.0)  # of populations
+        ax.set_ylim(1.06 * bottom, 1.06 * top if top > 0 else 1.0)
         ax.xaxis.set_major_locator(_round_numbers())
         ax.set_xlabel(r"$E - E_\mathrm{F}$ (eV)")
         ax.set_ylabel("density of states (1/eV per cell)")

@@ -59,14 +59,15 @@ def read_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:
     _check_occupancies(text, atoms)
     _check_values(text, atoms)
     if pbc is None:
-        pbc = detect_periodicity(atoms)
-        if (pbc != atoms.pbc).any():
-            names = " and ".join("abc"[i] for i in np.flatnonzero(atoms.pbc & ~pbc))
+        found = detect_periodicity(atoms)
+        if (found != atoms.pbc).any():
+            names = " and ".join("abc"[i] for i in np.flatnonzero(atoms.pbc & ~found))
             _warn(
-                f"{text} has {VACUUM_GAP:g} Å or more without atoms along {names}, taken as not "
-                f"periodic: pbc is {_letters(pbc)}, not the file's {_letters(atoms.pbc)}, unless "
-                "it is given"
+                f"{text} has {VACUUM_GAP:g} Å or more without atoms along {names} and is taken as "
+                f"not periodic there: pbc is {_letters(found)}, not the file's "
+                f"{_letters(atoms.pbc)}; give pbc to say otherwise"
             )
+        pbc = found.tolist()
     atoms.pbc = pbc
     _check_cell(text, atoms)
     return atoms
@@ -190,8 +191,8 @@ def _check_occupancies(text: str, atoms: Atoms) -> None:
                 f"{text} is disordered: its site {site} has {words}; give an ordered structure, "
                 "each site one whole atom"
             )
-    shares = atoms.arrays.get("occupancy")
-    if shares is not None and (np.abs(np.asarray(shares, dtype=float) - 1) > 1e-3).any():
+    column = atoms.arrays.get("occupancy")
+    if column is not None and (np.abs(np.asarray(column, dtype=float) - 1) > 1e-3).any():
         raise StructureError(f"{text} is disordered: it has atoms of an occupancy other than 1")
 
 

@@ -83,6 +83,22 @@ def test_json_is_plain_and_ase_s(bands, dos, tmp_path):
     np.testing.assert_array_equal(content["weights"], dos.get_weights())
 
 
+def test_projections_are_columns_under_their_names(dos, tmp_path):
+    parts = [
+        GridDOSData(dos.get_energies(), share * dos.get_weights(), {"label": label})
+        for label, share in {"C s": 1.1, "C p": -0.1}.items()
+    ]
+    for suffix in ("csv", "json", "png"):
+        write_dos(dos, LEVEL, tmp_path / f"dos.{suffix}", (-2, 3), projections=parts)
+    columns, rows = table((tmp_path / "dos.csv").read_text())
+    assert columns == ["energy", "dos", "C s", "C p"]
+    np.testing.assert_allclose(rows[:, 2] + rows[:, 3], rows[:, 1], rtol=1e-6)
+    content = json.loads((tmp_path / "dos.json").read_text())
+    np.testing.assert_allclose(
+        np.array(content["projections"]["C p"]), -0.1 * np.array(content["weights"])
+    )
+
+
 def test_refined_bands_have_true_distances(tmp_path):
     path = band_path(Atoms("H", cell=[3, 0, 0], pbc=[True, False, False]), npoints=13)
 

@@ -101,8 +101,11 @@ def test_bands_out_of_sight_are_not_drawn():
 def test_several_densities_of_states_are_named():
     energies = np.linspace(-20, 20, 401)
     curves = [GridDOSData(energies, np.exp(-(energies**2)), {"label": x}) for x in ("s", "p")]
-    legend = plot_dos(curves, fermi_level=0.0).get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["s", "p"]
+    curves.append(GridDOSData(energies, -0.1 * np.exp(-(energies**2)), {"label": "d"}))
+    ax = plot_dos(curves, fermi_level=0.0)
+    assert ax.get_ylim() == pytest.approx((-0.106, 1.06))  # Mulliken's shares may be negative
+    legend = ax.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["s", "p", "d"]
 
 
 def test_density_of_states_is_drawn_relative_to_the_fermi_level():

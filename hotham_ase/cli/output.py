@@ -11,7 +11,7 @@
   ``kpts`` (fractional), ``labelseq`` (as ``GMKG``), ``special_points`` by name, and ``cell`` with
   the lattice vectors in Å as rows of ``array``.
 - ``.json`` of a density of states: lists ``energies`` in eV, absolute, ``weights`` in states per
-  eV and cell, and ``fermi_level`` in eV.
+  eV and cell, and ``fermi_level`` in eV; ``projections``, if asked for, weights by their names.
 """
 
 from __future__ import annotations
@@ -111,7 +111,13 @@ def write_bands(bands: BandStructure, path: Path, window: Window, *, as_json: bo
 
 
 def write_dos(
-    dos: GridDOSData, fermi_level: float, path: Path, window: Window, *, as_json: bool = False
+    dos: GridDOSData,
+    fermi_level: float,
+    path: Path,
+    window: Window,
+    *,
+    projections: Sequence[GridDOSData] = (),
+    as_json: bool = False,
 ) -> None:
     """Write a density of states as a plot, as JSON, or as a table relative to E_F.
 
@@ -123,21 +129,28 @@ def write_dos(
         eV.
     path, window, as_json
         As for :func:`write_bands`.
+    projections
+        Parts of it at the same energies, each with a different ``info["label"]``.
     """
+    from ase.spectrum.dosdata import GridDOSData
+
     from hotham_ase.plotting import plot_dos, save_figure
 
     energies, weights = dos.get_energies(), dos.get_weights()
+    parts = {part.info["label"]: part.get_weights() for part in projections}
     content = {"energies": energies, "weights": weights, "fermi_level": fermi_level}
+    content |= {"projections": parts} if parts else {}
     comment = f"energies relative to the Fermi level {fermi_level:.6f} eV; states per eV and cell"
     relative = energies - fermi_level
     inside = (relative >= window[0]) & (relative <= window[1])
-    rows = np.column_stack([relative, weights])[inside]
+    rows = np.column_stack([relative, weights, *parts.values()])[inside]
+    curves = [GridDOSData(energies, weights, {"label": "total"}), *projections]
     _write(
         path,
         as_json,
         to_json=lambda file: _write_json(file, content),
-        to_csv=lambda file: _write_csv(file, comment, ["energy", "dos"], rows),
-        to_plot=lambda file: save_figure(plot_dos([dos], fermi_level, window=window), file),
+        to_csv=lambda file: _write_csv(file, comment, ["energy", "dos", *parts], rows),
+        to_plot=lambda file: save_figure(plot_dos(curves, fermi_level, window=window), file),
     )
 
 

@@ -51,9 +51,9 @@ def path_in_cell(path: BandPath, atoms: Atoms) -> BandPath:
     kpts = np.asarray(path.kpts)
     if not len(kpts) or not np.isfinite(kpts).all():
         raise BandPathError(f"the BandPath must have finite k-points, got {path!r}")
-    if np.array_equal(path.cell[:], cell[:]):
+    if np.array_equal(path.cell.array, cell.array):
         return path
-    ours, theirs = np.asarray(atoms.pbc, dtype=bool), path.cell[:].any(axis=1)
+    ours, theirs = np.asarray(atoms.pbc, dtype=bool), path.cell.array.any(axis=1)
     if theirs.sum() > ours.sum() and not kpts[:, theirs & ~ours].any():
         theirs &= ours
     if theirs.sum() != ours.sum() or kpts[:, ~theirs].any():
@@ -61,7 +61,7 @@ def path_in_cell(path: BandPath, atoms: Atoms) -> BandPath:
             f"the BandPath is of a cell with {theirs.sum()} periodic directions, but pbc is "
             f"{atoms.pbc.tolist()}: make the path with atoms.cell.bandpath(pbc=atoms.pbc)"
         )
-    n = _relation(cell[:][ours], path.cell[:][theirs])
+    n = _relation(cell.array[ours], path.cell.array[theirs])
 
     def convert(points: np.ndarray) -> np.ndarray:
         converted = np.zeros_like(points, dtype=float)

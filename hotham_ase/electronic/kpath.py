@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from ase.dft.kpoints import BandPath, parse_path_string
 
-from hotham_ase.electronic.kconvert import BandPathError, path_in_cell
+from hotham_ase.electronic.kconvert import BandPathError as BandPathError
+from hotham_ase.electronic.kconvert import path_in_cell
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -108,7 +109,7 @@ def _interpolate(cell: Cell, parts: list[list[np.ndarray]], npoints: int | None)
     ASE's axis takes special points that follow one another immediately for a break of the path.
     """
     lengths = [
-        2 * np.pi * float(np.linalg.norm((stop - start) @ cell.reciprocal()[:]))
+        2 * np.pi * float(np.linalg.norm((stop - start) @ cell.reciprocal().array))
         for part in parts
         for start, stop in pairwise(part)
     ]

@@ -129,9 +129,16 @@ def refine_bands(
     -------
     RefinedBandStructure
         Its ``resolution`` exceeds ``tolerance`` where ``max_added`` was too few.
+
+    Raises
+    ------
+    ValueError
+        If the path does not begin and end at special points, so that ASE gives it no axis.
     """
     coarse = bands.path
     axis = np.asarray(coarse.get_linear_kpoint_axis()[0])
+    if len(axis) != len(coarse.kpts):
+        raise ValueError("bands must be along a path with special points at its ends")
     pieces = list(_straight_pieces(coarse, axis))
     position, energies = np.arange(len(axis), dtype=float), bands.energies
     left = len(axis) if max_added is None else max_added
@@ -210,12 +217,12 @@ def _close_approaches(
     t_cross = _meeting(start, end, left, right, h)[0]
     place = np.where((t_cross > 0) & (t_cross < h), t_cross, t) / h
     # at the ends of the line the gap is above the extrapolation from the only side if it bends
-    for i, surplus in (
+    for edge, surplus in (
         (0, gap[0] - gap[1] + slope[1] * h[0]),
         (-1, gap[-1] - gap[-2] - slope[-2] * h[-1]),
     ):
-        excess[i] = np.where(visible[i], surplus, 0)
-        place[i] = 0.5
+        excess[edge] = np.where(visible[edge], surplus, 0)
+        place[edge] = 0.5
     worst = excess.argmax(axis=1)
     found = []
     for i in np.flatnonzero(excess.max(axis=1) > tolerance):

@@ -9,6 +9,7 @@ from ase.spectrum.band_structure import BandStructure
 from hotham_ase.electronic import band_path, band_structure, eigenvalues_at_kpts
 from hotham_ase.electronic.refinement import refine_bands
 from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.plotting import plot_bands
 
 
 def gapped(graphene_matrices, onsite):
@@ -87,6 +88,16 @@ def test_only_visible_bands_and_only_so_many_points(graphene_atoms, graphene_mat
     assert len(none.path.kpts) == 30
     assert none.resolution > 0.1  # it says what it left
     assert refine_bands(bands, solve, max_added=1).path.is_added.sum() == 1
+
+
+def test_a_path_without_labels_has_no_axis(graphene_atoms, graphene_matrices):
+    solve = gapped(graphene_matrices, 0.0)
+    path = BandPath(graphene_atoms.cell, np.linspace([0, 0, 0], [0.5, 0, 0], 9))
+    bands = BandStructure(path, solve(path.kpts), 0.0)
+    with pytest.raises(ValueError, match="special points at its ends"):
+        refine_bands(bands, solve)
+    with pytest.raises(ValueError, match="special points at its ends"):
+        plot_bands(bands)
 
 
 def test_breaks_and_corners_are_not_crossed(graphene_atoms, graphene_matrices):
