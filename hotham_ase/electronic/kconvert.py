@@ -28,6 +28,9 @@ def path_in_cell(path: BandPath, atoms: Atoms) -> BandPath:
     a rotation R, the structure is a supercell of P's lattice, and k_A = k_P Nᵀ. For a path of a
     supercell of the structure, N⁻¹ is the integer matrix.
 
+    Cells of the same lengths and angles have the same fractional coordinates, however they are
+    oriented: ASE's paths come with the cell in the orientation that is standard for the lattice.
+
     Parameters
     ----------
     path
