@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 ENERGY_WINDOW = (-10.0, 10.0)  # eV, about the Fermi level
 SPIN_COLOURS = ("#1f4e8c", "#c0392b")
 GREY = "0.45"
+MAX_WIDTH = 10.0  # inches of a figure; labels that need more are put on several lines
+MARGINS = 0.8  # inches beside the axes
+LABEL_ROOM = 5.0  # points between two labels
 STYLE: dict[Any, Any] = {  # Any: Matplotlib types the keys as literals
     "font.size": 10,
     "axes.linewidth": 0.8,
@@ -79,6 +82,45 @@ def _typeset(label: str) -> str:
     return f"{head}$_{{{digits}}}$" if digits and len(head) == 1 else head + digits
 
 
+def _label_width(name: str) -> float:
+    """Points, with room to the next label."""
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0, 0), name, size=STYLE["font.size"]).get_extents().width) + LABEL_ROOM
+
+
+def _figure_width(ticks: Sequence[float], names: Sequence[str]) -> float:
+    """Inches in which neighbouring labels do not overlap, if that is not too wide."""
+    usual = max(4.2, 0.62 * len(ticks))
+    widths = [_label_width(name) for name in names]
+    steps = np.diff(ticks) / max(ticks[-1] - ticks[0], 1e-12)
+    needed = [(a + b) / 2 / step for (a, b), step in zip(pairwise(widths), steps, strict=True)]
+    width = max(needed, default=0.0) / 72 + MARGINS
+    return max(usual, width) if width <= MAX_WIDTH else usual
+
+
+def _staggered(ticks: Sequence[float], names: Sequence[str], ax: Axes) -> list[str]:
+    """Labels that would overlap their left neighbours are moved to the next line."""
+    figure = ax.get_figure(root=True)
+    inches = figure.get_size_inches()[0] * ax.get_position().width if figure else 0.0
+    if figure is not None and figure.get_layout_engine() is not None and len(figure.axes) == 1:
+        inches = figure.get_size_inches()[0] - MARGINS  # the position is not yet laid out
+    scale = 72 * inches / max(ticks[-1] - ticks[0], 1e-12)
+    ends: list[float] = []  # of the last label in each line, in points
+    staggered = []
+    for tick, name in zip(ticks, names, strict=True):
+        left, right = (scale * tick + sign * _label_width(name) / 2 for sign in (-1, 1))
+        line = next((n for n, end in enumerate(ends) if end <= left), len(ends))
+        ends[line : line + 1] = [right]
+        staggered.append("\n" * line + name)
+    return staggered
+
+
+def _in_window(energies: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """(n_bands,) bool: bands of which something is seen, given energies (n_kpts, n_bands)."""
+    return (energies.max(axis=0) >= window[0]) & (energies.min(axis=0) <= window[1])
+
+
 def plot_bands(
     bands: BandStructure, *, window: tuple[float, float] = ENERGY_WINDOW, ax: Axes | None = None
 ) -> Axes:
@@ -91,20 +133,28 @@ def plot_bands(
     window
         Lowest and highest energy in eV, relative to the Fermi level.
     ax
-        Where to draw; a new figure if not given.
+        Where to draw; a new figure if not given, wide enough for the labels of the path.
+
+    Raises
+    ------
+    ValueError
+        If the path does not begin and end at special points, so that ASE gives it no axis.
     """
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
         distances, positions, labels = bands.get_labels()
+        if len(distances) != len(bands.path.kpts):
+            raise ValueError("bands must be along a path with special points at its ends")
         ticks, names = path_ticks(positions, labels)
-        ax = _new_axes((max(4.2, 0.62 * len(ticks)), 3.6)) if ax is None else ax
+        ax = _new_axes((_figure_width(ticks, names), 3.6)) if ax is None else ax
         energies = bands.energies - bands.reference
         for spin, colour in zip(range(len(energies)), SPIN_COLOURS, strict=False):
+            visible = _in_window(energies[spin], window)
             for piece in path_segments(distances, bands.path.kpts):
                 ax.plot(
                     distances[piece],
-                    energies[spin, piece],
+                    energies[spin, piece][:, visible],
                     color=colour,
                     lw=1.1,
                     solid_capstyle="round",
@@ -112,7 +162,7 @@ def plot_bands(
         for tick in ticks[1:-1]:
             ax.axvline(tick, color=GREY, lw=0.6, zorder=0)
         ax.axhline(0, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=0)
-        ax.set_xticks(ticks, names)
+        ax.set_xticks(ticks, _staggered(ticks, names, ax))
         ax.tick_params(axis="x", length=0)
         ax.set_xlim(distances[0], distances[-1])
         ax.set_ylim(*window)
@@ -157,7 +207,8 @@ def plot_dos(
         ax.set_xlim(*window)
         inside = [c.get_weights()[_inside(c.get_energies() - fermi_level, window)] for c in dos]
         top = max((float(w.max(initial=0.0)) for w in inside), default=0.0)
-        ax.set_ylim(0, 1.06 * top if top > 0 else 1.0)
+        bottom = min((float(w.min(initial=0.0)) for w in inside), default=0.0)  # of populations
+        ax.set_ylim(1.06 * bottom, 1.06 * top if top > 0 else 1.0)
         ax.xaxis.set_major_locator(_round_numbers())
         ax.set_xlabel(r"$E - E_\mathrm{F}$ (eV)")
         ax.set_ylabel("density of states (1/eV per cell)")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from hotham_ase.structure_files import StructureError, StructureWarning, read_structure
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -20,13 +22,19 @@ if TYPE_CHECKING:
 GRAPHENE_LATTICE = 2.46  # Å
 INTERLAYER_DISTANCE = 3.35  # Å, of graphite
 VACUUM = 10.0  # Å, on either side of a layer or a tube
+MAX_ATOMS = 100_000  # of a built-in structure; H of more does not fit into any memory
+
+__all__ = [
+    "StructureError",
+    "StructureWarning",
+    "build_structure",
+    "check_species",
+    "structure_names",
+    "twisted_bilayer_graphene",
+]
 
 
-class StructureError(ValueError):
-    """A structure's name or file cannot be understood."""
-
-
-def build_structure(text: str) -> Atoms:
+def build_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:
     """Build a named structure, or read one from a file.
 
     Parameters
@@ -36,11 +44,21 @@ def build_structure(text: str) -> Atoms:
         ``twisted-graphene:1,2``; otherwise the path of any file that ASE reads, with ASE's
         ``@index`` for one of many. A file that has the name of a structure is reached by
         ``./name``.
+    pbc
+        Periodic directions; by default the built-in structure's, or the file's without those
+        along which it has vacuum
+        (:func:`~hotham_ase.structure_files.detect_periodicity`).
 
     Raises
     ------
     StructureError
-        If there is neither such a name nor such a file, or the file cannot be read.
+        If there is neither such a name nor such a file, the file cannot be read, or what it has
+        is not one ordered structure.
+
+    Warns
+    -----
+    StructureWarning
+        If a file holds several structures, or vacuum in a periodic direction.
 
     Examples
     --------
@@ -50,12 +68,14 @@ def build_structure(text: str) -> Atoms:
     name, _, arguments = text.partition(":")
     if name.lower() in _BUILTINS:
         build, n_indices = _BUILTINS[name.lower()]
-        return build(*_indices(text, arguments, n_indices))
+        atoms = build(*_indices(text, arguments, n_indices))
+        atoms.pbc = atoms.pbc if pbc is None else pbc
+        return atoms
     path = Path(text)
     if path.is_dir():
         raise StructureError(f"{text} is a folder; give one of the structure files in it")
-    if path.is_file() or Path(text.partition("@")[0]).is_file():
-        return _read(text)
+    if path.is_file() or Path(text.rpartition("@")[0]).is_file():
+        return read_structure(text, pbc)
     close = difflib.get_close_matches(name.lower(), list(_BUILTINS), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise StructureError(
@@ -73,6 +93,30 @@ def structure_names() -> tuple[str, ...]:
     True
     """
     return tuple(_usage(name, n_indices) for name, (_, n_indices) in _BUILTINS.items())
+
+
+def check_species(atoms: Atoms, known: Iterable[str]) -> None:
+    """Refuse a structure with an element that a model does not know.
+
+    Parameters
+    ----------
+    atoms
+        Structure.
+    known
+        Chemical symbols, as of :func:`hotham_ase.models.species_of_file`.
+
+    Raises
+    ------
+    StructureError
+        If there is such an element; the message names it.
+    """
+    known = list(known)
+    unknown = sorted(set(atoms.get_chemical_symbols()) - set(known))
+    if unknown:
+        raise StructureError(
+            f"elements {unknown} are not in the basis, which has {known}: use a model with these "
+            "orbitals"
+        )
 
 
 def twisted_bilayer_graphene(m: int, n: int) -> Atoms:
@@ -95,7 +139,7 @@ def twisted_bilayer_graphene(m: int, n: int) -> Atoms:
     Raises
     ------
     StructureError
-        If m and n are not such integers.
+        If m and n are not such integers, or so large that the cell has more than 100 000 atoms.
 
     References
     ----------
@@ -108,6 +152,8 @@ def twisted_bilayer_graphene(m: int, n: int) -> Atoms:
             "twisted-graphene:M,N wants different positive integers without a common divisor, "
             f"got {m},{n}"
         )
+    norm = m * m + m * n + n * n
+    _check_size(f"twisted-graphene:{m},{n}", 4 * norm // (3 if (m - n) % 3 == 0 else 1))
     # the common cells of the two layers are congruent: putting the atoms into one cell by their
     # fractional coordinates is a pure rotation of each layer
     bottom, top = (
@@ -191,10 +237,16 @@ def _nanotube(m: int, n: int) -> Atoms:
 
     if not m >= n >= 0 or m == 0:
         raise StructureError(f"nanotube:M,N wants integers with M ≥ N ≥ 0 and M > 0, got {m},{n}")
+    _check_size(f"nanotube:{m},{n}", 4 * (m * m + m * n + n * n) // math.gcd(2 * m + n, m + 2 * n))
     tube = nanotube(m, n, bond=GRAPHENE_LATTICE / math.sqrt(3))
     tube.center(vacuum=VACUUM, axis=(0, 1))
     tube.pbc = (False, False, True)
     return tube
+
+
+def _check_size(name: str, n_atoms: int) -> None:
+    if n_atoms > MAX_ATOMS:
+        raise StructureError(f"{name} would have {n_atoms} atoms, more than {MAX_ATOMS}")
 
 
 _BUILTINS: dict[str, tuple[Callable[..., Atoms], int]] = {  # name: builder, integers it takes
@@ -224,22 +276,3 @@ def _indices(text: str, arguments: str, n_indices: int) -> list[int]:
         usage = _usage(text.partition(":")[0], n_indices)
         raise StructureError(f"the structure must be written {usage}, got {text!r}")
     return indices
-
-
-def _read(text: str) -> Atoms:
-    from ase import Atoms
-    from ase.io import read
-    from ase.io.formats import UnknownFileTypeError
-
-    try:
-        atoms = read(text)
-    except UnknownFileTypeError:
-        raise StructureError(f"{text} is not of a structure format that ASE knows") from None
-    except Exception as error:  # ASE's many readers raise whatever their parsing stumbles on
-        reason = str(error) or type(error).__name__
-        raise StructureError(
-            f"{text} is not a structure file that ASE can read: {reason}"
-        ) from error
-    if not isinstance(atoms, Atoms) or len(atoms) == 0:
-        raise StructureError(f"{text} must hold one structure with at least one atom")
-    return atoms

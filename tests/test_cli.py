@@ -241,8 +241,8 @@ def test_density_of_states_as_json_and_figure(hotham, model_file, tmp_path):
     for suffix in ("json", "png"):
         path = tmp_path / f"dos.{suffix}"
         assert hotham("dos", "diamond", "-m", model_file, "--kpts", 2, 2, 2, "-o", path)[0] == 0
-    content = read_json(tmp_path / "dos.json")
-    assert content["energies"].shape == content["weights"].shape
+    content = json.loads((tmp_path / "dos.json").read_text())
+    assert len(content["energies"]) == len(content["weights"])
     assert content["energies"][0] < content["fermi_level"] < content["energies"][-1]
 
 

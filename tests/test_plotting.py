@@ -1,10 +1,16 @@
 """Figures: what is drawn where."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.lattice import FCC, HEX, MCL, MCLC, ORCF
 from ase.spectrum.band_structure import BandStructure
 from ase.spectrum.dosdata import GridDOSData
+from matplotlib.figure import Figure
 
+from hotham_ase.electronic import band_path
 from hotham_ase.plotting import path_segments, path_ticks, plot_bands, plot_dos, save_figure
 from hotham_ase.structures import build_structure
 
@@ -54,6 +60,52 @@ def test_labels_are_typeset():
         [0.0, 1.0, 2.0, 3.0],
         ["Γ", "X$_{1}$", "H$_{2}$", "Kpt0"],
     )
+
+
+LATTICES = {
+    "layers": HEX(2.46, 30.0),
+    "graphite": HEX(2.46, 6.7),
+    "fcc": FCC(4.0),
+    "monoclinic": MCL(3, 5, 6, 70),
+    "centred": MCLC(3.0, 5.0, 6.0, 70.0),
+    "orthorhombic": ORCF(2.0, 3.0, 5.0),
+}
+
+
+@pytest.mark.parametrize("lattice", LATTICES)
+@pytest.mark.parametrize("own_axes", [False, True])
+def test_labels_do_not_overlap(lattice, own_axes):
+    atoms = Atoms("C", cell=LATTICES[lattice].tocell(), pbc=True)
+    path = band_path(atoms)
+    bands = BandStructure(path, np.cos(2 * np.pi * path.kpts)[None], 0.0)
+    ax = Figure(figsize=(6, 3), layout="constrained").subplots(1, 2)[0] if own_axes else None
+    ax = plot_bands(bands, ax=ax)
+    figure = ax.get_figure()
+    figure.canvas.draw()
+    assert figure.get_size_inches()[0] <= 10
+    for line in range(9):  # a label on the n-th line starts with n − 1 line ends
+        extents = [
+            label.get_window_extent()
+            for label in ax.get_xticklabels()
+            if label.get_text().count("\n") == line
+        ]
+        assert all(b.x0 - a.x1 > 1 for a, b in pairwise(extents))
+
+
+def test_bands_out_of_sight_are_not_drawn():
+    bands = graphene_bands("GMKG")
+    ax = plot_bands(bands, window=(0.1, 9))
+    assert len([line for line in ax.lines if len(line.get_xdata()) == 100]) == 1
+
+
+def test_several_densities_of_states_are_named():
+    energies = np.linspace(-20, 20, 401)
+    curves = [GridDOSData(energies, np.exp(-(energies**2)), {"label": x}) for x in ("s", "p")]
+    curves.append(GridDOSData(energies, -0.1 * np.exp(-(energies**2)), {"label": "d"}))
+    ax = plot_dos(curves, fermi_level=0.0)
+    assert ax.get_ylim() == pytest.approx((-0.106, 1.06))  # Mulliken's shares may be negative
+    legend = ax.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["s", "p", "d"]
 
 
 def test_density_of_states_is_drawn_relative_to_the_fermi_level():

@@ -1,12 +1,29 @@
-"""Writing results by the extension of the file's name, whole or not at all."""
+"""Writing results by the extension of the file's name, whole or not at all.
+
+``-`` is the standard output. Formats of data:
+
+- ``.csv``: a comment that starts with ``#``, the names of the columns, and a row for each k-point
+  or energy; lines end in a line feed. Energies are in eV relative to the Fermi level, and only
+  what lies in the window is there: bands of which a part does (``band_5`` is the fifth of all that
+  were computed), and energies of the density of states.
+- ``.json`` of bands: what ``ase band-structure`` reads, in plain lists. ``energies`` is
+  (spins, k-points, bands) in eV, absolute; ``reference`` the Fermi level in eV; ``path`` has
+  ``kpts`` (fractional), ``labelseq`` (as ``GMKG``), ``special_points`` by name, and ``cell`` with
+  the lattice vectors in Å as rows of ``array``.
+- ``.json`` of a density of states: lists ``energies`` in eV, absolute, ``weights`` in states per
+  eV and cell, and ``fermi_level`` in eV; ``projections``, if asked for, weights by their names.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import typer
@@ -18,6 +35,7 @@ if TYPE_CHECKING:
     from ase.spectrum.dosdata import GridDOSData
 
 PLOTS = (".png", ".pdf", ".svg")
+STDOUT = Path("-")
 Window = tuple[float, float]
 
 
@@ -28,9 +46,11 @@ def check_output(path: Path) -> None:
     ------
     ValueError
         If the extension is not known.
-    FileNotFoundError
-        If the folder does not exist.
+    OSError
+        If the file cannot be written there.
     """
+    if path == STDOUT:
+        return
     known = (*PLOTS, ".json", ".csv")
     if path.suffix.lower() not in known:
         raise ValueError(f"the output file must end in {', '.join(known)}, got {str(path)!r}")
@@ -38,15 +58,23 @@ def check_output(path: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a file whose folder is not there.
+    """Refuse a file that cannot be written where it is to be.
 
     Raises
     ------
-    FileNotFoundError
-        If the folder does not exist.
+    OSError
+        If the folder does not exist or takes no files, or if the path is something else already.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(2, "this folder does not exist, make it first", str(path.parent))
+    if path.exists() and not path.is_file():
+        raise FileExistsError(17, "this is no file that could be replaced", str(path))
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        reason = f"this folder takes no files: {error.strerror}"
+        raise OSError(error.errno, reason, str(path.parent)) from error
 
 
 @contextmanager
@@ -57,64 +85,129 @@ def announced(path: Path) -> Iterator[Path]:
     typer.echo(f"wrote {path}")
 
 
-def write_bands(bands: BandStructure, path: Path, window: Window) -> None:
-    """Write a band structure as a plot, as ASE's JSON, or as a table relative to E_F."""
-    from ase.io.jsonio import write_json
+def write_bands(bands: BandStructure, path: Path, window: Window, *, as_json: bool = False) -> None:
+    """Write a band structure as a plot, as ASE's JSON, or as a table relative to E_F.
 
+    Parameters
+    ----------
+    bands
+        Absolute energies and the Fermi level.
+    path
+        The file, or ``-`` for a table on the standard output.
+    window
+        Lowest and highest energy in eV, relative to the Fermi level, of a plot or table.
+    as_json
+        Whether the standard output gets JSON.
+    """
     from hotham_ase.plotting import plot_bands, save_figure
 
-    writers: dict[str, Callable[[Path], None]] = {
-        ".json": lambda file: write_json(file, bands),
-        ".csv": lambda file: _write_csv(file, *_band_table(bands)),
-    }
-    with announced(path) as file:
-        writers.get(
-            path.suffix.lower(), lambda f: save_figure(plot_bands(bands, window=window), f)
-        )(file)
+    _write(
+        path,
+        as_json,
+        to_json=lambda file: _write_json(file, bands),
+        to_csv=lambda file: _write_csv(file, *_band_table(bands, window)),
+        to_plot=lambda file: save_figure(plot_bands(bands, window=window), file),
+    )
 
 
-def write_dos(dos: GridDOSData, fermi_level: float, path: Path, window: Window) -> None:
-    """Write a density of states as a plot, as JSON, or as a table relative to E_F."""
-    from ase.io.jsonio import write_json
+def write_dos(
+    dos: GridDOSData,
+    fermi_level: float,
+    path: Path,
+    window: Window,
+    *,
+    projections: Sequence[GridDOSData] = (),
+    as_json: bool = False,
+) -> None:
+    """Write a density of states as a plot, as JSON, or as a table relative to E_F.
+
+    Parameters
+    ----------
+    dos
+        States per eV and cell over absolute energies.
+    fermi_level
+        eV.
+    path, window, as_json
+        As for :func:`write_bands`.
+    projections
+        Parts of it at the same energies, each with a different ``info["label"]``.
+    """
+    from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.plotting import plot_dos, save_figure
 
-    energies = dos.get_energies()
-    content = {"energies": energies, "weights": dos.get_weights(), "fermi_level": fermi_level}
+    energies, weights = dos.get_energies(), dos.get_weights()
+    parts = {part.info["label"]: part.get_weights() for part in projections}
+    content = {"energies": energies, "weights": weights, "fermi_level": fermi_level}
+    content |= {"projections": parts} if parts else {}
     comment = f"energies relative to the Fermi level {fermi_level:.6f} eV; states per eV and cell"
-    rows = np.column_stack([energies - fermi_level, dos.get_weights()])
-    writers: dict[str, Callable[[Path], None]] = {
-        ".json": lambda file: write_json(file, content),
-        ".csv": lambda file: _write_csv(file, comment, ["energy", "dos"], rows),
-    }
+    relative = energies - fermi_level
+    inside = (relative >= window[0]) & (relative <= window[1])
+    rows = np.column_stack([relative, weights, *parts.values()])[inside]
+    curves = [GridDOSData(energies, weights, {"label": "total"}), *projections]
+    _write(
+        path,
+        as_json,
+        to_json=lambda file: _write_json(file, content),
+        to_csv=lambda file: _write_csv(file, comment, ["energy", "dos", *parts], rows),
+        to_plot=lambda file: save_figure(plot_dos(curves, fermi_level, window=window), file),
+    )
 
-    def plot(file: Path) -> None:
-        save_figure(plot_dos([dos], fermi_level, window=window), file)
 
-    with announced(path) as file:
-        writers.get(path.suffix.lower(), plot)(file)
+def _write(
+    path: Path,
+    as_json: bool,
+    *,
+    to_json: Callable[[TextIO], None],
+    to_csv: Callable[[TextIO], None],
+    to_plot: Callable[[Path], None],
+) -> None:
+    if path == STDOUT:
+        (to_json if as_json else to_csv)(sys.stdout)
+        return
+    with announced(path) as temporary:
+        writer = {".json": to_json, ".csv": to_csv}.get(path.suffix.lower())
+        if writer is None:
+            to_plot(temporary)
+            return
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer(file)
 
 
-def _band_table(bands: BandStructure) -> tuple[str, list[str], np.ndarray]:
+def _band_table(bands: BandStructure, window: Window) -> tuple[str, list[str], np.ndarray]:
     """Comment, column names and rows."""
     distances = bands.get_labels()[0]
     energies = bands.energies - bands.reference
-    n_spins, n_kpts, n_bands = energies.shape
+    n_spins = len(energies)
     columns = ["k_distance", "k_1", "k_2", "k_3"]
+    shown = []
     for spin in range(n_spins):
         suffix = f"_spin_{spin + 1}" if n_spins > 1 else ""
-        columns += [f"band_{band + 1}{suffix}" for band in range(n_bands)]
-    flat = energies.transpose(1, 0, 2).reshape(n_kpts, -1)
+        highest, lowest = energies[spin].max(axis=0), energies[spin].min(axis=0)
+        visible = np.flatnonzero((highest >= window[0]) & (lowest <= window[1]))
+        columns += [f"band_{band + 1}{suffix}" for band in visible]
+        shown.append(energies[spin][:, visible])
     comment = (
         f"energies in eV relative to the Fermi level {bands.reference:.6f} eV; k_distance in 1/Å "
         "with 2π, k_1 to k_3 fractional"
     )
-    return comment, columns, np.column_stack([distances, bands.path.kpts, flat])
+    return comment, columns, np.column_stack([distances, bands.path.kpts, *shown])
 
 
-def _write_csv(path: Path, comment: str, columns: Sequence[str], rows: Iterable) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        file.write(f"# {comment}\n")
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([f"{value:.8g}" for value in row] for row in rows)
+def _write_csv(file: TextIO, comment: str, columns: Sequence[str], rows: Iterable) -> None:
+    file.write(f"# {comment}\n")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([f"{value:.8g}" for value in row] for row in rows)
+
+
+def _write_json(file: TextIO, content: object) -> None:
+    json.dump(content, file, default=_plain)
+    file.write("\n")
+
+
+def _plain(value: Any) -> Any:
+    """ASE's objects as it encodes them, but arrays as lists, which it reads as well."""
+    from ase.io.jsonio import default
+
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else default(value)

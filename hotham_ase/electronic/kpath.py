@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from ase.dft.kpoints import BandPath, parse_path_string
 
+from hotham_ase.electronic.kconvert import BandPathError as BandPathError
+from hotham_ase.electronic.kconvert import path_in_cell
+
 if TYPE_CHECKING:
     from ase import Atoms
+    from ase.cell import Cell
 
 #: Tolerances of lattice recognition in turn, until it has the points that are asked for:
 #: ASE's own, and ones that overlook a strain of a few per cent.
 TOLERANCES = (2e-4, 1e-2, 1e-1)
-NPOINTS = 200
-
-
-class BandPathError(ValueError):
-    """A path that a structure does not have."""
+#: k-points per Å⁻¹ (with 2π): bands of 10 eV Å, the steepest of carbon, move 0.2 eV between two.
+DENSITY = 50.0
+NPOINTS = 200  # the calculator's own default
+FEWEST = 40  # of the automatic number, for the short paths of large cells
+MAX_NPOINTS = 100_000  # the energies of 100 bands are 80 MB, and no picture shows more
 
 
 def band_path(
     atoms: Atoms,
     path: str | BandPath | None = None,
     *,
-    npoints: int = NPOINTS,
+    npoints: int | None = None,
     method: Literal["ase", "seekpath"] = "ase",
 ) -> BandPath:
     """Path of k-points, fractional in the reciprocal vectors of the given cell.
@@ -36,10 +41,12 @@ def band_path(
         Periodic in one, two or three directions.
     path
         Special points such as ``"GMKG"``, with commas where the path breaks; by default the
-        lattice's whole path. A BandPath is returned as it is.
+        lattice's whole path. A BandPath keeps its k-points: if its cell is another one of the
+        same crystal, they are converted (:func:`~hotham_ase.electronic.kconvert.path_in_cell`).
     npoints
-        Number of k-points; every special point of the path is one of them, so there may be a few
-        more.
+        Number of k-points in all; every special point of the path is one of them and there is at
+        least one between two, so there may be a few more. By default 50 per Å⁻¹ of the path's
+        length, and at least 40.
     method
         Special points: ``ase`` (by Bravais lattice, Setyawan & Curtarolo, Comput. Mater. Sci. 49,
         299 (2010)) or ``seekpath`` (by crystal symmetry, Hinuma et al., Comput. Mater. Sci. 128,
@@ -53,10 +60,12 @@ def band_path(
     Raises
     ------
     BandPathError
-        For a molecule, a path of another type, or if the lattice has no such special point.
+        For a molecule, a path of another type or of another lattice, a number of k-points that
+        is none, or if the lattice has no such special point.
     """
+    _check_npoints(npoints)
     if isinstance(path, BandPath):
-        return path
+        return path_in_cell(path, atoms)
     if path is not None and not isinstance(path, str):
         raise BandPathError(
             f"path must be special points such as 'GMKG', a BandPath or None, got {path!r}"
@@ -66,8 +75,6 @@ def band_path(
             "a structure without a periodic direction has no band structure: set atoms.cell and "
             "atoms.pbc, or ask for its eigenvalues"
         )
-    if npoints < 2:
-        raise BandPathError(f"npoints must be at least 2, got {npoints}")
     if method == "ase":
         standard, points = _lattice_path(atoms, path)
     elif method == "seekpath":
@@ -78,11 +85,57 @@ def band_path(
     _check_labels(path, points)
     # ASE's path has the cell of its lattice, which may be rotated against ours
     cell = atoms.cell.uncomplete(atoms.pbc)
-    return BandPath(cell, path=path, special_points=points).interpolate(npoints=npoints)
+    kpts = _interpolate(cell, [[points[name] for name in part] for part in _parts(path)], npoints)
+    return BandPath(cell, kpts, path=path, special_points=points)
+
+
+def _check_npoints(npoints: object) -> None:
+    if npoints is None:
+        return
+    if isinstance(npoints, bool) or not isinstance(npoints, (int, np.integer)):
+        raise BandPathError(
+            f"npoints must be an integer or None for a number by length, got {npoints!r}"
+        )
+    if not 2 <= npoints <= MAX_NPOINTS:
+        raise BandPathError(
+            f"npoints must lie between 2 and {MAX_NPOINTS}, more than any picture shows, got "
+            f"{npoints}"
+        )
+
+
+def _interpolate(cell: Cell, parts: list[list[np.ndarray]], npoints: int | None) -> np.ndarray:
+    """(n_kpts, 3) equally spaced between the corners of each part, with one between any two.
+
+    ASE's axis takes special points that follow one another immediately for a break of the path.
+    """
+    lengths = [
+        2 * np.pi * float(np.linalg.norm((stop - start) @ cell.reciprocal().array))
+        for part in parts
+        for start, stop in pairwise(part)
+    ]
+    if npoints is None:
+        npoints = min(max(round(DENSITY * sum(lengths)), FEWEST), MAX_NPOINTS)
+    intervals_left, length_left = max(npoints - len(parts), 0), sum(lengths)
+    remaining = iter(lengths)
+    kpts = []
+    for part in parts:
+        for start, stop in pairwise(part):
+            length = next(remaining)
+            share = intervals_left * length / length_left if length_left > 0 else 0
+            n_intervals = max(2, round(share))
+            kpts.append(start + np.linspace(0, 1, n_intervals + 1)[:-1, None] * (stop - start))
+            intervals_left = max(intervals_left - n_intervals, 0)
+            length_left -= length
+        kpts.append(part[-1][None])
+    return np.concatenate(kpts)
+
+
+def _parts(path: str) -> list[list[str]]:
+    return [list(part) for part in parse_path_string(path)]
 
 
 def _labels(path: str) -> list[str]:
-    return [label for part in parse_path_string(path) for label in part]
+    return [label for part in _parts(path) for label in part]
 
 
 def _lattice_path(atoms: Atoms, path: str | None) -> tuple[str, dict[str, np.ndarray]]:
@@ -148,5 +201,5 @@ def _check_labels(path: str, points: dict[str, np.ndarray]) -> None:
             f"path {path!r} has the point {unknown[0]!r}, which is not one of this lattice's: "
             f"{', '.join(sorted(points))}"
         )
-    if any(len(part) < 2 for part in parse_path_string(path)):
+    if any(len(part) < 2 for part in _parts(path)):
         raise BandPathError(f"every part of path {path!r} must have at least two points")
