@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hotham_ase.cli.output import check_output, write_bands, write_dos
+from hotham_ase.cli.output import STDOUT, check_output, write_bands, write_dos
+from hotham_ase.cli.progress import progress_bar
+from hotham_ase.cli.report import Report, levels, report_of
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.calculator import HotHamCalculator
     from hotham_ase.matrices import RealSpaceMatrix
@@ -28,7 +28,10 @@ Model = Annotated[str, typer.Option("--model", "-m", help="A bundled model's nam
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 Memory = Annotated[
     str | None,
-    typer.Option(help="What the prediction may use, as 8GiB; by default most of what is free."),
+    typer.Option(
+        help="What prediction and diagonalization may each use, as 8GiB; by default most of what "
+        "is free."
+    ),
 ]
 Initial = Annotated[
     Path | None,
@@ -38,9 +41,37 @@ Initial = Annotated[
         "one.",
     ),
 ]
-LowestEnergy = Annotated[float, typer.Option("--emin", help="Lowest plotted E − E_F in eV.")]
-HighestEnergy = Annotated[float, typer.Option("--emax", help="Highest plotted E − E_F in eV.")]
 Mesh = tuple[int, int, int]
+Kpts = Annotated[
+    Mesh | None,
+    typer.Option(help="Γ-centred mesh to begin with, as 12,12,1; by default one by density."),
+]
+Periodic = Annotated[
+    str | None,
+    typer.Option(
+        "--pbc", help="Periodic directions, as xy, or none; by default those without vacuum."
+    ),
+]
+Charge = Annotated[
+    float | None,
+    typer.Option(help="Of the cell in elementary charges; −0.1 adds a tenth of an electron."),
+]
+NoSymmetry = Annotated[
+    bool, typer.Option("--no-symmetry", help="Reduce meshes by time reversal only.")
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="A .png, .pdf, .svg, .json or .csv file; - prints a table."
+    ),
+]
+LowestEnergy = Annotated[float, typer.Option("--emin", help="Lowest shown E − E_F in eV.")]
+HighestEnergy = Annotated[float, typer.Option("--emax", help="Highest shown E − E_F in eV.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary, or -o -, as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print also how the numbers were found.")
+]
 
 
 def bands(
@@ -50,52 +81,110 @@ def bands(
         str | None,
         typer.Option(help="Special points such as GMKG; by default the lattice's own path."),
     ] = None,
-    npoints: Annotated[int, typer.Option(min=2, help="Number of k-points on the path.")] = 200,
-    kpts: Annotated[
-        Mesh | None, typer.Option(help="Γ-centred mesh that the Fermi level is found on.")
+    npoints: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Number of k-points on the path, equally spaced; by default 50 per Å⁻¹, and more "
+            "where bands come close.",
+        ),
     ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="A .png, .pdf, .svg, .json or .csv file.")
-    ] = Path("bands.png"),
+    kpts: Kpts = None,
+    output: Output = Path("bands.png"),
     emin: LowestEnergy = -10.0,
     emax: HighestEnergy = 10.0,
+    pbc: Periodic = None,
+    charge: Charge = None,
+    no_symmetry: NoSymmetry = False,
     device: Device = "auto",
     memory: Memory = None,
     initial: Initial = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Predict the band structure of a structure."""
+    """Predict the band structure of a structure; of a molecule, its levels."""
     check_output(output)
     window = _window(emin, emax)
-    atoms, calculator = _calculation(structure, model, kpts, device, memory, initial)
-    result = calculator.get_band_structure(path=path, npoints=npoints)
-    _print_summary(atoms, calculator)
-    typer.echo(f"band path     {result.path.path}, {len(result.path.kpts)} k-points")
-    write_bands(result, output, window)
+    with progress_bar("loading") as update:
+        options = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
+        options |= {"device": device, "memory": memory}
+        atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
+        if not atoms.pbc.any():
+            result = None
+        else:
+            result = calculator.get_band_structure(path=path, npoints=npoints)
+        report = report_of(atoms, calculator, bands=result)
+    say = _speaker(report, output, as_json, quiet, verbose)
+    if result is None:
+        if not (quiet or as_json):
+            for line in levels(calculator, window):
+                say(line)
+        say("a molecule has levels and no bands: nothing is written")
+        return
+    write_bands(result, output, window, as_json=as_json, say=say)
 
 
 def dos(
     structure: Structure,
     model: Model = "carbon",
-    kpts: Annotated[Mesh | None, typer.Option(help="Γ-centred mesh, as 12 12 1.")] = None,
-    sigma: Annotated[
-        float | None, typer.Option(min=1e-6, help="Gaussian standard deviation in eV.")
+    kpts: Annotated[
+        Mesh | None,
+        typer.Option(help="Γ-centred mesh, as 12,12,1; by default as fine as needed."),
     ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="A .png, .pdf, .svg, .json or .csv file.")
-    ] = Path("dos.png"),
+    sigma: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6,
+            help="Standard deviation in eV of Gaussians; by default bands are interpolated.",
+        ),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            help="Also projections: species, atom, shell, or orbital (one l and m, as p_z)."
+        ),
+    ] = None,
+    lowdin: Annotated[
+        bool,
+        typer.Option(
+            "--lowdin", help="Löwdin's projections instead of Mulliken's, which may be negative."
+        ),
+    ] = False,
+    output: Output = Path("dos.png"),
     emin: LowestEnergy = -10.0,
     emax: HighestEnergy = 10.0,
+    pbc: Periodic = None,
+    charge: Charge = None,
+    no_symmetry: NoSymmetry = False,
     device: Device = "auto",
     memory: Memory = None,
     initial: Initial = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Predict the density of states of a structure."""
     check_output(output)
     window = _window(emin, emax)
-    atoms, calculator = _calculation(structure, model, kpts, device, memory, initial)
-    result = calculator.get_dos(sigma=sigma)
-    _print_summary(atoms, calculator)
-    write_dos(cast("GridDOSData", result), calculator.get_fermi_level(), output, window)
+    if project is None and lowdin:
+        raise ValueError("--lowdin goes with --project")
+    with progress_bar("loading") as update:
+        options = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
+        options |= {"device": device, "memory": memory}
+        atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
+        parts = []
+        if project is not None:
+            shares = "lowdin" if lowdin else "mulliken"
+            collection: Any = calculator.get_dos(kpts, sigma, project, shares=shares)  # type: ignore[arg-type]
+            parts, total = list(collection), collection.sum_all()
+            total.info |= {**parts[0].info, "label": "total"}
+        else:
+            total = calculator.get_dos(kpts, sigma)
+        report = report_of(atoms, calculator, dos=total)
+    say = _speaker(report, output, as_json, quiet, verbose)
+    level = calculator.get_fermi_level()
+    write_dos(total, level, output, window, projections=parts, as_json=as_json, say=say)
 
 
 def _window(emin: float, emax: float) -> tuple[float, float]:
@@ -104,17 +193,39 @@ def _window(emin: float, emax: float) -> tuple[float, float]:
     return emin, emax
 
 
+def _speaker(
+    report: Report, output: Path, as_json: bool, quiet: bool, verbose: bool
+) -> Callable[[str], None]:
+    """Print the summary; what says what else there is to say.
+
+    The standard output holds one thing: data, or JSON, or sentences.
+    """
+    if quiet:
+        return lambda text: None
+    in_the_way = output == STDOUT or as_json
+    if as_json and output != STDOUT:
+        typer.echo(report.as_json())
+    else:
+        for line in report.lines(verbose=verbose):
+            typer.echo(line, err=in_the_way)
+    return lambda text: typer.echo(text, err=in_the_way)
+
+
 def _calculation(
     structure: str,
+    pbc: str | None,
     model: str,
-    kpts: Mesh | None,
-    device: str,
-    memory: str | None,
+    options: dict[str, Any],
     initial: Path | None,
+    update: Callable[..., None],
 ) -> tuple[Atoms, HotHamCalculator]:
-    from hotham_ase.structures import build_structure
+    from hotham_ase.models import species_of_file
+    from hotham_ase.structures import build_structure, check_species
 
-    atoms = build_structure(structure)  # before the slow import of the network
+    atoms = build_structure(structure, _periodic(pbc))  # before the slow import of the network
+    known = species_of_file(model)
+    if known is not None:
+        check_species(atoms, known)
 
     from hotham_ase.calculator import HotHamCalculator
     from hotham_ase.predict import load_model
@@ -126,17 +237,24 @@ def _calculation(
         )
     if not loaded.needs_initial and initial is not None:
         raise ValueError(f"--initial must not be given for {model}, which predicts all of H")
-    # Γ-centred, so that a multiple of 3 meets the K point, where a honeycomb's gap is
-    mesh = None if kpts is None else {"size": kpts, "gamma": True}
     calculator = HotHamCalculator(
         loaded,
-        kpts=mesh,
-        device=device,
-        memory=memory,
+        **options,
         initial_hamiltonian=None if initial is None else _initial_of(initial),
+        on_progress=lambda stage, done, total: update(done, total, stage),
     )
     atoms.calc = calculator
     return atoms, calculator
+
+
+def _periodic(text: str | None) -> list[bool] | None:
+    """``xy`` → periodic along the first two lattice vectors."""
+    if text is None:
+        return None
+    axes = "" if text == "none" else text
+    if len(set(axes)) != len(axes) or not set(axes) <= set("xyz"):
+        raise ValueError(f"--pbc must be none, or letters among x, y and z, got {text!r}")
+    return [axis in axes for axis in "xyz"]
 
 
 def _initial_of(folder: Path) -> Callable[[Atoms], RealSpaceMatrix]:
@@ -147,15 +265,3 @@ def _initial_of(folder: Path) -> Callable[[Atoms], RealSpaceMatrix]:
     h0 = sample.initial_hamiltonian
     h0 = sample.hamiltonian if h0 is None else h0
     return lambda atoms: h0
-
-
-def _print_summary(atoms: Atoms, calculator: HotHamCalculator) -> None:
-    gap = calculator.get_band_gap()
-    typer.echo(f"structure     {atoms.get_chemical_formula()}, {len(atoms)} atoms")
-    typer.echo(f"Fermi level   {calculator.get_fermi_level():.4f} eV")
-    typer.echo(f"band gap      {gap:.4f} eV" if gap > 0 else "band gap      none on this mesh")
-    from ase.calculators.calculator import PropertyNotImplementedError
-
-    with contextlib.suppress(PropertyNotImplementedError):  # older models do not know
-        expected = 1e3 * calculator.get_uncertainty().rms_error
-        typer.echo(f"error of H    {expected:.2f} meV expected, root mean square over blocks")

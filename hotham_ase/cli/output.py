@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 PLOTS = (".png", ".pdf", ".svg")
 STDOUT = Path("-")
 Window = tuple[float, float]
+Say = Callable[[str], None]
 
 
 def check_output(path: Path) -> None:
@@ -78,14 +79,21 @@ def check_folder(path: Path) -> None:
 
 
 @contextmanager
-def announced(path: Path) -> Iterator[Path]:
+def announced(path: Path, say: Say = typer.echo) -> Iterator[Path]:
     """A temporary file that takes the place of ``path`` at the end, and a line about it."""
     with replacing(path) as temporary:
         yield temporary
-    typer.echo(f"wrote {path}")
+    say(f"wrote {path}")
 
 
-def write_bands(bands: BandStructure, path: Path, window: Window, *, as_json: bool = False) -> None:
+def write_bands(
+    bands: BandStructure,
+    path: Path,
+    window: Window,
+    *,
+    as_json: bool = False,
+    say: Say = typer.echo,
+) -> None:
     """Write a band structure as a plot, as ASE's JSON, or as a table relative to E_F.
 
     Parameters
@@ -98,12 +106,15 @@ def write_bands(bands: BandStructure, path: Path, window: Window, *, as_json: bo
         Lowest and highest energy in eV, relative to the Fermi level, of a plot or table.
     as_json
         Whether the standard output gets JSON.
+    say
+        Gets a sentence about the file that was written.
     """
     from hotham_ase.plotting import plot_bands, save_figure
 
     _write(
         path,
         as_json,
+        say,
         to_json=lambda file: _write_json(file, bands),
         to_csv=lambda file: _write_csv(file, *_band_table(bands, window)),
         to_plot=lambda file: save_figure(plot_bands(bands, window=window), file),
@@ -118,6 +129,7 @@ def write_dos(
     *,
     projections: Sequence[GridDOSData] = (),
     as_json: bool = False,
+    say: Say = typer.echo,
 ) -> None:
     """Write a density of states as a plot, as JSON, or as a table relative to E_F.
 
@@ -127,7 +139,7 @@ def write_dos(
         States per eV and cell over absolute energies.
     fermi_level
         eV.
-    path, window, as_json
+    path, window, as_json, say
         As for :func:`write_bands`.
     projections
         Parts of it at the same energies, each with a different ``info["label"]``.
@@ -148,6 +160,7 @@ def write_dos(
     _write(
         path,
         as_json,
+        say,
         to_json=lambda file: _write_json(file, content),
         to_csv=lambda file: _write_csv(file, comment, ["energy", "dos", *parts], rows),
         to_plot=lambda file: save_figure(plot_dos(curves, fermi_level, window=window), file),
@@ -157,6 +170,7 @@ def write_dos(
 def _write(
     path: Path,
     as_json: bool,
+    say: Say,
     *,
     to_json: Callable[[TextIO], None],
     to_csv: Callable[[TextIO], None],
@@ -165,7 +179,7 @@ def _write(
     if path == STDOUT:
         (to_json if as_json else to_csv)(sys.stdout)
         return
-    with announced(path) as temporary:
+    with announced(path, say) as temporary:
         writer = {".json": to_json, ".csv": to_csv}.get(path.suffix.lower())
         if writer is None:
             to_plot(temporary)

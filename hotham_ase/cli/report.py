@@ -1,0 +1,217 @@
+"""What ``hotham bands`` and ``hotham dos`` say of a structure, as sentences or as JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.spectrum.band_structure import BandStructure
+
+    from hotham_ase.calculator import HotHamCalculator
+    from hotham_ase.electronic import BandEdges
+    from hotham_ase.uncertainty import Uncertainty
+
+LEVELS_SHOWN = 8  # on either side of the Fermi level
+
+
+@dataclass(frozen=True)
+class Report:
+    """Numbers of the material; energies in eV, k-points fractional, None where not known.
+
+    Attributes
+    ----------
+    formula, n_atoms, pbc
+        The structure.
+    fermi_level, fermi_level_change
+        And by how much it may still move with more k-points.
+    band_gap, direct_gap
+        0 for a metal.
+    valence_maximum, conduction_minimum
+        Energies of the edges.
+    k_valence, k_conduction, k_direct
+        Where they and the direct gap are; None where a band is filled in part.
+    edges_remaining
+        By how much an edge may still move.
+    expected_error_of_h, expected_error_of_bands
+        Root mean square over blocks; mean over bands near the Fermi level.
+    n_extrapolating
+        Atoms unlike all that the model was trained on.
+    details
+        How it was found, by name.
+    """
+
+    formula: str
+    n_atoms: int
+    pbc: tuple[bool, ...]
+    fermi_level: float
+    fermi_level_change: float | None
+    band_gap: float | None
+    direct_gap: float | None
+    valence_maximum: float | None
+    conduction_minimum: float | None
+    k_valence: tuple[float, ...] | None
+    k_conduction: tuple[float, ...] | None
+    k_direct: tuple[float, ...] | None
+    edges_remaining: float | None
+    expected_error_of_h: float | None
+    expected_error_of_bands: float | None
+    n_extrapolating: int | None
+    gap_text: str = field(repr=False)
+    error_text: str | None = field(repr=False)
+    details: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> str:
+        """One object of all that is known."""
+        content = {k: v for k, v in asdict(self).items() if not k.endswith("_text")}
+        return json.dumps(content, ensure_ascii=False)
+
+    def lines(self, *, verbose: bool = False) -> Iterator[str]:
+        """A line for each quantity."""
+        axes = "".join(axis for axis, periodic in zip("xyz", self.pbc, strict=True) if periodic)
+        periodic = f"periodic along {axes}" if axes else "a molecule"
+        yield f"structure     {self.formula}, {self.n_atoms} atoms, {periodic}"
+        change = self.fermi_level_change
+        known = "" if change is None else f", converged to {_small(change)}"
+        unknown = ", of the mesh: not converged" if change is None and axes else ""
+        yield f"Fermi level   {self.fermi_level:.4f} eV{(known if axes else '') or unknown}"
+        yield f"{'band gap' if axes else 'gap':14}{self.gap_text}"
+        if self.error_text is not None:
+            yield f"errors        {self.error_text}"
+        if verbose:
+            for name, value in self.details.items():
+                yield f"{name:14}{value}"
+
+
+def report_of(
+    atoms: Atoms,
+    calculator: HotHamCalculator,
+    *,
+    bands: BandStructure | None = None,
+    dos: Any = None,
+) -> Report:
+    """Ask a calculator what there is to say of its structure.
+
+    Parameters
+    ----------
+    atoms, calculator
+        Attached to one another.
+    bands
+        Bands that were computed, for the details.
+    dos
+        Density of states that was computed, likewise.
+    """
+    from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError
+
+    state = calculator.get_ground_state()
+    edges: BandEdges | None = None
+    uncertainty: Uncertainty | None = None
+    with contextlib.suppress(CalculatorSetupError):  # all orbitals are full, or none
+        edges = calculator.get_band_edges()
+    with contextlib.suppress(PropertyNotImplementedError):  # older models do not know
+        uncertainty = calculator.get_uncertainty()
+    error = None if uncertainty is None else uncertainty.band_error
+    details = {"mesh": f"{len(calculator.get_bz_k_points())} k-points, "}
+    details["mesh"] += f"{len(calculator.get_ibz_k_points())} after symmetry"
+    if edges is not None and edges.n_solved:
+        details["search"] = f"{edges.n_solved} k-points more for the edges"
+    if bands is not None:
+        details["path"] = f"{bands.path.path}, {len(bands.path.kpts)} k-points"
+        resolution = getattr(bands, "resolution", 0.0)
+        if resolution > 0.01:
+            details["path"] += f"; bands closer than {1e3 * resolution:.0f} meV may look like more"
+    if dos is not None:
+        shown = {k: v for k, v in dos.info.items() if k != "label"}
+        details["dos"] = ", ".join(f"{key} {value}" for key, value in shown.items())
+    return Report(
+        formula=atoms.get_chemical_formula(),
+        n_atoms=len(atoms),
+        pbc=tuple(map(bool, atoms.pbc)),
+        fermi_level=float(state.fermi_level),
+        fermi_level_change=_finite(state.fermi_level_change),
+        band_gap=None if edges is None else edges.gap,
+        direct_gap=None if edges is None else edges.direct_gap,
+        valence_maximum=None if edges is None else edges.vbm,
+        conduction_minimum=None if edges is None else edges.cbm,
+        k_valence=None if edges is None else _place(edges.k_vbm),
+        k_conduction=None if edges is None else _place(edges.k_cbm),
+        k_direct=None if edges is None else _place(edges.k_direct),
+        edges_remaining=None if edges is None else _finite(edges.remaining),
+        expected_error_of_h=None if uncertainty is None else uncertainty.rms_error,
+        expected_error_of_bands=error,
+        n_extrapolating=None if uncertainty is None else len(uncertainty.extrapolating_atoms),
+        gap_text=describe_gap(edges, error, periodic=bool(atoms.pbc.any())),
+        error_text=None if uncertainty is None else uncertainty.describe(),
+        details=details,
+    )
+
+
+def describe_gap(edges: BandEdges | None, error: float | None, *, periodic: bool = True) -> str:
+    """The gap in words: how large, where, how certain.
+
+    Parameters
+    ----------
+    edges
+        None where there are bands on one side of the Fermi level only.
+    error
+        Expected error of bands in eV; None if that is not known.
+    periodic
+        Whether the edges are somewhere in a Brillouin zone.
+    """
+    if edges is None:
+        return "not known: all of the model's orbitals are full, or all are empty"
+    if edges.k_vbm is None:
+        return "none, a band is filled in part"
+    touching = f" at {_written(edges.k_vbm)}" if periodic else ""
+    if edges.is_semimetal:
+        return f"none, bands touch{touching}"
+    if edges.is_metal:
+        return f"none, bands overlap by {edges.vbm - edges.cbm:.4f} eV"
+    text = f"{edges.gap:.4f} eV"
+    if periodic and edges.is_direct:
+        text += f", direct{touching}"
+    elif periodic:
+        text += (
+            f", indirect, from {_written(edges.k_vbm)} to {_written(edges.k_cbm)}; direct gap "
+            f"{edges.direct_gap:.4f} eV at {_written(edges.k_direct)}"
+        )
+    if periodic and math.isnan(edges.remaining):
+        text += "; of these k-points only, not searched for in between"
+    if error is not None and edges.gap < error:
+        text += f"; less than the expected error of bands, {1e3 * error:.2g} meV"
+    return text
+
+
+def levels(calculator: HotHamCalculator, window: tuple[float, float]) -> Iterator[str]:
+    """A line for each level of a molecule near the Fermi level."""
+    energies = calculator.get_eigenvalues() - calculator.get_fermi_level()
+    occupations = calculator.get_occupation_numbers()
+    nearest = np.sort(np.argsort(np.abs(energies))[: 2 * LEVELS_SHOWN])
+    yield "level  electrons  E − E_F (eV)"
+    for n in nearest:
+        if window[0] <= energies[n] <= window[1]:
+            yield f"{n + 1:5d}  {occupations[n]:9.3f}  {energies[n]:12.4f}"
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _place(kpt: np.ndarray | None) -> tuple[float, ...] | None:
+    return None if kpt is None else tuple(float(x) for x in kpt)
+
+
+def _written(kpt: np.ndarray | None) -> str:
+    return "" if kpt is None else "(" + ", ".join(f"{x:.4g}" for x in kpt) + ")"
+
+
+def _small(energy: float) -> str:
+    """An energy in words: no more digits than tell its size."""
+    return f"{1e3 * energy:.1g} meV" if energy >= 1e-4 else "less than 0.1 meV"
