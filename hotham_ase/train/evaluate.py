@@ -206,8 +206,9 @@ def evaluate_samples(
     """Compare a model with samples, one at a time.
 
     H is compared on all pairs whose orbitals can overlap, whatever the model's cutoff, so that
-    errors of different models compare; what one of them lacks is zero there. Bands, Fermi level, gap and density of states are those of all of H on a mesh, from the same S. The code's
-    arbitrary zero of energy is removed from every structure, see
+    errors of different models compare; what one of them lacks is zero there. Bands, Fermi level,
+    gap and density of states are those of all of H on a mesh, from the same S. The code's arbitrary
+    zero of energy is removed from every structure, see
     :func:`~hotham_ase.train.metrics.compare_blocks` and
     :func:`~hotham_ase.train.metrics.band_metrics`.
 

@@ -56,7 +56,7 @@ def disks_that_fill(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise _unwritten(path, error.strerror) from error
+        raise _unwritten(path, str(error.strerror)) from error
 
 
 @contextmanager

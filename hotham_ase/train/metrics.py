@@ -56,8 +56,10 @@ class BlockComparison:
 
     def on_pairs(self, pairs: PairList) -> BlockComparison:
         """The same at the same zero of energy, on other pairs of these atoms."""
-        matrices = (m.on_pairs(pairs) for m in (self.predicted, self.reference, self.overlap))
-        return BlockComparison(*matrices, self.mu)
+        predicted, reference, overlap = (
+            m.on_pairs(pairs) for m in (self.predicted, self.reference, self.overlap)
+        )
+        return BlockComparison(predicted, reference, overlap, self.mu)
 
     @property
     def raw(self) -> np.ndarray:

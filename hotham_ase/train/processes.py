@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 
 import torch
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from hotham_ase.train.config import ConfigError, TrainConfig
 
@@ -24,7 +22,9 @@ def check_device(config: TrainConfig) -> None:
     """
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.device == "cuda" and there == 0:
-        raise ConfigError("device: cuda needs a GPU that torch can use, found none; use auto or cpu")
+        raise ConfigError(
+            "device: cuda needs a GPU that torch can use, found none; use auto or cpu"
+        )
     if config.device != "cpu" and 0 < there < config.devices:
         raise ConfigError(f"devices: got {config.devices}, but there are {there} GPUs")
 

@@ -76,7 +76,9 @@ class RunProgress(pl.Callback):
         metrics = trainer.callback_metrics
         shown = {"train": "train_mae_meV", "validation": "val_mae_meV"}
         errors = "  ".join(
-            f"{label} {float(metrics[key]):.3g} meV" for label, key in shown.items() if key in metrics
+            f"{label} {float(metrics[key]):.3g} meV"
+            for label, key in shown.items()
+            if key in metrics
         )
         of = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         epoch = f"epoch {trainer.current_epoch + 1}{of}"

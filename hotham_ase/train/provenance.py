@@ -125,7 +125,9 @@ def git_state() -> dict[str, Any] | None:
         fields = _git("config", "--list", "--show-scope", "--name-only", "-z").split("\0")
         scopes_and_keys = zip(fields[::2], fields[1::2], strict=False)
         # the user's own filters, in "global", are run by every git command of the user's anyway
-        if any(s not in ("system", "global") and k.startswith("filter.") for s, k in scopes_and_keys):
+        if any(
+            s not in ("system", "global") and k.startswith("filter.") for s, k in scopes_and_keys
+        ):
             return {"commit": commit, "changed": None}
         status = _git("status", "--porcelain", "--ignore-submodules=all")
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
@@ -137,7 +139,12 @@ def _git(*arguments: str) -> str:
     off = ("core.fsmonitor=false", "core.hooksPath=/dev/null", "core.untrackedCache=false")
     command = ["git", "--no-pager", *(word for option in off for word in ("-c", option))]
     no_transport = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}  # of partial clones
-    environment = {**os.environ, **no_transport, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    environment = {
+        **os.environ,
+        **no_transport,
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
     done = subprocess.run(
         [*command, *arguments],
         capture_output=True,
@@ -168,7 +175,7 @@ def learning_curve(log: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
         number. Epochs that are not whole have no training error.
     """
     n = len(log["epoch"])
-    kept = np.unique(np.linspace(0, n - 1, min(n, MOST_EPOCHS)).astype(int)) if n else []
+    kept = np.unique(np.linspace(0, n - 1, min(n, MOST_EPOCHS)).astype(int))
     curve: dict[str, list[Any]] = {"epoch": [int(log["epoch"][k]) for k in kept]}
     whole = log.get("part_of_epoch", np.ones(n)) == 1
     for name in ("train_mae_meV", "val_mae_meV"):
