@@ -59,6 +59,9 @@ def test_model_file_tells_its_history(run, data_file):
     assert record["data"]["dft"] == {"code": "test"}
     assert record["data"]["structures"].keys() == {f"chain/{k}" for k in range(8)}
     assert record["run"]["epochs"] == 40
+    curve, log = record["run"]["curve"], read_log(run.parent)
+    assert curve["epoch"] == list(range(40))
+    np.testing.assert_allclose(curve["val_mae_meV"], log["val_mae_meV"], rtol=1e-3)
     assert record["git"] is None or len(record["git"]["commit"]) == 40
     json.dumps(record)
     assert model.basis.has_radial
@@ -218,12 +221,23 @@ def test_evaluation_measures_a_known_error(run, samples):
 def test_evaluate_reads_files(run, data_file):
     done = []
     errors = evaluate(run, data_file, device="cpu", on_progress=lambda k, n: done.append((k, n)))
-    assert errors["n_structures"] == 8
     assert done[-1] == (8, 8)
     assert set(errors["groups"]) == {"chain"}
-    assert np.isfinite(errors["mae_meV"])
-    mean = np.mean([row["mae_meV"] for row in errors["structures"]])
-    assert errors["mae_meV"] == pytest.approx(mean)
+    # the headline is of the test structure, as the training saw it
+    record = load_model(run).provenance
+    assert errors["headline"] == "unseen"
+    assert errors["n_structures"] == 1
+    assert errors["mae_meV"] == pytest.approx(record["errors"]["test"]["mae_meV"], rel=1e-6)
+    assert {part: m["n_structures"] for part, m in errors["parts"].items()} == {
+        "training": 6,
+        "validation": 1,
+        "test": 1,
+    }
+    names = {"training": "train", "validation": "validation", "test": "test"}
+    for part, means in errors["parts"].items():
+        rows = [row for row in errors["structures"] if row["part"] == part]
+        assert sorted(row["name"] for row in rows) == sorted(record["split"][names[part]])
+        assert means["mae_meV"] == pytest.approx(np.mean([row["mae_meV"] for row in rows]))
 
 
 def test_other_orbitals_are_refused(run, data_file):
