@@ -328,7 +328,7 @@ def test_train_writes_a_model(hotham, data_file, tmp_path):
     assert code == 0
     trained = tmp_path / "run" / "model.safetensors"
     lines = out.splitlines()
-    assert lines[0].split() == "structures 1 training, 1 validation, 0 test".split()
+    assert lines[0].split() == ["structures", "1", "training,", "1", "validation,", "0", "test"]
     assert re.fullmatch(r"parameters +[\d,]+", lines[1])
     assert re.fullmatch(r"device +CPU, \d+ threads?", lines[2])
     assert re.fullmatch(r"validation errors +H .* meV, bands .* \(1 structure\)", lines[3])

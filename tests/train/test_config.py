@@ -51,7 +51,10 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ("data: d.h5\nname: a\nname: b\n", "line 3: 'name' comes twice"),
         ("data: d.h5\ntraining: {seed: 1, seed: 2}\n", "line 2: 'seed' comes twice"),
         ("data: d.h5\nmodel: " + 10_000 * "[", "line 2: nested deeper than 20 levels"),
-        ("data: d.h5\ntraining: {seed: " + 5000 * "1" + "}\n", "not a YAML file: Exceeds the limit"),
+        (
+            "data: d.h5\ntraining: {seed: " + 5000 * "1" + "}\n",
+            "not a YAML file: Exceeds the limit",
+        ),
         ("data: d.h5\ntraining: {seed: -1}\n", "training.seed: .*greater than or equal"),
         ("data: d.h5\n? [a]\n: 1\n", "line 2: a key must be a word"),
         ("data: d.h5\n1: 2\n", "1: "),

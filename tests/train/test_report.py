@@ -41,7 +41,9 @@ def model():
     provenance = {
         "data": {"structures": {"set/0": "0", "set/1": "1"}},
         "split": {"train": ["set/0"], "test": ["set/1"]},
-        "run": {"curve": {"epoch": [0, 1], "train_mae_meV": [9.0, None], "val_mae_meV": [8.0, 7.0]}},
+        "run": {
+            "curve": {"epoch": [0, 1], "train_mae_meV": [9.0, None], "val_mae_meV": [8.0, 7.0]}
+        },
         "settings": {"training": {"loss": {"energy_zero": "none"}}},
     }
     network.eval().requires_grad_(False)
