@@ -91,15 +91,12 @@ def parts_of(record: Mapping[str, Any], data: Dataset, model: str) -> list[str]:
             stacklevel=2,
         )
         return ["unknown"] * len(data)
-    parts, alike = [], []
+    parts = [part_of(data, k, seen) for k in range(len(data))]
     split = _mapping(record.get("split"))
     known = {name for key in ("train", "validation") for name in split.get(key) or ()}
-    for k, name in enumerate(data.names):
-        keys = str(data.group(k).attrs["sha256"]), geometry_hash(data.atoms(k))
-        found = [seen[key] for key in keys if key in seen]
-        parts.append(min(found, key=PARTS.index) if found else "unknown")
-        if not found and name in known:
-            alike.append(name)
+    alike = [
+        n for n, part in zip(data.names, parts, strict=True) if part == "unknown" and n in known
+    ]
     if alike:
         warnings.warn(
             f"{len(alike)} structures count as unknown, but have names of structures that {model} "
@@ -108,6 +105,12 @@ def parts_of(record: Mapping[str, Any], data: Dataset, model: str) -> list[str]:
             stacklevel=2,
         )
     return parts
+
+
+def part_of(data: Dataset, index: int, seen: Mapping[str, str]) -> str:
+    """What one structure was to a model, from :func:`seen_parts`."""
+    keys = str(data.group(index).attrs["sha256"]), geometry_hash(data.atoms(index))
+    return min((seen[key] for key in keys if key in seen), key=PARTS.index, default="unknown")
 
 
 def chosen(parts: Sequence[str], split: str) -> list[int]:

@@ -25,7 +25,7 @@ from hotham_ase.nn.devices import torch_device
 from hotham_ase.nn.model import HotHam
 from hotham_ase.nn.networks import Network
 from hotham_ase.orbitals import OrbitalBasis
-from hotham_ase.predict import HamiltonianModel
+from hotham_ase.predict import HamiltonianModel, load_model
 from hotham_ase.train.build import build_network
 from hotham_ase.train.callbacks import BEST, LAST, Checkpoints, RunClock, WeightAverage, WholeFiles
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
@@ -36,6 +36,7 @@ from hotham_ase.train.failures import TrainingError, devices_that_fail, disks_th
 from hotham_ase.train.loading import BatchLoader, EpochBatches, PairBatches, PreparedDataset
 from hotham_ase.train.metrics import BAND_WINDOW
 from hotham_ase.train.module import TrainingModule
+from hotham_ase.train.parts import part_of, seen_parts
 from hotham_ase.train.processes import check_device, cluster
 from hotham_ase.train.progress import RunProgress
 from hotham_ase.train.provenance import hardware, learning_curve, provenance
@@ -83,7 +84,6 @@ def train(
     started = time.monotonic()
     if not isinstance(config, TrainConfig):
         config = load_config(config)
-    check_start(config, resume)
     check_device(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -96,6 +96,7 @@ def train(
             disks_that_fill(config.output),
             devices_that_fail(),
         ):
+            check_start(config, resume)
             run = _Run(config, trainer, data, say if first and say is not None else _silent)
             run.fit(resume)
             return run.finish() if first else run.path
@@ -131,6 +132,7 @@ class _Run:
             check_unchanged(config, data)
         self.split = split_names(data.names, config.split)
         _check_initial(config, data, self.split)
+        _warn_of_known(config, data, self.split["test"])
         references = ReferenceSamples(data, self.energy_zero, config.initial_hamiltonian)
         self.network, self.basis = build_network(config, references, self.split["train"])
         module = TrainingModule(self.network, config.training, self.basis.symbols)
@@ -232,6 +234,20 @@ def _check_initial(config: TrainConfig, data: Dataset, split: dict[str, list[int
             f"initial_hamiltonian: {len(lacking)} of {len(used)} structures have none in "
             f"{config.data.name}, the first is {data.names[lacking[0]]}; import runs with a folder "
             "initial/, exclude groups, or set it to false"
+        )
+
+
+def _warn_of_known(config: TrainConfig, data: Dataset, test: Sequence[int]) -> None:
+    """Say it if the model to go on from has seen what will be its test."""
+    if config.init_from is None:
+        return
+    seen = seen_parts(load_model(config.init_from).provenance)
+    known = [k for k in test if part_of(data, k, seen) in ("training", "validation")]
+    if known:
+        warnings.warn(
+            f"{len(known)} of {len(test)} test structures were trained on by {config.init_from}, "
+            f"the first is {data.names[known[0]]}: their errors are no test",
+            stacklevel=2,
         )
 
 
