@@ -2,7 +2,8 @@
 
 from hotham_ase.dataset.doctor import Finding, check_dataset
 from hotham_ase.dataset.importing import ImportReport, import_folders
-from hotham_ase.dataset.store import Dataset, DatasetError, DatasetWriter
+from hotham_ase.dataset.store import Dataset, DatasetWriter
+from hotham_ase.dataset.stored import DatasetError
 
 __all__ = [
     "Dataset",
