@@ -96,8 +96,7 @@ def open_hdf5(path: str | Path) -> h5py.File:
         if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
             raise HDF5Error(f"{path} is being written by another process") from error
         if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            with _named(path):
-                return h5py.File(path, "r", locking=False)
+            return h5py.File(path, "r", locking=False)
         raise HDF5Error(f"{path} is not an HDF5 file, or is damaged: {error}") from error
 
 
@@ -113,27 +112,40 @@ def child(parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
 
     found = parent
     for part in name.split("/"):
-        place = _place(found, part)
-        with _named(place):
+        with _named(found, part):
             if not isinstance(found, h5py.Group):
                 raise HDF5Error(f"{_place(found)} is not a group")
-            link = found.get(part, getlink=True)
-            if link is None:
-                raise HDF5Error(f"{place} is missing")
-            if not isinstance(link, h5py.HardLink):
-                raise HDF5Error(f"{place} is a link to another place; links are not followed")
+            key = part.encode()
+            if not found.id.links.exists(key):
+                raise HDF5Error(f"{_place(found, part)} is missing")
+            if found.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
+                text = "is a link to another place; links are not followed"
+                raise HDF5Error(f"{_place(found, part)} {text}")
             found = found[part]
     return found
 
 
 def child_group(parent: h5py.Group, name: str) -> h5py.Group:
-    """A group, see :func:`child`."""
+    """Group of this name, see :func:`child`."""
     import h5py
 
     found = child(parent, name)
     if not isinstance(found, h5py.Group):
         raise HDF5Error(f"{_place(parent, name)} is not a group")
     return found
+
+
+def is_group(parent: h5py.Group, name: str) -> bool:
+    """Whether a child is a group, not an array."""
+    import h5py
+
+    return isinstance(child(parent, name), h5py.Group)
+
+
+def child_names(parent: h5py.Group) -> list[str]:
+    """Names of everything in a group; HDF5Error if it is damaged."""
+    with _named(parent):
+        return [str(name) for name in parent]
 
 
 def read_array(
@@ -157,16 +169,19 @@ def read_array(
     """
     import h5py
 
-    found, place = child(parent, name), _place(parent, name)
-    if not isinstance(found, h5py.Dataset):
-        raise HDF5Error(f"{place} is not an array")
-    with _named(place):
-        if found.dtype.kind not in kind or found.dtype.subdtype is not None:
+    found = child(parent, name)
+    with _named(parent, name):
+        if not isinstance(found, h5py.Dataset):
+            raise HDF5Error(f"{_place(parent, name)} is not an array")
+        dtype = found.dtype
+        if dtype.kind not in kind or dtype.subdtype is not None:
             expected = " or ".join(_KINDS[k] for k in kind)
-            raise HDF5Error(f"{place} must hold {expected}, got {found.dtype}")
+            raise HDF5Error(f"{_place(parent, name)} must hold {expected}, got {dtype}")
         if not _fits(found.shape, shape):
             wanted = ", ".join("any" if n is None else str(n) for n in shape)
-            raise HDF5Error(f"{place} must have the shape ({wanted}), got {found.shape}")
+            raise HDF5Error(
+                f"{_place(parent, name)} must have the shape ({wanted}), got {found.shape}"
+            )
         check_size(found)
         return np.asarray(found[()])
 
@@ -176,7 +191,7 @@ def read_strings(parent: h5py.Group, name: str, n: int) -> list[str]:
     import h5py
 
     found, place = child(parent, name), _place(parent, name)
-    with _named(place):
+    with _named(parent, name):
         if not isinstance(found, h5py.Dataset) or h5py.check_string_dtype(found.dtype) is None:
             raise HDF5Error(f"{place} must hold strings")
         if found.shape != (n,):
@@ -187,15 +202,21 @@ def read_strings(parent: h5py.Group, name: str, n: int) -> list[str]:
 
 def check_size(dataset: h5py.Dataset) -> None:
     """Refuse an array whose size was announced but not stored, or stored in another file."""
-    place = _place(dataset)
-    if dataset.is_virtual or dataset.external:
-        raise HDF5Error(f"{place} lies in other files; links are not followed")
-    chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
-    size = max(math.prod(dataset.shape) * dataset.dtype.itemsize, chunk)
+    import h5py
+
+    settings = dataset.id.get_create_plist()
+    layout = settings.get_layout()
+    if layout == h5py.h5d.VIRTUAL or settings.get_external_count():
+        raise HDF5Error(f"{_place(dataset)} lies in other files; links are not followed")
+    chunk = math.prod(settings.get_chunk()) if layout == h5py.h5d.CHUNKED else 0
+    size = max(math.prod(dataset.shape), chunk) * dataset.dtype.itemsize
+    if size <= SMALL:
+        return
     stored = min(dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size)
-    if size > max(SMALL, LARGEST_RATIO * stored):
+    if size > LARGEST_RATIO * stored:
         raise HDF5Error(
-            f"{place} announces {size} bytes, but {stored} are stored: the file is damaged"
+            f"{_place(dataset)} announces {size} bytes, but {stored} are stored: the file is "
+            "damaged"
         )
 
 
@@ -217,7 +238,7 @@ def read_attribute(parent: h5py.Group, name: str, kind: str, length: int | None 
         If it is missing or of another kind.
     """
     place = f"{_place(parent)} (attribute {name})"
-    with _named(place):
+    with _named(parent):
         if name not in parent.attrs:
             raise HDF5Error(f"{place} is missing")
         value = parent.attrs[name]
@@ -232,14 +253,14 @@ def read_attribute(parent: h5py.Group, name: str, kind: str, length: int | None 
 
 
 @contextmanager
-def _named(place: object) -> Iterator[None]:
+def _named(parent: h5py.Group, name: str = "") -> Iterator[None]:
     """Name the place in whatever goes wrong there."""
     try:
         yield
     except HDF5Error:
         raise
     except Exception as error:  # h5py raises almost any class for damaged content
-        raise HDF5Error(f"{place} cannot be read: {error}") from error
+        raise HDF5Error(f"{_place(parent, name)} cannot be read: {error}") from error
 
 
 def _place(found: h5py.Group | h5py.Dataset, name: str = "") -> str:

@@ -40,6 +40,7 @@ from hotham_ase.dft.sample import Sample
 from hotham_ase.hdf5 import (
     HDF5Error,
     child_group,
+    child_names,
     open_hdf5,
     read_attribute,
     read_strings,
@@ -190,6 +191,7 @@ class Dataset:
         self._process = os.getpid()
         self._basis: OrbitalBasis | None = None
         self._names: list[str] | None = None
+        self._length: int | None = None
         self._open()
 
     def _open(self) -> h5py.File:
@@ -205,6 +207,7 @@ class Dataset:
             try:
                 self._check_format(handle)
                 self._handle, self._process = handle, os.getpid()
+                self._basis = self._names = self._length = None
                 if self.verify and not self._list_is_intact():
                     raise DatasetError(
                         f"{self.path}: the basis or the list of structures is not what was "
@@ -217,7 +220,11 @@ class Dataset:
         return handle
 
     def _check_format(self, handle: h5py.File) -> None:
-        if "format" not in handle.attrs or read_attribute(handle, "format", "s") != FORMAT:
+        try:
+            known = read_attribute(handle, "format", "s") == FORMAT
+        except HDF5Error:
+            known = False
+        if not known:
             raise DatasetError(f"{self.path} is not a data set of hotham-ase")
         version = read_attribute(handle, "format_version", "i")
         if version > FORMAT_VERSION:
@@ -243,11 +250,14 @@ class Dataset:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path, self.verify = state["path"], state["verify"]
-        self._handle, self._process, self._basis, self._names = None, os.getpid(), None, None
+        self._handle, self._process = None, os.getpid()
+        self._basis = self._names = self._length = None
 
     def __len__(self) -> int:
-        with _dataset_errors():
-            return len(child_group(self._open(), "structures"))
+        if self._length is None:
+            with _dataset_errors():
+                self._length = len(child_names(child_group(self._open(), "structures")))
+        return self._length
 
     def __getitem__(self, index: int) -> Sample:
         """Read one structure with its matrices; negative indices count from the end."""
@@ -300,7 +310,8 @@ class Dataset:
 
     def has_initial(self, index: int) -> bool:
         """Whether a structure has an initial Hamiltonian H0; no matrix is read for it."""
-        return "initial_hamiltonian" in self.group(index)
+        with _dataset_errors():
+            return "initial_hamiltonian" in child_names(self.group(index))
 
     @property
     def basis(self) -> OrbitalBasis:

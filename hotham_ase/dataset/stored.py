@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 
 from hotham_ase.dataset.packing import PackedMatrix, pack, unpack
 from hotham_ase.dft.sample import Sample
-from hotham_ase.hdf5 import child_group, read_array, read_attribute
+from hotham_ase.hdf5 import child_group, child_names, read_array, read_attribute
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class StoredStructure:
     def read(cls, group: h5py.Group, matrices: tuple[str, ...] = MATRICES) -> StoredStructure:
         """Read a group; HDF5Error if a part is missing or of another kind or shape."""
         numbers = read_array(group, "numbers", "i", (None,))
-        present = [name for name in matrices if name == "hamiltonian" or name in group]
+        there = ["hamiltonian", *child_names(group)]
+        present = [name for name in matrices if name in there]
         return cls(
             numbers=numbers,
             positions=read_array(group, "positions", "f", (len(numbers), 3)),
@@ -214,7 +215,9 @@ def write_basis(file: h5py.Group, basis: OrbitalBasis) -> None:
 def read_basis(file: h5py.Group) -> OrbitalBasis:
     """Read the group ``basis``; HDF5Error or BasisError if it is none."""
     groups = child_group(file, "basis")
-    return OrbitalBasis(tuple(_read_species(s, child_group(groups, s)) for s in groups))
+    return OrbitalBasis(
+        tuple(_read_species(s, child_group(groups, s)) for s in child_names(groups))
+    )
 
 
 def _read_species(symbol: str, group: h5py.Group) -> SpeciesBasis:
@@ -222,7 +225,7 @@ def _read_species(symbol: str, group: h5py.Group) -> SpeciesBasis:
     shells = read_attribute(group, "shells", "i", 0)
     if max(shells, default=0) > LARGEST_L:
         raise DatasetError(f"species {symbol} has shells {shells}: l is at most {LARGEST_L}")
-    if "radial" in group or "grid" in group:
+    if child_names(group):
         grid = read_array(group, "grid", "f", (None,))
         radial = read_array(group, "radial", "f", (len(shells), len(grid)))
     return SpeciesBasis(
