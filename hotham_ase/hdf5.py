@@ -44,8 +44,9 @@ def write_hdf5(path: str | Path) -> Iterator[h5py.File]:
 
     with replacing(path) as temporary:
         try:
-            # no other process knows this file, so that it needs no lock
-            with h5py.File(temporary, "w", locking=False) as file:
+            # no other process knows this file, so that it needs no lock; files of version 1.10
+            # have checksums on HDF5's own tables, without which damage may hang or crash it
+            with h5py.File(temporary, "w", libver=("v110", "v110"), locking=False) as file:
                 reserve(file, 0)
                 yield file
                 file.flush()
@@ -56,6 +57,11 @@ def write_hdf5(path: str | Path) -> Iterator[h5py.File]:
             raise
         if temporary.stat().st_size > size:
             os.truncate(temporary, size)
+
+
+def fixed_strings(texts: list[str]) -> np.ndarray:
+    """Strings as HDF5 stores them within checksummed tables: of a fixed length in bytes."""
+    return np.array([text.encode() for text in texts])
 
 
 def reserve(file: h5py.File, n_bytes: int) -> None:
@@ -197,7 +203,7 @@ def read_strings(parent: h5py.Group, name: str, n: int) -> list[str]:
         if found.shape != (n,):
             raise HDF5Error(f"{place} must have {n} strings, got shape {found.shape}")
         check_size(found)
-        return [str(text) for text in found.asstr()[()]]
+        return [bytes(text).decode() for text in found[()]]
 
 
 def check_size(dataset: h5py.Dataset) -> None:
@@ -243,9 +249,10 @@ def read_attribute(parent: h5py.Group, name: str, kind: str, length: int | None 
             raise HDF5Error(f"{place} is missing")
         value = parent.attrs[name]
         if kind == "s":
-            if not isinstance(value, str):
+            text = value.decode() if isinstance(value, bytes) else value
+            if not isinstance(text, str):
                 raise HDF5Error(f"{place} must be a string, got {type(value).__name__}")
-            return value
+            return text
         array = np.asarray(value)
         if array.dtype.kind not in kind or array.ndim != (0 if length is None else 1):
             raise HDF5Error(f"{place} must be of kind {kind}, got {array.dtype} {array.shape}")

@@ -1,6 +1,6 @@
 """One HDF5 file per data set, written and read one structure at a time.
 
-Layout, format version 2 where a structure has H0, else 1::
+Layout, format version 3::
 
     /                        attributes: format, format_version, package_version, fingerprint
     /names                   one string per structure
@@ -13,6 +13,7 @@ Layout, format version 2 where a structure has H0, else 1::
 
 What is read is compared with its checksum: each structure with its own, the basis and the list of
 the structures' checksums with the fingerprint. A name is part of its structure's provenance.
+Version 1 had no H0; both 1 and 2 had HDF5 tables without checksums, and strings outside of them.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from hotham_ase.hdf5 import (
     HDF5Error,
     child_group,
     child_names,
+    fixed_strings,
     open_hdf5,
     read_attribute,
     read_strings,
@@ -50,7 +52,7 @@ from hotham_ase.hdf5 import (
 from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 
 FORMAT = "hotham-dataset"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 class DatasetWriter:
@@ -78,7 +80,6 @@ class DatasetWriter:
         self._file: h5py.File | None = None
         self._basis: OrbitalBasis | None = None
         self._checksums: dict[str, str] = {}  # by name, in order
-        self._version = 1
 
     def __enter__(self) -> DatasetWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,24 +143,25 @@ class DatasetWriter:
         basis = needed if self._basis is None else _merge(self._basis, needed)
         reserve(self._file, stored.n_bytes)
         stored.write(self._file.create_group(f"structures/{len(self):08d}"))
-        if "initial_hamiltonian" in stored.matrices:
-            # an older version would not see it, and take the checksum for wrong
-            self._version = FORMAT_VERSION
         self._basis = basis
         self._checksums[stored.name] = stored.checksum()
 
     def _finish(self, file: h5py.File) -> None:
         if self._basis is None:
             raise DatasetError(f"{self.path} is not written: no structure was added")
-        names = np.array(list(self._checksums), dtype=h5py.string_dtype())
+        names = fixed_strings(list(self._checksums))
         radial = sum(s.radial.nbytes for s in self._basis.species if s.radial is not None)
-        reserve(file, 2 * radial + sum(map(len, names)) + 64 * len(names))
+        reserve(file, 2 * radial + names.nbytes)
         write_basis(file, self._basis)
         file["names"] = names
-        file.attrs["format"] = FORMAT
-        file.attrs["format_version"] = self._version
-        file.attrs["package_version"] = hotham_ase.__version__
-        file.attrs["fingerprint"] = _fingerprint(self._basis, [*self._checksums.values()])
+        fingerprint = _fingerprint(self._basis, [*self._checksums.values()])
+        for key, text in (
+            ("format", FORMAT),
+            ("package_version", hotham_ase.__version__),
+            ("fingerprint", fingerprint),
+        ):
+            file.attrs[key] = fixed_strings([text])[0]
+        file.attrs["format_version"] = FORMAT_VERSION
 
 
 class Dataset:
@@ -298,15 +300,18 @@ class Dataset:
         expected = read_attribute(group, "sha256", "s")
         return stored.checksum() == expected and stored.name == self.names[index]
 
-    def atoms(self, index: int) -> Atoms:
-        """Structure alone; its matrices are not read, nor its checksum verified."""
+    def geometry(self, index: int) -> StoredStructure:
+        """One structure without its matrices; its checksum is not verified."""
         with _dataset_errors():
-            return StoredStructure.read(self.group(index), matrices=()).atoms()
+            return StoredStructure.read(self.group(index), matrices=())
+
+    def atoms(self, index: int) -> Atoms:
+        """Structure alone; see :meth:`geometry`."""
+        return self.geometry(index).atoms()
 
     def provenance(self, index: int) -> dict[str, Any]:
-        """Where one structure comes from; its checksum is not verified."""
-        with _dataset_errors():
-            return StoredStructure.read(self.group(index), matrices=()).origin()
+        """Where one structure comes from; see :meth:`geometry`."""
+        return self.geometry(index).origin()
 
     def has_initial(self, index: int) -> bool:
         """Whether a structure has an initial Hamiltonian H0; no matrix is read for it."""

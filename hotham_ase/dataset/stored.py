@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 
 from hotham_ase.dataset.packing import PackedMatrix, pack, unpack
 from hotham_ase.dft.sample import Sample
-from hotham_ase.hdf5 import child_group, child_names, read_array, read_attribute
+from hotham_ase.hdf5 import child_group, child_names, fixed_strings, read_array, read_attribute
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 
 if TYPE_CHECKING:
@@ -107,9 +107,11 @@ class StoredStructure:
                 array = getattr(packed, key)
                 filters = {"compression": "gzip", "shuffle": True} if array.size else {}
                 group.create_dataset(f"{name}/{key}", data=array, **filters)
-        for key in _ATTRIBUTES:
-            group.attrs[key] = getattr(self, key)
-        group.attrs["sha256"] = self.checksum()
+        group.attrs["provenance"], group.attrs["sha256"] = fixed_strings(
+            [self.provenance, self.checksum()]
+        )
+        group.attrs["n_electrons"] = self.n_electrons
+        group.attrs["fermi_level"] = self.fermi_level
 
     def checksum(self) -> str:
         """SHA-256 of everything in a structure's group but the checksum itself."""

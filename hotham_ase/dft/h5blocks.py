@@ -304,15 +304,10 @@ def _assemble(
 def _valence(
     folder: Path, symbols: set[str], given: Mapping[str, float], stored: Mapping[str, float]
 ) -> dict[str, float]:
-    """Valence electrons of each element: as given, as the folder says, or beyond doubt."""
+    """Valence electrons of each element: as the folder says, as given, or beyond doubt."""
     found = {}
     for symbol in sorted(symbols):
-        if symbol in given and given[symbol] != stored.get(symbol, given[symbol]):
-            raise DFTReadError(
-                f"{folder} says that {symbol} has {stored[symbol]:g} valence electrons, but "
-                f"n_valence says {given[symbol]:g}"
-            )
-        known = {**_UNAMBIGUOUS_VALENCE, **stored, **given}
+        known = {**_UNAMBIGUOUS_VALENCE, **given, **stored}
         if symbol not in known:
             raise DFTReadError(
                 f"{folder} does not say how many valence electrons {symbol} has: give n_valence "
