@@ -36,12 +36,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Yields
     ------
     Path of the temporary file, with the same suffix.
+
+    Raises
+    ------
+    OSError
+        If no file can be made there, or the path is a folder or a device.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "cannot be written: it is not a file", str(path))
     _remove_leftovers(path)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}.{_machine()}-{os.getpid()}-", suffix=path.suffix
-    )
+    prefix = f".{path.stem}.{_machine()}-{os.getpid()}-"
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+    except OSError as error:
+        text = f"cannot be written: {error.strerror}"
+        raise OSError(error.errno, text, str(path)) from error
     os.close(handle)
     temporary = Path(name)
     try:
