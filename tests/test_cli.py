@@ -278,6 +278,19 @@ def test_info_prints_what_the_model_says(hotham, model_file):
     assert json.loads(text)["architecture"]["l_max"] == 2
 
 
+def test_info_of_a_data_set(hotham, data_file):
+    code, out, _ = hotham("info", data_file)
+    assert code == 0
+    assert re.search(r"^n_structures +2$", out, flags=re.MULTILINE)
+    assert "1s1p" in out
+    code, text, _ = hotham("info", data_file, "--json")
+    assert code == 0
+    assert json.loads(text)["n_structures"] == 2
+    code, _, err = hotham("info", "nothing.h5")
+    assert code == 2
+    assert "nothing.h5 does not exist" in err
+
+
 def test_info_shows_no_codes_that_a_terminal_obeys(hotham, tmp_path):
     path = tmp_path / "coloured.safetensors"
     record = {"trained": "\x1b[31mred\x1b[0m \x9b1m", "git": {"\x1b]0;title\x07": "\u202etxet"}}

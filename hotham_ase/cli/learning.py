@@ -176,15 +176,28 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Print what a model or a data set is, a model's errors first."""
-    from hotham_ase.predict import load_model
+    if _is_hdf5(file):
+        from hotham_ase.dataset import describe_dataset
 
-    model = load_model(file)
+        everything = short = describe_dataset(file)
+    else:
+        from hotham_ase.predict import load_model
+
+        model = load_model(file)
+        everything, short = model.describe(), _in_short(model)
     if as_json:
-        typer.echo(json.dumps(model.describe(), indent=2))
+        typer.echo(json.dumps(everything, indent=2))
         return
-    entries = model.describe() if verbose else _in_short(model)
-    for line in format_entries(entries, longest=10):
+    for line in format_entries(everything if verbose else short, longest=10):
         typer.echo(line)
+
+
+def _is_hdf5(file: str) -> bool:
+    try:
+        with open(file, "rb") as content:
+            return content.read(len(HDF5)) == HDF5
+    except OSError:  # a name, or nothing that can be read
+        return file.endswith((".h5", ".hdf5"))
 
 
 def _in_short(model: HamiltonianModel) -> dict[str, Any]:

@@ -22,21 +22,21 @@ class TrainingError(ValueError):
 
 @contextmanager
 def devices_that_fail() -> Iterator[None]:
-    """Say it in a sentence if a GPU is lost or has no memory left.
+    """Say it in a sentence if a GPU is lost, or memory does not suffice.
 
     Raises
     ------
     TrainingError
         If a GPU does not answer any more.
     MemoryError
-        If its memory does not suffice.
+        If the memory of a device does not suffice, the CPU's included.
     """
     try:
         yield
     except RuntimeError as error:
         text = _first_line(error)
-        if isinstance(error, torch.OutOfMemoryError):
-            raise MemoryError(f"the memory of the GPU does not suffice: {text}") from error
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+            raise MemoryError(f"memory does not suffice: {text}") from error
         if any(sign in text for sign in LOST):
             raise TrainingError(f"the GPU cannot be used any more: {text}") from error
         raise

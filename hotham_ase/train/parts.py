@@ -91,7 +91,8 @@ def parts_of(record: Mapping[str, Any], data: Dataset, model: str) -> list[str]:
             stacklevel=2,
         )
         return ["unknown"] * len(data)
-    parts = [part_of(data, k, seen) for k in range(len(data))]
+    atoms = map(data.atoms, range(len(data)))
+    parts = [part_of(*structure, seen) for structure in zip(data.checksums, atoms, strict=True)]
     split = _mapping(record.get("split"))
     known = {name for key in ("train", "validation") for name in split.get(key) or ()}
     alike = [
@@ -107,9 +108,9 @@ def parts_of(record: Mapping[str, Any], data: Dataset, model: str) -> list[str]:
     return parts
 
 
-def part_of(data: Dataset, index: int, seen: Mapping[str, str]) -> str:
-    """What one structure was to a model, from :func:`seen_parts`."""
-    keys = str(data.group(index).attrs["sha256"]), geometry_hash(data.atoms(index))
+def part_of(checksum: str, atoms: Atoms, seen: Mapping[str, str]) -> str:
+    """What a structure of this checksum was to a model, from :func:`seen_parts`."""
+    keys = checksum, geometry_hash(atoms)
     return min((seen[key] for key in keys if key in seen), key=PARTS.index, default="unknown")
 
 

@@ -42,16 +42,17 @@ def provenance(
     kept = {"split", "training", "precision", "devices", "baseline", "freeze", "refit_baseline"}
     kept |= {"initial_hamiltonian"}
     used = sorted(k for indices in split.values() for k in indices)
+    names, checksums = data.names, data.checksums
     return {
         "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data": {
             "file": config.data.name,
             "sha256": data.fingerprint,
-            "structures": {data.names[k]: str(data.group(k).attrs["sha256"]) for k in used},
-            "geometries": {data.names[k]: geometry_hash(data.atoms(k)) for k in used},
+            "structures": {names[k]: checksums[k] for k in used},
+            "geometries": {names[k]: geometry_hash(data.atoms(k)) for k in used},
             "dft": dft_settings(data.provenance(k) for k in used),
         },
-        "split": {part: [data.names[k] for k in indices] for part, indices in split.items()},
+        "split": {part: [names[k] for k in indices] for part, indices in split.items()},
         "settings": config.model_dump(mode="json", include=kept),
         "init_from": None if config.init_from is None else _ancestor(config.init_from),
         "run": progress,
@@ -177,7 +178,7 @@ def learning_curve(log: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
     n = len(log["epoch"])
     kept = np.unique(np.linspace(0, n - 1, min(n, MOST_EPOCHS)).astype(int))
     curve: dict[str, list[Any]] = {"epoch": [int(log["epoch"][k]) for k in kept]}
-    whole = log.get("part_of_epoch", np.ones(n)) == 1
+    whole = ~(log.get("part_of_epoch", np.ones(n)) < 1)  # older logs do not say
     for name in ("train_mae_meV", "val_mae_meV"):
         if name in log:
             usable = np.isfinite(log[name]) & (whole | (name != "train_mae_meV"))

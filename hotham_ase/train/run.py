@@ -214,7 +214,7 @@ def describe_errors(means: dict[str, Any]) -> str:
     Examples
     --------
     >>> describe_errors({"mae_meV": 0.2755, "band_mae_meV": 2.98, "n_structures": 10})
-    'H 0.275 meV, bands 2.98 meV within 5 eV of E_F (10 structures)'
+    'H 0.276 meV, bands 2.98 meV within 5 eV of E_F (10 structures)'
     """
     n = means["n_structures"]
     return (
@@ -242,7 +242,10 @@ def _warn_of_known(config: TrainConfig, data: Dataset, test: Sequence[int]) -> N
     if config.init_from is None:
         return
     seen = seen_parts(load_model(config.init_from).provenance)
-    known = [k for k in test if part_of(data, k, seen) in ("training", "validation")]
+    checksums = data.checksums
+    known = [
+        k for k in test if part_of(checksums[k], data.atoms(k), seen) in ("training", "validation")
+    ]
     if known:
         warnings.warn(
             f"{len(known)} of {len(test)} test structures were trained on by {config.init_from}, "

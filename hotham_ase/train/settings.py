@@ -36,9 +36,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                continue
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 raise SettingsError(f"line {key.start_mark.line + 1}: a key must be a word")
             if key.value in seen:
                 raise SettingsError(f"line {key.start_mark.line + 1}: {key.value!r} comes twice")

@@ -57,6 +57,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ),
         ("data: d.h5\ntraining: {seed: -1}\n", "training.seed: .*greater than or equal"),
         ("data: d.h5\n? [a]\n: 1\n", "line 2: a key must be a word"),
+        ("data: d.h5\n<<: {name: a}\n", "line 2: a key must be a word"),
         ("data: d.h5\n1: 2\n", "1: "),
         ("data: 2026-99-99\n", "not a YAML file"),
         ("# " + 2**20 * "a" + "\n", "more than 1 MiB"),

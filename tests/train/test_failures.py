@@ -110,6 +110,14 @@ def test_a_lost_gpu_stops_a_run_in_a_sentence(tmp_path, data_file, monkeypatch):
         train(configure(tmp_path, data_file))
 
 
+def test_too_large_a_network_is_told_in_a_sentence(tmp_path, data_file):
+    config = configure(tmp_path, data_file)
+    config.write_text(config.read_text().replace("hidden: 4", f"hidden: {10**13}"))
+    with pytest.raises(MemoryError, match="memory does not suffice"):
+        train(config)
+    assert list(tmp_path.iterdir()) == [config]
+
+
 def empty(path):
     path.write_bytes(b"")
 

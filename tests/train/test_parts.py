@@ -9,7 +9,7 @@ from hotham_ase.train.parts import chosen, geometry_hash, parts_of, seen_parts
 
 
 def record_of(data, **split):
-    hashes = {name: str(data.group(k).attrs["sha256"]) for k, name in enumerate(data.names)}
+    hashes = dict(zip(data.names, data.checksums, strict=True))
     return {"data": {"structures": hashes}, "split": split}
 
 
