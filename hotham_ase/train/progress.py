@@ -99,7 +99,7 @@ class RunProgress(pl.Callback):
         """Time to the end at the speed of this start."""
         done = max(progress - self.first, 1e-9)
         seconds = (time.monotonic() - self.started) * (1 - progress) / done
-        return str(timedelta(seconds=round(seconds)))
+        return str(timedelta(seconds=round(min(seconds, 1e9))))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Leave the finished bar on the screen."""

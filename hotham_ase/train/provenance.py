@@ -118,17 +118,14 @@ def git_state() -> dict[str, Any] | None:
     """Commit of the working directory and whether files differed from it; None outside of git.
 
     A folder's own git configuration may name programs: nothing of it is executed. Hooks, file
-    system monitors, submodules and transports are switched off; where it names filters, which a
-    comparison of files would run, ``changed`` is None.
+    system monitors, submodules and transports are switched off; where filters are configured, which
+    a comparison of files would run, ``changed`` is None.
     """
     try:
         commit = _git("rev-parse", "--verify", "HEAD").strip()
-        fields = _git("config", "--list", "--show-scope", "--name-only", "-z").split("\0")
-        scopes_and_keys = zip(fields[::2], fields[1::2], strict=False)
-        # the user's own filters, in "global", are run by every git command of the user's anyway
-        if any(
-            s not in ("system", "global") and k.startswith("filter.") for s, k in scopes_and_keys
-        ):
+        # those of the user's own configuration too: git-lfs runs what a folder's names
+        keys = _git("config", "--list", "--name-only", "-z").split("\0")
+        if any(key.startswith("filter.") for key in keys):
             return {"commit": commit, "changed": None}
         status = _git("status", "--porcelain", "--ignore-submodules=all")
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):

@@ -16,6 +16,8 @@ def git(folder, *arguments):
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A folder with one commit, in which the test is."""
+    for variable in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):  # the tester's own filters
+        monkeypatch.setenv(variable, "/dev/null")
     folder = tmp_path / "folder"
     folder.mkdir()
     git(folder, "init", "-q")
