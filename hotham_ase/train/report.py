@@ -156,7 +156,7 @@ def _page(
     curve = _curve(model)
     if curve:
         yield "<h2>Training</h2>"
-        caption = "Mean error of H on all pairs of the network, epoch by epoch."
+        caption = "Mean error of H on the training's own structures, epoch by epoch."
         yield _picture(plot_learning(curve), caption)
     yield "<h2>Structures</h2>"
     yield from _structures(evaluation)

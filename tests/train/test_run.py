@@ -1,6 +1,7 @@
 """A whole run: learning, resuming, the file it leaves, and its evaluation."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,6 +179,19 @@ def test_a_model_with_a_margin_keeps_it(tmp_path, run, samples):
     dimer.set_distance(0, 1, model.cutoff + 0.3)
     assert model.predict(dimer, device="cpu").pairs.n_edges == 0
     assert loaded.predict(dimer, device="cpu").pairs.n_edges == 2
+
+
+def test_the_log_and_an_evaluation_have_the_same_errors(tmp_path):
+    """H of silicon reaches beyond its orbitals; such pairs count in neither."""
+    data = Path(__file__).parents[2] / "tutorials" / "data" / "silicon.h5"
+    path = configure(tmp_path, data, 2)
+    text = path.read_text().replace("l_max: 2", "l_max: 4, convolutions: [gaunt]")
+    path.write_text(text.replace("0.75", "0.6").replace("0.125", "0.2"))
+    model = load_model(train(path))
+    assert model.network.config.hopping_margin > 0.2
+    record = model.provenance
+    logged = read_log(tmp_path / "run")["val_mae_meV"][record["run"]["best_epoch"]]
+    assert record["errors"]["validation"]["mae_meV"] == pytest.approx(logged, rel=1e-4)
 
 
 def test_evaluation_against_itself_is_exact(run, samples):
