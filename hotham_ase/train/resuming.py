@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,21 +66,21 @@ def check_start(config: TrainConfig, resume: bool) -> None:
         return
     if not last.is_file():
         raise ConfigError(f"output: {config.output} has no checkpoint to resume from")
-    damaged = ConfigError(
-        f"{last} is damaged, the run cannot go on from it; choose another output and begin anew"
-    )
     try:
         with zipfile.ZipFile(last) as archive:  # it has checksums, which torch does not look at
-            if archive.testzip() is not None:
-                raise damaged
-        content = torch.load(last, map_location="cpu", weights_only=True)
+            sound = archive.testzip() is None
+        content = torch.load(last, map_location="cpu", weights_only=True) if sound else None
     except UnpicklingError as error:
         raise ConfigError(
             f"{last} holds more than numbers, which no checkpoint of a training does; nothing of "
             "it was executed"
         ) from error
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, EOFError, OSError) as error:
-        raise damaged from error
+    except (zipfile.BadZipFile, struct.error, RuntimeError, EOFError, KeyError, ValueError):
+        sound, content = False, None
+    if not sound:
+        raise ConfigError(
+            f"{last} is damaged, the run cannot go on from it; choose another output and begin anew"
+        )
     if not isinstance(content, dict) or not set(content) >= _OF_A_RUN:
         raise ConfigError(f"{last} is not the checkpoint of a training")
 
