@@ -1,17 +1,32 @@
-"""Files that are whole or not there at all."""
+"""Files that are whole or not there at all, and folders that one process has for itself."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import socket
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+from typing import IO
+
+LOCK = ".lock"
+
+
+class InUseError(OSError):
+    """A folder that another process is working in."""
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place if the body succeeds.
+
+    Its name tells the process that writes it. A process that is killed leaves it behind; the next
+    one that writes ``path`` on the same machine removes it.
 
     Parameters
     ----------
@@ -21,9 +36,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Yields
     ------
     Path of the temporary file, with the same suffix.
+
+    Raises
+    ------
+    OSError
+        If no file can be made there, or the path is a folder or a device.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "cannot be written: it is not a file", str(path))
+    _remove_leftovers(path)
+    prefix = f".{path.stem}.{_machine()}-{os.getpid()}-"
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+    except OSError as error:
+        text = f"cannot be written: {error.strerror}"
+        raise OSError(error.errno, text, str(path)) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -35,6 +63,101 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _machine() -> str:
+    """Eight letters for the place where a process number means one process: host and container."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not on Linux
+        namespace = ""
+    return sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of ``path`` whose processes are dead."""
+    prefix = f".{path.stem}.{_machine()}-"
+    try:
+        names = os.listdir(path.parent)
+    except OSError:  # what is wrong with the folder is said by who writes into it
+        return
+    for name in names:
+        if name.startswith(prefix) and name.endswith(path.suffix):
+            number = name[len(prefix) :].partition("-")[0]
+            if number.isdecimal() and not _is_alive(int(number)):
+                path.with_name(name).unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Keep a folder for this process while the body runs.
+
+    The lock is the kernel's: it ends with the process, however that ends. Where the file system
+    has no locks a warning says so, and the body runs.
+
+    Parameters
+    ----------
+    folder
+        A folder that exists; it gets the file ``.lock`` meanwhile.
+    what
+        What goes on in it, for the message: "training".
+
+    Raises
+    ------
+    InUseError
+        If another process, or another part of this one, has the folder.
+    """
+    file = _open_lock(Path(folder) / LOCK, what)
+    with file:
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            # removed while it is held, so that no other process can have this file locked
+            (Path(folder) / LOCK).unlink(missing_ok=True)
+
+
+def _open_lock(path: Path, what: str) -> IO[str]:
+    """The lock file, opened and locked."""
+    while True:
+        file = path.open("a+", encoding="utf-8", errors="replace")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # its last holder may have removed it between opening and locking
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                holder = file.read(200).strip()
+            by = f" (process {holder})" if holder else ""
+            raise InUseError(
+                f"{path.parent} is in use by another {what}{by}: wait until it has ended, or "
+                "choose another folder"
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                file.close()
+                raise
+            warnings.warn(
+                f"the file system of {path.parent} has no locks: see to it yourself that no other "
+                f"{what} uses this folder",
+                stacklevel=4,
+            )
+            return file
+        file.close()
 
 
 def parse_size(size: str | int, name: str = "memory") -> int:

@@ -17,21 +17,65 @@ def import_(
         list[Path], typer.Argument(help="Run folders of DFT codes; the format is detected.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The HDF5 file to write.")],
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Look for runs in all folders below.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add to the structures of a file that exists.")
+    ] = False,
+    n_valence: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Valence electrons of an element, as C=4, where a format does not tell them; "
+            "may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Collect DFT results in one data set; folders that cannot be read are reported and skipped."""
     check_folder(output)
+    if force and append:
+        raise ValueError("give --force or --append, not both")
+    if output.exists() and not (force or append):
+        raise ValueError(f"{output} exists already: give --force to replace it, --append to add")
+    valence = dict(map(_parse_valence, n_valence or []))
 
-    from hotham_ase.dataset.importing import import_folders
+    from hotham_ase.dataset.importing import find_runs, import_folders
 
+    runs = [run for folder in folders for run in find_runs(folder)] if recursive else folders
+    if not runs:
+        raise ValueError(f"no runs in {', '.join(map(str, folders))} or the folders below")
     with progress_bar("importing") as advance:
-        report = import_folders(folders, output, on_progress=lambda n, total, _: advance(n, total))
+        report = import_folders(
+            runs,
+            output,
+            on_progress=lambda n, total, _: advance(n, total),
+            existing="append" if append else "replace" if force else "refuse",
+            n_valence=valence,
+        )
     for folder, reason in report.skipped:
         typer.echo(f"skipped {folder}: {' '.join(reason.split())}", err=True)
     if report.output is None:
-        raise ValueError(
-            f"none of the {len(folders)} folders could be imported, nothing is written"
-        )
-    typer.echo(f"wrote {report.output}: {len(report.imported)} of {len(folders)} structures")
+        raise ValueError(f"none of the {len(runs)} folders could be imported, nothing is written")
+    places = (str(Path(folder).parent) for folder in report.imported)
+    counts = Counter(zip(report.formats, places, strict=True))
+    for (code, place), count in counts.items():
+        typer.echo(f"{count:5}  {code:6}  {place}")
+    typer.echo(f"wrote {report.output}: {len(report.imported)} of {len(runs)} structures")
+
+
+def _parse_valence(text: str) -> tuple[str, float]:
+    """Element and number of C=4."""
+    from ase.data import chemical_symbols
+
+    symbol, _, number = text.partition("=")
+    try:
+        electrons = float(number)
+    except ValueError:
+        electrons = -1.0
+    if symbol not in chemical_symbols[1:] or not 0 < electrons < 200:
+        raise ValueError(f"--n-valence must be like C=4, got {text!r}")
+    return symbol, electrons
 
 
 def check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,10 @@ from hotham_ase.cli.output import announced, check_folder
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.tables import format_entries
 
+if TYPE_CHECKING:
+    from hotham_ase.predict import HamiltonianModel
+
+HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of a data set
 Model = Annotated[str, typer.Argument(help="A bundled model's name, or a file.")]
 
 
@@ -22,6 +26,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")
     ] = False,
+    max_time: Annotated[
+        str | None,
+        typer.Option("--max-time", help="Time for the run, as 1h, instead of the configuration's."),
+    ] = None,
     init: Annotated[
         Path | None,
         typer.Option("--init", help="Write a commented configuration for this data set instead."),
@@ -33,8 +41,8 @@ def train(
 ) -> None:
     """Train a model as a configuration file says."""
     if init is not None:
-        if config is not None or resume:
-            raise ValueError("--init goes with neither a configuration nor --resume")
+        if config is not None or resume or max_time is not None:
+            raise ValueError("--init goes with no configuration, --resume or --max-time")
         _write_template(init, output)
         return
     if config is None:
@@ -42,12 +50,21 @@ def train(
     if output is not None:
         raise ValueError("--output goes with --init; the configuration says where a model goes")
 
-    from hotham_ase.train.run import process_number
+    from hotham_ase.train.callbacks import LAST
+    from hotham_ase.train.config import load_config
     from hotham_ase.train.run import train as run
 
-    model = run(config, resume=resume)
-    if process_number() == 0:  # of several one speaks
-        typer.echo(f"wrote {model}")
+    settings = load_config(config)
+    if max_time is not None:
+        settings = settings.within(max_time)
+    try:
+        run(settings, resume=resume, say=typer.echo)
+    except (KeyboardInterrupt, SystemExit):
+        if (settings.output / "checkpoints" / LAST).is_file():
+            again = f"hotham train {config} --resume"
+            again += f" --max-time {max_time!r}" if max_time is not None else ""
+            typer.echo(f"hotham: go on with: {again}", err=True)
+        raise
 
 
 def _write_template(data: Path, output: Path | None) -> None:
@@ -81,8 +98,18 @@ def evaluate(
         str | None,
         typer.Option(help="fit, fermi or none; by default as the model was trained."),
     ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Structures to look at, by what they were to the model: test, validation, "
+            "training, unknown, unseen (test and unknown) or all."
+        ),
+    ] = "all",
 ) -> None:
-    """Compare a model with the DFT results of a data set."""
+    """Compare a model with the DFT results of a data set.
+
+    The first errors are those of the structures that the model has not seen.
+    """
     if report is not None and report.suffix.lower() != ".html":
         raise ValueError(f"the output file must end in .html, got {str(report)!r}")
     for path in (report, output):
@@ -91,18 +118,22 @@ def evaluate(
 
     from hotham_ase.train.evaluate import check_zero
     from hotham_ase.train.evaluate import evaluate as run
+    from hotham_ase.train.parts import check_choice
 
     zero = None if energy_zero is None else check_zero(energy_zero)
+    check_choice(split)
     with progress_bar("evaluating") as on_progress:
         errors = run(
             model,
             dataset,
             device=device,
             energy_zero=zero,
+            split=split,
             report=report,
             on_progress=on_progress,
         )
     longer = ("by_shell", "by_distance", "by_expected_error")  # in the file and in the report
+    typer.echo(_which(errors))
     for line in format_entries({k: v for k, v in errors.items() if k not in longer}):
         typer.echo(line)
     if report is not None:
@@ -110,6 +141,15 @@ def evaluate(
     if output is not None:
         with announced(output) as file:
             file.write_text(json.dumps(errors, indent=2) + "\n", encoding="utf-8")
+
+
+def _which(errors: dict[str, Any]) -> str:
+    """Which structures the errors at the top are of."""
+    n, parts = errors["n_structures"], errors["parts"]
+    numbers = ", ".join(f"{means['n_structures']} {part}" for part, means in parts.items())
+    if errors["headline"] == "seen":
+        return f"errors of {n} structures that the model has seen ({numbers}): no test of it"
+    return f"errors of {n} structures, {errors['headline']}, out of {numbers}"
 
 
 def import_checkpoint(
@@ -128,9 +168,74 @@ def import_checkpoint(
     typer.echo(f"wrote {output}")
 
 
-def info(model: Model) -> None:
-    """Print what a model file says about itself."""
-    from hotham_ase.predict import load_model
+def info(
+    file: Annotated[str, typer.Argument(help="A bundled model's name, a model or a data set.")],
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Everything that the file says.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Print what a model or a data set is, a model's errors first."""
+    if _is_hdf5(file):
+        from hotham_ase.dataset import describe_dataset
 
-    for line in format_entries(load_model(model).describe(), longest=10):
+        everything = short = describe_dataset(file)
+    else:
+        from hotham_ase.predict import load_model
+
+        model = load_model(file)
+        everything, short = model.describe(), _in_short(model)
+    if as_json:
+        typer.echo(json.dumps(everything, indent=2))
+        return
+    for line in format_entries(everything if verbose else short, longest=10):
         typer.echo(line)
+
+
+def _is_hdf5(file: str) -> bool:
+    try:
+        with open(file, "rb") as content:
+            return content.read(len(HDF5)) == HDF5
+    except OSError:  # a name, or nothing that can be read
+        return file.endswith((".h5", ".hdf5"))
+
+
+def _in_short(model: HamiltonianModel) -> dict[str, Any]:
+    """What one wants to know of a model first."""
+    everything = model.describe()
+    errors, run, data = (_table(everything.get(key)) for key in ("errors", "run", "data"))
+    split = _table(everything.get("split"))
+    kept = [
+        "species",
+        "hopping cutoff (Å)",
+        "receptive field (Å)",
+        "parameters",
+        "uncertainty",
+        "needs an initial Hamiltonian",
+    ]
+    known = {
+        "data": data.get("file"),
+        "structures": ", ".join(f"{len(names)} {part}" for part, names in split.items()),
+        "trained": everything.get("trained"),
+        "minutes": None if "seconds" not in run else round(run["seconds"] / 60, 1),
+        "device": run.get("device"),
+    }
+    return {
+        "name": model.name,
+        **{f"{k} errors": _errors(errors[k]) for k in ("test", "validation") if k in errors},
+        **{key: everything[key] for key in kept},
+        **{key: value for key, value in known.items() if value},
+    }
+
+
+def _errors(means: Any) -> str:
+    from hotham_ase.train.run import describe_errors
+
+    try:
+        return describe_errors(means)
+    except (KeyError, TypeError, ValueError):  # a record that another program made
+        return "see --verbose"
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,21 +1,95 @@
-"""A progress bar on standard error."""
+"""Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DELAY = 2.0  # s; what is done sooner shows nothing
+INTERVAL = 10.0  # s between lines where there is no terminal
+
+
+class Update(Protocol):
+    """Says how far a stage is."""
+
+    def __call__(self, done: int, total: int, task: str | None = None) -> None:
+        """``task`` names the stage from now on; another name starts another estimate of time."""
 
 
 @contextmanager
-def progress_bar(task: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while the body runs; it yields a function of (done, total)."""
+def progress_bar(task: str) -> Iterator[Update]:
+    """Show how far the body is, if it takes more than two seconds.
+
+    Parameters
+    ----------
+    task
+        Name of the first stage.
+
+    Yields
+    ------
+    A function of (done, total) and, where a stage begins, of its name.
+    """
     from rich.console import Console
-    from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task(task, total=None)
-
-        def update(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
-
+    console = Console(stderr=True)
+    shown = _bar(console, task) if console.is_terminal else _lines(console, task)
+    with shown as update:
         yield update
+
+
+@contextmanager
+def _bar(console: Console, task: str) -> Iterator[Update]:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    columns = TextColumn("{task.description}"), TaskProgressColumn(), TimeLeft(), BarColumn(20)
+    progress = Progress(*columns, console=console, transient=True)
+    bar = progress.add_task(task, total=None)
+    current = task
+
+    def update(done: int, total: int, task: str | None = None) -> None:
+        nonlocal current
+        if task is not None and task != current:
+            current = task
+            progress.reset(bar, description=task)
+        progress.update(bar, completed=done, total=total)
+
+    timer = threading.Timer(DELAY, progress.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield update
+    finally:
+        timer.cancel()
+        timer.join()  # it may be starting the bar just now
+        progress.stop()
+
+
+@contextmanager
+def _lines(console: Console, task: str) -> Iterator[Update]:
+    current, started = task, time.monotonic()
+    due = started + DELAY
+
+    def update(done: int, total: int, task: str | None = None) -> None:
+        nonlocal current, started, due
+        now = time.monotonic()
+        if task is not None and task != current:
+            current, started = task, now
+        if now < due or done >= total:
+            return
+        due = now + INTERVAL
+        left = ""
+        if done > 0:
+            seconds = round((now - started) * (total - done) / done)
+            left = f", {timedelta(seconds=seconds)} left"
+        text = f"{current}: {done} of {total}{left}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    yield update

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ WIDTH = 100
 def format_entries(
     entries: Mapping[str, Any], *, longest: int | None = None, indent: int = 0
 ) -> Iterator[str]:
-    r"""Lines that show a nested mapping.
+    r"""Lines that show a nested mapping; what would command a terminal is shown as its number.
 
     Parameters
     ----------
@@ -33,6 +34,7 @@ def format_entries(
       20
     """
     margin = " " * indent
+    entries = {printable(str(key)): value for key, value in entries.items()}
     width = max((len(key) for key in entries), default=0)
     for key, value in entries.items():
         records = _records(value)
@@ -53,6 +55,22 @@ def format_entries(
             yield from lines or [first.rstrip()]
 
 
+def printable(text: str) -> str:
+    r"""Text of a file without characters that a terminal obeys: escape codes, turned directions.
+
+    Examples
+    --------
+    >>> printable("red \x1b[31m text")
+    'red \\x1b[31m text'
+    """
+    text = " ".join(text.split()) if any(map(str.isspace, text)) else text
+    hidden = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in hidden else c
+        for c in text
+    )
+
+
 def _records(value: Any) -> list[dict[str, Any]]:
     """Flat mappings with the same keys, listed or by name; empty if it is none such."""
     if isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values()):
@@ -65,7 +83,7 @@ def _records(value: Any) -> list[dict[str, Any]]:
 
 def _table(records: list[dict[str, Any]], longest: int | None, indent: int) -> Iterator[str]:
     shown = [[_format(value) for value in record.values()] for record in records[:longest]]
-    rows = [list(records[0]), *shown]
+    rows = [list(map(printable, records[0])), *shown]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
@@ -81,4 +99,4 @@ def _format(value: object, longest: int | None = None) -> str:
         items = [_format(item) for item in value[:longest]]
         more = [f"… and {len(value) - len(items)} more"] if len(items) < len(value) else []
         return ", ".join([*items, *more])
-    return str(value)
+    return printable(str(value))

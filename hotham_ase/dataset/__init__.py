@@ -1,8 +1,10 @@
 """Data sets: many structures with their matrices in one HDF5 file, imported and checked."""
 
+from hotham_ase.dataset.describe import describe_dataset
 from hotham_ase.dataset.doctor import Finding, check_dataset
-from hotham_ase.dataset.importing import ImportReport, import_folders
-from hotham_ase.dataset.store import Dataset, DatasetError, DatasetWriter
+from hotham_ase.dataset.importing import ImportReport, find_runs, import_folders
+from hotham_ase.dataset.store import Dataset, DatasetWriter
+from hotham_ase.dataset.stored import DatasetError
 
 __all__ = [
     "Dataset",
@@ -11,5 +13,7 @@ __all__ = [
     "Finding",
     "ImportReport",
     "check_dataset",
+    "describe_dataset",
+    "find_runs",
     "import_folders",
 ]

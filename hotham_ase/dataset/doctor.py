@@ -11,19 +11,13 @@ import numpy as np
 from scipy.linalg import LinAlgError, eigh
 from scipy.special import expit
 
-from hotham_ase.dataset.store import (
-    MATRICES,
-    Dataset,
-    DatasetError,
-    read_atoms,
-    read_packed,
-    read_structure,
-)
+from hotham_ase.dataset.packing import PackedMatrix
+from hotham_ase.dataset.store import Dataset
+from hotham_ase.dataset.stored import DatasetError, StoredStructure
 from hotham_ase.orbitals import BasisError, OrbitalBasis
 from hotham_ase.pairs import PairList, PairListError
 
 if TYPE_CHECKING:
-    import h5py
     from ase import Atoms
 
     from hotham_ase.dft.sample import Sample
@@ -109,40 +103,50 @@ def check_dataset(
         If the file is not a data set or does not exist.
     """
     findings: list[Finding] = []
-    with Dataset(path) as dataset:
-        for damaged in dataset.verify_checksums():
-            name = None if damaged == "fingerprint" else damaged
+    with Dataset(path, verify=False) as dataset:
+        try:
+            damaged = dataset.verify_checksums()
+            names, basis = dataset.names, dataset.basis
+        except DatasetError as error:
+            return [Finding(None, "error", "unreadable", str(error))]
+        for name in damaged:
             text = "the content is not what was written: the file was damaged or edited"
-            findings.append(Finding(name, "error", "checksum", text))
-        names = dataset.names
+            where = None if name == "fingerprint" else name
+            findings.append(Finding(where, "error", "checksum", text))
+        seen: list[_Seen] = []
         for index, name in enumerate(names):
-            problems = check_structure(dataset.group(index), dataset.basis)
+            problems: list[Problem] = []
+            try:
+                stored = dataset.stored(index)
+                seen.append(_Seen.of(name, stored))
+                for problem in check_structure(stored, basis):
+                    problems.append(problem)
+            except Exception as error:  # whatever cannot be examined is a finding of its own
+                problems.append(("error", "unreadable", str(error) or type(error).__name__))
             findings += [Finding(name, *problem) for problem in problems]
             if progress is not None:
                 progress(index + 1, len(names))
-        findings += _duplicates(dataset, names)
-        findings += _settings(dataset)
-        findings += _some_initial(dataset, names)
+        findings += _duplicates(seen)
+        findings += _settings(seen)
+        findings += _some_initial(seen)
     return findings
 
 
-def check_structure(group: h5py.Group, basis: OrbitalBasis) -> Iterator[Problem]:
-    """Problems of one structure; what cannot be checked after an error is left out."""
+def check_structure(stored: StoredStructure, basis: OrbitalBasis) -> Iterator[Problem]:
+    """Problems of one structure; what cannot be checked after an error is left out.
+
+    Raises
+    ------
+    DatasetError
+        If its parts cannot be read, or do not go together.
+    """
     fatal = False
-    try:
-        problems = [*_check_raw(group, basis)]
-    except (KeyError, ValueError, OSError) as error:
-        problems = [("error", "unreadable", str(error))]
-    for problem in problems:
+    for problem in _check_raw(stored, basis):
         fatal = fatal or problem[0] == "error"
         yield problem
     if fatal:
         return
-    try:
-        sample = read_structure(group, basis)
-    except DatasetError as error:
-        yield "error", "unreadable", str(error)
-        return
+    sample = stored.sample(basis)
     yield from _check_provenance(sample.provenance)
     if _is_folded(sample):
         yield (
@@ -161,11 +165,11 @@ def check_structure(group: h5py.Group, basis: OrbitalBasis) -> Iterator[Problem]
 # ------------------------------------------------------- before the sample exists
 
 
-def _check_raw(group: h5py.Group, basis: OrbitalBasis) -> Iterator[Problem]:
-    atoms = read_atoms(group)
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
+def _check_raw(stored: StoredStructure, basis: OrbitalBasis) -> Iterator[Problem]:
+    if not (np.isfinite(stored.positions).all() and np.isfinite(stored.cell).all()):
         yield "error", "nan", "positions or cell are not finite numbers"
         return
+    atoms = stored.atoms()
     try:
         basis.species_index(atoms.numbers)
     except BasisError as error:
@@ -175,15 +179,13 @@ def _check_raw(group: h5py.Group, basis: OrbitalBasis) -> Iterator[Problem]:
         PairList.from_atoms(atoms, 1.0).check_distances()
     except PairListError as error:
         yield "error", "overlapping-atoms", str(error)
-    for name in MATRICES:
-        if name == "hamiltonian" or name in group:
-            yield from _check_raw_matrix(group[name], name, atoms, basis)
+    for name, packed in stored.matrices.items():
+        yield from _check_raw_matrix(packed, name, atoms, basis)
 
 
 def _check_raw_matrix(
-    group: h5py.Group, name: str, atoms: Atoms, basis: OrbitalBasis
+    packed: PackedMatrix, name: str, atoms: Atoms, basis: OrbitalBasis
 ) -> Iterator[Problem]:
-    packed = read_packed(group)
     n_orbitals = basis.n_orbitals(atoms.numbers)
     i, j = packed.edge_index
     n_onsite = int((n_orbitals**2).sum())
@@ -372,39 +374,49 @@ def _coarse_mesh(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
 # ---------------------------------------------------------------- on the data set
 
 
-def _duplicates(dataset: Dataset, names: list[str]) -> Iterator[Finding]:
-    seen: dict[bytes, str] = {}
-    for index, name in enumerate(names):
-        atoms = dataset.atoms(index)
-        key = b"".join(
-            np.round(array, 6).tobytes()
-            for array in (atoms.numbers, atoms.cell[:], atoms.positions)
-        )
-        if key in seen:
-            text = f"the same structure is there as {seen[key]}"
-            yield Finding(name, "warning", "duplicate", text)
-        seen.setdefault(key, name)
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of each structure for comparison with the others."""
+
+    name: str
+    geometry: bytes
+    origin: dict[str, Any]
+    has_initial: bool
+
+    @classmethod
+    def of(cls, name: str, stored: StoredStructure) -> _Seen:
+        arrays = (stored.numbers, stored.cell, stored.positions)
+        geometry = b"".join(np.round(array, 6).tobytes() for array in arrays)
+        return cls(name, geometry, stored.origin(), "initial_hamiltonian" in stored.matrices)
 
 
-def _settings(dataset: Dataset) -> Iterator[Finding]:
-    origins = [dataset.provenance(index) for index in range(len(dataset))]
+def _duplicates(seen: list[_Seen]) -> Iterator[Finding]:
+    first: dict[bytes, str] = {}
+    for one in seen:
+        if one.geometry in first:
+            text = f"the same structure is there as {first[one.geometry]}"
+            yield Finding(one.name, "warning", "duplicate", text)
+        first.setdefault(one.geometry, one.name)
+
+
+def _settings(seen: list[_Seen]) -> Iterator[Finding]:
     for key in ("code", "version", "xc"):
-        values = sorted({str(origin[key]) for origin in origins if origin.get(key)})
+        values = sorted({str(one.origin[key]) for one in seen if one.origin.get(key)})
         if len(values) > 1:
             text = f"structures differ in {key}: {', '.join(values)}"
             yield Finding(None, "warning", "mixed-settings", text)
-    n_unknown = sum(origin.get("scf_converged") is None for origin in origins)
+    n_unknown = sum(one.origin.get("scf_converged") is None for one in seen)
     if n_unknown:
-        text = f"{n_unknown} of {len(origins)} structures do not say whether they converged"
+        text = f"{n_unknown} of {len(seen)} structures do not say whether they converged"
         yield Finding(None, "info", "unconverged", text)
 
 
-def _some_initial(dataset: Dataset, names: list[str]) -> Iterator[Finding]:
+def _some_initial(seen: list[_Seen]) -> Iterator[Finding]:
     """A training on H − H0 needs all, one on H none."""
-    without = [name for index, name in enumerate(names) if not dataset.has_initial(index)]
-    if 0 < len(without) < len(names):
+    without = [one.name for one in seen if not one.has_initial]
+    if 0 < len(without) < len(seen):
         text = (
-            f"{len(names) - len(without)} of {len(names)} structures have an initial Hamiltonian, "
+            f"{len(seen) - len(without)} of {len(seen)} structures have an initial Hamiltonian, "
             f"the others not, the first is {without[0]}: initial_hamiltonian cannot be switched on "
             "in a training on all of them"
         )

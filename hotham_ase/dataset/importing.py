@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from hotham_ase.dataset.store import DatasetWriter
-from hotham_ase.dft import read_sample
+from hotham_ase.dataset.store import Dataset, DatasetWriter
+from hotham_ase.dft import read_sample, run_format
 
 ProgressCallback = Callable[[int, int, str], None]
 
@@ -23,12 +26,15 @@ class ImportReport:
         The file written; None if no folder could be read.
     imported : tuple of str
         Folders in the data set, in its order.
+    formats : tuple of str
+        Of each of these: "ABACUS", "DeepH", "DeePTB".
     skipped : tuple of (folder, reason)
         Folders left out, and why.
     """
 
     output: Path | None
     imported: tuple[str, ...]
+    formats: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
 
 
@@ -36,10 +42,34 @@ class _NothingToWriteError(Exception):
     """Leaves the writer without a file."""
 
 
+def find_runs(folder: str | Path) -> Iterator[Path]:
+    """Folders below (and the folder itself) that hold a calculation, in the order of their names.
+
+    What lies inside such a folder belongs to its calculation. Links to folders are not followed.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be listed.
+    """
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    for path, below, _ in os.walk(folder, onerror=stop):
+        if run_format(path) is not None:
+            yield Path(path)
+            below.clear()
+        below.sort()
+
+
 def import_folders(
     folders: Iterable[str | Path],
     output: str | Path,
     on_progress: ProgressCallback | None = None,
+    *,
+    existing: Literal["refuse", "replace", "append"] = "refuse",
+    n_valence: Mapping[str, float] | None = None,
 ) -> ImportReport:
     """Read calculations of any supported code into one data set.
 
@@ -55,24 +85,41 @@ def import_folders(
     folders
         One calculation each.
     output
-        The data set's file; one that exists is replaced.
+        The data set's file.
     on_progress
         Called as ``on_progress(n_done, n_total, folder)`` after every folder.
+    existing
+        What becomes of a file that exists: nothing is done at all, it is replaced, or the
+        structures are added to those that it has.
+    n_valence
+        Valence electrons by chemical symbol, for formats that do not tell them.
 
-    Returns
-    -------
-    ImportReport
+    Raises
+    ------
+    FileExistsError
+        If the file exists and is to be neither replaced nor appended to.
+    OSError
+        If the file cannot be written.
+    DatasetError
+        If it is to be appended to, and is damaged.
     """
     paths = [str(folder) for folder in folders]
+    if existing == "refuse" and Path(output).exists():
+        raise FileExistsError(errno.EEXIST, "exists already", str(output))
     names = _longer_names(paths)
     imported: list[str] = []
+    formats: list[str] = []
     skipped: list[tuple[str, str]] = []
     try:
         with DatasetWriter(output) as writer:
+            if existing == "append" and Path(output).exists():
+                with Dataset(output) as before:
+                    writer.extend(before)
             for done, path in enumerate(paths, start=1):
-                reason = _import_one(writer, path, names.get(path))
+                reason = _import_one(writer, path, names.get(path), n_valence)
                 if reason is None:
                     imported.append(path)
+                    formats.append(run_format(path) or "")
                 else:
                     skipped.append((path, reason))
                 if on_progress is not None:
@@ -80,8 +127,8 @@ def import_folders(
             if not imported:
                 raise _NothingToWriteError
     except _NothingToWriteError:
-        return ImportReport(None, (), tuple(skipped))
-    return ImportReport(Path(output), tuple(imported), tuple(skipped))
+        return ImportReport(None, (), (), tuple(skipped))
+    return ImportReport(Path(output), tuple(imported), tuple(formats), tuple(skipped))
 
 
 def _longer_names(paths: list[str]) -> dict[str, str]:
@@ -96,16 +143,18 @@ def _longer_names(paths: list[str]) -> dict[str, str]:
     return {path: names[whole] for path, whole in parts.items() if whole in names}
 
 
-def _import_one(writer: DatasetWriter, path: str, name: str | None) -> str | None:
+def _import_one(
+    writer: DatasetWriter, path: str, name: str | None, n_valence: Mapping[str, float] | None
+) -> str | None:
     """Add one folder, under its own name if there is none; the reason why not, if so."""
     try:
-        sample = read_sample(path)
+        sample = read_sample(path, n_valence=n_valence)
     except Exception as error:  # whatever is wrong with one folder must not end a long import
         return str(error) or type(error).__name__
     try:
         if name is not None:
             sample = replace(sample, provenance={**sample.provenance, "name": name})
         writer.add(sample)
-    except ValueError as error:
+    except (ValueError, NotImplementedError) as error:
         return str(error)
     return None

@@ -1,6 +1,6 @@
 """One HDF5 file per data set, written and read one structure at a time.
 
-Layout, format version 2 where a structure has H0, else 1::
+Layout, format version 3::
 
     /                        attributes: format, format_version, package_version, fingerprint
     /names                   one string per structure
@@ -10,14 +10,18 @@ Layout, format version 2 where a structure has H0, else 1::
         hamiltonian/         edge_index, cell_shifts, values (eV): see dataset.packing
         overlap/             the same; absent where S was computed from the basis
         initial_hamiltonian/ H0, the same; absent where it is not known
+
+What is read is compared with its checksum: each structure with its own, the basis and the list of
+the structures' checksums with the fingerprint. A name is part of its structure's provenance.
+Version 1 had no H0; both 1 and 2 had HDF5 tables without checksums, and strings outside of them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,20 +31,28 @@ import numpy as np
 from ase import Atoms
 
 import hotham_ase
-from hotham_ase.dataset.packing import PackedMatrix, pack, unpack
+from hotham_ase.dataset.stored import (
+    DatasetError,
+    StoredStructure,
+    read_basis,
+    write_basis,
+)
 from hotham_ase.dft.sample import Sample
-from hotham_ase.matrices.realspace import RealSpaceMatrix
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.hdf5 import (
+    HDF5Error,
+    child_group,
+    child_names,
+    fixed_strings,
+    open_hdf5,
+    read_attribute,
+    read_strings,
+    reserve,
+    write_hdf5,
+)
+from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 
 FORMAT = "hotham-dataset"
-FORMAT_VERSION = 2
-_GEOMETRY = ("numbers", "positions", "cell", "pbc")
-_MATRIX = ("edge_index", "cell_shifts", "values")
-MATRICES = ("hamiltonian", "overlap", "initial_hamiltonian")  # the first is always there
-
-
-class DatasetError(ValueError):
-    """A file that is not a data set, is damaged, or has nothing in it."""
+FORMAT_VERSION = 3
 
 
 class DatasetWriter:
@@ -51,6 +63,11 @@ class DatasetWriter:
     path
         The file; one that exists is replaced at the end.
 
+    Raises
+    ------
+    OSError
+        If the disk is full, the file's name tells which.
+
     Examples
     --------
     >>> with DatasetWriter("graphene.h5") as writer:  # doctest: +SKIP
@@ -59,16 +76,14 @@ class DatasetWriter:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._stack = ExitStack()
         self._file: h5py.File | None = None
         self._basis: OrbitalBasis | None = None
         self._checksums: dict[str, str] = {}  # by name, in order
-        self._version = 1
 
     def __enter__(self) -> DatasetWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = h5py.File(self._temporary, "w")
-        self._file.create_group("structures")
+        self._file = self._stack.enter_context(write_hdf5(self.path))
         return self
 
     def __exit__(
@@ -78,18 +93,13 @@ class DatasetWriter:
         trace: TracebackType | None,
     ) -> None:
         file, self._file = self._file, None
-        if file is None:
-            return
-        try:
-            if kind is None:
+        if kind is None and file is not None:
+            try:
                 self._finish(file)
-            file.close()
-            if kind is None:
-                os.replace(self._temporary, self.path)
-        finally:
-            if file:
-                file.close()
-            self._temporary.unlink(missing_ok=True)
+            except BaseException as failure:
+                self._stack.__exit__(type(failure), failure, failure.__traceback__)
+                raise
+        self._stack.__exit__(kind, error, trace)
 
     def __len__(self) -> int:
         return len(self._checksums)
@@ -107,44 +117,51 @@ class DatasetWriter:
         BasisError
             If a species has other orbitals than in the structures before; nothing is written.
         """
+        needed = sample.basis.subset(sample.atoms.get_chemical_symbols())
+        self._append(StoredStructure.from_sample(sample), needed)
+
+    def extend(self, dataset: Dataset) -> None:
+        """Append all structures of another data set as they are.
+
+        Raises
+        ------
+        DatasetError, BasisError
+            As in :meth:`add`, and where a structure is damaged.
+        """
+        for index in range(len(dataset)):
+            stored = dataset.stored(index)
+            needed = dataset.basis.subset(stored.atoms().get_chemical_symbols())
+            self._append(stored, needed)
+
+    def _append(self, stored: StoredStructure, needed: OrbitalBasis) -> None:
         if self._file is None:
             raise DatasetError("add needs an open writer: use it in a with statement")
-        if sample.name in self._checksums:
+        if stored.name in self._checksums:
             raise DatasetError(
-                f"a structure named {sample.name!r} is in the data set already: names must differ"
+                f"a structure named {stored.name!r} is in the data set already: names must differ"
             )
-        needed = sample.basis.subset(sample.atoms.get_chemical_symbols())
         basis = needed if self._basis is None else _merge(self._basis, needed)
-        matrices = {"hamiltonian": pack(sample.hamiltonian)}
-        if not _is_computed(sample.provenance, needed):
-            matrices["overlap"] = pack(sample.overlap)
-        if sample.initial_hamiltonian is not None:
-            matrices["initial_hamiltonian"] = pack(sample.initial_hamiltonian)
-            # an older version would not see it, and take the checksum for wrong
-            self._version = FORMAT_VERSION
-        group = self._file.create_group(f"structures/{len(self):08d}")
-        _write_structure(group, sample, matrices)
-        checksum = _checksum(group)
-        group.attrs["sha256"] = checksum
+        reserve(self._file, stored.n_bytes)
+        stored.write(self._file.create_group(f"structures/{len(self):08d}"))
         self._basis = basis
-        self._checksums[sample.name] = checksum
+        self._checksums[stored.name] = stored.checksum()
 
     def _finish(self, file: h5py.File) -> None:
         if self._basis is None:
             raise DatasetError(f"{self.path} is not written: no structure was added")
-        for species in self._basis.species:
-            group = file.create_group(f"basis/{species.symbol}")
-            group.attrs["shells"] = species.shells
-            group.attrs["cutoffs"] = species.cutoffs
-            group.attrs["n_valence"] = species.n_valence
-            if species.radial is not None:
-                group["grid"] = species.grid
-                group["radial"] = species.radial
-        file["names"] = np.array(list(self._checksums), dtype=h5py.string_dtype())
-        file.attrs["format"] = FORMAT
-        file.attrs["format_version"] = self._version
-        file.attrs["package_version"] = hotham_ase.__version__
-        file.attrs["fingerprint"] = _fingerprint(self._basis, [*self._checksums.values()])
+        names = fixed_strings(list(self._checksums))
+        radial = sum(s.radial.nbytes for s in self._basis.species if s.radial is not None)
+        reserve(file, 2 * radial + names.nbytes)
+        write_basis(file, self._basis)
+        file["names"] = names
+        fingerprint = _fingerprint(self._basis, [*self._checksums.values()])
+        for key, text in (
+            ("format", FORMAT),
+            ("package_version", hotham_ase.__version__),
+            ("fingerprint", fingerprint),
+        ):
+            file.attrs[key] = fixed_strings([text])[0]
+        file.attrs["format_version"] = FORMAT_VERSION
 
 
 class Dataset:
@@ -156,44 +173,67 @@ class Dataset:
     ----------
     path
         A file of :class:`DatasetWriter`.
+    verify
+        Whether everything that is read must be what was written. Switched off, damaged or
+        edited files can be looked into, as far as their parts go together.
 
     Raises
     ------
     DatasetError
-        If the file is not a data set, or of a newer format version.
+        If the file is not a data set, of a newer format version, or its basis or list of
+        structures is not what was written.
     FileNotFoundError
         If it does not exist.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, verify: bool = True) -> None:
         self.path = Path(path)
+        self.verify = verify
         self._handle: h5py.File | None = None
         self._process = os.getpid()
         self._basis: OrbitalBasis | None = None
+        self._names: list[str] | None = None
+        self._length: int | None = None
         self._open()
 
     def _open(self) -> h5py.File:
         # an HDF5 handle must not be used by a forked process
         if self._handle is not None and self._process == os.getpid():
             return self._handle
-        if not self.path.is_file():
+        if not self.path.exists():
             raise FileNotFoundError(f"data set {self.path} does not exist")
+        if not self.path.is_file():
+            raise DatasetError(f"{self.path} is not a file")
+        with _dataset_errors():
+            handle = open_hdf5(self.path)
+            try:
+                self._check_format(handle)
+                self._handle, self._process = handle, os.getpid()
+                self._basis = self._names = self._length = None
+                if self.verify and not self._list_is_intact():
+                    raise DatasetError(
+                        f"{self.path}: the basis or the list of structures is not what was "
+                        "written, the file was damaged or edited; hotham check tells more"
+                    )
+            except BaseException:
+                self._handle = None
+                handle.close()
+                raise
+        return handle
+
+    def _check_format(self, handle: h5py.File) -> None:
         try:
-            handle = h5py.File(self.path, "r")
-        except OSError as error:
-            raise DatasetError(f"{self.path} is not an HDF5 file: {error}") from error
-        version = handle.attrs.get("format_version", 0)
-        if handle.attrs.get("format") != FORMAT or version > FORMAT_VERSION:
-            known = handle.attrs.get("format") == FORMAT
-            handle.close()
+            known = read_attribute(handle, "format", "s") == FORMAT
+        except HDF5Error:
+            known = False
+        if not known:
+            raise DatasetError(f"{self.path} is not a data set of hotham-ase")
+        version = read_attribute(handle, "format_version", "i")
+        if version > FORMAT_VERSION:
             raise DatasetError(
                 f"{self.path} has format version {version}, newer than {FORMAT_VERSION}: update "
                 "hotham-ase"
-                if known
-                else f"{self.path} is not a data set of hotham-ase"
             )
-        self._handle, self._process = handle, os.getpid()
-        return handle
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -208,18 +248,22 @@ class Dataset:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "verify": self.verify}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path = state["path"]
-        self._handle, self._process, self._basis = None, os.getpid(), None
+        self.path, self.verify = state["path"], state["verify"]
+        self._handle, self._process = None, os.getpid()
+        self._basis = self._names = self._length = None
 
     def __len__(self) -> int:
-        return len(self._open()["structures"])
+        if self._length is None:
+            with _dataset_errors():
+                self._length = len(child_names(child_group(self._open(), "structures")))
+        return self._length
 
     def __getitem__(self, index: int) -> Sample:
         """Read one structure with its matrices; negative indices count from the end."""
-        return read_structure(self.group(index), self.basis)
+        return self.stored(index).sample(self.basis)
 
     def __iter__(self) -> Iterator[Sample]:
         for index in range(len(self)):
@@ -231,47 +275,90 @@ class Dataset:
             index = range(len(self))[index]
         except IndexError:
             raise IndexError(f"index {index} is outside a data set of {len(self)}") from None
-        return self._open()[f"structures/{index:08d}"]
+        with _dataset_errors():
+            return child_group(self._open(), f"structures/{index:08d}")
+
+    def stored(self, index: int) -> StoredStructure:
+        """Everything of one structure as it lies in the file.
+
+        Raises
+        ------
+        DatasetError
+            If it is damaged, or not what was written.
+        """
+        group = self.group(index)
+        with _dataset_errors():
+            stored = StoredStructure.read(group)
+            if self.verify and not self._is_intact(index, stored, group):
+                raise DatasetError(
+                    f"structure {self.names[index]} of {self.path} is not what was written: the "
+                    "file was damaged or edited; hotham check tells more"
+                )
+        return stored
+
+    def _is_intact(self, index: int, stored: StoredStructure, group: h5py.Group) -> bool:
+        expected = read_attribute(group, "sha256", "s")
+        return stored.checksum() == expected and stored.name == self.names[index]
+
+    def geometry(self, index: int) -> StoredStructure:
+        """One structure without its matrices; its checksum is not verified."""
+        with _dataset_errors():
+            return StoredStructure.read(self.group(index), matrices=())
 
     def atoms(self, index: int) -> Atoms:
-        """Structure alone, without its matrices."""
-        return read_atoms(self.group(index))
+        """Structure alone; see :meth:`geometry`."""
+        return self.geometry(index).atoms()
 
     def provenance(self, index: int) -> dict[str, Any]:
-        """Where one structure comes from."""
-        return json.loads(self.group(index).attrs["provenance"])
+        """Where one structure comes from; see :meth:`geometry`."""
+        return self.geometry(index).origin()
 
     def has_initial(self, index: int) -> bool:
         """Whether a structure has an initial Hamiltonian H0; no matrix is read for it."""
-        return "initial_hamiltonian" in self.group(index)
+        with _dataset_errors():
+            return "initial_hamiltonian" in child_names(self.group(index))
 
     @property
     def basis(self) -> OrbitalBasis:
         """Orbitals of all species of the data set."""
         if self._basis is None:
-            self._basis = OrbitalBasis(
-                tuple(_read_species(s, group) for s, group in self._open()["basis"].items())
-            )
+            try:
+                self._basis = read_basis(self._open())
+            except (HDF5Error, BasisError) as error:
+                raise DatasetError(f"the basis of {self.path} cannot be read: {error}") from error
         return self._basis
 
     @property
     def names(self) -> list[str]:
         """One name per structure, in order."""
-        return [str(name) for name in self._open()["names"].asstr()[()]]
+        if self._names is None:
+            with _dataset_errors():
+                self._names = read_strings(self._open(), "names", len(self))
+        return [*self._names]
+
+    @property
+    def checksums(self) -> list[str]:
+        """SHA-256 of each structure, in order."""
+        with _dataset_errors():
+            return [read_attribute(self.group(i), "sha256", "s") for i in range(len(self))]
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the basis and the checksums of all structures."""
-        return str(self._open().attrs["fingerprint"])
+        with _dataset_errors():
+            return str(read_attribute(self._open(), "fingerprint", "s"))
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Short description: sizes, elements with their orbitals, versions, fingerprint."""
-        attrs = self._open().attrs
-        n_atoms = [len(self.group(i)["numbers"]) for i in range(len(self))]
+        with _dataset_errors():
+            file = self._open()
+            version = read_attribute(file, "format_version", "i")
+            package = read_attribute(file, "package_version", "s")
+        n_atoms = [len(self.atoms(i)) for i in range(len(self))]
         return {
-            "format_version": int(attrs["format_version"]),
-            "package_version": str(attrs["package_version"]),
+            "format_version": version,
+            "package_version": package,
             "n_structures": len(self),
             "n_atoms": [min(n_atoms), max(n_atoms)],
             "n_initial": sum(map(self.has_initial, range(len(self)))),
@@ -285,133 +372,37 @@ class Dataset:
 
         A file whose basis or list of structures was changed has "fingerprint" in the list.
         """
-        names = self.names
-        groups = [self.group(i) for i in range(len(self))]
-        damaged = [
-            name for name, group in zip(names, groups, strict=False) if not _is_intact(group)
-        ]
-        stored = [str(group.attrs.get("sha256")) for group in groups]
-        if _fingerprint(self.basis, stored) != self.fingerprint or len(names) != len(groups):
+        damaged = []
+        for index, name in enumerate(self.names):
+            group = self.group(index)
+            try:
+                intact = self._is_intact(index, StoredStructure.read(group), group)
+            except (DatasetError, HDF5Error):
+                intact = False
+            if not intact:
+                damaged.append(name)
+        if not self._list_is_intact():
             damaged.append("fingerprint")
         return damaged
 
-
-# ------------------------------------------------------------ single structures
-
-
-def read_atoms(group: h5py.Group) -> Atoms:
-    """Structure of one group."""
-    numbers, positions, cell, pbc = (group[key][()] for key in _GEOMETRY)
-    return Atoms(numbers, positions=positions, cell=cell, pbc=pbc)
-
-
-def read_packed(group: h5py.Group) -> PackedMatrix:
-    """Independent blocks of a matrix, as stored and unchecked."""
-    return PackedMatrix(*(group[key][()] for key in _MATRIX))
-
-
-def read_structure(group: h5py.Group, basis: OrbitalBasis) -> Sample:
-    """Sample of one group.
-
-    Raises
-    ------
-    DatasetError
-        If something is missing or does not go together.
-    """
-    try:
-        atoms = read_atoms(group)
-        n_orbitals = basis.n_orbitals(atoms.numbers)
-        hamiltonian = unpack(read_packed(group["hamiltonian"]), atoms, n_orbitals, "hamiltonian")
-        if "overlap" in group:
-            overlap = unpack(read_packed(group["overlap"]), atoms, n_orbitals, "overlap")
-        else:
-            overlap = _computed_overlap(atoms, basis)
-        initial = None
-        if "initial_hamiltonian" in group:
-            packed = read_packed(group["initial_hamiltonian"])
-            initial = unpack(packed, atoms, n_orbitals, "initial_hamiltonian")
-        fermi_level = float(group.attrs["fermi_level"])
-        return Sample(
-            atoms=atoms,
-            basis=basis,
-            hamiltonian=hamiltonian,
-            overlap=overlap,
-            fermi_level=None if np.isnan(fermi_level) else fermi_level,
-            n_electrons=float(group.attrs["n_electrons"]),
-            provenance=json.loads(group.attrs["provenance"]),
-            initial_hamiltonian=initial,
+    def _list_is_intact(self) -> bool:
+        """Whether there is one name and group per structure, and the fingerprint is theirs."""
+        return (
+            len(self.names) == len(self)
+            and _fingerprint(self.basis, self.checksums) == self.fingerprint
         )
-    except (KeyError, ValueError, OSError) as error:
-        place = f"structure {Path(group.name).name} of {group.file.filename}"
-        raise DatasetError(f"{place} cannot be read: {error}") from error
 
 
-def _computed_overlap(atoms: Atoms, basis: OrbitalBasis) -> RealSpaceMatrix:
-    from hotham_ase.overlap import overlap_matrix
-
-    return overlap_matrix(atoms, basis)
-
-
-def _is_computed(provenance: dict[str, Any], basis: OrbitalBasis) -> bool:
-    return provenance.get("overlap") == "computed" and basis.has_radial
-
-
-def _write_structure(group: h5py.Group, sample: Sample, matrices: dict[str, PackedMatrix]) -> None:
-    atoms = sample.atoms
-    for key, array in zip(
-        _GEOMETRY, (atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc), strict=True
-    ):
-        group[key] = array
-    for name, packed in matrices.items():
-        for key in _MATRIX:
-            array = getattr(packed, key)
-            # atoms and lattice vectors need no more than 32 bits
-            array = array.astype(np.int32) if key != "values" else array
-            filters = {"compression": "gzip", "shuffle": True} if array.size else {}
-            group.create_dataset(f"{name}/{key}", data=array, **filters)
-    group.attrs["provenance"] = json.dumps(sample.provenance, sort_keys=True)
-    group.attrs["n_electrons"] = sample.n_electrons
-    group.attrs["fermi_level"] = np.nan if sample.fermi_level is None else sample.fermi_level
-
-
-def _checksum(group: h5py.Group) -> str:
-    """SHA-256 of everything in a structure's group but the checksum itself."""
-    digest = hashlib.sha256()
-    keys = [*_GEOMETRY]
-    keys += [f"{m}/{k}" for m in MATRICES if m in group for k in _MATRIX]
-    for key in keys:
-        array = group[key][()]
-        digest.update(f"{key} {array.shape} {array.dtype.str} ".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    for key in ("provenance", "n_electrons", "fermi_level"):
-        digest.update(f"{key}={group.attrs[key]} ".encode())
-    return digest.hexdigest()
-
-
-def _is_intact(group: h5py.Group) -> bool:
+@contextmanager
+def _dataset_errors() -> Iterator[None]:
     try:
-        return bool(_checksum(group) == group.attrs["sha256"])
-    except (KeyError, OSError):  # a part is missing, or its compressed data are damaged
-        return False
+        yield
+    except HDF5Error as error:
+        raise DatasetError(str(error)) from error
 
 
 def _fingerprint(basis: OrbitalBasis, checksums: list[str]) -> str:
     return hashlib.sha256(" ".join([basis.fingerprint, *checksums]).encode()).hexdigest()
-
-
-# ----------------------------------------------------------------------- basis
-
-
-def _read_species(symbol: str, group: h5py.Group) -> SpeciesBasis:
-    has_radial = "radial" in group
-    return SpeciesBasis(
-        symbol,
-        tuple(group.attrs["shells"]),
-        tuple(group.attrs["cutoffs"]),
-        float(group.attrs["n_valence"]),
-        group["grid"][()] if has_radial else None,
-        group["radial"][()] if has_radial else None,
-    )
 
 
 def _merge(one: OrbitalBasis, other: OrbitalBasis) -> OrbitalBasis:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hotham_ase.dft.sample import DFTReadError, Sample, SampleError, UnsupportedRunError
 from hotham_ase.orbitals import OrbitalBasis
 
-__all__ = ["DFTReadError", "Sample", "SampleError", "UnsupportedRunError", "read_sample"]
+__all__ = [
+    "DFTReadError",
+    "Sample",
+    "SampleError",
+    "UnsupportedRunError",
+    "read_sample",
+    "run_format",
+]
 
 INITIAL = "initial"  # where a run's folder has the run that H0 is taken from
 _OF_INITIAL_RUN = ("code", "version", "xc", "scf_steps")
 
 
-def read_sample(folder: str | Path) -> Sample:
+def read_sample(folder: str | Path, *, n_valence: Mapping[str, float] | None = None) -> Sample:
     """Read a calculation of any supported code; the format is recognised from its files.
 
     Recognised are ABACUS run folders, legacy DeepH folders and DeePTB folders. Where a format
@@ -29,38 +37,59 @@ def read_sample(folder: str | Path) -> Sample:
     ----------
     folder
         The folder with the calculation's files.
+    n_valence
+        Valence electrons by chemical symbol, for formats that do not tell them.
 
     Raises
     ------
     DFTReadError
         If the folder is not there, its format is not recognised, or it cannot be read; or if the
-        run in ``initial/`` cannot be read, or is of other atoms or orbitals.
+        run in ``initial/`` cannot be read, or is of other atoms or orbitals; or if the run's
+        valence electrons are not those given.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DFTReadError(f"{folder} is not a folder")
-    reader = _reader(folder)
+    reader = _reader(folder, n_valence)
     if reader is None:
         raise DFTReadError(
             f"{folder} has no files of a known format: ABACUS (STRU and INPUT), DeepH "
             "(hamiltonians.h5 and lat.dat) or DeePTB (hamiltonians.h5 and cell.dat)"
         )
     sample = reader(folder)
-    reader = _reader(folder / INITIAL)
+    _check_valence(sample, n_valence or {}, folder)
+    reader = _reader(folder / INITIAL, n_valence)
     return sample if reader is None else _with_initial(sample, folder / INITIAL, reader)
 
 
-def _reader(folder: Path) -> Callable[[Path], Sample] | None:
+def _check_valence(sample: Sample, n_valence: Mapping[str, float], folder: Path) -> None:
+    for symbol in sorted(set(sample.atoms.symbols) & set(n_valence)):
+        found = sample.basis[symbol].n_valence
+        if found != n_valence[symbol]:
+            raise DFTReadError(
+                f"{folder} has {symbol} with {found:g} valence electrons, but n_valence says "
+                f"{n_valence[symbol]:g}"
+            )
+
+
+def run_format(folder: str | Path) -> str | None:
+    """Which code's files a folder holds: "ABACUS", "DeepH" or "DeePTB"; None if of none."""
+    from hotham_ase.dft import abacus, deeph
+
+    known = {"ABACUS": abacus.is_abacus, "DeepH": deeph.is_deeph, "DeePTB": deeph.is_deeptb}
+    return next((name for name, is_run in known.items() if is_run(folder)), None)
+
+
+def _reader(folder: Path, n_valence: Mapping[str, float] | None) -> Callable[[Path], Sample] | None:
     """The reader of a folder's format; None if it is not known."""
     from hotham_ase.dft import abacus, deeph
 
-    if abacus.is_abacus(folder):
-        return abacus.read_abacus
-    if deeph.is_deeph(folder):
-        return deeph.read_deeph
-    if deeph.is_deeptb(folder):
-        return deeph.read_deeptb
-    return None
+    readers = {
+        "ABACUS": abacus.read_abacus,
+        "DeepH": partial(deeph.read_deeph, n_valence=n_valence),
+        "DeePTB": partial(deeph.read_deeptb, n_valence=n_valence),
+    }
+    return readers.get(run_format(folder) or "")
 
 
 def _with_initial(sample: Sample, folder: Path, reader: Callable[[Path], Sample]) -> Sample:

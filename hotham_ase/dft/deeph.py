@@ -14,7 +14,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +22,27 @@ import numpy as np
 from hotham_ase.conventions import index_and_sign
 from hotham_ase.dft.h5blocks import (
     H_FILE,
+    LARGEST_L,
     S_FILE,
     assemble,
     make_atoms,
     read_info,
+    read_rows,
     read_table,
     read_text,
 )
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.matrices.realspace import RealSpaceMatrix
 
+# of ast.literal_eval, and of content that is no dictionary
+_NOT_A_LITERAL = (
+    ValueError,
+    SyntaxError,
+    AttributeError,
+    TypeError,
+    RecursionError,
+    MemoryError,
+)
 _DEEPH_KEY = re.compile(r"^\[(-?\d+), *(-?\d+), *(-?\d+), *(\d+), *(\d+)\]$")
 _DEEPTB_KEY = re.compile(r"^(\d+)_(\d+)_(-?\d+)_(-?\d+)_(-?\d+)$")
 
@@ -75,15 +86,12 @@ def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None)
     """
     folder = Path(folder)
     info = read_info(folder)
-    if info.get("isspinful"):
-        raise UnsupportedRunError(f"{folder} has spinful matrices: not supported yet")
-    numbers = read_table(folder, "element.dat").astype(int).ravel()
-    cell = read_table(folder, "lat.dat").T
-    positions = read_table(folder, "site_positions.dat").reshape(3, -1).T
+    numbers = read_table(folder, "element.dat", dtype=int)
+    cell = read_table(folder, "lat.dat", (3, 3)).T
+    positions = read_table(folder, "site_positions.dat", (3, -1)).T
     atoms = make_atoms(folder, numbers, positions, cell, True)
-    lines = read_text(folder, "orbital_types.dat").splitlines()
     try:
-        per_atom = [tuple(int(l) for l in line.split()) for line in lines if line.strip()]
+        per_atom = [_checked_shells(row) for row in read_rows(folder, "orbital_types.dat")]
     except ValueError as error:
         raise DFTReadError(f"{folder}/orbital_types.dat is not understood: {error}") from error
     shells: dict[str, tuple[int, ...]] = {}
@@ -94,10 +102,7 @@ def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None)
     for symbol, of_atom in zip(atoms.symbols, per_atom, strict=True):
         if shells.setdefault(symbol, of_atom) != of_atom:
             raise UnsupportedRunError(f"{folder} gives atoms of {symbol} different orbitals")
-    ours = info.get("hotham_ase", {})
-    return assemble(
-        folder, "deeph", atoms, shells, _deeph_key, n_valence or ours.get("n_valence"), info
-    )
+    return assemble(folder, "deeph", atoms, shells, _deeph_key, n_valence, info)
 
 
 def read_deeptb(folder: str | Path, n_valence: Mapping[str, float] | None = None) -> Sample:
@@ -120,23 +125,25 @@ def read_deeptb(folder: str | Path, n_valence: Mapping[str, float] | None = None
     """
     folder = Path(folder)
     info = read_info(folder)
-    if str(info.get("pos_type", "cart")) != "cart" or int(info.get("nframes", 1)) != 1:
+    if info.pos_type != "cart" or info.nframes != 1:
         raise UnsupportedRunError(
             f"{folder} must hold one structure with Cartesian positions (pos_type cart)"
         )
-    numbers = read_table(folder, "atomic_numbers.dat").astype(int).ravel()
-    cell = read_table(folder, "cell.dat").reshape(3, 3)
-    pbc = (
-        read_table(folder, "pbc.dat").astype(bool).ravel()
-        if (folder / "pbc.dat").is_file()
-        else True
-    )
-    positions = read_table(folder, "positions.dat").reshape(-1, 3)
-    atoms = make_atoms(folder, numbers, positions, cell, pbc)
+    numbers = read_table(folder, "atomic_numbers.dat", dtype=int)
+    cell = read_table(folder, "cell.dat", (3, 3))
+    positions = read_table(folder, "positions.dat", (-1, 3))
+    atoms = make_atoms(folder, numbers, positions, cell, _read_pbc(folder, info.pbc))
     try:
-        labels = ast.literal_eval(read_text(folder, "basis.dat").strip())
+        labels = ast.literal_eval(read_text(folder, "basis.dat", 2**16).strip())
         shells = {symbol: _shells_of_label(label) for symbol, label in labels.items()}
-    except (ValueError, SyntaxError, AttributeError, TypeError) as error:
+    except (
+        ValueError,
+        SyntaxError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
         raise DFTReadError(f"{folder}/basis.dat is not understood: {error}") from error
     return assemble(folder, "deeptb", atoms, shells, _deeptb_key, n_valence, info)
 
@@ -158,9 +165,30 @@ def _deeptb_key(key: str) -> tuple[int, int, list[int]]:
     return i, j, shift
 
 
+def _read_pbc(folder: Path, said: bool | list[bool] | None) -> np.ndarray:
+    """Periodic directions by pbc.dat, by info.json, or all of them."""
+    everywhere = np.ones(3, dtype=bool)
+    if said is not None and np.shape(said) not in ((), (3,)):
+        raise DFTReadError(f"{folder}/info.json has a pbc of {len(np.ravel(said))} directions")
+    pbc = everywhere & (True if said is None else np.array(said))
+    if not (folder / "pbc.dat").is_file():
+        return pbc
+    in_file = everywhere & read_table(folder, "pbc.dat", dtype=bool)
+    if said is not None and (in_file != pbc).any():
+        raise DFTReadError(f"{folder} has another pbc in info.json than in pbc.dat")
+    return in_file
+
+
+def _checked_shells(letters: Sequence[str | int]) -> tuple[int, ...]:
+    shells = tuple(int(l) for l in letters)
+    if not all(0 <= l <= LARGEST_L for l in shells):
+        raise ValueError(f"l must lie in 0 … {LARGEST_L}, got {shells}")
+    return shells
+
+
 def _shells_of_label(label: str) -> tuple[int, ...]:
     """Shells of a label such as 2s2p1d, in its order."""
-    if not re.fullmatch(r"(\d+[spdfg])+", label):
+    if not re.fullmatch(r"([1-9]\d?[spdfg])+", label):
         raise ValueError(f"{label!r} is not of the form 2s2p1d")
     counted = re.findall(r"(\d+)([spdfg])", label)
     return tuple("spdfg".index(letter) for n, letter in counted for _ in range(int(n)))

@@ -59,7 +59,7 @@ class ModelConfig(BaseModel):
         default what the training set shows.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     l_max: int = Field(4, ge=0, le=12)
     channels: int = Field(24, ge=1)

@@ -67,7 +67,7 @@ class PublishedConfig(BaseModel):
         Å by which H reaches farther than the cutoffs of the basis.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     architecture: Literal["published"] = "published"
     l_max: int = Field(4, ge=0, le=12)

@@ -15,12 +15,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from safetensors.torch import save_file
 
 from hotham_ase.files import replacing
+from hotham_ase.train.failures import TrainingError, written
 
 BEST, LAST = "best.safetensors", "last.ckpt"
-
-
-class TrainingError(ValueError):
-    """A run that cannot go on."""
 
 
 def learning_rate_factor(progress: float, warmup: float, step: float = 0.0) -> float:
@@ -234,7 +231,8 @@ class Checkpoints(Checkpoint):
         if self.average is not None:
             weights = {**weights, **self.average.average}
         weights = {k: w.detach().cpu().contiguous().clone() for k, w in weights.items()}
-        with replacing(self.folder / BEST) as temporary:
+        path = self.folder / BEST
+        with written(path), replacing(path) as temporary:
             save_file(weights, temporary)
 
     def state_dict(self) -> dict[str, float]:
@@ -254,5 +252,5 @@ class WholeFiles(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         """Write beside it, then take its place."""
-        with replacing(path) as temporary:
+        with written(Path(path)), replacing(path) as temporary:
             torch.save(checkpoint, temporary)

@@ -6,7 +6,6 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,8 +19,9 @@ from pydantic import (
 
 from hotham_ase.nn.model import ModelConfig
 from hotham_ase.nn.published import PublishedConfig
-from hotham_ase.train.durations import Duration
+from hotham_ase.train.durations import Duration, parse_duration
 from hotham_ase.train.loss_config import LossConfig
+from hotham_ase.train.settings import SettingsError, read_settings
 
 ARCHITECTURES: dict[str, type[BaseModel]] = {"default": ModelConfig, "published": PublishedConfig}
 DEFAULT_EPOCHS = 200
@@ -47,12 +47,12 @@ class SplitConfig(BaseModel):
         Groups that are left out altogether.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     train: float = Field(0.75, gt=0, le=1)
     validation: float = Field(0.10, ge=0, lt=1)
     test: float = Field(0.15, ge=0, lt=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     exclude: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -104,9 +104,9 @@ class OptimizerConfig(BaseModel):
         Of weights and order of structures.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    max_epochs: int | None = Field(None, ge=1)
+    max_epochs: int | None = Field(None, ge=1, le=10**9)
     max_time: Duration | None = None
     optimizer: Literal["soap", "adam"] = "soap"
     learning_rate: float | None = Field(None, gt=0)
@@ -117,7 +117,7 @@ class OptimizerConfig(BaseModel):
     ema: float = Field(0.0, ge=0, lt=1)
     patience: int | None = Field(None, ge=1)
     loss: LossConfig = LossConfig()
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _one_size_of_batches(self) -> OptimizerConfig:
@@ -190,7 +190,9 @@ class TrainConfig(BaseModel):
         Steps between checkpoints within an epoch; each epoch ends with one anyway.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
     data: Path
     output: Path = Path("run")
@@ -207,10 +209,10 @@ class TrainConfig(BaseModel):
     freeze: tuple[str, ...] = ()
     refit_baseline: Literal["new", "all"] = "new"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int = Field(1, ge=1)
+    devices: int = Field(1, ge=1, le=1024)
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
-    threads: int | None = Field(None, ge=1)
-    loaders: int = Field(1, ge=0)
+    threads: int | None = Field(None, ge=1, le=1024)
+    loaders: int = Field(1, ge=0, le=1024)
     cache: float = Field(4.0, ge=0)
     checkpoint_steps: int = Field(500, ge=1)
 
@@ -218,6 +220,20 @@ class TrainConfig(BaseModel):
     @classmethod
     def _precision_is_text(cls, value: Any) -> Any:
         return str(value)  # YAML reads 32 as a number
+
+    def within(self, max_time: str) -> TrainConfig:
+        """The same run with another ``max_time``, like ``1h``.
+
+        Raises
+        ------
+        ConfigError
+            If it is not a time.
+        """
+        try:
+            training = self.training.model_copy(update={"max_time": parse_duration(max_time)})
+        except ValueError as error:
+            raise ConfigError(f"max_time: {error}") from error
+        return self.model_copy(update={"training": training})
 
     @model_validator(mode="after")
     def _check_start(self) -> TrainConfig:
@@ -239,13 +255,16 @@ def load_config(path: str | Path) -> TrainConfig:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+        content = read_settings(path)
+    except SettingsError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold keys and values, at least 'data'")
     try:
+        _refuse_truth(content, TrainConfig, "")
         config = TrainConfig.model_validate(content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except ValidationError as error:
         raise ConfigError(f"{path}: " + "; ".join(map(_explain, error.errors()))) from error
     folder = path.resolve().parent
@@ -255,19 +274,57 @@ def load_config(path: str | Path) -> TrainConfig:
     return config.model_copy(update=places)
 
 
+def _refuse_truth(content: dict[Any, Any], model: type[BaseModel], where: str) -> None:
+    """Refuse yes and no where a number or a word is wanted; Python takes True for 1.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key.
+    """
+    for key, value in content.items():
+        field = model.model_fields.get(key) if isinstance(key, str) else None
+        if field is None:
+            continue
+        if isinstance(value, dict):
+            part = _model_of(field.annotation, key, value)
+            if part is not None:
+                _refuse_truth(value, part, f"{where}{key}.")
+                continue
+        wants_truth = field.annotation is bool
+        if not wants_truth and _has_truth(value):
+            raise ConfigError(f"{where}{key}: yes and no (true, false) have no meaning here")
+
+
+def _has_truth(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value
+    if isinstance(value, (dict, list)):
+        return any(map(_has_truth, parts))
+    return isinstance(value, bool)
+
+
+def _model_of(annotation: Any, key: str, value: Any) -> type[BaseModel] | None:
+    """The class that a section of the file is."""
+    if key == "model":
+        return ARCHITECTURES[_architecture(value)]
+    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation if is_section else None
+
+
 def _explain(error: Any) -> str:
     """One sentence for one pydantic error."""
-    model: type[BaseModel] = TrainConfig
+    model: type[BaseModel] | None = TrainConfig
     shown: list[str] = []
     for part in map(str, error["loc"]):
         if shown == ["model"] and part in ARCHITECTURES:  # pydantic's tag of the union
             model = ARCHITECTURES[part]
             continue
-        if shown and shown != ["model"]:
-            model = model.model_fields[shown[-1]].annotation  # type: ignore[assignment]
+        if model is not None and shown and shown != ["model"]:
+            field = model.model_fields.get(shown[-1])  # None: within a list or a table
+            model = None if field is None else _model_of(field.annotation, shown[-1], {})
         shown.append(part)
     where = ".".join(shown)
-    if error["type"] != "extra_forbidden":
+    if error["type"] != "extra_forbidden" or model is None:
         return f"{where}: {error['msg']}" if where else str(error["msg"])
     valid = list(model.model_fields)
     near = difflib.get_close_matches(shown[-1], valid, n=1, cutoff=0.4)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "min": 60.0, "s": 1.0}
+_LONGEST = 3650 * 86400.0  # s
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(d|h|min|s)")
 
 
@@ -23,7 +24,7 @@ def parse_duration(value: Any) -> Any:
     Raises
     ------
     ValueError
-        If the text is anything else, or the time is not positive.
+        If the text is anything else, or the time is not positive or above ten years.
 
     Examples
     --------
@@ -37,6 +38,8 @@ def parse_duration(value: Any) -> Any:
     if not parts or _PART.sub("", text).strip():
         raise ValueError(f"expected a time like '1h', '55min' or '1h 30min', got {value!r}")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds > _LONGEST:
+        raise ValueError(f"expected a time of at most {_LONGEST / 86400:.0f}d, got {value!r}")
     if seconds <= 0:
         raise ValueError(f"expected a time above zero, got {value!r}")
     return timedelta(seconds=seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,6 +12,7 @@ import numpy as np
 from hotham_ase.dataset import Dataset
 from hotham_ase.orbitals import BasisError, OrbitalBasis
 from hotham_ase.predict import HamiltonianModel, Prediction, load_model
+from hotham_ase.train.failures import devices_that_fail
 from hotham_ase.train.loss_config import EnergyZero
 from hotham_ase.train.metrics import (
     BandComparison,
@@ -20,7 +21,9 @@ from hotham_ase.train.metrics import (
     block_metrics,
     compare_bands,
     compare_blocks,
+    pairs_in_reach,
 )
+from hotham_ase.train.parts import UNSEEN, check_choice, chosen, parts_of
 from hotham_ase.train.tallies import ErrorStatistics
 
 if TYPE_CHECKING:
@@ -48,26 +51,40 @@ class Evaluation:
     ----------
     structures
         ``name`` and errors of each, see :func:`~hotham_ase.train.metrics.block_metrics`,
-        :func:`~hotham_ase.train.metrics.band_metrics` and :func:`trust_metrics`.
+        :func:`~hotham_ase.train.metrics.band_metrics` and :func:`trust_metrics`; its ``part``,
+        one of :data:`~hotham_ase.train.parts.PARTS`, where that was looked at.
     statistics
-        Errors of all elements of H by shells and distance.
+        Errors of all elements of H by shells and distance, of the structures of the headline.
     energy_zero
         What zero of energy was removed.
+    headline
+        Which structures the means are of.
     """
 
     structures: list[dict[str, Any]]
     statistics: ErrorStatistics
     energy_zero: EnergyZero
+    headline: str = "all"
+
+    @property
+    def judged(self) -> list[dict[str, Any]]:
+        """The structures of the headline."""
+        if self.headline != "unseen":
+            return self.structures
+        return [row for row in self.structures if row["part"] in UNSEEN]
 
     def summary(self) -> dict[str, Any]:
-        """Means over all structures and each group of them, and the errors of each."""
-        groups: dict[str, list[dict[str, Any]]] = {}
-        for row in self.structures:
-            groups.setdefault(str(row["name"]).rpartition("/")[0], []).append(row)
+        """Means over the headline's structures, over groups and parts, and the errors of each."""
+        judged = self.judged
+        parts = {}
+        if "part" in judged[0]:
+            means = _means(self.structures, lambda row: str(row["part"]))
+            parts = {"headline": self.headline, "parts": means}
         return {
-            **_mean(self.structures),
+            **_mean(judged),
             "energy_zero": self.energy_zero,
-            "groups": {group: _mean(members) for group, members in groups.items()},
+            **parts,
+            "groups": _means(judged, lambda row: str(row["name"]).rpartition("/")[0]),
             "structures": self.structures,
         }
 
@@ -85,6 +102,12 @@ class Evaluation:
         """Indices of the structures, by their error of H, the largest first."""
         return sorted(range(len(self.structures)), key=lambda k: -self.structures[k]["mae_meV"])
 
+    def worst_and_median(self) -> list[int]:
+        """Indices of two structures of the headline, or of one if there are no more."""
+        names = [row["name"] for row in self.judged]
+        order = [k for k in self.ranked() if self.structures[k]["name"] in names]
+        return list(dict.fromkeys([order[0], order[len(order) // 2]]))
+
 
 def evaluate(
     model: str | Path | HamiltonianModel,
@@ -92,10 +115,16 @@ def evaluate(
     *,
     device: str = "auto",
     energy_zero: EnergyZero | None = None,
+    split: str = "all",
     report: str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Compare a model with a data set.
+
+    The model knows which structures it was trained on. With ``all`` every structure is looked at,
+    each part has its means, and those at the top, as well as ``groups`` and all tables of elements,
+    are of the structures that the model has not seen: its test structures and unknown ones. If it
+    has seen all, they are of all, and ``headline`` says ``seen``.
 
     Parameters
     ----------
@@ -108,6 +137,9 @@ def evaluate(
     energy_zero
         See :func:`~hotham_ase.train.metrics.compare_blocks`; by default what the model was
         trained with.
+    split
+        ``all``, or one part only: ``training``, ``validation``, ``test`` (of the model's own
+        split), ``unknown`` (not in it), ``unseen`` (test and unknown).
     report
         Also write an HTML page with plots to this file, see
         :func:`~hotham_ase.train.report.write_report`.
@@ -117,33 +149,48 @@ def evaluate(
     Returns
     -------
     dict
-        That of :func:`evaluate_samples`, and ``by_species``, ``by_shell``, ``by_distance``:
-        errors of the elements of H over all structures; ``by_expected_error``: of blocks.
+        That of :func:`evaluate_samples`; ``headline``, which structures the means at the top are
+        of, and ``parts``, those of each part; ``by_species``, ``by_shell``, ``by_distance``:
+        errors of the elements of H over the headline's structures; ``by_expected_error``: of
+        blocks.
 
     Raises
     ------
     BasisError
         If the model's orbitals are not those of the data.
+    ValueError
+        If the data have no structure of the part.
+    TrainingError
+        If the GPU is lost.
     """
     if not isinstance(model, HamiltonianModel):
         model = load_model(model)
     energy_zero = check_zero(energy_zero or trained_zero(model))
-    with Dataset(dataset) as data:
+    check_choice(split)
+    with Dataset(dataset) as data, devices_that_fail():
         check_basis(model, data.basis)
+        parts = parts_of(model.provenance, data, model.name)
+        indices = chosen(parts, split)
 
         def samples() -> Iterator[Sample]:
-            for k in range(len(data)):
+            for n, k in enumerate(indices):
                 yield data[k]
                 if on_progress is not None:
-                    on_progress(k + 1, len(data))
+                    on_progress(n + 1, len(indices))
 
-        result = assess(model, samples(), device=device, energy_zero=energy_zero)
+        result = assess(
+            model,
+            samples(),
+            device=device,
+            energy_zero=energy_zero,
+            parts=[parts[k] for k in indices],
+            headline=split,
+        )
         if report is not None:
             from hotham_ase.train.report import write_report
 
-            order = result.ranked()
-            shown = dict.fromkeys([order[0], order[len(order) // 2]])
-            bands = [_bands(model, data[k], result.structures[k], device) for k in shown]
+            drawn = [(indices[k], result.structures[k]) for k in result.worst_and_median()]
+            bands = [_bands(model, data[k], row, device) for k, row in drawn]
             source = {"file": Path(dataset).name, "sha256": data.fingerprint}
             write_report(report, model, result, [b for b in bands if b is not None], source)
         return result.details()
@@ -158,8 +205,9 @@ def evaluate_samples(
 ) -> dict[str, Any]:
     """Compare a model with samples, one at a time.
 
-    H is compared on all pairs within the model's cutoff, and those of H0 where the model needs one;
-    bands, Fermi level, gap and density of states on a mesh, from the same S. The code's arbitrary
+    H is compared on all pairs whose orbitals can overlap, whatever the model's cutoff, so that
+    errors of different models compare; what one of them lacks is zero there. Bands, Fermi level,
+    gap and density of states are those of all of H on a mesh, from the same S. The code's arbitrary
     zero of energy is removed from every structure, see
     :func:`~hotham_ase.train.metrics.compare_blocks` and
     :func:`~hotham_ase.train.metrics.band_metrics`.
@@ -199,19 +247,40 @@ def assess(
     *,
     device: str = "auto",
     energy_zero: EnergyZero = "fit",
+    parts: Sequence[str] | None = None,
+    headline: str = "all",
 ) -> Evaluation:
-    """Compare a model with samples, as :func:`evaluate_samples` does, and keep statistics."""
+    """Compare a model with samples, as :func:`evaluate_samples` does, and keep statistics.
+
+    Parameters
+    ----------
+    model, samples, device, energy_zero
+        See :func:`evaluate_samples`.
+    parts
+        What each sample was to the model, see :func:`~hotham_ase.train.parts.parts_of`.
+    headline
+        Which part the samples are; of ``all`` with parts the unseen ones are counted, if there
+        are any.
+    """
+    if headline == "all" and parts is not None:
+        headline = "unseen" if set(parts) & set(UNSEEN) else "seen"
     rows, statistics = [], ErrorStatistics(model.basis)
-    for sample in samples:
+    for k, sample in enumerate(samples):
         prediction = predict_sample(model, sample, device)
-        comparison = compare_blocks(prediction.hamiltonian, sample, energy_zero)
-        statistics.add(comparison, prediction.uncertainty)
-        blocks, bands = block_metrics(comparison), band_metrics(comparison, sample, energy_zero)
-        trust = trust_metrics(prediction, comparison)
-        rows.append({"name": sample.name, **blocks, **bands, **trust})
+        everywhere = compare_blocks(prediction.hamiltonian, sample, energy_zero)
+        comparison = everywhere.on_pairs(pairs_in_reach(sample))
+        part = {} if parts is None else {"part": parts[k]}
+        if headline != "unseen" or part["part"] in UNSEEN:
+            statistics.add(comparison)
+            if prediction.uncertainty is not None:
+                trusted = everywhere.on_pairs(prediction.uncertainty.pairs)
+                statistics.add_expected(trusted.block_squares, prediction.uncertainty)
+        blocks, bands = block_metrics(comparison), band_metrics(everywhere, sample, energy_zero)
+        trust = trust_metrics(prediction, everywhere)
+        rows.append({"name": sample.name, **part, **blocks, **bands, **trust})
     if not rows:
         raise ValueError("samples must hold at least one structure, got none")
-    return Evaluation(rows, statistics, energy_zero)
+    return Evaluation(rows, statistics, energy_zero, headline)
 
 
 def predict_sample(model: HamiltonianModel, sample: Sample, device: str = "auto") -> Prediction:
@@ -245,7 +314,7 @@ def trust_metrics(prediction: Prediction, comparison: BlockComparison) -> dict[s
     if uncertainty is None:
         return {}
     grade = float(uncertainty.grades.max())
-    seen = comparison.block_squares[: uncertainty.n_blocks]
+    seen = comparison.on_pairs(uncertainty.pairs).block_squares
     return {
         "expected_block_error_meV": 1e3 * uncertainty.rms_error,
         "block_error_meV": 1e3 * float(np.sqrt(seen.mean())),
@@ -307,6 +376,16 @@ def check_basis(model: HamiltonianModel, basis: OrbitalBasis) -> None:
                 f"the data's {theirs.symbol} orbitals have other radial functions than the "
                 "model's; use data of the model's basis"
             )
+
+
+def _means(
+    rows: list[dict[str, Any]], key: Callable[[dict[str, Any]], str]
+) -> dict[str, dict[str, Any]]:
+    """Means over the structures of each kind."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        kinds.setdefault(key(row), []).append(row)
+    return {kind: _mean(members) for kind, members in kinds.items()}
 
 
 def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:

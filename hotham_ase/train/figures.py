@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,6 +102,22 @@ def plot_distances(statistics: ErrorStatistics) -> Figure:
     ax.set_xlabel("distance between atoms (Å)")
     ax.set_ylabel("hopping blocks (meV)")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def plot_learning(curve: Mapping[str, Sequence[float | None]]) -> Figure:
+    """Errors of a training by epoch, see :func:`~hotham_ase.train.provenance.learning_curve`."""
+    figure = _figure(5.0, 2.8)
+    ax = figure.add_subplot()
+    epochs = np.array(curve["epoch"], dtype=float) + 1
+    lines = ("train_mae_meV", "training", REFERENCE), ("val_mae_meV", "validation", PREDICTED)
+    for key, label, colour in lines:
+        if key in curve:
+            ax.plot(epochs, np.array(curve[key], dtype=float), color=colour, lw=1.2, label=label)
+    ax.set_yscale("log")
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(r"mean $|\Delta H|$ (meV)")
+    ax.legend()
     return figure
 
 

@@ -34,7 +34,7 @@ class BlockLossConfig(BaseModel):
         Fraction of the run after which this term counts.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["mae", "mse"] = "mae"
     weight: Weight = 1.0
@@ -62,7 +62,7 @@ class EigenbasisLossConfig(BaseModel):
         Fraction of the run after which this term counts.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: Weight = 1.0
     start: float = Field(0.0, ge=0, lt=1)
@@ -82,7 +82,7 @@ class BandLossConfig(BaseModel):
         its blocks are far off, but refine it where they are nearly right.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: Weight = 0.0
     window: tuple[float, float] = (-5.0, 5.0)
@@ -108,7 +108,7 @@ class LossConfig(BaseModel):
         The terms; one of weight 0 is left out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     energy_zero: EnergyZero = "fit"
     blocks: BlockLossConfig = BlockLossConfig()

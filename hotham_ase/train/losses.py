@@ -100,13 +100,11 @@ class BlockErrors:
         """Mean |ΔH| in eV of the hopping elements that exist."""
         return weighted_mean(self.hopping.abs(), self.batch.target.hopping_mask)
 
-    @property
-    def mae(self) -> torch.Tensor:
-        """Mean |ΔH| in eV of all elements."""
+    def mae(self, edges: torch.Tensor) -> torch.Tensor:
+        """Mean |ΔH| in eV of all elements of onsite blocks and of some pairs, (n_edges,) bool."""
         target = self.batch.target
-        n_onsite, n_hopping = target.onsite_mask.sum(), target.hopping_mask.sum()
-        total = self.onsite_mae * n_onsite + self.hopping_mae * n_hopping
-        return total / (n_onsite + n_hopping)
+        n = target.onsite_mask.sum() + target.hopping_mask[edges].sum()
+        return (self.onsite.abs().sum() + self.hopping[edges].abs().sum()) / n
 
     @cached_property
     def in_eigenbasis(self) -> list[tuple[Eigenbasis, int, torch.Tensor]]:

@@ -18,6 +18,8 @@ from hotham_ase.electronic.eigen import eigenvalues_at_kpts
 from hotham_ase.electronic.fermi import band_gap, fill_bands
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.kpath import BandPathError, band_path
+from hotham_ase.matrices.realspace import union_of_pairs
+from hotham_ase.pairs import PairList
 from hotham_ase.train.loss_config import EnergyZero
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ PATH_POINTS = 60
 
 @dataclass(frozen=True, eq=False)
 class BlockComparison:
-    """A predicted and a reference H on the pairs of the prediction.
+    """A predicted and a reference H on the same pairs.
 
     Attributes
     ----------
@@ -51,6 +53,13 @@ class BlockComparison:
     reference: RealSpaceMatrix
     overlap: RealSpaceMatrix
     mu: float
+
+    def on_pairs(self, pairs: PairList) -> BlockComparison:
+        """The same at the same zero of energy, on other pairs of these atoms."""
+        predicted, reference, overlap = (
+            m.on_pairs(pairs) for m in (self.predicted, self.reference, self.overlap)
+        )
+        return BlockComparison(predicted, reference, overlap, self.mu)
 
     @property
     def raw(self) -> np.ndarray:
@@ -74,10 +83,21 @@ class BlockComparison:
         return np.add.reduceat(self.errors**2, offsets[:-1]) / np.diff(offsets)
 
 
+def pairs_in_reach(sample: Sample) -> PairList:
+    """All pairs whose orbitals can overlap.
+
+    They depend on the reference alone, so that errors on them compare models of any cutoff.
+    """
+    return PairList.from_atoms(sample.atoms, sample.basis.pair_cutoffs)
+
+
 def compare_blocks(
     predicted: RealSpaceMatrix, sample: Sample, energy_zero: EnergyZero = "fit"
 ) -> BlockComparison:
     """Bring a prediction and its reference to the same pairs and zero of energy.
+
+    The pairs are all that the prediction has, and all within reach of the orbitals: an H that
+    ends sooner is zero there.
 
     Parameters
     ----------
@@ -94,8 +114,10 @@ def compare_blocks(
     ValueError
         If the Fermi level is needed but not known.
     """
-    reference = sample.hamiltonian.on_pairs(predicted.pairs)
-    overlap = sample.overlap.on_pairs(predicted.pairs)
+    pairs = union_of_pairs(predicted.pairs, pairs_in_reach(sample))
+    predicted, reference, overlap = (
+        m.on_pairs(pairs) for m in (predicted, sample.hamiltonian, sample.overlap)
+    )
     mu = 0.0
     if energy_zero == "fit":
         s = overlap.values[0]
@@ -142,7 +164,7 @@ def band_metrics(
     Parameters
     ----------
     comparison
-        From :func:`compare_blocks`.
+        From :func:`compare_blocks`, with all pairs of the prediction.
     sample
         The reference; its H and S count in full, beyond the model's pairs.
     energy_zero

@@ -36,6 +36,12 @@ class TrainingModule(pl.LightningModule):
         self.progress = 0.0  # fraction of the run that is done, kept by RunClock
         self.loss = Loss.from_config(config.loss, symbols)
 
+    def _in_reach(self, batch: Prepared) -> torch.Tensor:
+        """(n_edges,) the pairs whose orbitals can overlap: those of every evaluation."""
+        reach = self.network.cutoffs - self.network.config.hopping_margin
+        i, j = batch.graph.species[batch.graph.edge_index]
+        return torch.linalg.vector_norm(batch.graph.edge_vectors, dim=-1) < reach[i, j]
+
     def _step(self, batch: Prepared, stage: str) -> torch.Tensor:
         onsite, hopping = self.network(batch.graph, batch.geometry)
         errors = self.loss.errors(onsite, hopping, batch)
@@ -43,7 +49,7 @@ class TrainingModule(pl.LightningModule):
         loss, terms = self.loss(errors, progress)
         logged = {
             f"{stage}_loss": loss,
-            f"{stage}_mae_meV": errors.mae,
+            f"{stage}_mae_meV": errors.mae(self._in_reach(batch)),
             f"{stage}_onsite_meV": errors.onsite_mae,
             **{f"{stage}_{name}_meV": value for name, value in terms.items()},
         }

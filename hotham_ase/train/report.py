@@ -18,6 +18,7 @@ from hotham_ase.train.figures import (
     error_style,
     plot_band_comparison,
     plot_distances,
+    plot_learning,
     plot_parity,
     plot_reliability,
     plot_shells,
@@ -122,11 +123,8 @@ def _page(
     yield f"<style>{STYLE}</style></head><body>"
     yield f"<h1>{escape(title)}</h1>"
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    n = summary["n_structures"]
-    yield (
-        f'<p class="note">{n} structure{"s" if n > 1 else ""}; written by hotham_ase '
-        f"{__version__} on {today}</p>"
-    )
+    yield f'<p class="note">Written by hotham_ase {__version__} on {today}.</p>'
+    yield f"<p>{escape(_which(evaluation))}</p>"
     yield from _headline(summary)
     yield "<h2>Means over structures</h2>"
     yield from _means(summary)
@@ -155,11 +153,38 @@ def _page(
             caption = f"{comparison.name}, the structure of {which} error of H."
             yield _picture(plot_band_comparison(comparison), caption)
         yield "</div>"
+    curve = _curve(model)
+    if curve:
+        yield "<h2>Training</h2>"
+        caption = "Mean error of H on the training's own structures, epoch by epoch."
+        yield _picture(plot_learning(curve), caption)
     yield "<h2>Structures</h2>"
     yield from _structures(evaluation)
     yield "<h2>Model</h2>"
     yield from _words(_about(model, source))
     yield "</body></html>"
+
+
+def _which(evaluation: Evaluation) -> str:
+    """Which structures the numbers are of."""
+    n = len(evaluation.judged)
+    structures = f"{n} structure{'s' if n > 1 else ''}"
+    text = {
+        "unseen": f"All numbers but those by part and of single structures are of {structures} "
+        "that the model has not seen: its test structures, and structures that it does not know.",
+        "seen": f"The model has seen all of these {structures} in its training: errors of others "
+        "are larger.",
+        "all": f"All numbers are of {structures}.",
+    }
+    part = f"All numbers are of {structures}, what the model knows as {evaluation.headline}."
+    return text.get(evaluation.headline, part)
+
+
+def _curve(model: HamiltonianModel) -> Mapping[str, Any]:
+    """Errors by epoch, empty where the file does not have them."""
+    run = model.provenance.get("run")
+    curve = run.get("curve") if isinstance(run, Mapping) else None
+    return curve if isinstance(curve, Mapping) and curve.get("epoch") else {}
 
 
 def _headline(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -177,7 +202,8 @@ def _headline(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _explanation(energy_zero: str) -> str:
     return (
-        f"{ZEROS[energy_zero]} Bands, Fermi level, gap and density of states are those of H(k) "
+        f"Elements of H count on all pairs whose orbitals can overlap. {ZEROS[energy_zero]} Bands, "
+        "Fermi level, gap and density of states are those of H(k) "
         "with the reference’s S(k) on a Γ-centred mesh; bands count within "
         f"{BAND_WINDOW:g} eV of the Fermi level. ΔDOS is ∫|ΔDOS| dE / ∫DOS dE there, broadened "
         f"by {DOS_SIGMA:g} eV (200 % for disjoint densities). Means of ΔE_F and Δgap are of "
@@ -206,7 +232,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -
 
 
 def _means(summary: Mapping[str, Any]) -> Iterator[str]:
-    groups = {"all": summary}
+    headline = str(summary.get("headline", "all"))
+    groups = {headline: summary}
+    parts = summary.get("parts", {})
+    if set(parts) != {headline}:
+        groups |= {f"part: {part}": means for part, means in parts.items()}
     if len(summary["groups"]) > 1:
         groups |= {name or "(no group)": means for name, means in summary["groups"].items()}
     head = ["", "structures", *(f"{label} ({unit})" for _, label, unit in COLUMNS)]
@@ -234,10 +264,14 @@ def _records(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _structures(evaluation: Evaluation) -> Iterator[str]:
     """Every structure, the worst first."""
     columns = (*COLUMNS, *SHIFTS)
-    head = ["structure", *(f"{label} ({unit})" for _, label, unit in columns)]
+    head = ["structure", "part", *(f"{label} ({unit})" for _, label, unit in columns)]
     ordered = (evaluation.structures[k] for k in evaluation.ranked())
     rows = [
-        [str(row["name"]), *(_number(row[key], unit) for key, _, unit in columns)]
+        [
+            str(row["name"]),
+            str(row.get("part", "")),
+            *(_number(row[key], unit) for key, _, unit in columns),
+        ]
         for row in ordered
     ]
     yield from _table(head, rows)
@@ -270,6 +304,8 @@ def _about(model: HamiltonianModel, source: Mapping[str, Any]) -> Iterator[tuple
     record = model.describe()
     split = record.pop("split", {})
     record.pop("errors", None)  # of the training's own split: this page shows those of its data
+    if isinstance(record.get("run"), dict):  # the curve is drawn
+        record["run"] = {k: v for k, v in record["run"].items() if k != "curve"}
     yield from _flat(record)
     for part, names in split.items():
         yield f"split, {part}", f"{len(names)} structures: " + ", ".join(names)

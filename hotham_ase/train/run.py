@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import json
 import logging
-import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,41 +17,41 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hotham_ase.dataset import Dataset
-from hotham_ase.files import replacing
 from hotham_ase.nn.devices import torch_device
 from hotham_ase.nn.model import HotHam
 from hotham_ase.nn.networks import Network
 from hotham_ase.orbitals import OrbitalBasis
-from hotham_ase.predict import HamiltonianModel
+from hotham_ase.predict import HamiltonianModel, load_model
 from hotham_ase.train.build import build_network
-from hotham_ase.train.callbacks import (
-    BEST,
-    LAST,
-    Checkpoints,
-    RunClock,
-    TrainingError,
-    WeightAverage,
-    WholeFiles,
-)
+from hotham_ase.train.callbacks import BEST, LAST, Checkpoints, RunClock, WeightAverage, WholeFiles
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
 from hotham_ase.train.data import split_names
 from hotham_ase.train.energy_zero import ReferenceSamples
 from hotham_ase.train.evaluate import evaluate_samples
+from hotham_ase.train.failures import TrainingError, devices_that_fail, disks_that_fill, written
 from hotham_ase.train.loading import BatchLoader, EpochBatches, PairBatches, PreparedDataset
+from hotham_ase.train.metrics import BAND_WINDOW
 from hotham_ase.train.module import TrainingModule
+from hotham_ase.train.parts import part_of, seen_parts
+from hotham_ase.train.processes import check_device, cluster
 from hotham_ase.train.progress import RunProgress
-from hotham_ase.train.provenance import hardware, origin, provenance
+from hotham_ase.train.provenance import hardware, learning_curve, provenance
+from hotham_ase.train.resuming import check_start, check_unchanged, own_folder, write_identity
 from hotham_ase.train.uncertainty import fit_uncertainty
 
-# settings that must not change between the starts of one run
-FIXED = {"model", "baseline", "split", "training", "freeze", "refit_baseline", "devices"}
-FIXED |= {"precision", "initial_hamiltonian"}
+Loaders = tuple[BatchLoader, BatchLoader | None]
 
 
-def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
+def train(
+    config: str | Path | TrainConfig,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Path:
     """Train a model.
 
     The output folder receives ``checkpoints/``, ``log/`` (one CSV file for every start of the
@@ -66,6 +64,8 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
         A YAML file, or its content.
     resume
         Go on from the last checkpoint in the output folder.
+    say
+        Called with lines about the run: what is trained with what, and the errors at its end.
 
     Returns
     -------
@@ -76,110 +76,151 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
     ConfigError
         If the configuration is wrong, there is nothing to resume from, or the output folder
         holds a run already and ``resume`` is off.
+    InUseError
+        If another training goes on in the output folder.
     TrainingError
-        If the loss is not finite any more.
+        If the loss is not finite any more, a file cannot be written, or the GPU is lost.
     """
     started = time.monotonic()
     if not isinstance(config, TrainConfig):
         config = load_config(config)
-    checkpoints = config.output / "checkpoints"
-    last = checkpoints / LAST
-    if resume and not last.is_file():
-        raise ConfigError(f"output: {config.output} has no checkpoint to resume from")
-    if last.is_file() and not resume:
-        raise ConfigError(
-            f"output: {config.output} holds a run already; resume it or choose another folder"
-        )
+    check_device(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    path = config.output / f"{config.name}.safetensors"
-    with Dataset(config.data) as data:
+    with _quiet_lightning():
+        trainer = _trainer(config, started)
+        first = trainer.is_global_zero
+        with (
+            Dataset(config.data) as data,
+            own_folder(config.output) if first else nullcontext(),
+            disks_that_fill(config.output),
+            devices_that_fail(),
+        ):
+            check_start(config, resume)
+            run = _Run(config, trainer, data, say if first and say is not None else _silent)
+            run.fit(resume)
+            return run.finish() if first else run.path
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+class _Run:
+    """One start of a run.
+
+    Parameters
+    ----------
+    config, trainer, data
+        What is trained, by what, on what.
+    say
+        Receives lines for the user.
+    """
+
+    def __init__(
+        self, config: TrainConfig, trainer: pl.Trainer, data: Dataset, say: Callable[[str], None]
+    ) -> None:
+        self.config, self.trainer, self.data, self.say = config, trainer, data, say
+        self.checkpoints = config.output / "checkpoints"
+        self.path = config.output / f"{config.name}.safetensors"
+        self.energy_zero = config.training.loss.energy_zero
+
+    def fit(self, resume: bool) -> None:
+        """Train to the end, or go on to it."""
+        config, data, trainer = self.config, self.data, self.trainer
         if resume:
-            _check_resumable(config, data)
-        split = split_names(data.names, config.split)
-        energy_zero = config.training.loss.energy_zero
-        _check_initial(config, data, split)
-        references = ReferenceSamples(data, energy_zero, config.initial_hamiltonian)
-        network, basis = build_network(config, references, split["train"])
-        module = TrainingModule(network, config.training, basis.symbols)
-        loaders = _loaders(config, references, split, network, basis)
-        if not resume and process_number() == 0:
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            with replacing(_run_record(config)) as record:
-                record.write_text(json.dumps(_identity(config, data)) + "\n")
-        with _quiet_lightning():
-            trainer = _trainer(config, checkpoints, started)
-            try:
-                trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
-            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # of SOAP
-                raise TrainingError(
-                    f"the gradients are not finite any more ({error}); try a smaller "
-                    "learning_rate or gradient_clip, and look at the data with hotham check"
-                ) from error
+            check_unchanged(config, data)
+        self.split = split_names(data.names, config.split)
+        _check_initial(config, data, self.split)
+        _warn_of_known(config, data, self.split["test"])
+        references = ReferenceSamples(data, self.energy_zero, config.initial_hamiltonian)
+        self.network, self.basis = build_network(config, references, self.split["train"])
+        module = TrainingModule(self.network, config.training, self.basis.symbols)
+        turn = trainer.global_rank, trainer.world_size
+        self.loaders = _loaders(config, references, self.split, self.network, self.basis, turn)
+        if not resume and trainer.is_global_zero:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            write_identity(config, data)
+        self._say_start()
+        last = self.checkpoints / LAST if resume else None
+        try:
+            trainer.fit(module, *self.loaders, ckpt_path=last, weights_only=True)
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # of SOAP
+            raise TrainingError(
+                f"the gradients are not finite any more ({error}); try a smaller "
+                "learning_rate or gradient_clip, and look at the data with hotham check"
+            ) from error
         if trainer.interrupted:
             raise KeyboardInterrupt
-        if not trainer.is_global_zero:  # one process evaluates and writes
-            return path
-        network.load_state_dict(load_file(checkpoints / BEST))
-        network = network.eval().requires_grad_(False)
+
+    def finish(self) -> Path:
+        """Errors to expect, errors seen, the model file."""
+        config, data = self.config, self.data
+        best = self.checkpoints / BEST
+        try:
+            self.network.load_state_dict(load_file(best))
+        except (SafetensorError, RuntimeError) as error:
+            raise TrainingError(f"{best} is damaged: {error}") from error
+        network = self.network.eval().requires_grad_(False)
         uncertainty = None
-        if isinstance(network, HotHam) and loaders[1] is not None:
-            training, held_out = (loader.structures for loader in loaders if loader is not None)
+        if isinstance(network, HotHam) and self.loaders[1] is not None:
+            training, held_out = (part.structures for part in self.loaders if part is not None)
             network.to(torch_device(config.device))
-            uncertainty = fit_uncertainty(network, training, held_out, energy_zero)
+            uncertainty = fit_uncertainty(network, training, held_out, self.energy_zero)
         network.cpu()
-        record_of_run = provenance(config, data, split, _progress(trainer))
+        record = provenance(config, data, self.split, _progress(self.trainer, config.output))
         model = HamiltonianModel(
             network,
-            basis,
+            self.basis,
             config.name,
-            record_of_run,
+            record,
             uncertainty=uncertainty,
             needs_initial=config.initial_hamiltonian,
         )
         errors = {
-            part: evaluate_samples(model, (data[k] for k in split[part]), energy_zero=energy_zero)
+            part: evaluate_samples(
+                model,
+                (data[k] for k in self.split[part]),
+                device=config.device,
+                energy_zero=self.energy_zero,
+            )
             for part in ("validation", "test")
-            if split[part]
+            if self.split[part]
         }
-    replace(model, provenance={**record_of_run, "errors": errors}).save(path)
-    return path
+        with written(self.path):
+            replace(model, provenance={**record, "errors": errors}).save(self.path)
+        for part, means in errors.items():
+            self.say(f"{part + ' errors':18} {describe_errors(means)}")
+        self.say(f"wrote {self.path}")
+        return self.path
 
-
-def process_number() -> int:
-    """Which of the processes that train together this is; Lightning starts all but the first."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def _run_record(config: TrainConfig) -> Path:
-    return config.output / "run.json"
-
-
-def _identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
-    """What must not change between the starts of one run."""
-    settings = config.model_dump(mode="json", include=FIXED)
-    start = None if config.init_from is None else origin(config.init_from)
-    return {"data": data.fingerprint, "init_from": start, **settings}
-
-
-def _check_resumable(config: TrainConfig, data: Dataset) -> None:
-    """Refuse to go on with other data or settings than the run began with."""
-    began, now = json.loads(_run_record(config).read_text()), _identity(config, data)
-    # a run of a version without this key learned all of H
-    began.setdefault("initial_hamiltonian", False)
-    for key, value in now.items():
-        before = began.get(key)
-        if value == before:
-            continue
-        if key == "data":
-            raise ConfigError(f"data: {config.data.name} is not what the run began with")
-        changed = key
-        if isinstance(value, dict) and isinstance(before, dict):
-            changed = ", ".join(k for k in value if value[k] != before.get(k))
-        raise ConfigError(
-            f"{key}: {changed} changed since the run began; restore the configuration "
-            "or choose another output"
+    def _say_start(self) -> None:
+        parts = {"train": "training"}
+        sizes = [f"{len(k)} {parts.get(part, part)}" for part, k in self.split.items()]
+        weights = list(self.network.parameters())
+        n, free = (
+            sum(w.numel() for w in weights if w.requires_grad or every) for every in (True, False)
         )
+        kept = f", {n - free:,} of them kept as they are" if free < n else ""
+        several = f", {self.trainer.world_size} processes" if self.trainer.world_size > 1 else ""
+        self.say(f"structures         {', '.join(sizes)}")
+        self.say(f"parameters         {n:,}{kept}")
+        self.say(f"device             {hardware(self.trainer.strategy.root_device)}{several}")
+
+
+def describe_errors(means: dict[str, Any]) -> str:
+    """The errors that matter most, in a line.
+
+    Examples
+    --------
+    >>> describe_errors({"mae_meV": 0.2755, "band_mae_meV": 2.98, "n_structures": 10})
+    'H 0.276 meV, bands 2.98 meV within 5 eV of E_F (10 structures)'
+    """
+    n = means["n_structures"]
+    return (
+        f"H {means['mae_meV']:.3g} meV, bands {means['band_mae_meV']:.3g} meV within "
+        f"{BAND_WINDOW:g} eV of E_F ({n} structure{'s' if n != 1 else ''})"
+    )
 
 
 def _check_initial(config: TrainConfig, data: Dataset, split: dict[str, list[int]]) -> None:
@@ -196,15 +237,36 @@ def _check_initial(config: TrainConfig, data: Dataset, split: dict[str, list[int
         )
 
 
+def _warn_of_known(config: TrainConfig, data: Dataset, test: Sequence[int]) -> None:
+    """Say it if the model to go on from has seen what will be its test."""
+    if config.init_from is None:
+        return
+    seen = seen_parts(load_model(config.init_from).provenance)
+    checksums = data.checksums
+    known = [
+        k for k in test if part_of(checksums[k], data.atoms(k), seen) in ("training", "validation")
+    ]
+    if known:
+        warnings.warn(
+            f"{len(known)} of {len(test)} test structures were trained on by {config.init_from}, "
+            f"the first is {data.names[known[0]]}: their errors are no test",
+            stacklevel=2,
+        )
+
+
 def _loaders(
     config: TrainConfig,
     data: ReferenceSamples,
     split: dict[str, list[int]],
     network: Network,
     basis: OrbitalBasis,
-) -> tuple[BatchLoader, BatchLoader | None]:
-    """Batches of the training set, and of the validation set if there is one."""
-    settings, turn = config.training, (process_number(), config.devices)
+    turn: tuple[int, int],
+) -> Loaders:
+    """Batches of the training set, and of the validation set if there is one.
+
+    ``turn`` tells which of how many processes this is.
+    """
+    settings = config.training
 
     def prepared(indices: Sequence[int], share: float) -> PreparedDataset:
         return PreparedDataset(data, indices, basis, network, share * config.cache)
@@ -226,8 +288,9 @@ def _loaders(
     )
 
 
-def _trainer(config: TrainConfig, checkpoints: Path, started: float) -> pl.Trainer:
-    settings = config.training
+def _trainer(config: TrainConfig, started: float) -> pl.Trainer:
+    """It knows which of how many processes this is, and writes nothing yet."""
+    settings, checkpoints = config.training, config.output / "checkpoints"
     average = WeightAverage(settings.ema) if settings.ema else None
     callbacks: list[pl.Callback] = [
         RunClock(settings.peak, settings.warmup, settings.max_time, started),
@@ -243,7 +306,7 @@ def _trainer(config: TrainConfig, checkpoints: Path, started: float) -> pl.Train
         max_epochs=settings.epochs or -1,
         gradient_clip_val=settings.gradient_clip,
         callbacks=callbacks,
-        plugins=[WholeFiles()],
+        plugins=[WholeFiles(), cluster(config.devices)],
         enable_checkpointing=True,
         enable_progress_bar=False,
         logger=_loggers(config.output),
@@ -286,8 +349,8 @@ def _quiet_lightning() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _progress(trainer: Any) -> dict[str, Any]:
-    """How far the run went."""
+def _progress(trainer: Any, folder: Path) -> dict[str, Any]:
+    """How far the run went, and how its errors fell."""
     callbacks = {type(callback): callback for callback in trainer.callbacks}
     clock, checkpoints = callbacks[RunClock], callbacks[Checkpoints]
     return {
@@ -295,7 +358,8 @@ def _progress(trainer: Any) -> dict[str, Any]:
         "steps": trainer.global_step,
         "best_epoch": checkpoints.best_epoch,
         "seconds": round(clock.elapsed, 1),
-        "device": hardware(),
+        "device": hardware(trainer.strategy.root_device),
+        "curve": learning_curve(read_log(folder)),
     }
 
 
@@ -315,11 +379,15 @@ def read_log(folder: str | Path) -> dict[str, np.ndarray]:
     -------
     dict
         ``epoch`` and the logged quantities, e.g. ``train_mae_meV``, ``val_mae_meV``; (n_epochs,).
+        ``part_of_epoch`` is below 1 where the means over training steps are over a part of them:
+        where time ran out, or the run was interrupted.
     """
     columns: dict[str, dict[int, float]] = {}
     for path in _logs(Path(folder)):
         with path.open() as file:
             for row in csv.DictReader(file):
+                if None in row.values():  # a line that a full disk cut
+                    continue
                 for name, value in row.items():
                     if value and name not in ("epoch", "step"):
                         columns.setdefault(name, {})[int(row["epoch"])] = float(value)

@@ -134,8 +134,8 @@ class ErrorStatistics:
 
     reliability: np.ndarray = field(default_factory=lambda: np.zeros((2, N_EXPECTED, 3)))
 
-    def add(self, comparison: BlockComparison, uncertainty: Uncertainty | None = None) -> None:
-        """Count a structure, with the errors that were expected if there are any."""
+    def add(self, comparison: BlockComparison) -> None:
+        """Count the elements of H of a structure."""
         matrix, errors = comparison.predicted, comparison.errors
         reference = comparison.reference.values[0]
         self.parity.add(
@@ -156,12 +156,17 @@ class ErrorStatistics:
                     if len(blocks):
                         self._add_shells(part, int(i), int(j), comparison, blocks)
         self._add_distances(matrix, errors, reference)
-        if uncertainty is not None:
-            # beyond the network's pairs there may be blocks of H0 alone; they come last
-            self._add_expected(comparison.block_squares[: uncertainty.n_blocks], uncertainty)
 
-    def _add_expected(self, squares: np.ndarray, uncertainty: Uncertainty) -> None:
-        """Count blocks by the error that was expected of them."""
+    def add_expected(self, squares: np.ndarray, uncertainty: Uncertainty) -> None:
+        """Count blocks by the error that was expected of them.
+
+        Parameters
+        ----------
+        squares : (n_blocks,) eV²
+            Mean square error seen in each block of the uncertainty.
+        uncertainty
+            What was expected.
+        """
         expected = uncertainty.onsite_errors, uncertainty.hopping_errors
         seen = np.split(squares, [len(expected[0])])
         for table, sigma, square in zip(self.reliability, expected, seen, strict=True):

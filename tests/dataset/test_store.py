@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,7 +96,8 @@ def test_checksums_find_what_was_changed(dataset_path: Path):
     assert Dataset(dataset_path).verify_checksums() == ["crystal/1"]
     with h5py.File(dataset_path, "r+") as file:
         file["basis/B"].attrs["n_valence"] = 4.0
-    assert Dataset(dataset_path).verify_checksums() == ["crystal/1", "fingerprint"]
+    edited = Dataset(dataset_path, verify=False)
+    assert edited.verify_checksums() == ["crystal/1", "fingerprint"]
 
 
 def test_attributes(dataset_path: Path):
@@ -102,7 +105,7 @@ def test_attributes(dataset_path: Path):
     assert attributes["n_structures"] == 3
     assert attributes["n_atoms"] == [2, 2]
     assert attributes["orbitals"] == {"B": "1s1p", "N": "2s1p"}
-    assert attributes["format_version"] == 1
+    assert attributes["format_version"] == 3
 
 
 def read_in_worker(argument: tuple[Dataset, int]) -> float:
@@ -194,7 +197,7 @@ def test_files_that_are_no_data_sets(tmp_path: Path, dataset_path: Path):
         Dataset(tmp_path / "other.h5")
     with h5py.File(dataset_path, "r+") as file:
         file.attrs["format_version"] = 99
-    with pytest.raises(DatasetError, match="newer than 2"):
+    with pytest.raises(DatasetError, match="newer than 3"):
         Dataset(dataset_path)
 
 
@@ -208,7 +211,6 @@ def test_a_name_is_given_once(tmp_path: Path, samples: list[Sample]):
 
 
 def test_initial_hamiltonian(tmp_path: Path, samples: list[Sample]):
-    """Files with it are refused by older versions, others are as before."""
     far = samples[1].hamiltonian + 1e-3 * samples[1].overlap
     contents = [samples[0], replace(samples[1], initial_hamiltonian=far)]
     for name, part in (("old.h5", contents[:1]), ("new.h5", contents)):
@@ -216,8 +218,6 @@ def test_initial_hamiltonian(tmp_path: Path, samples: list[Sample]):
             for sample in part:
                 writer.add(sample)
     with Dataset(tmp_path / "old.h5") as old, Dataset(tmp_path / "new.h5") as new:
-        assert old.attributes["format_version"] == 1
-        assert new.attributes["format_version"] == 2
         assert new.attributes["n_initial"] == 1
         assert [new.has_initial(k) for k in range(2)] == [False, True]
         assert new[0].initial_hamiltonian is None
@@ -234,3 +234,204 @@ def test_initial_hamiltonian(tmp_path: Path, samples: list[Sample]):
     with h5py.File(tmp_path / "new.h5", "r+") as file:
         del file["structures/00000001/initial_hamiltonian"]
     assert Dataset(tmp_path / "new.h5").verify_checksums() == ["crystal/1"]
+
+
+def edit(path: Path, change) -> None:
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def exchange(file: h5py.File, one: str, other: str) -> None:
+    file.move(one, "taken")
+    file.move(other, one)
+    file.move("taken", other)
+
+
+def cut_last_pair(file: h5py.File) -> None:
+    group = file["structures/00000001/hamiltonian"]
+    edges, shifts, values = (group[key][()] for key in ("edge_index", "cell_shifts", "values"))
+    size = np.prod([{0: 4, 1: 5}[int(atom)] for atom in edges[:, -1]])
+    for key in list(group):
+        del group[key]
+    group["edge_index"], group["cell_shifts"] = edges[:, :-1], shifts[:-1]
+    group["values"] = values[: len(values) - size]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: exchange(f, "structures/00000001/hamiltonian", "structures/00000002/hamiltonian"),
+        lambda f: exchange(
+            f, "structures/00000001/overlap/values", "structures/00000001/hamiltonian/values"
+        ),
+        lambda f: exchange(f, "structures/00000001", "structures/00000002"),
+        lambda f: f.pop("structures/00000002"),
+        lambda f: f["names"].write_direct(f["names"][()][[0, 2, 1]]),
+        lambda f: f["structures/00000001"].attrs.modify("fermi_level", 0.5),
+        lambda f: f["structures/00000001/positions"].write_direct(np.eye(3)[:2]),
+        lambda f: f["basis/B"].attrs.modify("n_valence", 4.0),
+        cut_last_pair,
+    ],
+    ids=["H", "S and H", "structures", "last", "names", "level", "positions", "basis", "pair"],
+)
+def test_nothing_is_read_that_was_not_written(dataset_path: Path, change):
+    edit(dataset_path, change)
+    with pytest.raises(DatasetError, match="not what was written|must have . strings"):
+        [*Dataset(dataset_path)]
+
+
+def test_edited_structures_can_be_looked_at(dataset_path: Path, samples: list[Sample]):
+    edit(dataset_path, lambda f: f["structures/00000001"].attrs.modify("fermi_level", 0.5))
+    with Dataset(dataset_path) as dataset:
+        assert dataset[0].fermi_level == samples[0].fermi_level  # of another structure
+    with Dataset(dataset_path, verify=False) as dataset:
+        assert dataset[1].fermi_level == 0.5
+        assert not pickle.loads(pickle.dumps(dataset)).verify  # noqa: S301 - our own object
+
+
+def huge(file: h5py.File, name: str, dtype: str, *shape: int) -> None:
+    """Announce terabytes without storing any."""
+    del file[name]
+    chunks = (*(1 for _ in shape[1:]), 4096)
+    file.create_dataset(name, shape, dtype, chunks=chunks, compression="gzip")
+
+
+def outside(file: h5py.File) -> None:
+    other = Path(file.filename).with_name("other.h5")
+    with h5py.File(other, "w") as target:
+        target["values"] = file["structures/00000000/hamiltonian/values"][()]
+    del file["structures/00000000/hamiltonian/values"]
+    link = h5py.ExternalLink(str(other), "/values")
+    file["structures/00000000/hamiltonian/values"] = link
+
+
+def stored_outside(file: h5py.File) -> None:
+    values = file["structures/00000000/hamiltonian/values"][()]
+    other = Path(file.filename).with_name("values.bin")
+    other.write_bytes(values.tobytes())
+    del file["structures/00000000/hamiltonian/values"]
+    file.create_dataset(
+        "structures/00000000/hamiltonian/values",
+        values.shape,
+        values.dtype,
+        external=[(str(other), 0, values.nbytes)],
+    )
+
+
+def attribute(place: str, key: str, content) -> object:
+    def change(file: h5py.File) -> None:
+        del file[place].attrs[key]
+        file[place].attrs[key] = content
+
+    return change
+
+
+def replaced(name: str, content) -> object:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file[name] = content
+
+    return change
+
+
+def everything(dataset: Dataset) -> object:
+    return dataset.names, dataset.fingerprint, [*dataset]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (outside, "links are not followed"),
+        (stored_outside, "links are not followed"),
+        (replaced("structures/00000000", h5py.SoftLink("/structures/00000001")), "link"),
+        (lambda f: huge(f, "structures/00000000/hamiltonian/values", "f8", 2**40), "announces"),
+        (lambda f: huge(f, "structures/00000000/numbers", "i8", 2**40), "announces"),
+        (lambda f: huge(f, "basis/B/grid", "f8", 2**40), "announces"),
+        (replaced("structures/00000000/numbers", [5.0, 7.0]), "must hold integers"),
+        (replaced("structures/00000000/positions", np.zeros(6)), "must have the shape"),
+        (replaced("structures/00000000/hamiltonian", 1.0), "not a group"),
+        (replaced("names", [1, 2, 3]), "must hold strings"),
+        (replaced("basis/B", 3), "not a group"),
+        (lambda f: f.pop("structures"), "is missing"),
+        (attribute("/", "fingerprint", 3), "must be a string"),
+        (attribute("/", "format_version", "x"), "must be of kind i"),
+        (attribute("basis/B", "shells", [0, 9]), "l is at most"),
+        (attribute("structures/00000000", "provenance", "[" * 20000), "not JSON"),
+        (attribute("structures/00000000", "n_electrons", "many"), "of kind f"),
+    ],
+)
+def test_content_of_another_kind(dataset_path: Path, change, message: str):
+    edit(dataset_path, change)
+    with pytest.raises(DatasetError, match=message):
+        everything(Dataset(dataset_path, verify=False))
+    with pytest.raises(DatasetError):
+        [*Dataset(dataset_path)]
+
+
+def test_file_of_an_earlier_version(tmp_path: Path, dataset_path: Path, samples: list[Sample]):
+    """Version 1 had strings of variable length, in a file without HDF5's own checksums."""
+    path = tmp_path / "old.h5"
+    with h5py.File(dataset_path) as new, h5py.File(path, "w") as old:
+        for name in ("structures", "basis"):
+            new.copy(name, old)
+        old["names"] = np.array([s.name for s in samples], dtype=h5py.string_dtype())
+        old.attrs.update({"format": "hotham-dataset", "format_version": 1})
+        for key in ("package_version", "fingerprint"):
+            old.attrs[key] = new.attrs[key].decode()
+        for group in old["structures"].values():
+            for key in ("provenance", "sha256"):
+                text = group.attrs[key].decode()
+                del group.attrs[key]
+                group.attrs[key] = text
+    with Dataset(path) as dataset:
+        assert dataset.names == [s.name for s in samples]
+        assert [s.fermi_level for s in dataset] == [s.fermi_level for s in samples]
+        assert dataset.verify_checksums() == []
+
+
+def test_structures_of_another_data_set(tmp_path: Path, dataset_path: Path, samples: list[Sample]):
+    with Dataset(dataset_path) as before, DatasetWriter(tmp_path / "more.h5") as writer:
+        writer.extend(before)
+        writer.add(replace(samples[0], provenance={**samples[0].provenance, "name": "more"}))
+    with Dataset(dataset_path) as before, Dataset(tmp_path / "more.h5") as after:
+        assert after.names == [*before.names, "more"]
+        assert after.checksums[:3] == before.checksums
+
+
+def test_file_system_without_locks(dataset_path: Path, monkeypatch):
+    """NFS may have none: files are read and written all the same."""
+    opened = h5py.File
+
+    def file(name, mode="r", **settings):
+        if settings.get("locking") is not False:
+            raise OSError(37, "unable to lock file, errno = 37, 'No locks available'")
+        return opened(name, mode, **settings)
+
+    monkeypatch.setattr(h5py, "File", file)
+    with Dataset(dataset_path) as dataset, DatasetWriter(dataset_path) as writer:
+        writer.extend(dataset)
+    assert len(Dataset(dataset_path)) == 3
+
+
+FULL = """
+import resource, signal, sys
+from hotham_ase.dataset import Dataset, DatasetWriter
+# beyond this size every write fails, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with Dataset(sys.argv[1]) as dataset, DatasetWriter(sys.argv[2]) as writer:
+    for sample in dataset:
+        writer.add(sample)
+"""
+
+
+@pytest.mark.parametrize("limit", [100_000, 300_000])
+def test_full_disk(tmp_path: Path, dataset_path: Path, limit: int):
+    """HDF5 crashes if it cannot write what it holds back: the room is taken before."""
+    path = tmp_path / "out" / "copy.h5"
+    command = [sys.executable, "-c", FULL, str(dataset_path), str(path), str(limit)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1, run.stderr
+    assert run.stderr.splitlines()[-1].startswith("OSError: [Errno 27] File too large")
+    assert str(path) in run.stderr.splitlines()[-1]
+    assert list(path.parent.iterdir()) == []

@@ -184,7 +184,7 @@ def test_damaged_files(folder: Path):
     with pytest.raises(DFTReadError, match="not an HDF5 file"):
         read_deeph(folder)
     (folder / "orbital_types.dat").write_text("0 0 1 2\n0 0 1 2\n0 1 2\n")
-    with pytest.raises(DFTReadError, match="the orbitals give"):
+    with pytest.raises(DFTReadError, match="must have the shape"):
         read_deeph(folder)
     (folder / "element.dat").write_text("5\n5\n")
     with pytest.raises(DFTReadError, match="2 elements"):

@@ -142,7 +142,7 @@ def test_gradients_that_are_no_numbers_end_a_run(tmp_path, data_file, monkeypatc
     from hotham_ase.train.losses import Loss
 
     def no_number(self, errors, progress=1.0):
-        return errors.mae * float("nan"), {}
+        return errors.onsite_mae * float("nan"), {}
 
     monkeypatch.setattr(Loss, "__call__", no_number)
     with pytest.raises(TrainingError, match="gradients are not finite .* smaller learning_rate"):

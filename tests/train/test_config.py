@@ -30,11 +30,51 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ("model: {}\n", "data: Field required"),
         ("just text", "must hold keys"),
         ("a: [", "not a YAML file"),
+        ("data: d.h5\ntraining: {learning_rate: .inf}\n", "training.learning_rate: .* finite.*inf"),
+        ("data: d.h5\ntraining: {learning_rate: inf}\n", "training.learning_rate: .* finite"),
+        ("data: d.h5\nmodel: {message_cutoff: .nan}\n", "model.message_cutoff: .* finite.*nan"),
+        ("data: d.h5\nmodel: {message_cutoff: inf}\n", "model.message_cutoff: .*finite"),
+        ("data: d.h5\ntraining: {max_epochs: yes}\n", "training.max_epochs: yes and no"),
+        ("data: d.h5\ntraining: {loss: {blocks: {weight: true}}}\n", "blocks.weight: yes and no"),
+        ("data: d.h5\nmodel: {channels: true}\n", "model.channels: yes and no"),
+        ("data: d.h5\ntraining: {max_time: 999999999999999999h}\n", "max_time: .* at most 3650d"),
+        (
+            "data: d.h5\ntraining: {loss: {blocks: {distance_weights: [[0]]}}}\n",
+            "training.loss.blocks.distance_weights.0.1: Field required",
+        ),
+        (
+            "data: d.h5\ntraining: {loss: {blocks: {pair_weights: {C-N: {a: 1}}}}}\n",
+            "pair_weights.C-N: Input should be a valid number",
+        ),
+        ("data: &a d.h5\nname: *a\n", r"line 2: aliases \(\*name\) are not taken"),
+        ("data: &a [*a]\n", "line 1: aliases"),
+        ("data: d.h5\nname: a\nname: b\n", "line 3: 'name' comes twice"),
+        ("data: d.h5\ntraining: {seed: 1, seed: 2}\n", "line 2: 'seed' comes twice"),
+        ("data: d.h5\nmodel: " + 10_000 * "[", "line 2: nested deeper than 20 levels"),
+        (
+            "data: d.h5\ntraining: {seed: " + 5000 * "1" + "}\n",
+            "not a YAML file: Exceeds the limit",
+        ),
+        ("data: d.h5\ntraining: {seed: -1}\n", "training.seed: .*greater than or equal"),
+        ("data: d.h5\n? [a]\n: 1\n", "line 2: a key must be a word"),
+        ("data: d.h5\n<<: {name: a}\n", "line 2: a key must be a word"),
+        ("data: d.h5\n1: 2\n", "1: "),
+        ("data: 2026-99-99\n", "not a YAML file"),
+        ("# " + 2**20 * "a" + "\n", "more than 1 MiB"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
         load_config(write(tmp_path, text))
+
+
+def test_truth_is_taken_where_it_is_wanted(tmp_path):
+    config = load_config(write(tmp_path, "data: d.h5\nbaseline: no\ntraining: {max_epochs: 3}\n"))
+    assert config.baseline is False
+    assert config.within("1h 30min").training.max_time.total_seconds() == 5400
+    assert config.within("2h").training.max_epochs == 3
+    with pytest.raises(ConfigError, match="max_time: expected a time like"):
+        config.within("soon")
 
 
 def test_every_group_is_split_by_itself():

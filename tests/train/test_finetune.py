@@ -11,7 +11,9 @@ from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 from hotham_ase.predict import HamiltonianModel, load_model
 from hotham_ase.train.build import build_network
-from hotham_ase.train.config import ConfigError, load_config
+from hotham_ase.train.config import ConfigError, SplitConfig, load_config
+from hotham_ase.train.data import split_names
+from hotham_ase.train.evaluate import evaluate
 from hotham_ase.train.run import train
 
 SETTINGS = """
@@ -142,3 +144,23 @@ def test_orbitals_that_do_not_fit_are_refused(tmp_path, data_file, carbon):
     path = write(tmp_path / "far.h5", [farther] * 8)
     with pytest.raises(ConfigError, match=r"\['N'\] have hoppings up to 7.00 Å"):
         begin(configure(tmp_path, path, "far", 1, f"init_from: {carbon}"))
+
+
+def test_a_test_set_that_the_model_has_seen_is_told(tmp_path, data_file, carbon):
+    before = load_model(carbon).provenance["split"]
+    with Dataset(data_file) as data:
+        names = data.names
+
+    def tested(seed):
+        split = SplitConfig(train=0.75, validation=0.125, test=0.125, seed=seed)
+        return names[split_names(names, split)["test"][0]]
+
+    seed = next(seed for seed in range(50) if tested(seed) in before["train"])
+    path = configure(tmp_path, data_file, "fine", 1, f"init_from: {carbon}")
+    path.write_text(path.read_text().replace("split: {", f"split: {{seed: {seed}, "))
+    with pytest.warns(UserWarning, match="1 of 1 test structures were trained on by"):
+        fine = train(path)
+    # its own record counts them as what they were
+    errors = evaluate(fine, data_file, device="cpu")
+    assert errors["headline"] == "seen"
+    assert "test" not in errors["parts"]

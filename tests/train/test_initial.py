@@ -214,7 +214,8 @@ def test_a_turned_structure_with_its_own_h0_gives_the_turned_h(runs):
 def test_evaluations_take_h0_from_the_data(runs, molecules, tmp_path):
     _, data, paths = runs
     errors = evaluate(paths[True], data, device="cpu", report=tmp_path / "report.html")
-    assert errors["n_structures"] == len(molecules)
+    assert errors["n_structures"] == 3  # of the test split
+    assert len(errors["structures"]) == len(molecules)
     assert (tmp_path / "report.html").is_file()
     without = [replace(molecules[0], initial_hamiltonian=None)]
     with pytest.raises(ValueError, match="samples must have an initial_hamiltonian.* water/0 has"):

@@ -12,14 +12,19 @@ from hotham_ase.dft.sample import Sample
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
+from hotham_ase.pairs import PairList
+from hotham_ase.predict import Prediction
+from hotham_ase.train.evaluate import trust_metrics
 from hotham_ase.train.metrics import (
     band_metrics,
     block_metrics,
     compare_bands,
     compare_blocks,
     dos_distance,
+    pairs_in_reach,
 )
 from hotham_ase.train.tallies import BIN_WIDTH, ErrorStatistics, shell_labels
+from hotham_ase.uncertainty import Uncertainty
 
 
 def basis_of():
@@ -58,6 +63,59 @@ def planted(matrix, onsite, hopping):
         [onsite(a, matrix.onsite_block(a).shape) for a in range(pairs.n_atoms)],
         [hopping(e, matrix.hopping_block(e).shape) for e in range(pairs.n_edges)],
     )
+
+
+def shortened(matrix, longest):
+    """What a model of a shorter cutoff would predict at best."""
+    pairs = matrix.pairs
+    return matrix.on_pairs(pairs.select(np.flatnonzero(pairs.edge_lengths < longest)))
+
+
+def test_errors_are_on_common_pairs_whatever_a_model_s_cutoff(sample):
+    """Pairs that a prediction lacks are zero; those beyond the orbitals' reach do not count."""
+    reach = pairs_in_reach(sample)
+    reference = sample.hamiltonian.on_pairs(reach)
+    lengths = [math.dist(v, (0, 0, 0)) for v in reach.edge_vectors]
+    symbols = sample.atoms.get_chemical_symbols()
+    assert max(lengths) < 5.2
+    assert {*symbols} == {"C", "H"}
+
+    def mae(predicted):
+        whole = compare_blocks(predicted, sample, "none")
+        return block_metrics(whole.on_pairs(reach))["mae_meV"]
+
+    lacking = sum(
+        np.abs(reference.hopping_block(e)).sum() for e, length in enumerate(lengths) if length >= 2
+    )
+    assert lacking > 0
+    expected = 1e3 * lacking / len(reference.values[0])
+    assert mae(shortened(sample.hamiltonian, 2.0)) == pytest.approx(expected)
+    farther = wrong_beyond(sample, reach)
+    assert mae(farther) == pytest.approx(0, abs=1e-9)
+    # bands see them
+    whole = compare_blocks(farther, sample, "none")
+    assert band_metrics(whole, sample, "none")["band_mae_meV"] > 1
+
+
+def wrong_beyond(sample, reach):
+    """The reference with 0.3 eV on pairs up to 8 Å that are not in ``reach``."""
+    far = PairList.from_atoms(sample.atoms, 8.0)
+    matrix = sample.hamiltonian.on_pairs(far)
+    values = matrix.values[0].copy()
+    for e in np.flatnonzero(reach.find(*far.edge_index, far.cell_shifts) < 0):
+        values[slice(*matrix.block_offsets[far.n_atoms + e : far.n_atoms + e + 2])] = 0.3
+    return RealSpaceMatrix(far, matrix.n_orbitals, values)
+
+
+def test_expected_errors_meet_those_of_their_own_pairs(sample):
+    """H0 may reach farther than what a network predicts and expects errors of."""
+    reach = pairs_in_reach(sample)
+    ones = np.ones(reach.n_atoms), np.ones(reach.n_edges)
+    prediction = Prediction(
+        wrong_beyond(sample, reach), Uncertainty(reach, *ones, *ones, limit=1.5)
+    )
+    trust = trust_metrics(prediction, compare_blocks(prediction.hamiltonian, sample, "none"))
+    assert trust["block_error_meV"] == pytest.approx(0, abs=1e-9)
 
 
 def test_shells_are_numbered_where_needed():

@@ -39,7 +39,11 @@ def model():
     )
     network = HotHam(config, [s.shells for s in basis.species], cutoffs(basis))
     provenance = {
+        "data": {"structures": {"set/0": "0", "set/1": "1"}},
         "split": {"train": ["set/0"], "test": ["set/1"]},
+        "run": {
+            "curve": {"epoch": [0, 1], "train_mae_meV": [9.0, None], "val_mae_meV": [8.0, 7.0]}
+        },
         "settings": {"training": {"loss": {"energy_zero": "none"}}},
     }
     network.eval().requires_grad_(False)
@@ -97,13 +101,15 @@ def test_the_page_says_what_was_measured(page):
     shown = rows_of(text, "<h2>Structures</h2>")[1:]
     assert len(shown) == errors["n_structures"] == 4
     sizes = [row["mae_meV"] for row in errors["structures"]]
-    assert [float(row[1]) for row in shown] == pytest.approx(sorted(sizes)[::-1], rel=6e-3)
+    assert {row[1] for row in shown} == {"unknown"}
+    assert [float(row[2]) for row in shown] == pytest.approx(sorted(sizes)[::-1], rel=6e-3)
     names = [row["name"] for row in errors["structures"]]
     worst = names[int(np.argmax(sizes))].replace("<", "&lt;").replace(">", "&gt;")
     assert shown[0][0] == worst
     means = rows_of(text, "<h2>Means over structures</h2>")[1:]
-    assert [row[0] for row in means] == ["all", "set", "molecules"]
-    assert [row[1] for row in means] == ["4", "3", "1"]
+    assert [row[0] for row in means] == ["unseen", "part: unknown", "set", "molecules"]
+    assert [row[1] for row in means] == ["4", "4", "3", "1"]
+    assert "of 4 structures that the model has not seen" in text
     assert float(means[0][2]) == pytest.approx(errors["mae_meV"], rel=6e-3)
     assert "Energies are compared as they are" in text  # as the model was trained
 
@@ -128,7 +134,8 @@ def test_pictures_are_of_what_there_is(page):
     shown = {errors["structures"][k]["name"] for k in (order[0], order[2])}
     n_bands = sum(not name.startswith("molecules") for name in shown)
     assert text.count("error of H.</figcaption>") == n_bands
-    assert text.count("<figure>") == 4 + n_bands
+    assert text.count("<figure>") == 5 + n_bands
+    assert "epoch by epoch" in text
 
 
 def test_details_add_up(page):

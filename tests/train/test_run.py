@@ -1,6 +1,7 @@
 """A whole run: learning, resuming, the file it leaves, and its evaluation."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +60,9 @@ def test_model_file_tells_its_history(run, data_file):
     assert record["data"]["dft"] == {"code": "test"}
     assert record["data"]["structures"].keys() == {f"chain/{k}" for k in range(8)}
     assert record["run"]["epochs"] == 40
+    curve, log = record["run"]["curve"], read_log(run.parent)
+    assert curve["epoch"] == list(range(40))
+    np.testing.assert_allclose(curve["val_mae_meV"], log["val_mae_meV"], rtol=1e-3)
     assert record["git"] is None or len(record["git"]["commit"]) == 40
     json.dumps(record)
     assert model.basis.has_radial
@@ -177,6 +181,19 @@ def test_a_model_with_a_margin_keeps_it(tmp_path, run, samples):
     assert loaded.predict(dimer, device="cpu").pairs.n_edges == 2
 
 
+def test_the_log_and_an_evaluation_have_the_same_errors(tmp_path):
+    """H of silicon reaches beyond its orbitals; such pairs count in neither."""
+    data = Path(__file__).parents[2] / "tutorials" / "data" / "silicon.h5"
+    path = configure(tmp_path, data, 2)
+    text = path.read_text().replace("l_max: 2", "l_max: 4, convolutions: [gaunt]")
+    path.write_text(text.replace("0.75", "0.6").replace("0.125", "0.2"))
+    model = load_model(train(path))
+    assert model.network.config.hopping_margin > 0.2
+    record = model.provenance
+    logged = read_log(tmp_path / "run")["val_mae_meV"][record["run"]["best_epoch"]]
+    assert record["errors"]["validation"]["mae_meV"] == pytest.approx(logged, rel=1e-4)
+
+
 def test_evaluation_against_itself_is_exact(run, samples):
     """Samples that the model predicts exactly, but for the energy zero."""
     from dataclasses import replace
@@ -218,12 +235,23 @@ def test_evaluation_measures_a_known_error(run, samples):
 def test_evaluate_reads_files(run, data_file):
     done = []
     errors = evaluate(run, data_file, device="cpu", on_progress=lambda k, n: done.append((k, n)))
-    assert errors["n_structures"] == 8
     assert done[-1] == (8, 8)
     assert set(errors["groups"]) == {"chain"}
-    assert np.isfinite(errors["mae_meV"])
-    mean = np.mean([row["mae_meV"] for row in errors["structures"]])
-    assert errors["mae_meV"] == pytest.approx(mean)
+    # the headline is of the test structure, as the training saw it
+    record = load_model(run).provenance
+    assert errors["headline"] == "unseen"
+    assert errors["n_structures"] == 1
+    assert errors["mae_meV"] == pytest.approx(record["errors"]["test"]["mae_meV"], rel=1e-6)
+    assert {part: m["n_structures"] for part, m in errors["parts"].items()} == {
+        "training": 6,
+        "validation": 1,
+        "test": 1,
+    }
+    names = {"training": "train", "validation": "validation", "test": "test"}
+    for part, means in errors["parts"].items():
+        rows = [row for row in errors["structures"] if row["part"] == part]
+        assert sorted(row["name"] for row in rows) == sorted(record["split"][names[part]])
+        assert means["mae_meV"] == pytest.approx(np.mean([row["mae_meV"] for row in rows]))
 
 
 def test_other_orbitals_are_refused(run, data_file):

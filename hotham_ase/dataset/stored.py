@@ -1,0 +1,240 @@
+"""One structure of a data set as it lies in the file, with its checksum; and the basis."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from hotham_ase.dataset.packing import PackedMatrix, pack, unpack
+from hotham_ase.dft.sample import Sample
+from hotham_ase.hdf5 import child_group, child_names, fixed_strings, read_array, read_attribute
+from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+
+if TYPE_CHECKING:
+    import h5py
+
+MATRICES = ("hamiltonian", "overlap", "initial_hamiltonian")  # the first is always there
+LARGEST_L = 6  # of a shell; all that spectroscopic letters are given for here
+_GEOMETRY = ("numbers", "positions", "cell", "pbc")
+_MATRIX = ("edge_index", "cell_shifts", "values")
+_ATTRIBUTES = ("provenance", "n_electrons", "fermi_level")
+
+
+class DatasetError(ValueError):
+    """A file that is not a data set, is damaged, or has nothing in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredStructure:
+    """Arrays and attributes of one structure, of the right kinds and shapes, otherwise unchecked.
+
+    Attributes
+    ----------
+    numbers, positions, cell, pbc
+        As in ASE, Å.
+    matrices : dict of PackedMatrix
+        By the names in ``MATRICES``, in that order.
+    provenance : str
+        JSON.
+    n_electrons, fermi_level : float
+        eV; a level that is not known is NaN.
+    place : str
+        For messages.
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+    matrices: Mapping[str, PackedMatrix]
+    provenance: str
+    n_electrons: float
+    fermi_level: float
+    place: str
+
+    @classmethod
+    def from_sample(cls, sample: Sample) -> StoredStructure:
+        """What is stored of a sample: S not if its provenance says that the basis gives it."""
+        atoms = sample.atoms
+        matrices = {"hamiltonian": sample.hamiltonian}
+        has_radial = sample.basis.subset(atoms.get_chemical_symbols()).has_radial
+        if sample.provenance.get("overlap") != "computed" or not has_radial:
+            matrices["overlap"] = sample.overlap
+        if sample.initial_hamiltonian is not None:
+            matrices["initial_hamiltonian"] = sample.initial_hamiltonian
+        level = sample.fermi_level
+        return cls(
+            *(atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc),
+            matrices={name: _small(pack(matrix)) for name, matrix in matrices.items()},
+            provenance=json.dumps(sample.provenance, sort_keys=True),
+            n_electrons=sample.n_electrons,
+            fermi_level=np.nan if level is None else level,
+            place=sample.name,
+        )
+
+    @classmethod
+    def read(cls, group: h5py.Group, matrices: tuple[str, ...] = MATRICES) -> StoredStructure:
+        """Read a group; HDF5Error if a part is missing or of another kind or shape."""
+        numbers = read_array(group, "numbers", "i", (None,))
+        there = ["hamiltonian", *child_names(group)]
+        present = [name for name in matrices if name in there]
+        return cls(
+            numbers=numbers,
+            positions=read_array(group, "positions", "f", (len(numbers), 3)),
+            cell=read_array(group, "cell", "f", (3, 3)),
+            pbc=read_array(group, "pbc", "b", (3,)),
+            matrices={name: _read_packed(child_group(group, name)) for name in present},
+            provenance=read_attribute(group, "provenance", "s"),
+            n_electrons=read_attribute(group, "n_electrons", "f"),
+            fermi_level=read_attribute(group, "fermi_level", "f"),
+            place=f"structure {Path(str(group.name)).name} of {group.file.filename}",
+        )
+
+    def write(self, group: h5py.Group) -> None:
+        """Write all parts, and their checksum."""
+        for key in _GEOMETRY:
+            group[key] = getattr(self, key)
+        for name, packed in self.matrices.items():
+            for key in _MATRIX:
+                array = getattr(packed, key)
+                filters = {"compression": "gzip", "shuffle": True} if array.size else {}
+                group.create_dataset(f"{name}/{key}", data=array, **filters)
+        group.attrs["provenance"], group.attrs["sha256"] = fixed_strings(
+            [self.provenance, self.checksum()]
+        )
+        group.attrs["n_electrons"] = self.n_electrons
+        group.attrs["fermi_level"] = self.fermi_level
+
+    def checksum(self) -> str:
+        """SHA-256 of everything in a structure's group but the checksum itself."""
+        arrays = {key: getattr(self, key) for key in _GEOMETRY}
+        for name, packed in self.matrices.items():
+            arrays |= {f"{name}/{key}": getattr(packed, key) for key in _MATRIX}
+        digest = hashlib.sha256()
+        for key, array in arrays.items():
+            digest.update(f"{key} {array.shape} {array.dtype.str} ".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        for key in _ATTRIBUTES:
+            digest.update(f"{key}={getattr(self, key)} ".encode())
+        return digest.hexdigest()
+
+    @property
+    def name(self) -> str:
+        """That of the sample."""
+        return str(self.origin().get("name") or self.atoms().get_chemical_formula())
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = [getattr(self, key) for key in _GEOMETRY]
+        arrays += [getattr(packed, key) for packed in self.matrices.values() for key in _MATRIX]
+        return sum(array.nbytes for array in arrays) + len(self.provenance)
+
+    def atoms(self) -> Atoms:
+        """Structure without its matrices; DatasetError if an atomic number is none."""
+        if not len(self.numbers):
+            raise DatasetError(f"{self.place} has no atoms")
+        if self.numbers.min() < 1 or self.numbers.max() >= len(chemical_symbols):
+            found = np.unique(self.numbers).tolist()
+            raise DatasetError(f"{self.place} has atomic numbers that are none: {found[:9]}")
+        return Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+
+    def origin(self) -> dict[str, Any]:
+        """The provenance; DatasetError if it is not a JSON object."""
+        try:
+            origin = json.loads(self.provenance)
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{self.place} has a provenance that is not JSON") from error
+        if not isinstance(origin, dict):
+            raise DatasetError(f"{self.place} has a provenance that is not a JSON object")
+        return origin
+
+    def sample(self, basis: OrbitalBasis) -> Sample:
+        """All matrices in full; DatasetError if the parts do not go together."""
+        atoms, origin = self.atoms(), self.origin()
+        if not (np.isfinite(self.positions).all() and np.isfinite(self.cell).all()):
+            raise DatasetError(f"{self.place} has coordinates that are not finite numbers")
+        try:
+            n_orbitals = basis.n_orbitals(atoms.numbers)
+            matrices = {
+                name: unpack(packed, atoms, n_orbitals, name)
+                for name, packed in self.matrices.items()
+            }
+            if "overlap" not in matrices:
+                from hotham_ase.overlap import overlap_matrix
+
+                matrices["overlap"] = overlap_matrix(atoms, basis)
+            return Sample(
+                atoms=atoms,
+                basis=basis,
+                hamiltonian=matrices["hamiltonian"],
+                overlap=matrices["overlap"],
+                fermi_level=None if np.isnan(self.fermi_level) else self.fermi_level,
+                n_electrons=self.n_electrons,
+                provenance=origin,
+                initial_hamiltonian=matrices.get("initial_hamiltonian"),
+            )
+        except ValueError as error:
+            raise DatasetError(f"{self.place} cannot be read: {error}") from error
+
+
+def _read_packed(group: h5py.Group) -> PackedMatrix:
+    edge_index = read_array(group, "edge_index", "i", (2, None))
+    shifts = read_array(group, "cell_shifts", "i", (edge_index.shape[1], 3))
+    return PackedMatrix(edge_index, shifts, read_array(group, "values", "f", (None,)))
+
+
+def _small(packed: PackedMatrix) -> PackedMatrix:
+    """Atoms and lattice vectors need no more than 32 bits."""
+    return PackedMatrix(
+        packed.edge_index.astype(np.int32), packed.cell_shifts.astype(np.int32), packed.values
+    )
+
+
+# ----------------------------------------------------------------------- basis
+
+
+def write_basis(file: h5py.Group, basis: OrbitalBasis) -> None:
+    """Write the group ``basis``."""
+    for species in basis.species:
+        group = file.create_group(f"basis/{species.symbol}")
+        group.attrs["shells"] = species.shells
+        group.attrs["cutoffs"] = species.cutoffs
+        group.attrs["n_valence"] = species.n_valence
+        if species.radial is not None:
+            group["grid"] = species.grid
+            group["radial"] = species.radial
+
+
+def read_basis(file: h5py.Group) -> OrbitalBasis:
+    """Read the group ``basis``; HDF5Error or BasisError if it is none."""
+    groups = child_group(file, "basis")
+    return OrbitalBasis(
+        tuple(_read_species(s, child_group(groups, s)) for s in child_names(groups))
+    )
+
+
+def _read_species(symbol: str, group: h5py.Group) -> SpeciesBasis:
+    grid = radial = None
+    shells = read_attribute(group, "shells", "i", 0)
+    if max(shells, default=0) > LARGEST_L:
+        raise DatasetError(f"species {symbol} has shells {shells}: l is at most {LARGEST_L}")
+    if child_names(group):
+        grid = read_array(group, "grid", "f", (None,))
+        radial = read_array(group, "radial", "f", (len(shells), len(grid)))
+    return SpeciesBasis(
+        symbol,
+        shells,
+        read_attribute(group, "cutoffs", "f", 0),
+        read_attribute(group, "n_valence", "f"),
+        grid,
+        radial,
+    )

@@ -1,0 +1,75 @@
+"""Damaged data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from hotham_ase.dataset import Dataset, DatasetError, DatasetWriter, check_dataset
+from hotham_ase.dft import Sample
+from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.overlap import kinetic_matrix, overlap_matrix
+from tests.fuzz.hdf5_mutations import Outcome, damage_bytes, damage_objects, outcome
+
+NAME = "dataset"
+
+
+def small_samples(n: int) -> list[Sample]:
+    """Boron chains: T on s and p orbitals, S stored or computed in turn, H0 in each third."""
+    mesh = np.linspace(0, 1.6, 41)
+    radial = np.array([mesh**l * (1 - (mesh / 1.6) ** 2) ** 2 for l in (0, 1)])
+    radial /= np.sqrt(np.trapezoid(mesh**2 * radial**2, mesh, axis=1))[:, None]
+    basis = OrbitalBasis((SpeciesBasis("B", (0, 1), (1.6, 1.6), 3, mesh, radial),))
+    samples = []
+    for k in range(n):
+        atoms = Atoms("B2", positions=[[0, 0, 0], [1.5 + 0.1 * k, 0.2, 0]], cell=[3.4, 9, 9])
+        atoms.pbc = (True, False, False)
+        kinetic, overlap = kinetic_matrix(atoms, basis), overlap_matrix(atoms, basis)
+        h: RealSpaceMatrix = kinetic + -5.0 * overlap
+        origin = {"name": f"chain/{k}", "code": "test", "overlap": ("read", "computed")[k % 2]}
+        h0 = kinetic if k % 3 == 2 else None
+        samples.append(Sample(atoms, basis, h, overlap, None, 6.0, origin, h0))
+    return samples
+
+
+def content(path: Path) -> str:
+    """One hash of everything that reading gives."""
+    digest = hashlib.sha256()
+    with Dataset(path) as dataset:
+        digest.update(
+            repr((dataset.names, dataset.fingerprint, dataset.basis.fingerprint)).encode()
+        )
+        for sample in dataset:
+            atoms = sample.atoms
+            matrices = (sample.hamiltonian, sample.overlap, sample.initial_hamiltonian)
+            for array in (atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc):
+                digest.update(array.tobytes())
+            for matrix in matrices:
+                if matrix is not None:
+                    digest.update(matrix.pairs.edge_index.tobytes())
+                    digest.update(matrix.pairs.cell_shifts.tobytes())
+                    digest.update(matrix.values.tobytes())
+            rest = (sample.fermi_level, sample.n_electrons, sample.provenance)
+            digest.update(repr(rest).encode())
+    return digest.hexdigest()
+
+
+def attack(rng: np.random.Generator, folder: Path) -> Outcome:
+    """Damage a copy of a data set, read it, and have it examined."""
+    sound, path = folder / "sound.h5", folder / "damaged.h5"
+    if not sound.exists():
+        with DatasetWriter(sound) as writer:
+            for sample in small_samples(3):
+                writer.add(sample)
+    shutil.copyfile(sound, path)
+    what = (damage_bytes if rng.random() < 0.5 else damage_objects)(rng, path)
+    found = outcome(lambda: content(path), content(sound), (DatasetError,), what)
+    if found.kind != "raw":
+        examined = outcome(lambda: bool(check_dataset(path)), None, (DatasetError,), what)
+        return examined if examined.kind == "raw" else found
+    return found

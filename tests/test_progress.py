@@ -1,0 +1,92 @@
+"""Progress is shown where it is needed, and only there."""
+
+import io
+import re
+
+import pytest
+
+from hotham_ase.cli import progress
+from hotham_ase.cli.progress import progress_bar
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that a test sets."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_without_a_terminal_there_are_lines_now_and_then(clock, capsys):
+    with progress_bar("looking") as update:
+        for done in range(101):
+            update(done, 100)
+            clock[0] += 0.5
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        f"looking: {done} of 100, 0:00:{(100 - done) // 2:02d} left" for done in (4, 24, 44, 64, 84)
+    ]
+
+
+def test_a_new_stage_has_its_own_time(clock, capsys):
+    with progress_bar("first") as update:
+        update(0, 2)
+        clock[0] += 30
+        update(1, 2)
+        update(0, 10, task="second")
+        clock[0] += 12
+        update(6, 10)
+    assert capsys.readouterr().err.splitlines() == [
+        "first: 1 of 2, 0:00:30 left",
+        "second: 6 of 10, 0:00:08 left",
+    ]
+
+
+def test_what_is_soon_done_shows_nothing(capsys):
+    with progress_bar("looking") as update:
+        update(1, 2)
+        update(2, 2)
+    assert capsys.readouterr() == ("", "")
+
+
+def terminal(monkeypatch, width):
+    from rich.console import Console
+
+    out = io.StringIO()
+    monkeypatch.setattr(
+        "rich.console.Console",
+        lambda **_: Console(file=out, force_terminal=True, width=width, color_system=None),
+    )
+    return out
+
+
+@pytest.mark.parametrize("delay", [0.0, 60.0])
+def test_a_terminal_gets_a_bar_after_a_while(monkeypatch, delay):
+    import time
+
+    out = terminal(monkeypatch, 60)
+    monkeypatch.setattr(progress, "DELAY", delay)
+    with progress_bar("looking") as update:
+        update(1, 4)
+        if delay == 0:
+            time.sleep(0.3)
+        update(2, 4, task="drawing")
+    text = out.getvalue()
+    assert ("looking" in text) == (delay == 0)
+    assert ("25%" in text) == (delay == 0)
+
+
+def test_the_time_left_of_a_training_fits_into_80_columns():
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from hotham_ase.train.progress import columns
+
+    console = Console(width=80, force_terminal=True, color_system=None, file=io.StringIO())
+    bar = Progress(*columns(), console=console)
+    errors = "train 0.273 meV  validation 0.354 meV"
+    bar.add_task("", total=1.0, completed=0.5, epoch="epoch 123/453", errors=errors)
+    with console.capture() as capture:
+        console.print(bar.get_renderable())
+    assert re.search(r"50% +-:--:-- left .*epoch 123/453 ", capture.get())
+    assert all(len(line) <= 80 for line in capture.get().splitlines())
