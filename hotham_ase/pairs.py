@@ -65,6 +65,7 @@ class PairList:
             raise PairListError("cell_shifts must be integers")
         shifts = shifts.astype(np.int64)
         numbers = np.asarray(self.numbers, dtype=np.int64)
+        _check_numbers(numbers)
         n_atoms = len(numbers)
         if shifts.shape[0] != edge_index.shape[1]:
             raise PairListError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 
 from hotham_ase.files import parse_size
@@ -11,16 +13,27 @@ MEMORY_SHARE = 0.75  # of what is free, taken when nobody says how much
 
 
 def torch_device(device: str) -> torch.device:
-    """``auto`` is a GPU where there is one, else the CPU."""
+    """``auto`` is a GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If this machine has no such device; the message names those that it has.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        found = torch.empty(0, device=device).device if isinstance(device, str) else None
+    except (RuntimeError, AssertionError, NotImplementedError):
+        found = None
+    if found is None or found.type == "meta":
+        gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+        gpus += ["mps"] if torch.backends.mps.is_available() else []
         raise ValueError(
-            f"device must be 'auto' or a torch device of this machine, got {device!r}: "
-            + str(error).partition("\n")[0].partition(". ")[0]
-        ) from error
+            f"device must be 'auto' or a torch device of this machine, got {device!r}: it has "
+            f"{', '.join(['cpu', *gpus])}{'' if gpus else ' and no GPU that torch can use'}"
+        )
+    return found
 
 
 def torch_dtype(dtype: str) -> torch.dtype:
@@ -32,17 +45,24 @@ def torch_dtype(dtype: str) -> torch.dtype:
 
 
 class default_dtype:
-    """Context in which new torch parameters and constants have a precision."""
+    """Context in which new torch parameters and constants have a precision.
+
+    torch has one default for all threads: only one thread at a time is inside such a context.
+    """
+
+    _lock = threading.RLock()
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
 
     def __enter__(self) -> None:
+        self._lock.acquire()
         self.previous = torch.get_default_dtype()
         torch.set_default_dtype(self.dtype)
 
     def __exit__(self, *_: object) -> None:
         torch.set_default_dtype(self.previous)
+        self._lock.release()
 
 
 def memory_budget(memory: str | int | None, device: torch.device) -> float:
