@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hotham_ase.files import replacing
+from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 
 DIGEST = "digest"
 TEXTS = ("format", "name", "config", "species", "conventions", "provenance", "needs_initial")
@@ -128,15 +129,45 @@ class ModelFile:
         """
         return json.loads(self.texts[name])
 
-    def species(self) -> tuple[SpeciesEntry, ...]:
-        """The entries of the text ``species``.
+    def group(self, prefix: str) -> dict[str, torch.Tensor]:
+        """The tensors of which the names start so, by the rest of their names."""
+        return {
+            name.removeprefix(prefix): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+    def basis(self) -> OrbitalBasis:
+        """The basis, from the text ``species`` and the radial functions among the tensors.
 
         Raises
         ------
-        KeyError, pydantic.ValidationError
-            If there is none, or an entry has other keys, types or values than it must have.
+        KeyError, ValueError
+            If there is none, an entry has other keys, types or values than it must have, or there
+            are radial functions of no species.
         """
-        return _SPECIES.validate_json(self.texts["species"])
+        radial, species = self.group("basis."), []
+        for entry in _SPECIES.validate_json(self.texts["species"]):
+            names = {key: f"{entry.symbol}.{key}" for key in ("grid", "radial")}
+            arrays = {k: radial.pop(name).numpy() for k, name in names.items() if name in radial}
+            species.append(SpeciesBasis(**entry.model_dump(), **arrays))
+        if radial:
+            raise ValueError(f"radial functions {list(radial)} are of no species of the basis")
+        return OrbitalBasis(tuple(species))
+
+
+def basis_content(basis: OrbitalBasis) -> tuple[str, dict[str, torch.Tensor]]:
+    """The text ``species`` and the tensors from which :meth:`ModelFile.basis` makes a basis."""
+    entries, tensors = [], {}
+    for s in basis.species:
+        entry = SpeciesEntry(
+            symbol=s.symbol, shells=s.shells, cutoffs=s.cutoffs, n_valence=s.n_valence
+        )
+        entries.append(entry.model_dump())
+        if s.grid is not None and s.radial is not None:
+            tensors[f"basis.{s.symbol}.grid"] = torch.tensor(s.grid)
+            tensors[f"basis.{s.symbol}.radial"] = torch.tensor(s.radial)
+    return json.dumps(entries), tensors
 
 
 def _check_format(path: Path, found: str | None, formats: tuple[str, ...]) -> None:

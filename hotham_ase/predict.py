@@ -15,7 +15,7 @@ import torch
 
 from hotham_ase.matrices import RealSpaceMatrix, SpinKind
 from hotham_ase.memory import format_size
-from hotham_ase.model_file import ModelFile, ModelFileError
+from hotham_ase.model_file import ModelFile, ModelFileError, basis_content
 from hotham_ase.nn.compiled import compile_network
 from hotham_ase.nn.devices import default_dtype, memory_budget, torch_device, torch_dtype
 from hotham_ase.nn.model import DescribedBlocks, HotHam
@@ -28,7 +28,7 @@ from hotham_ase.nn.networks import (
 )
 from hotham_ase.nn.streaming import BlockSink, predict_blocks
 from hotham_ase.nn.uncertainty import BlockUncertainty
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.tensors import MatrixWriter, UncertaintyWriter, build_graph, cutoffs
 from hotham_ase.uncertainty import Uncertainty
 
@@ -320,19 +320,8 @@ class HamiltonianModel:
         tensors = {
             f"network.{k}": v.contiguous().cpu() for k, v in self.network.state_dict().items()
         }
-        species = []
-        for s in self.basis.species:
-            species.append(
-                {
-                    "symbol": s.symbol,
-                    "shells": s.shells,
-                    "cutoffs": s.cutoffs,
-                    "n_valence": s.n_valence,
-                }
-            )
-            if s.grid is not None and s.radial is not None:
-                tensors[f"basis.{s.symbol}.grid"] = torch.tensor(s.grid)
-                tensors[f"basis.{s.symbol}.radial"] = torch.tensor(s.radial)
+        species, radial = basis_content(self.basis)
+        tensors |= radial
         if self.uncertainty is not None:
             fitted = self.uncertainty.state_dict()
             tensors |= {f"uncertainty.{k}": v.contiguous() for k, v in fitted.items()}
@@ -340,7 +329,7 @@ class HamiltonianModel:
             "format": FILE_FORMATS[self.needs_initial],
             "name": self.name,
             "config": self.network.config.model_dump_json(),
-            "species": json.dumps(species),
+            "species": species,
             "conventions": json.dumps(CONVENTIONS),
             "provenance": json.dumps(dict(self.provenance)),
             "needs_initial": json.dumps(self.needs_initial),
@@ -391,8 +380,12 @@ def load_model(name_or_path: str | Path) -> HamiltonianModel:
     except RecursionError as error:
         raise ModelFileError(f"{path} is damaged: its texts are nested too deeply") from error
     except (ValueError, IndexError) as error:  # JSON, settings, species, sizes
-        reason = " ".join(str(error).split())
-        raise ModelFileError(f"{path} is damaged: {reason:.300}") from error
+        raise ModelFileError(f"{path} is damaged: {_in_one_line(error)}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}…"
 
 
 def _read_model(path: Path) -> HamiltonianModel:
@@ -408,32 +401,18 @@ def _read_model(path: Path) -> HamiltonianModel:
         )
     if file.texts["format"] != FILE_FORMATS[needs_initial]:
         raise ModelFileError(f"{path}: its format does not go with needs_initial {needs_initial}")
-    groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "basis": {}, "uncertainty": {}}
-    for name, tensor in file.tensors.items():
-        group, _, rest = name.partition(".")
-        groups[group][rest] = tensor
-    basis = _read_basis(file, groups["basis"])
-    network = _read_network(path, parse_config(file.texts["config"]), basis, groups["network"])
+    basis = file.basis()
+    network = _read_network(
+        path, parse_config(file.texts["config"]), basis, file.group("network.")
+    )
     return HamiltonianModel(
         network,
         basis,
         file.texts["name"],
         provenance,
-        uncertainty=_read_uncertainty(path, groups["uncertainty"], network),
+        uncertainty=_read_uncertainty(path, file.group("uncertainty."), network),
         needs_initial=needs_initial,
     )
-
-
-def _read_basis(file: ModelFile, radial: dict[str, torch.Tensor]) -> OrbitalBasis:
-    """The basis; takes what it uses from ``radial``."""
-    species = []
-    for entry in file.species():
-        names = {key: f"{entry.symbol}.{key}" for key in ("grid", "radial")}
-        arrays = {k: radial.pop(name).numpy() for k, name in names.items() if name in radial}
-        species.append(SpeciesBasis(**entry.model_dump(), **arrays))
-    if radial:
-        raise ValueError(f"radial functions {list(radial)} are of no species of the basis")
-    return OrbitalBasis(tuple(species))
 
 
 def _read_network(
@@ -449,7 +428,9 @@ def _read_network(
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelFileError(f"{path} does not fit its own architecture: {error}") from error
+        raise ModelFileError(
+            f"{path} does not fit its own architecture: {_in_one_line(error)}"
+        ) from error
     return network.eval().requires_grad_(False)
 
 
@@ -467,7 +448,9 @@ def _read_uncertainty(
     try:
         uncertainty.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelFileError(f"{path} has an uncertainty of another network: {error}") from error
+        raise ModelFileError(
+            f"{path} has an uncertainty of another network: {_in_one_line(error)}"
+        ) from error
     return uncertainty
 
 
