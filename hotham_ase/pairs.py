@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST_COORDINATE = 1e8  # Å; float64 resolves 1e-8 Å there
 FARTHEST_CELL = 1e6  # lattice vectors
-MOST_SHIFTS = 1e6  # lattice vectors that are looked at; a cell of an atom has some hundreds
+MOST_SHIFTS = 1e5  # lattice vectors that are looked at; a cell of one atom has some hundreds
 BYTES_PER_PAIR = 200
 BYTES_PER_IMAGE = 150
 SMALL = 2**26  # bytes that nobody asks the system for
@@ -77,7 +77,9 @@ class PairList:
         if positions.shape != (n_atoms, 3):
             raise PairListError(f"positions must have shape ({n_atoms}, 3), got {positions.shape}")
         reach = np.abs(shifts).max(axis=0, initial=0)
-        order = np.argsort(_keys(*edge_index, shifts, n_atoms, reach), kind="stable")
+        order = np.argsort(
+            _keys(edge_index[0], edge_index[1], shifts, n_atoms, reach), kind="stable"
+        )
         frozen = {
             "numbers": numbers,
             "positions": positions,
@@ -137,7 +139,9 @@ class PairList:
         if not keep.all():
             i, j, shifts = i[keep], j[keep], shifts[keep]
         edge_index = np.stack([np.concatenate([i, j]), np.concatenate([j, i])])
-        return cls(atoms.numbers, positions, cell, pbc, edge_index, np.concatenate([shifts, -shifts]))
+        return cls(
+            atoms.numbers, positions, cell, pbc, edge_index, np.concatenate([shifts, -shifts])
+        )
 
     @property
     def n_atoms(self) -> int:
@@ -148,6 +152,12 @@ class PairList:
     def n_edges(self) -> int:
         """Number of directed pairs."""
         return self.edge_index.shape[1]
+
+    @property
+    def wrapped_positions(self) -> np.ndarray:
+        """(n_atoms, 3) Å, in the cell along its periodic directions."""
+        fractional = self.positions @ _reciprocal(self.cell, self.pbc)
+        return self.positions - np.floor(fractional) @ self.cell
 
     @cached_property
     def edge_vectors(self) -> np.ndarray:
@@ -266,8 +276,8 @@ def _check_positions(positions: np.ndarray) -> None:
     bad = np.flatnonzero((np.abs(positions) > LARGEST_COORDINATE).any(axis=1))
     if len(bad):
         raise PairListError(
-            f"positions must lie within {LARGEST_COORDINATE:.0e} Å of the origin, beyond which they "
-            f"have too few digits, got {positions[bad[0]].tolist()} of atom {bad[0]}"
+            f"positions must lie within {LARGEST_COORDINATE:.0e} Å of the origin, beyond which "
+            f"they have too few digits, got {positions[bad[0]].tolist()} of atom {bad[0]}"
         )
 
 
@@ -282,6 +292,13 @@ def _check_cell(cell: np.ndarray, pbc: np.ndarray) -> None:
         )
 
 
+def _reciprocal(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """(3, 3) that makes fractional coordinates of positions, 0 where there is no periodicity."""
+    reciprocal = np.zeros((3, 3))
+    reciprocal[:, pbc] = np.linalg.pinv(cell[pbc])
+    return reciprocal
+
+
 def _find_pairs(
     positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -292,17 +309,17 @@ def _find_pairs(
     """
     if len(positions) == 0:
         return *np.zeros((2, 0), dtype=np.int64), np.zeros((0, 3), dtype=np.int64), np.zeros(0)
-    reciprocal = np.zeros((3, 3))
-    reciprocal[:, pbc] = np.linalg.pinv(cell[pbc])  # vectors that are not periodic play no part
+    reciprocal = _reciprocal(cell, pbc)
     fractional = positions @ reciprocal
-    home = np.floor(fractional).astype(np.int64)
-    farthest = int(np.abs(home).max(initial=0))
-    if farthest > FARTHEST_CELL:
-        atom = int(np.abs(home).max(axis=1).argmax())
+    home = np.floor(fractional)
+    farthest = np.abs(home).max()
+    if not farthest <= FARTHEST_CELL:
+        far = int(np.abs(home).max(axis=1).argmax())
         raise PairListError(
             f"positions must lie within {FARTHEST_CELL:.0e} lattice vectors of the cell, beyond "
-            f"which they have too few digits: atom {atom} is {farthest:.3g} of them away"
+            f"which they have too few digits: atom {far} is {farthest:.3g} of them away"
         )
+    home = home.astype(np.int64)
     wrapped = positions - home @ cell
     atom, shift = _images(fractional - home, reciprocal, cutoff, cell)
     atoms_tree, images_tree = cKDTree(wrapped), cKDTree(wrapped[atom] + shift @ cell)
@@ -334,7 +351,7 @@ def _images(
     low, high = fractional.min(axis=0) - margin, fractional.max(axis=0) + margin
     reach = np.ceil(margin + fractional.max(axis=0) - fractional.min(axis=0))
     n_shifts = np.prod(2 * reach + 1)
-    if n_shifts > MOST_SHIFTS:
+    if not n_shifts <= MOST_SHIFTS:
         raise PairListError(
             f"cell must not be so small or skewed that {n_shifts:.2g} lattice vectors have to be "
             f"looked at for pairs within {cutoff:g} Å, got {cell.tolist()}"
@@ -343,14 +360,15 @@ def _images(
     _check_memory(n_images, BYTES_PER_IMAGE, f"images of atoms within {cutoff:g} Å of the cell")
     ranges = [np.arange(-r, r + 1) for r in reach.astype(int)]
     shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
-    found = []
+    atoms_found, shifts_found = [], []
     step = max(1, PORTION // len(fractional))
     for start in range(0, len(shifts), step):
-        part = shifts[start : start + step, None, :]
-        places = fractional + part  # (n_shifts, n_atoms, 3)
-        k, atom = np.nonzero(((places >= low) & (places <= high)).all(axis=2))
-        found.append((atom, part[k, 0]))
-    return np.concatenate([a for a, _ in found]), np.concatenate([s for _, s in found])
+        part = shifts[start : start + step]
+        places = fractional + part[:, None]  # (n_shifts, n_atoms, 3)
+        which, atoms = np.nonzero(((places >= low) & (places <= high)).all(axis=2))
+        atoms_found.append(atoms)
+        shifts_found.append(part[which])
+    return np.concatenate(atoms_found), np.concatenate(shifts_found)
 
 
 def _check_memory(number: float, size: int, things: str) -> None:

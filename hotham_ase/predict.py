@@ -211,7 +211,7 @@ class HamiltonianModel:
                 if self.uncertainty is not None:
                     trust = UncertaintyWriter(copy.deepcopy(self.uncertainty), pairs, graph)
                 sink = _sink(writer, trust, on_progress)
-                wrapped = torch.tensor(atoms.get_positions(wrap=True), device=target)
+                wrapped = torch.tensor(pairs.wrapped_positions, device=target)
                 predict_blocks(network, graph, wrapped, sink, budget)
             else:  # its norm runs over the whole structure
                 onsite, hopping = network(graph, network.geometry(graph))
@@ -402,9 +402,7 @@ def _read_model(path: Path) -> HamiltonianModel:
     if file.texts["format"] != FILE_FORMATS[needs_initial]:
         raise ModelFileError(f"{path}: its format does not go with needs_initial {needs_initial}")
     basis = file.basis()
-    network = _read_network(
-        path, parse_config(file.texts["config"]), basis, file.group("network.")
-    )
+    network = _read_network(path, parse_config(file.texts["config"]), basis, file.group("network."))
     return HamiltonianModel(
         network,
         basis,
