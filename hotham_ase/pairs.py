@@ -101,7 +101,13 @@ class PairList:
         return getattr(self, "_given_order", np.arange(self.n_edges))
 
     @classmethod
-    def from_atoms(cls, atoms: Atoms, cutoff: float | Mapping[tuple[str, str], float]) -> PairList:
+    def from_atoms(
+        cls,
+        atoms: Atoms,
+        cutoff: float | Mapping[tuple[str, str], float],
+        *,
+        memory: float | None = None,
+    ) -> PairList:
         """Find all pairs within a cutoff.
 
         Parameters
@@ -111,6 +117,8 @@ class PairList:
         cutoff
             Å; one number or one per pair of species, ``{("C", "H"): 5.0, …}`` (either order;
             pairs of species not mentioned are left out). A pair at exactly the cutoff is out.
+        memory
+            Bytes that the list may take; by default what is free.
 
         Raises
         ------
@@ -119,7 +127,7 @@ class PairList:
             1e8 Å), an atomic number is none, the cutoff is not positive, or the cell lacks a
             periodic direction or is so small or skewed that its pairs cannot be listed.
         MemoryError
-            If the list does not fit into the memory that is free.
+            If the list takes more than that.
         """
         positions = np.asarray(atoms.positions, dtype=float)
         cell = np.asarray(atoms.cell[:], dtype=float)
@@ -132,7 +140,7 @@ class PairList:
         )
         if not largest > 0 or not np.isfinite(largest):
             raise PairListError(f"cutoff must be a positive length in Å, got {cutoff}")
-        i, j, shifts, lengths = _find_pairs(positions, cell, pbc, largest)
+        i, j, shifts, lengths = _find_pairs(positions, cell, pbc, largest, memory)
         keep = lengths < largest
         if isinstance(cutoff, Mapping):
             keep = lengths < _pair_cutoffs(atoms.numbers, cutoff, i, j)
@@ -300,7 +308,11 @@ def _reciprocal(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
 
 
 def _find_pairs(
-    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+    positions: np.ndarray,
+    cell: np.ndarray,
+    pbc: np.ndarray,
+    cutoff: float,
+    memory: float | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Atoms i and j, R and distance of one of each pair and its reverse, cutoff included.
 
@@ -321,10 +333,10 @@ def _find_pairs(
         )
     home = home.astype(np.int64)
     wrapped = positions - home @ cell
-    atom, shift = _images(fractional - home, reciprocal, cutoff, cell)
+    atom, shift = _images(fractional - home, reciprocal, cutoff, cell, memory)
     atoms_tree, images_tree = cKDTree(wrapped), cKDTree(wrapped[atom] + shift @ cell)
     n_pairs = int(atoms_tree.count_neighbors(images_tree, cutoff)) - len(positions)
-    _check_memory(n_pairs, BYTES_PER_PAIR, f"pairs of atoms within {cutoff:g} Å")
+    _check_memory(n_pairs, BYTES_PER_PAIR, f"pairs of atoms within {cutoff:g} Å", memory)
     near = atoms_tree.sparse_distance_matrix(images_tree, cutoff, output_type="ndarray")
     # one of each pair and its reverse, so that rounding cannot part them at the cutoff
     i, j = near["i"], atom[near["j"]]
@@ -337,7 +349,11 @@ def _find_pairs(
 
 
 def _images(
-    fractional: np.ndarray, reciprocal: np.ndarray, cutoff: float, cell: np.ndarray
+    fractional: np.ndarray,
+    reciprocal: np.ndarray,
+    cutoff: float,
+    cell: np.ndarray,
+    memory: float | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Atoms and their images, (n,) atoms and (n, 3) lattice vectors, near enough for a pair.
 
@@ -357,7 +373,8 @@ def _images(
             f"looked at for pairs within {cutoff:g} Å, got {cell.tolist()}"
         )
     n_images = len(fractional) * float(np.prod(1 + 2 * margin))
-    _check_memory(n_images, BYTES_PER_IMAGE, f"images of atoms within {cutoff:g} Å of the cell")
+    near = f"images of atoms within {cutoff:g} Å of the cell"
+    _check_memory(n_images, BYTES_PER_IMAGE, near, memory)
     ranges = [np.arange(-r, r + 1) for r in reach.astype(int)]
     shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
     atoms_found, shifts_found = [], []
@@ -371,12 +388,14 @@ def _images(
     return np.concatenate(atoms_found), np.concatenate(shifts_found)
 
 
-def _check_memory(number: float, size: int, things: str) -> None:
+def _check_memory(number: float, size: int, things: str, memory: float | None) -> None:
     needed = number * size
-    if needed > SMALL and needed > (free := free_memory()):
+    if memory is None:
+        memory = free_memory() if needed > SMALL else SMALL
+    if needed > memory:
         raise MemoryError(
             f"{number:.3g} {things} take {format_size(needed)}, more than the "
-            f"{format_size(free)} that are free"
+            f"{format_size(memory)} that may be used"
         )
 
 

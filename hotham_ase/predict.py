@@ -200,7 +200,10 @@ class HamiltonianModel:
         self._check_initial(atoms, initial_hamiltonian)
         target = torch_device(device)
         budget = memory_budget(memory, target)
-        pairs, graph = build_graph(atoms, self.basis, self.network.config.hopping_margin)
+        margin = self.network.config.hopping_margin
+        # the list is never in a GPU's memory
+        for_list = budget if target.type == "cpu" else None
+        pairs, graph = build_graph(atoms, self.basis, margin, for_list)
         network = self._on(target, torch_dtype(dtype), compile)
         writer = MatrixWriter(pairs, self.basis, network)
         budget -= self._kept(writer, initial_hamiltonian, target, budget)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tests.fuzz.mutations")
-from tests.fuzz import target_model, target_pairs  # noqa: E402
+from tests.fuzz import target_model, target_pairs
 
 SECONDS = 5.0  # for one input
 
