@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+MEMORY_SHARE = 0.75  # of what is free, taken when nobody says how much
+UNKNOWN_MEMORY = 4 * 2**30  # where the system does not tell
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -54,3 +57,21 @@ def parse_size(size: str | int, name: str = "memory") -> int:
     if n_bytes <= 0:
         raise ValueError(f"{name} must be a size like '8GiB' or a number of bytes, got {size!r}")
     return n_bytes
+
+
+def free_memory() -> int:
+    """Bytes of main memory that this process may still take."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return UNKNOWN_MEMORY
+    sizes = dict(line.split(":", 1) for line in lines)
+    free = int(sizes["MemAvailable"].split()[0]) * 1024
+    try:  # what a container or a batch job may take
+        limit, used = (
+            Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii").strip()
+            for name in ("max", "current")
+        )
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, int(limit) - int(used))

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
-from hotham_ase.files import parse_size
-
-MEMORY_SHARE = 0.75  # of what is free, taken when nobody says how much
-UNKNOWN_MEMORY = 4 * 2**30  # where the system does not tell
+from hotham_ase.files import MEMORY_SHARE, free_memory, parse_size
 
 
 def torch_device(device: str) -> torch.device:
@@ -71,17 +66,4 @@ def _free_memory(device: torch.device) -> float:
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return UNKNOWN_MEMORY
-    sizes = dict(line.split(":", 1) for line in lines)
-    free = int(sizes["MemAvailable"].split()[0]) * 1024
-    try:  # what a container or a batch job may take
-        limit, used = (
-            Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii").strip()
-            for name in ("max", "current")
-        )
-    except OSError:
-        return free
-    return free if limit == "max" else min(free, int(limit) - int(used))
+    return free_memory()
