@@ -29,6 +29,7 @@ from hotham_ase.electronic import shift_invert
 from hotham_ase.electronic.dense import (
     all_above,
     lowest_overlap_bound,
+    not_positive,
     real_if_real,
     solve_at_least,
 )
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 20.0  # eV; three times the deepest level of any run
 SMALL = 0.03  # eigenvalues of S below it belong to functions that oscillate
 AMPLIFIED = 5.0  # eV; an expected error of H that S makes larger than this calls for a closer look
+UNKNOWN = 0.01  # threshold of S where there are ghosts and no error is expected
 MAX_THRESHOLD = 0.05  # no more is left out: beyond it valence bands would suffer
 
 
@@ -211,7 +213,7 @@ class Guard:
                 f"directions in which S(k) is below {self.threshold:g}; H is wrong for this "
                 "structure, which may be unlike all that the model was trained on"
             )
-        expected = 0.0 if self.error is None else self.error / AMPLIFIED
+        expected = UNKNOWN if self.error is None else self.error / AMPLIFIED
         start = max(2 * self.threshold, 2 * lowest_overlap, expected)
         self.threshold = min(start, MAX_THRESHOLD)
 
@@ -219,16 +221,26 @@ class Guard:
 def onsite_levels(
     hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None
 ) -> np.ndarray:
-    """Levels of every atom's own block of H, in the space that its own orbitals span; ascending."""
+    """Levels of every atom's own block of H, in the space that its own orbitals span; ascending.
+
+    Raises
+    ------
+    EigenError
+        If a block of S is not positive, or all are zero.
+    """
     levels = []
     for atom in range(hamiltonian.pairs.n_atoms):
         h = hamiltonian.onsite_block(atom)
         if overlap is not None:
             s, u = np.linalg.eigh(overlap.onsite_block(atom))
+            if s[0] < -OVERLAP_THRESHOLD:
+                raise not_positive(s[0])
             kept = s > OVERLAP_THRESHOLD
             x = u[:, kept] / np.sqrt(s[kept])
             h = x.T @ h @ x
         levels.append(np.linalg.eigvalsh(h))
+    if not any(map(len, levels)):
+        raise EigenError(f"no eigenvalue of the overlap matrix exceeds {OVERLAP_THRESHOLD:g}")
     return np.sort(np.concatenate(levels))
 
 

@@ -70,7 +70,10 @@ class ShiftInvert:
                 self.n_below = int((factors.U.diagonal().real < 0).sum())
                 self._remove(removed)
                 return
-        raise EigenError(f"H − σS cannot be factorized at σ = {sigma:g} eV: choose another")
+        raise EigenError(
+            f"H − σS cannot be factorized accurately near σ = {sigma:g} eV: choose another, or "
+            "leave out what makes the basis linearly dependent"
+        )
 
     def _remove(self, removed: np.ndarray | None) -> None:
         """Prepare solves and counts in the space orthogonal to the removed directions U.
@@ -87,10 +90,17 @@ class ShiftInvert:
         self.n_below -= int((np.linalg.eigvalsh(self._middle) < 0).sum())
 
     def _solve(self, b: np.ndarray) -> np.ndarray:
-        x = self._factors.solve(b)
+        if self._removed is None:
+            return self._factors.solve(b)
+        x = self._factors.solve(self._project(b))
+        x -= self._through @ np.linalg.solve(self._middle, self._removed.conj().T @ x)
+        return self._project(x)  # of what rounding leaves there
+
+    def _project(self, x: np.ndarray) -> np.ndarray:
+        """Vectors without their part in the removed directions."""
         if self._removed is None:
             return x
-        return x - self._through @ np.linalg.solve(self._middle, self._removed.conj().T @ x)
+        return x - self._removed @ (self._removed.conj().T @ x)
 
     def at(self, sigma: float) -> ShiftInvert:
         """The same problem at another shift."""
@@ -106,9 +116,7 @@ class ShiftInvert:
         """
         n_basis = self._h.shape[0]
         inverse = spla.LinearOperator(self._h.shape, self._solve, dtype=self._h.dtype)
-        start = np.random.default_rng(0).normal(size=n_basis).astype(self._h.dtype)
-        if self._removed is not None:
-            start -= self._removed @ (self._removed.conj().T @ start)
+        start = self._project(np.random.default_rng(0).normal(size=n_basis).astype(self._h.dtype))
         try:
             values, c = spla.eigsh(
                 self._h, n_bands, M=self._s, sigma=self.sigma, OPinv=inverse, v0=start
@@ -118,20 +126,19 @@ class ShiftInvert:
         order = np.argsort(values)
         values, c = values[order], c[:, order]
         gram = c.conj().T @ (self._s @ c)
-        norm = np.diagonal(gram).real
-        if not (norm > 0).all() or not np.isfinite(values).all():
-            raise EigenError("the overlap matrix is not positive in the space of the bands found")
-        # degenerate vectors of ARPACK need not be orthogonal among themselves
-        lower = scipy.linalg.cholesky(gram, lower=True)
+        if not np.isfinite(values).all() or not np.isfinite(gram).all():
+            raise EigenError(f"bands near {self.sigma:g} eV are not finite")
+        try:  # degenerate vectors of ARPACK need not be orthogonal among themselves
+            lower = scipy.linalg.cholesky(gram, lower=True)
+        except np.linalg.LinAlgError as error:
+            raise EigenError(f"bands near {self.sigma:g} eV are not independent") from error
         c = scipy.linalg.solve_triangular(lower, c.conj().T, lower=True).conj().T
         self._check(values, c)
         first = self.n_below - int((values < self.sigma).sum())
         return Eigenstates(values, c, first, self._h.shape[0] - self.n_bands)
 
     def _check(self, values: np.ndarray, c: np.ndarray) -> None:
-        rest = self._h @ c - (self._s @ c) * values
-        if self._removed is not None:  # there the equation need not hold
-            rest -= self._removed @ (self._removed.conj().T @ rest)
+        rest = self._project(self._h @ c - (self._s @ c) * values)
         # that of a state is larger in directions of small S, by its norm
         worst = float((np.linalg.norm(rest, axis=0) / np.linalg.norm(c, axis=0)).max())
         if worst > RESIDUAL:
