@@ -67,11 +67,11 @@ def estimate_cost(
         Whether eigenvectors are computed; one k-point's are alive at a time.
     """
     n_bands = n_basis if window is None else window.n_bands
+    matrices, seconds = MATRICES_VALUES, SECONDS_VALUES
     if n_bands <= LARGEST_PART * n_basis:
         seconds = SECONDS_PART
-    else:
-        seconds = SECONDS_VECTORS if vectors else SECONDS_VALUES
-    matrices = MATRICES_VECTORS if vectors else MATRICES_VALUES
+    elif vectors:
+        matrices, seconds = MATRICES_VECTORS, SECONDS_VECTORS
     return Cost(
         16 * matrices * n_basis**2 + 8 * COPIES * n_kpts * n_bands,
         n_kpts * (SECONDS_KPT + seconds * float(n_basis) ** 3),
@@ -103,7 +103,9 @@ def estimate_sparse(hamiltonian: RealSpaceMatrix, n_bands: int) -> Cost:
     flops = (columns**2).sum() * orbitals**3
     n_stored = len(graph.data) * orbitals**2
     n_sought = n_bands + 4
-    seconds = SECONDS_FLOP * FACTORIZATIONS * flops + SECONDS_ELEMENT * SOLVES * n_sought * n_elements
+    seconds = (
+        SECONDS_FLOP * FACTORIZATIONS * flops + SECONDS_ELEMENT * SOLVES * n_sought * n_elements
+    )
     # indices of 4 bytes, a second factorization at the edges, H, S and H − σS; Lanczos vectors
     size = 2 * 20 * n_elements + 3 * 28 * n_stored + 16 * 3 * n_sought * n_basis
     return Cost(int(size), float(seconds))

@@ -65,20 +65,17 @@ def solve_at_least(
         s_k = real_if_real(s_k)
         if lowest_overlap_bound(s_k) <= 3 * threshold:
             return _canonical(h_k, s_k, vectors, threshold)
+    first, subset = 0, None
     # all bands come faster by divide and conquer, a few of them by bisection
-    if window is None or window.n_bands > LARGEST_PART * len(h_k):
-        solution = scipy.linalg.eigh(h_k, s_k, eigvals_only=not vectors)
-        return Eigenstates(*solution) if vectors else Eigenstates(solution)
-    last = window.first + window.n_bands - 1
-    part = scipy.linalg.eigh(
-        h_k, s_k, eigvals_only=not vectors, subset_by_index=[window.first, last]
-    )
-    return Eigenstates(*(part if vectors else (part, None)), window.first)
+    if window is not None and window.n_bands <= LARGEST_PART * len(h_k):
+        first, subset = window.first, [window.first, window.first + window.n_bands - 1]
+    solution = scipy.linalg.eigh(h_k, s_k, eigvals_only=not vectors, subset_by_index=subset)
+    if not vectors:
+        return Eigenstates(solution, None, first)
+    return Eigenstates(solution[0], solution[1], first)
 
 
-def _canonical(
-    h_k: np.ndarray, s_k: np.ndarray, vectors: bool, threshold: float
-) -> Eigenstates:
+def _canonical(h_k: np.ndarray, s_k: np.ndarray, vectors: bool, threshold: float) -> Eigenstates:
     """The solutions in the space of S's larger eigenvalues."""
     s, u = scipy.linalg.eigh(s_k)
     if s[0] < -min(threshold, OVERLAP_THRESHOLD):

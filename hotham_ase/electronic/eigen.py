@@ -152,7 +152,7 @@ def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
         f"{guard.threshold:.3g} were left out at {np.count_nonzero(removed)} of {len(removed)} "
         "k-points"
     )
-    if guard.ghost is None:
+    if not guard.has_ghosts:
         message = f"the basis is nearly linearly dependent: {left_out}"
         warnings.warn(message, IllConditionedWarning, stacklevel=3)
         return

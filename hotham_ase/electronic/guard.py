@@ -40,7 +40,6 @@ from hotham_ase.electronic.problem import (
     Eigenstates,
     IllConditionedWarning,
 )
-
 from hotham_ase.electronic.shift_invert import ShiftInvert, counted_window, small_directions
 
 if TYPE_CHECKING:
@@ -78,6 +77,8 @@ class Guard:
         Smallest eigenvalue of S that is kept; raised as long as there are ghosts.
     ghost
         eV; the deepest ghost level found, None if there was none.
+    n_removed
+        Most directions left out at one k-point.
     """
 
     baseline: float
@@ -86,6 +87,7 @@ class Guard:
     error: float | None = None
     threshold: float = OVERLAP_THRESHOLD
     ghost: float | None = None
+    n_removed: int = 0
 
     @classmethod
     def of(
@@ -107,6 +109,11 @@ class Guard:
         """
         levels = onsite_levels(hamiltonian, overlap)
         return cls(float(levels[0]), float(levels.mean()), depth, error)
+
+    @property
+    def has_ghosts(self) -> bool:
+        """Whether there were any: expected errors of H say nothing about the bands then."""
+        return self.ghost is not None
 
     @property
     def floor(self) -> float:
@@ -134,6 +141,7 @@ class Guard:
             )
             ghost = None if s_k is None else self._ghost(h_k, s_k, states)
             if ghost is None:
+                self.n_removed = max(self.n_removed, states.n_removed)
                 return states if window is None else states.window(window.first, window.n_bands)
             lowest = scipy.linalg.eigh(s_k, eigvals_only=True, subset_by_index=[0, 0])[0]
             self.raise_threshold(ghost, states.n_removed, float(lowest))
@@ -156,7 +164,9 @@ class Guard:
         while True:
             removed = small_directions(s_k, self.threshold)
             factor = ShiftInvert(h_k, s_k, self.floor, removed)
+            n_removed = 0 if removed is None else removed.shape[1]
             if factor.n_below == 0:
+                self.n_removed = max(self.n_removed, n_removed)
                 return counted_window(h_k, s_k, window, removed)
             depth = self.depth
             while factor.n_below > 0:  # how deep they lie
@@ -164,7 +174,6 @@ class Guard:
                 factor = factor.at(self.baseline - depth)
             ghost = float(factor.nearest(2).eigenvalues[0])
             of_s = ShiftInvert(s_k, None, 0.0, unit=OVERLAP_THRESHOLD).nearest(2).eigenvalues
-            n_removed = 0 if removed is None else removed.shape[1]
             self.raise_threshold(ghost, n_removed, float(of_s[0]))
 
     def _ghost(self, h_k: np.ndarray, s_k: np.ndarray, states: Eigenstates) -> float | None:
@@ -218,9 +227,7 @@ class Guard:
         self.threshold = min(start, MAX_THRESHOLD)
 
 
-def onsite_levels(
-    hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None
-) -> np.ndarray:
+def onsite_levels(hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None) -> np.ndarray:
     """Levels of every atom's own block of H, in the space that its own orbitals span; ascending.
 
     Raises

@@ -292,9 +292,7 @@ def _searched(factor: ShiftInvert, window: BandWindow) -> Eigenstates | None:
     return None
 
 
-def _edges(
-    states: Eigenstates, window: BandWindow, n_bands: int
-) -> list[tuple[int, float]] | None:
+def _edges(states: Eigenstates, window: BandWindow, n_bands: int) -> list[tuple[int, float]] | None:
     """The widest gaps below and above a window: (states below it, energy in it).
 
     None if there are no gaps, so that more states are needed.
