@@ -152,15 +152,19 @@ def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
         f"{guard.threshold:.3g} were left out at {np.count_nonzero(removed)} of {len(removed)} "
         "k-points"
     )
-    if not guard.has_ghosts:
+    if guard.ghost is None:
         message = f"the basis is nearly linearly dependent: {left_out}"
         warnings.warn(message, IllConditionedWarning, stacklevel=3)
         return
+    where = (
+        f"a level at {guard.ghost:.6g} eV where none can be below {guard.floor:.4g} eV"
+        if guard.ghost < guard.floor
+        else f"one hidden at or below {guard.ghost:.6g} eV"
+    )
     warnings.warn(
-        f"H is wrong for this structure: it has ghost states, a level at {guard.ghost:.6g} eV "
-        f"where none can be below {guard.floor:.4g} eV. Errors of H, amplified where S is small, "
-        f"make them: {left_out}. What is left may still be off by much more than the errors that "
-        "the model expects; do not trust it without a check",
+        f"H is wrong for this structure: it has ghost states, {where}. Errors of H, amplified where "
+        f"S is small, make them: {left_out}. What is left may still be off by much more than the "
+        "errors that the model expects; do not trust it without a check",
         GhostStateWarning,
         stacklevel=3,
     )
