@@ -162,9 +162,9 @@ def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
         else f"one hidden at or below {guard.ghost:.6g} eV"
     )
     warnings.warn(
-        f"H is wrong for this structure: it has ghost states, {where}. Errors of H, amplified where "
-        f"S is small, make them: {left_out}. What is left may still be off by much more than the "
-        "errors that the model expects; do not trust it without a check",
+        f"H is wrong for this structure: it has ghost states, {where}. Errors of H, amplified "
+        f"where S is small, make them: {left_out}. What is left may still be off by much more than "
+        "the errors that the model expects; do not trust it without a check",
         GhostStateWarning,
         stacklevel=3,
     )

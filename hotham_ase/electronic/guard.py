@@ -10,10 +10,10 @@ Two marks tell such levels, and neither depends on the zero of energy (H + μS i
   of graphene, bilayers, graphite, diamond, boron nitride, MoS2 and silicon no level lies deeper
   than 6.7 eV (diamond), and diamond compressed to half its volume has 11 eV.
 - The functions of small s are what is left where neighbouring orbitals cancel. They oscillate from
-  atom to atom, and their kinetic energy puts them above the mean of the onsite levels: by 20 to
-  130 eV in the same runs, by 6 eV and more in small molecules with three Gaussian bases of PySCF,
-  where no level of a molecule lies deeper than 4 eV. A direction of small s below that mean has a ghost in it, even if the
-  level itself hides among the valence bands.
+  atom to atom, and their kinetic energy puts them above the mean of the onsite levels: by 20 eV
+  and more in the runs looked at, one or more of each kind, and by 6 eV and more in small molecules
+  with Gaussian bases (PySCF; no level lies deeper than 4 eV there). A direction of small s below
+  that mean has a ghost in it, even if the level itself hides among the valence bands.
 
 The cure is canonical orthogonalization with a larger threshold: such directions are left out.
 """
