@@ -1,4 +1,4 @@
-"""What the calculator is given: the model, keywords and structures, checked before they are used."""
+"""What the calculator is given: model, keywords, structures, checked before they are used."""
 
 from __future__ import annotations
 
@@ -118,9 +118,7 @@ def predict_matrices(
         if initial is not None:
             options["initial_hamiltonian"] = _initial_of(atoms, initial, n_orbitals)
         if isinstance(model, UncertainModel):
-            prediction = model.predict_with_uncertainty(
-                atoms, **options, on_progress=on_progress
-            )
+            prediction = model.predict_with_uncertainty(atoms, **options, on_progress=on_progress)
             hamiltonian, uncertainty = prediction.hamiltonian, prediction.uncertainty
         else:
             hamiltonian = model.predict(atoms, **options)

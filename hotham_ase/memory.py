@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+MEMORY_SHARE = 0.75  # of what is free, taken when nobody says how much
 UNKNOWN = 4 * 2**30  # bytes, where the system does not tell
 
 

@@ -646,7 +646,7 @@ def test_window_of_bands(model, monkeypatch, sparse):
     everything = calc.get_property("eigenvalues")
     path = calc.get_band_structure("GMK", 6)
     if sparse:
-        monkeypatch.setattr(eigen, "DENSE_LIMIT", 0)
+        monkeypatch.setattr(eigen, "uses_dense", lambda *_, **__: False)
     calc.set(n_bands=6)
     np.testing.assert_allclose(calc.get_property("eigenvalues"), everything[..., 13:19], atol=1e-8)
     assert calc.get_fermi_level() == pytest.approx(0, abs=1e-5)

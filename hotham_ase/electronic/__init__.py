@@ -1,6 +1,7 @@
 """What follows from H and S: bands, Fermi level, densities of states, populations."""
 
 from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
+from hotham_ase.electronic.cost import Cost, estimate_cost, uses_dense
 from hotham_ase.electronic.dos import (
     DosError,
     Projection,
@@ -12,6 +13,8 @@ from hotham_ase.electronic.eigen import (
     BandWindow,
     EigenError,
     Eigenstates,
+    GhostStateWarning,
+    Guard,
     IllConditionedWarning,
     SolverOptions,
     eigenvalues_at_kpts,
@@ -40,12 +43,15 @@ __all__ = [
     "BandGap",
     "BandPathError",
     "BandWindow",
+    "Cost",
     "DosError",
     "EigenError",
     "Eigenstates",
     "FermiLevelError",
     "Filling",
+    "GhostStateWarning",
     "GroundState",
+    "Guard",
     "IllConditionedWarning",
     "KMesh",
     "KPointError",
@@ -56,6 +62,7 @@ __all__ = [
     "band_structure",
     "build_mesh",
     "eigenvalues_at_kpts",
+    "estimate_cost",
     "fermi_dirac",
     "fermi_level",
     "fill_bands",
@@ -68,5 +75,6 @@ __all__ = [
     "solve_kpts",
     "solve_with_shares",
     "total_dos",
+    "uses_dense",
     "window_about_fermi_level",
 ]

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 from ase.spectrum.band_structure import BandStructure
 
 from hotham_ase.electronic import eigen
-from hotham_ase.electronic.eigen import BandWindow, eigenvalues_at_kpts, energy_of_band
+from hotham_ase.electronic.eigen import (
+    DEFAULT_OPTIONS,
+    BandWindow,
+    SolverOptions,
+    eigenvalues_at_kpts,
+    located,
+)
 
 if TYPE_CHECKING:
     from ase.dft.kpoints import BandPath
 
     from hotham_ase.matrices import RealSpaceMatrix
-
-GAMMA = (0.0, 0.0, 0.0)
 
 
 def band_structure(
@@ -25,6 +29,7 @@ def band_structure(
     *,
     reference: float,
     window: BandWindow | None = None,
+    options: SolverOptions = DEFAULT_OPTIONS,
 ) -> BandStructure:
     """Eigenvalues along a band path.
 
@@ -38,13 +43,15 @@ def band_structure(
         eV; the Fermi level of a *mesh*, since a path misses most of the zone.
     window
         Only these bands.
+    options
+        How to solve.
 
     Returns
     -------
     ase.spectrum.band_structure.BandStructure
         Energies (1, n_kpts, n_bands) in eV, absolute.
     """
-    energies = eigenvalues_at_kpts(hamiltonian, overlap, path.kpts, window=window)
+    energies = eigenvalues_at_kpts(hamiltonian, overlap, path.kpts, window=window, options=options)
     return BandStructure(path, energies, reference=reference)
 
 
@@ -55,6 +62,7 @@ def window_about_fermi_level(
     n_bands: int,
     *,
     degeneracy: int = 2,
+    options: SolverOptions = DEFAULT_OPTIONS,
 ) -> BandWindow:
     """The bands half of which are filled, as far as there are so many on both sides.
 
@@ -68,6 +76,8 @@ def window_about_fermi_level(
         Bands of the window.
     degeneracy
         Electrons per state.
+    options
+        How these bands will be solved for.
 
     Raises
     ------
@@ -79,9 +89,7 @@ def window_about_fermi_level(
         raise ValueError(f"n_bands must lie between 1 and the {n_basis} orbitals, got {n_bands}")
     n_occupied = math.ceil(n_electrons / degeneracy)
     first = min(max(n_occupied - n_bands // 2, 0), n_basis - n_bands)
-    energy = math.nan  # only shift-invert needs one
-    if n_basis > eigen.DENSE_LIMIT:
-        s_k = None if overlap is None else overlap.at_k(GAMMA)
-        middle = first + n_bands // 2
-        energy = energy_of_band(hamiltonian.at_k(GAMMA), s_k, middle, slack=n_bands // 8)
-    return BandWindow(first, n_bands, energy)
+    window = BandWindow(first, n_bands, math.nan)  # only shift-invert needs an energy
+    if eigen.uses_dense(hamiltonian, window, options):
+        return window
+    return located(hamiltonian, overlap, window)

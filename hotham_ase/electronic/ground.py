@@ -65,13 +65,13 @@ def ground_state(
     degeneracy, kT
         As for :func:`hotham_ase.electronic.fermi.fill_bands`.
     window
-        Bands to return. Up to ``DENSE_LIMIT`` orbitals all bands are solved for and filled.
+        Bands to return. Where dense matrices are used all bands are solved for and filled.
     group : (n_basis,) int
         Groups of orbitals whose Mulliken populations are wanted; they need all bands and their
         eigenvectors.
     """
     # populations need every filled band; a small problem has them all at no extra cost
-    is_full = group is not None or hamiltonian.n_basis <= eigen.DENSE_LIMIT
+    is_full = group is not None or eigen.uses_dense(hamiltonian, window, eigen.DEFAULT_OPTIONS)
     sought = None if is_full else window
     shares = None
     if group is None:

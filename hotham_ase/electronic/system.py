@@ -133,9 +133,7 @@ class ElectronicSystem:
             return state
         energies = self._eigenvalues(mesh.ibz_kpts, window, "solving on the path")
         kT = kT if state.is_metal else 0.0
-        occupations = fermi_dirac(
-            energies, state.fermi_level, kT=kT, degeneracy=self.degeneracy
-        )
+        occupations = fermi_dirac(energies, state.fermi_level, kT=kT, degeneracy=self.degeneracy)
         return replace(state, eigenvalues=energies, occupations=occupations)
 
     def band_structure(

@@ -7,9 +7,7 @@ import threading
 import torch
 
 from hotham_ase.files import parse_size
-from hotham_ase.memory import free_memory
-
-MEMORY_SHARE = 0.75  # of what is free, taken when nobody says how much
+from hotham_ase.memory import MEMORY_SHARE, free_memory
 
 
 def torch_device(device: str) -> torch.device:

@@ -63,7 +63,7 @@ def test_window(graphene_matrices, monkeypatch):
     assert window_about_fermi_level(h, s, 2.0, 2).first == 0
     with pytest.raises(ValueError, match="between 1 and the 2 orbitals, got 3"):
         window_about_fermi_level(h, s, 2.0, 3)
-    monkeypatch.setattr(eigen, "DENSE_LIMIT", 0)
+    monkeypatch.setattr(eigen, "uses_dense", lambda *_, **__: False)
     energy = window_about_fermi_level(h, s, 2.0, 2).energy
     f = 3.0  # Γ: the levels are −3t/(1 + 3s) and 3t/(1 − 3s)
     assert -2.7 * f / (1 + 0.129 * f) < energy < 2.7 * f / (1 - 0.129 * f)

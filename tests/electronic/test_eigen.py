@@ -5,19 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.linalg
-from scipy.sparse import csr_array
 
 from hotham_ase.electronic import eigen
 from hotham_ase.electronic.eigen import (
     BandWindow,
     EigenError,
     IllConditionedWarning,
-    ShiftInvert,
     eigenvalues_at_kpts,
-    energy_of_band,
     solve_dense,
     solve_kpts,
-    solve_window,
 )
 from hotham_ase.matrices import RealSpaceMatrix
 
@@ -49,6 +45,20 @@ def test_dense_solves_the_problem(real):
     np.testing.assert_allclose(values.eigenvalues, expected, atol=1e-10)
     with pytest.raises(ValueError, match="vectors=True"):
         values.columns  # noqa: B018
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+@pytest.mark.parametrize("first", [0, 7, 8, 9, 26])
+def test_window_is_part_of_all(first, vectors):
+    """Also where a threefold level lies at the window's edge."""
+    h, s = (scipy.linalg.block_diag(m, m, m) for m in random_problem(10))
+    window = BandWindow(first, 4, np.nan)
+    states = solve_dense(h, s, vectors=vectors, window=window)
+    expected = scipy.linalg.eigh(h, s, eigvals_only=True)[first : first + 4]
+    np.testing.assert_allclose(states.eigenvalues, expected, atol=1e-12)
+    assert states.first_band == first
+    if vectors:
+        assert_solves(h, s, states)
 
 
 def test_without_overlap_is_identity():
@@ -109,35 +119,6 @@ def test_singular_overlap_warns_once(chain):
     np.testing.assert_allclose(values[0, :, 0], -2 * np.cos(2 * np.pi * kpts[:, 2]), atol=1e-10)
 
 
-def banded(n: int) -> tuple[csr_array, csr_array]:
-    rng = np.random.default_rng(1)
-    off = rng.normal(size=n - 1) + 1j * rng.normal(size=n - 1)
-    h = np.diag(rng.normal(size=n)).astype(complex) + np.diag(off, 1) + np.diag(off.conj(), -1)
-    s = np.eye(n, dtype=complex) + 0.2 * (np.eye(n, k=1) + np.eye(n, k=-1))
-    return csr_array(h), csr_array(s)
-
-
-def test_inertia_counts_eigenvalues():
-    h, s = banded(60)
-    exact = scipy.linalg.eigh(h.toarray(), s.toarray(), eigvals_only=True)
-    for energy in (-10.0, -1.3, 0.0, 0.77, 10.0):
-        assert ShiftInvert(h, s, energy).n_below == (exact < energy).sum()
-    energy = energy_of_band(h, s, 20)
-    assert (exact < energy).sum() == 20
-
-
-@pytest.mark.parametrize("first", [0, 23, 52])
-def test_shift_invert_equals_dense(first):
-    h, s = banded(60)
-    exact = solve_dense(h.toarray(), s.toarray())
-    window = BandWindow(first, 8, float(exact.eigenvalues[first : first + 8].mean()) + 1e-3)
-    states = solve_window(h, s, window)
-    np.testing.assert_allclose(states.eigenvalues, exact.window(first, 8).eigenvalues, atol=1e-9)
-    assert_solves(h.toarray(), s.toarray(), states)
-    with pytest.raises(EigenError, match="were not found"):
-        solve_window(h, s, BandWindow(0, 2, float(exact.eigenvalues[-1]) + 1.0))
-
-
 def test_many_kpts_sparse_equals_dense(graphene_atoms, graphene_matrices, monkeypatch):
     rng = np.random.default_rng(0)
     from hotham_ase.pairs import PairList
@@ -153,7 +134,7 @@ def test_many_kpts_sparse_equals_dense(graphene_atoms, graphene_matrices, monkey
     full = eigenvalues_at_kpts(h, s, kpts)
     window = BandWindow(5, 6, float(full[0, :, 7:9].mean()))
     dense = eigenvalues_at_kpts(h, s, kpts, window=window)
-    monkeypatch.setattr(eigen, "DENSE_LIMIT", 0)
+    monkeypatch.setattr(eigen, "uses_dense", lambda *_, **__: False)
     sparse = eigenvalues_at_kpts(h, s, kpts, window=window)
     np.testing.assert_allclose(dense, full[..., 5:11], atol=1e-12)
     np.testing.assert_allclose(sparse, dense, atol=1e-9)

@@ -21,15 +21,15 @@ def test_graphene(graphene_atoms, graphene_matrices):
     np.testing.assert_allclose(np.unique(state.occupations.round(9)), [0, 1, 2])
 
 
-@pytest.mark.parametrize("limit", [0, 100])
-def test_window_has_the_same_level(graphene_atoms, one_orbital, monkeypatch, limit):
+@pytest.mark.parametrize("dense", [False, True])
+def test_window_has_the_same_level(graphene_atoms, one_orbital, monkeypatch, dense):
     """Electrons below the window are counted, by shift-invert too."""
     atoms = graphene_atoms.repeat((4, 4, 1))
     h = one_orbital(atoms, 1.6, lambda d: np.full(len(d), -2.7), 0.3)
     s = one_orbital(atoms, 1.6, lambda d: np.full(len(d), 0.129), 1.0)
     mesh = build_mesh(atoms, (2, 2, 1))
     whole = ground_state(h, s, mesh, 30.0, kT=0.1)
-    monkeypatch.setattr(eigen, "DENSE_LIMIT", limit)
+    monkeypatch.setattr(eigen, "uses_dense", lambda *_, **__: dense)
     window = window_about_fermi_level(h, s, 30.0, 12)
     state = ground_state(h, s, mesh, 30.0, kT=0.1, window=window)
     part = slice(window.first, window.first + 12)
