@@ -2,12 +2,14 @@
 
 from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
 from hotham_ase.electronic.dos import (
+    CoarseMeshWarning,
     DosError,
     Projection,
     projected_dos,
     projection_groups,
     total_dos,
 )
+from hotham_ase.electronic.edges import BandEdges, KnownBands, find_band_edges
 from hotham_ase.electronic.eigen import (
     BandWindow,
     EigenError,
@@ -31,15 +33,19 @@ from hotham_ase.electronic.ground import GroundState, ground_state
 from hotham_ase.electronic.kmesh import KMesh, KPointError, build_mesh
 from hotham_ase.electronic.kpath import BandPathError, band_path
 from hotham_ase.electronic.population import (
+    lowdin_weights,
     mulliken_charges,
     mulliken_weights,
     solve_with_shares,
 )
+from hotham_ase.electronic.smooth import density_of_states
 
 __all__ = [
+    "BandEdges",
     "BandGap",
     "BandPathError",
     "BandWindow",
+    "CoarseMeshWarning",
     "DosError",
     "EigenError",
     "Eigenstates",
@@ -49,17 +55,21 @@ __all__ = [
     "IllConditionedWarning",
     "KMesh",
     "KPointError",
+    "KnownBands",
     "Projection",
     "SolverOptions",
     "band_gap",
     "band_path",
     "band_structure",
     "build_mesh",
+    "density_of_states",
     "eigenvalues_at_kpts",
     "fermi_dirac",
     "fermi_level",
     "fill_bands",
+    "find_band_edges",
     "ground_state",
+    "lowdin_weights",
     "mulliken_charges",
     "mulliken_weights",
     "projected_dos",

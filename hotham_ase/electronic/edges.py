@@ -261,15 +261,11 @@ class _Search:
             elif agreement < 0.25:
                 radius = step / 4
 
-    def _lowest(
-        self, target: _Target, point: _Point, radius: float
-    ) -> tuple[np.ndarray, float]:
+    def _lowest(self, target: _Target, point: _Point, radius: float) -> tuple[np.ndarray, float]:
         """Where the expansion around a point has the target's lowest value."""
         key = point.kpt.tobytes()
         if key not in self._expansions:
-            self._expansions[key] = expand(
-                *self._matrices, point.kpt, point.states, self._n_filled
-            )
+            self._expansions[key] = expand(*self._matrices, point.kpt, point.states, self._n_filled)
         around = self._expansions[key]
         return lowest_point(lambda d: target.expected(around, d), len(self._axes), radius)
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MOST_BANDS = 6  # on either side of the gap that are treated exactly among themselves
 STEP = 1e-3  # fractional; of the difference quotient of ∂H/∂k
+MOST_ROUNDS = 200
+BLUR = 1e-3  # eV; bands that would be degenerate with the edge but were left out count no more
 FLAT = 1e-8  # eV; a search ends where energies differ by less
 
 
@@ -93,7 +95,8 @@ def expand(
         slope = sum(c * g for c, g in zip(coefficients, gradients, strict=True))
         curvature = sum(c * w for c, w in zip(coefficients, hessians, strict=True)) / 2
         outer = slope[:, :, rest]
-        weighted = outer / (energies[rest] - level)
+        distance = energies[rest] - level
+        weighted = outer * (distance / (distance**2 + BLUR**2))
         curvature = curvature - np.einsum("air,bjr->abij", weighted, outer.conj(), optimize=True)
         # symmetric in the two directions, hence Hermitian
         second.append((curvature + curvature.transpose(1, 0, 2, 3)) / 2)
@@ -161,7 +164,7 @@ def lowest_point(
     centre, width = np.zeros(n_directions), radius
     best = float(function(centre[None])[0])
     n_points = 9
-    while width > 1e-12:
+    for _ in range(MOST_ROUNDS):
         line = np.linspace(-width, width, n_points)
         mesh = np.stack(np.meshgrid(*[line] * n_directions, indexing="ij"), axis=-1)
         points = np.clip(centre + mesh.reshape(-1, n_directions), -radius, radius)
@@ -169,8 +172,10 @@ def lowest_point(
         lowest = int(values.argmin())
         if values[lowest] < best:
             centre, best = points[lowest], float(values[lowest])
+            width *= 1.0 if n_points == 3 else 2 / n_points
+        else:
+            width *= 0.5
+        n_points = 3
         if np.ptp(values) < FLAT:
             break
-        width *= 0.5
-        n_points = 5
     return centre, best

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DENSITY = 3.5  # k-points per Å⁻¹ of the automatic mesh, ASE's own default
 MAX_KPTS = 1_000_000  # of a whole mesh; its lists take 200 MB and their reduction 20 s
+MAX_SOLVED = 3000  # k-points that are solved without being asked for
+WORK = 2e10  # and their number times the cube of the orbitals: half a minute of one core
 ON_GRID = 1e-6  # mesh spacings; what rotated points may be off by
 GRAMMAR = (
     "three integers for a Γ-centred mesh, a mapping with 'size' or 'density', a mapping with "
@@ -94,15 +96,15 @@ class KMesh:
     grid: Grid | None = None
     symmetry: Symmetry | None = field(default=None, repr=False)
 
-    def refined(self, factor: int = 2, max_kpts: int = MAX_KPTS) -> KMesh | None:
-        """The Γ-centred mesh with ``factor`` times the points along each periodic direction.
+    def refined(self) -> KMesh | None:
+        """The Γ-centred mesh with twice the points along each periodic direction.
 
-        None where that is no other mesh, or one of more than ``max_kpts`` points in all.
+        None where that is no other mesh, or one of more than ``MAX_KPTS`` points in all.
         """
         if self.grid is None or not self.grid.periodic.any():
             return None
         old = self.grid
-        sizes = np.where(old.periodic, np.array(old.size) * factor, 1)
+        sizes = np.where(old.periodic, np.array(old.size) * 2, 1)
         if math.prod(map(int, sizes)) > max_kpts:
             return None
         return reduced(gamma_centred(sizes, old.periodic, old.diagonal), self.symmetry)
@@ -219,6 +221,11 @@ def _checked_size(size: Any, max_kpts: int, periodic: np.ndarray, diagonal: np.n
             f"got {shown} = {n:,}"
         )
     return gamma_centred(size, periodic, diagonal)
+
+
+def affordable_kpts(n_basis: int) -> int:
+    """How many k-points a mesh that is refined on its own may have, after its reduction."""
+    return min(MAX_SOLVED, int(WORK / n_basis**3))
 
 
 def gamma_centred(size: Any, periodic: np.ndarray, diagonal: np.ndarray) -> Grid:

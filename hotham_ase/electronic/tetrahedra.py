@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 if TYPE_CHECKING:
     from hotham_ase.electronic.kmesh import Grid, KMesh
 
-CHUNK = 1 << 19  # corners' energies times energies that are worked on at a time
+CHUNK = 1 << 15  # pairs of simplices and energies that are worked on at a time
 
 
 def simplices(mesh: KMesh) -> tuple[np.ndarray, np.ndarray]:
@@ -61,50 +61,44 @@ def _grid(mesh: KMesh) -> Grid:
     return mesh.grid
 
 
-def spline(energies: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Density of a linear function on a simplex, with integral 1.
+def filled_part(energies: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """Part of a simplex where a linear function is below an energy.
+
+    With M_k the B-spline of the last k + 1 knots t, Θ(E − t_d) + Σ_k (E − t_{d−k}) M_k / k.
 
     Parameters
     ----------
     energies : (n,)
-    knots : (n, d + 1)
+    knots : (d + 1, n)
         Ascending values at the corners, for each of the energies.
-
-    Returns
-    -------
-    (n,)
-        0 where the simplex is flat (d = 0, or equal corners), where the density is a δ function.
-    """
-    d = knots.shape[1] - 1
-    if d == 0:
-        return np.zeros_like(energies)
-    low, high = knots[:, 0], knots[:, -1]
-    inverse = np.divide(1.0, high - low, out=np.zeros_like(low), where=high > low)
-    if d == 1:
-        return np.where((energies >= low) & (energies < high), inverse, 0.0)
-    left = (energies - low) * spline(energies, knots[:, :-1])
-    right = (high - energies) * spline(energies, knots[:, 1:])
-    return d / (d - 1) * inverse * (left + right)
-
-
-def cumulative_spline(energies: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Integral of :func:`spline` up to each energy: the filled part of the simplex.
-
-    Parameters
-    ----------
-    energies : (n,)
-    knots : (n, d + 1)
-        Ascending.
 
     Returns
     -------
     (n,) 0 … 1
     """
-    total = (energies >= knots[:, -1]).astype(float)
-    for d in range(1, knots.shape[1]):
-        part = knots[:, -1 - d :]
-        total += (energies - part[:, 0]) * spline(energies, part) / d
-    return total
+    d = len(knots) - 1
+    part = (energies >= knots[d]).astype(float)
+    if d == 0:
+        return part
+    above = energies - knots  # (d + 1, n)
+    inside = above >= 0
+    splines = [_inverse(knots[j + 1] - knots[j]) * (inside[j] & ~inside[j + 1]) for j in range(d)]
+    part += above[d - 1] * splines[-1]
+    for k in range(2, d + 1):
+        splines = [
+            k
+            / (k - 1)
+            * _inverse(knots[j + k] - knots[j])
+            * (above[j] * splines[j] - above[j + k] * splines[j + 1])
+            for j in range(d - k + 1)
+        ]
+        part += above[d - k] * splines[-1] / k
+    return part
+
+
+def _inverse(width: np.ndarray) -> np.ndarray:
+    """1 / width, and 0 where knots coincide and their spline is nowhere."""
+    return np.divide(1.0, width, out=np.zeros_like(width), where=width > 0)
 
 
 def states_below(
@@ -132,13 +126,13 @@ def states_below(
     """
     corners, volumes = simplices(mesh)
     out = np.zeros((1 if shares is None else shares.shape[1], len(energies)))
-    for band in range(eigenvalues.shape[1]):
+    for band in np.flatnonzero(eigenvalues.min(axis=0) <= energies[-1]):
         at_corners = eigenvalues[corners, band]
         order = np.argsort(at_corners, axis=1, kind="stable")
         simplex = _Simplices(
             energies,
-            np.take_along_axis(at_corners, order, axis=1),
-            np.take_along_axis(corners, order, axis=1),
+            np.ascontiguousarray(np.take_along_axis(at_corners, order, axis=1).T),
+            np.ascontiguousarray(np.take_along_axis(corners, order, axis=1).T),
             volumes,
         )
         out += simplex.total() if shares is None else simplex.shared(shares[:, :, band])
@@ -152,9 +146,9 @@ class _Simplices:
     ----------
     energies : (n_energies,) eV
         Ascending.
-    knots : (n_simplices, d + 1) eV
+    knots : (d + 1, n_simplices) eV
         Ascending energies at the corners.
-    corners : (n_simplices, d + 1) int
+    corners : (d + 1, n_simplices) int
         k-points of the corners, in the order of their energies.
     volumes : (n_simplices,)
     """
@@ -162,14 +156,10 @@ class _Simplices:
     def __init__(
         self, energies: np.ndarray, knots: np.ndarray, corners: np.ndarray, volumes: np.ndarray
     ) -> None:
-        self._energies, self._knots, self._corners, self._volumes = (
-            energies,
-            knots,
-            corners,
-            volumes,
-        )
-        self._start = np.searchsorted(energies, knots[:, 0], side="right")
-        stop = np.searchsorted(energies, knots[:, -1], side="left")
+        self._energies, self._knots = energies, knots
+        self._corners, self._volumes = corners, volumes
+        self._start = np.searchsorted(energies, knots[0], side="right")
+        stop = np.searchsorted(energies, knots[-1], side="left")
         self._stop = np.maximum(stop, self._start)  # from here on the simplex is full
 
     def _pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -192,24 +182,24 @@ class _Simplices:
         full = np.bincount(self._stop, self._volumes, minlength=n_energies + 1)
         out = np.cumsum(full[:-1])
         for which, place in self._pieces():
-            filled = cumulative_spline(self._energies[place], self._knots[which])
+            filled = filled_part(self._energies[place], self._knots[:, which])
             out += np.bincount(place, self._volumes[which] * filled, minlength=n_energies)
         return out[None]
 
     def shared(self, shares: np.ndarray) -> np.ndarray:
         """(n_groups, n_energies) states below each energy, shared as (n_kpts, n_groups)."""
-        n_energies, n_kpts, n_corners = len(self._energies), len(shares), self._knots.shape[1]
+        n_energies, n_kpts, n_corners = len(self._energies), len(shares), len(self._knots)
         each = self._volumes / n_corners
         low, high = int(self._start.min()), int(self._stop.max())
         weights = np.zeros((high - low) * n_kpts)  # of each k-point's state below each energy
         steps = np.zeros((n_energies + 1, shares.shape[1]))
         for corner in range(n_corners):
-            kpt = self._corners[:, corner]
+            kpt = self._corners[corner]
             np.add.at(steps, self._stop, each[:, None] * shares[kpt])
             for which, place in self._pieces():
-                knots = self._knots[which]
-                doubled = np.insert(knots, corner, knots[:, corner], axis=1)
-                filled = each[which] * cumulative_spline(self._energies[place], doubled)
+                knots = self._knots[:, which]
+                doubled = np.insert(knots, corner, knots[corner], axis=0)
+                filled = each[which] * filled_part(self._energies[place], doubled)
                 slot = (place - low) * n_kpts + kpt[which]
                 weights += np.bincount(slot, filled, minlength=len(weights))
         out = np.cumsum(steps[:-1], axis=0)
@@ -236,13 +226,12 @@ def level_of(eigenvalues: np.ndarray, mesh: KMesh, n_states: float) -> float:
     bracket = (low[min(n_full, len(low) - 1)] - 1e-9, high[min(n_full, len(low) - 1)] + 1e-9)
     inside = (high >= bracket[0]) & (low <= bracket[1])
     n_below = int((high < bracket[0]).sum())
-    knots = np.sort(eigenvalues[corners][..., inside], axis=1)  # (n_simplices, d + 1, n_inside)
-    knots = knots.transpose(0, 2, 1)
-    weights = np.repeat(volumes, knots.shape[1])
-    knots = knots.reshape(-1, corners.shape[1])
+    knots = np.sort(eigenvalues[corners.T][..., inside], axis=0)  # (d + 1, n_simplices, n_inside)
+    weights = np.repeat(volumes, knots.shape[2])
+    knots = knots.reshape(len(knots), -1)
 
     def excess(level: float) -> float:
-        filled = cumulative_spline(np.full(len(knots), level), knots)
+        filled = filled_part(np.full(len(weights), level), knots)
         return n_below + float(weights @ filled) - n_states
 
     if excess(bracket[0]) >= 0:
