@@ -163,6 +163,9 @@ class _Target:
     def of(self, below: np.ndarray, above: np.ndarray) -> np.ndarray:
         return self.below * below + self.above * above
 
+    def at(self, point: _Point) -> float:
+        return self.below * point.below + self.above * point.above
+
     def expected(self, expansion: Expansion, delta: np.ndarray) -> np.ndarray:
         sides = enumerate((self.below, self.above))
         return sum((c * expansion.edge(side, delta) for side, c in sides if c), np.zeros(()))
@@ -245,14 +248,14 @@ class _Search:
         """Walk to a minimum of the target, unless it promises to be none below the best."""
         point = self._solve(kpt)
         for _ in range(MAX_STEPS):
-            here = float(target.of(point.below, point.above))
+            here = target.at(point)
             delta, value = self._lowest(target, point, radius)
             if value > self._best[target].value - STILL:
                 break
             moved = point.kpt.copy()
             moved[self._axes] += delta
             trial = self._solve(moved)
-            gain = here - float(target.of(trial.below, trial.above))
+            gain = here - target.at(trial)
             if gain > 0:
                 point = trial
             agreement, step = gain / (here - value), float(np.abs(delta).max())
@@ -280,7 +283,7 @@ class _Search:
         return self._points[key]
 
     def remaining(self) -> float:
-        """eV that the searches would still expect to gain in the neighbourhood of the best."""
+        """What the searches would still expect to gain near the best, in eV."""
         gains = []
         for target in TARGETS:
             best = self._best[target]

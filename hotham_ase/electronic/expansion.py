@@ -91,9 +91,9 @@ def expand(
     first, second = [], []
     for band in (n_filled - 1, n_filled):
         level = energies[band]
-        coefficients = (1.0, -level)[: len(sources)]
-        slope = sum(c * g for c, g in zip(coefficients, gradients, strict=True))
-        curvature = sum(c * w for c, w in zip(coefficients, hessians, strict=True)) / 2
+        coefficients = (1.0, -level)[: len(sources)]  # H − ε₀S
+        slope = np.tensordot(coefficients, gradients, axes=1)
+        curvature = np.tensordot(coefficients, hessians, axes=1) / 2
         outer = slope[:, :, rest]
         distance = energies[rest] - level
         weighted = outer * (distance / (distance**2 + BLUR**2))

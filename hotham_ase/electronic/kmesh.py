@@ -21,6 +21,7 @@ DENSITY = 3.5  # k-points per Å⁻¹ of the automatic mesh, ASE's own default
 MAX_KPTS = 1_000_000  # of a whole mesh; its lists take 200 MB and their reduction 20 s
 MAX_SOLVED = 3000  # k-points that are solved without being asked for
 WORK = 2e10  # and their number times the cube of the orbitals: half a minute of one core
+FEW = 9  # k-points of a mesh that no symmetry is looked for
 ON_GRID = 1e-6  # mesh spacings; what rotated points may be off by
 GRAMMAR = (
     "three integers for a Γ-centred mesh, a mapping with 'size' or 'density', a mapping with "
@@ -105,7 +106,7 @@ class KMesh:
             return None
         old = self.grid
         sizes = np.where(old.periodic, np.array(old.size) * 2, 1)
-        if math.prod(map(int, sizes)) > max_kpts:
+        if math.prod(map(int, sizes)) > MAX_KPTS:
             return None
         return reduced(gamma_centred(sizes, old.periodic, old.diagonal), self.symmetry)
 
@@ -160,7 +161,8 @@ def build_mesh(
     grid = _grid(atoms, kpts, max_kpts)
     if grid is not None:
         _check_directions(atoms, grid.kpts)
-        return reduced(grid, crystal_symmetry(atoms) if symmetry else None)
+        few = math.prod(grid.size) < FEW  # time reversal leaves little to do
+        return reduced(grid, crystal_symmetry(atoms) if symmetry and not few else None)
     if isinstance(kpts, Mapping) and _exceeds(kpts.get("npoints"), max_kpts):
         raise KPointError(f"kpts must be at most {max_kpts:,} k-points, got {kpts['npoints']}")
     try:
@@ -301,7 +303,7 @@ def _shortest_diagonal(atoms: Atoms) -> np.ndarray:
 
 
 def _exceeds(n: Any, limit: int) -> bool:
-    return isinstance(n, (int, float, np.number)) and n > limit
+    return isinstance(n, (int, float, np.number)) and bool(n > limit)
 
 
 def _integers(size: Any) -> tuple[int, ...]:

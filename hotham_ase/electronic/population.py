@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import scipy.linalg
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from hotham_ase.electronic.eigen import DEFAULT_OPTIONS, SolverOptions, solve_kpts, stack_bands
@@ -65,7 +65,7 @@ def lowdin_weights(vectors: np.ndarray, s_k: np.ndarray | csr_array | None) -> n
     """
     if s_k is None:
         return np.abs(vectors) ** 2
-    s, u = scipy.linalg.eigh(s_k.toarray() if issparse(s_k) else s_k)
+    s, u = scipy.linalg.eigh(s_k.toarray() if isinstance(s_k, csr_array) else s_k)
     root = np.sqrt(np.clip(s, 0.0, None))
     return np.abs(u @ (root[:, None] * (u.conj().T @ vectors))) ** 2
 

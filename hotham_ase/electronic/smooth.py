@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from ase.spectrum.doscollection import GridDOSCollection
 
 from hotham_ase.electronic.dos import (
     CoarseMeshWarning,
@@ -27,7 +29,6 @@ from hotham_ase.electronic.population import Shares, solve_with_shares, symmetri
 from hotham_ase.electronic.tetrahedra import states_below
 
 if TYPE_CHECKING:
-    from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.electronic.eigen import BandWindow
@@ -35,9 +36,14 @@ if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
     from hotham_ase.orbitals import OrbitalBasis
 
-TOLERANCE = 0.02  # part of the states near the Fermi level that a finer mesh may move
+#: Part of the states near the Fermi level that the last refinement may have moved.
+TOLERANCE = 0.02
+PROJECTED_TOLERANCE = 0.05  # of projections, whose eigenvectors cost several times as much
 RESOLUTION = 0.1  # eV; by less, states may move
 REACH = 2.0  # eV; of what counts as near the Fermi level, or the edges of its gap
+#: Gaussians of evenly spaced levels add up to a constant within 2 exp(−2π²(sigma/spacing)²):
+#: 1.5 % where the spacing is twice sigma.
+SMOOTH = 2.0
 LEVEL_SIGMA = 0.1  # eV; of the levels of molecules, which have nothing to interpolate
 
 
@@ -77,8 +83,8 @@ def density_of_states(
         molecules get Gaussians of 0.1 eV then.
     refine
         Whether to refine the mesh as far as needed: until an interpolated density of states
-        stands still, or levels are closer to one another than sigma. Otherwise it is the mesh
-        given.
+        stands still, or levels are closer to one another than twice sigma. Otherwise it is the
+        mesh given. Projections are content with a coarser mesh than the total.
     degeneracy
         Electrons per state.
     window
@@ -111,36 +117,46 @@ def density_of_states(
         sigma = LEVEL_SIGMA
     if sigma is None and mesh.grid is None:
         raise DosError("sigma must be given for a list of k-points, between which nothing is known")
-    if projection == "orbital":  # the symmetry takes orbitals of one m into one another
-        mesh = mesh.without_symmetry()
     matrices = (hamiltonian, overlap)
     solved = smooth_mesh(
-        *matrices, mesh, fermi_level, sigma=sigma, refine=refine, window=window, options=options
+        *matrices,
+        mesh,
+        fermi_level,
+        tolerance=TOLERANCE if projection is None else PROJECTED_TOLERANCE,
+        sigma=sigma,
+        refine=refine,
+        window=window,
+        options=options,
     )
     mesh, eigenvalues = solved.mesh, solved.eigenvalues
-    energies = None if sigma is not None else energy_steps(eigenvalues, fermi_level)
     if projection is not None:
+        if projection == "orbital":  # symmetry takes orbitals of one m into those of others
+            mesh = mesh.without_symmetry()
         eigenvalues, parts = solve_with_shares(
             *matrices, mesh.ibz_kpts, group, window=window, shares=shares, options=options
         )
         parts = symmetrized(parts, group, hamiltonian.n_orbitals, mesh.symmetry)
-    result: GridDOSData | GridDOSCollection
-    if energies is not None and projection is None:
-        result = interpolated_dos(eigenvalues, mesh, energies, degeneracy=degeneracy)
-    elif energies is not None:
-        result = interpolated_projected_dos(
+    curves: Iterable[GridDOSData]
+    if sigma is None and projection is None:
+        energies = energy_steps(eigenvalues, fermi_level)
+        curves = [interpolated_dos(eigenvalues, mesh, energies, degeneracy=degeneracy)]
+    elif sigma is None:
+        energies = energy_steps(eigenvalues, fermi_level)
+        curves = interpolated_projected_dos(
             eigenvalues, mesh, energies, parts, infos, degeneracy=degeneracy
         )
     elif projection is None:
-        result = total_dos(eigenvalues, mesh.weights, sigma=sigma, degeneracy=degeneracy)
+        curves = [total_dos(eigenvalues, mesh.weights, sigma=sigma, degeneracy=degeneracy)]
     else:
-        result = projected_dos(
+        curves = projected_dos(
             eigenvalues, mesh.weights, parts, infos, sigma=sigma, degeneracy=degeneracy
         )
     seconds = {"seconds": f"{time.perf_counter() - begin:.1f}"}
-    for part in [result] if projection is None else result:
-        part.info.update(solved.info | seconds)
-    return result
+    labelled = []
+    for curve in curves:
+        curve.info.update(solved.info | seconds)
+        labelled.append(curve)
+    return labelled[0] if projection is None else GridDOSCollection(labelled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +196,7 @@ def smooth_mesh(
     mesh: KMesh,
     fermi_level: float,
     *,
+    tolerance: float = TOLERANCE,
     sigma: float | None = None,
     refine: bool = True,
     window: BandWindow | None = None,
@@ -191,8 +208,11 @@ def smooth_mesh(
     ----------
     hamiltonian, overlap, mesh, fermi_level, window, options
         As for :func:`density_of_states`.
+    tolerance
+        Largest part of the states within 2 eV of the level, or of the edges of its gap, that the
+        last refinement may have moved.
     sigma
-        eV; with it, until levels are closer to one another.
+        eV; with it, until levels are closer to one another than twice this.
     refine
         Whether to refine at all.
 
@@ -215,8 +235,8 @@ def smooth_mesh(
 
     def is_smooth() -> bool:
         if sigma is None:
-            return change <= TOLERANCE
-        return level_spacing(energies, mesh, fermi_level) <= sigma
+            return change <= tolerance
+        return level_spacing(energies, mesh, fermi_level) <= SMOOTH * sigma
 
     limit = affordable_kpts(hamiltonian.n_basis)
     while refine and not is_smooth():
@@ -257,7 +277,7 @@ def _warn(mesh: KMesh, change: float, sigma: float | None, spacing: float) -> No
         reason = "which cannot be compared with another"
     else:
         reason = (
-            f"on which {100 * change:.0f} % of the states near the Fermi level may lie elsewhere"
+            f"on which {100 * change:.2g} % of the states near the Fermi level may lie elsewhere"
         )
     warnings.warn(
         f"the density of states shows the {_size(mesh)} mesh, {reason}: take more k-points",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SYMPREC = 1e-5  # Å; atoms that are further off break a symmetry, as they do in H
 VACUUM = 17.3  # Å beyond all else of a layer's cell, so that no operation takes it elsewhere
+SHORTEST, LONGEST = 0.1, 1e4  # Å; of lattice vectors
+FLATTEST = 1e-3  # volume of a cell over the product of its edges
 MAX_ATOMS = 2000  # cells beyond have few k-points, and a search of minutes
 
 
@@ -60,6 +62,8 @@ def crystal_symmetry(atoms: Atoms, symprec: float = SYMPREC) -> Symmetry:
     if atoms.pbc.sum() < 2 or not 0 < len(atoms) <= MAX_ATOMS:
         return nothing
     cell, positions = atoms.cell[:], atoms.positions
+    if not _is_sound(cell[atoms.pbc], positions):
+        return nothing
     if not atoms.pbc.all():
         cell = cell * atoms.pbc[:, None]
         normal = complete_cell(cell)[~atoms.pbc][0]
@@ -78,3 +82,15 @@ def crystal_symmetry(atoms: Atoms, symprec: float = SYMPREC) -> Symmetry:
     if any(block.any() for block in mixes):
         return nothing
     return Symmetry(rotations, np.asarray(found["equivalent_atoms"]))
+
+
+def _is_sound(vectors: np.ndarray, positions: np.ndarray) -> bool:
+    """Whether spglib can be trusted with a cell: it ends the process for some that it cannot."""
+    if not (np.isfinite(vectors).all() and np.isfinite(positions).all()):
+        return False
+    lengths = np.linalg.norm(vectors, axis=1)
+    if lengths.min() < SHORTEST or max(lengths.max(), np.abs(positions).max()) > LONGEST:
+        return False
+    # volume of the parallelepiped of unit vectors: 0 where they depend on one another
+    directions = vectors / lengths[:, None]
+    return bool(np.sqrt(max(np.linalg.det(directions @ directions.T), 0.0)) > FLATTEST)

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.sparse import csr_array
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.kmesh import Grid, KMesh
 
 CHUNK = 1 << 15  # pairs of simplices and energies that are worked on at a time
+SHARED_CHUNK = 1 << 20  # the same where each of them adds to a large table
 
 
 def simplices(mesh: KMesh) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +50,9 @@ def simplices(mesh: KMesh) -> tuple[np.ndarray, np.ndarray]:
     for order in itertools.permutations(axes):
         # from one corner of a cell to the opposite one, one axis after another
         steps = [tuple(axis in order[:n] for axis in range(3)) for n in range(len(axes) + 1)]
-        shifts = [tuple(-int(d) * taken for d, taken in zip(grid.diagonal, s)) for s in steps]
+        shifts = [
+            tuple(-int(d) * taken for d, taken in zip(grid.diagonal, s, strict=True)) for s in steps
+        ]
         corners.append([np.roll(index, shift, axis=(0, 1, 2)).ravel() for shift in shifts])
     all_corners = np.sort(np.concatenate([np.stack(c, axis=1) for c in corners]), axis=1)
     unique, counts = np.unique(all_corners, axis=0, return_counts=True)
@@ -162,14 +166,14 @@ class _Simplices:
         stop = np.searchsorted(energies, knots[-1], side="left")
         self._stop = np.maximum(stop, self._start)  # from here on the simplex is full
 
-    def _pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _pieces(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Simplices and the energies within them, some at a time: two index arrays."""
         counts = self._stop - self._start
         ends = np.cumsum(counts)
         first = 0
         while first < len(counts):
             done = ends[first - 1] if first else 0
-            last = max(int(np.searchsorted(ends, done + CHUNK, side="right")), first + 1)
+            last = max(int(np.searchsorted(ends, done + size, side="right")), first + 1)
             n = counts[first:last]
             which = np.repeat(np.arange(first, last), n)
             within = np.arange(len(which)) - np.repeat(np.cumsum(n) - n, n)
@@ -181,7 +185,7 @@ class _Simplices:
         n_energies = len(self._energies)
         full = np.bincount(self._stop, self._volumes, minlength=n_energies + 1)
         out = np.cumsum(full[:-1])
-        for which, place in self._pieces():
+        for which, place in self._pieces(CHUNK):
             filled = filled_part(self._energies[place], self._knots[:, which])
             out += np.bincount(place, self._volumes[which] * filled, minlength=n_energies)
         return out[None]
@@ -195,8 +199,9 @@ class _Simplices:
         steps = np.zeros((n_energies + 1, shares.shape[1]))
         for corner in range(n_corners):
             kpt = self._corners[corner]
-            np.add.at(steps, self._stop, each[:, None] * shares[kpt])
-            for which, place in self._pieces():
+            whole = (each, (self._stop, kpt))
+            steps += csr_array(whole, shape=(len(steps), n_kpts)) @ shares
+            for which, place in self._pieces(SHARED_CHUNK):
                 knots = self._knots[:, which]
                 doubled = np.insert(knots, corner, knots[corner], axis=0)
                 filled = each[which] * filled_part(self._energies[place], doubled)
