@@ -3,12 +3,14 @@
 from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
 from hotham_ase.electronic.cost import Cost, estimate_cost, uses_dense
 from hotham_ase.electronic.dos import (
+    CoarseMeshWarning,
     DosError,
     Projection,
     projected_dos,
     projection_groups,
     total_dos,
 )
+from hotham_ase.electronic.edges import BandEdges, KnownBands, find_band_edges
 from hotham_ase.electronic.eigen import (
     BandWindow,
     EigenError,
@@ -34,15 +36,19 @@ from hotham_ase.electronic.ground import GroundState, ground_state
 from hotham_ase.electronic.kmesh import KMesh, KPointError, build_mesh
 from hotham_ase.electronic.kpath import BandPathError, band_path
 from hotham_ase.electronic.population import (
+    lowdin_weights,
     mulliken_charges,
     mulliken_weights,
     solve_with_shares,
 )
+from hotham_ase.electronic.smooth import density_of_states
 
 __all__ = [
+    "BandEdges",
     "BandGap",
     "BandPathError",
     "BandWindow",
+    "CoarseMeshWarning",
     "Cost",
     "DosError",
     "EigenError",
@@ -55,18 +61,22 @@ __all__ = [
     "IllConditionedWarning",
     "KMesh",
     "KPointError",
+    "KnownBands",
     "Projection",
     "SolverOptions",
     "band_gap",
     "band_path",
     "band_structure",
     "build_mesh",
+    "density_of_states",
     "eigenvalues_at_kpts",
     "estimate_cost",
     "fermi_dirac",
     "fermi_level",
     "fill_bands",
+    "find_band_edges",
     "ground_state",
+    "lowdin_weights",
     "mulliken_charges",
     "mulliken_weights",
     "projected_dos",

@@ -1,4 +1,4 @@
-"""Densities of states with Gaussian broadening, in total or by Mulliken projections."""
+"""Densities of states by linear interpolation or Gaussians, in total or by projections."""
 
 from __future__ import annotations
 
@@ -11,10 +11,24 @@ from ase.spectrum.doscollection import GridDOSCollection
 from ase.spectrum.dosdata import GridDOSData
 from scipy.sparse import csr_array
 
+from hotham_ase.electronic.tetrahedra import states_below
+
 if TYPE_CHECKING:
+    from hotham_ase.electronic.kmesh import KMesh
     from hotham_ase.orbitals import OrbitalBasis
 
-Projection = Literal["species", "atom", "shell"]
+Projection = Literal["species", "atom", "shell", "orbital"]
+PROJECTIONS = ("species", "atom", "shell", "orbital")
+#: Real harmonics in the order of :mod:`hotham_ase.conventions`, m = −l … l.
+HARMONICS = (
+    ("s",),
+    ("p_y", "p_z", "p_x"),
+    ("d_xy", "d_yz", "d_z2", "d_xz", "d_x2-y2"),
+)
+STEP = 0.01  # eV; spacing of the energies that interpolated bands are counted between
+MARGIN = 0.5  # eV; how far beyond the bands these energies reach
+HIGHEST = 20.0  # eV above the Fermi level; the empty bands of a basis reach hundreds of eV
+NEAR_LEVEL = 2.0  # eV; whose bands' slopes count for the level spacing
 POINTS_PER_SIGMA = 5
 MAX_POINTS = 2_000_000
 REACH = 8.0  # sigma; beyond it a Gaussian is below 1e-14 of its height
@@ -23,6 +37,10 @@ CHUNK = 1 << 14  # states broadened at a time
 
 class DosError(ValueError):
     """A broadening or a projection that a density of states cannot have."""
+
+
+class CoarseMeshWarning(UserWarning):
+    """A mesh that is too coarse for what is made of its bands."""
 
 
 def energy_grid(eigenvalues: np.ndarray, sigma: float) -> np.ndarray:
@@ -124,7 +142,8 @@ def projection_groups(
     Parameters
     ----------
     projection
-        ``species``; ``atom``; or ``shell``, all orbitals of one l on one atom.
+        ``species``; ``atom``; ``shell``, all orbitals of one l on one atom; or ``orbital``, those
+        of one l and m on all atoms of a species, such as the p_z that make graphene's π bands.
     numbers : (n_atoms,)
         Atomic numbers.
     basis
@@ -142,14 +161,19 @@ def projection_groups(
     DosError
         If the projection is not known.
     """
-    if projection not in ("species", "atom", "shell"):
-        raise DosError(f"projections must be 'species', 'atom' or 'shell', got {projection!r}")
+    if projection not in PROJECTIONS:
+        raise DosError(f"projections must be one of {', '.join(PROJECTIONS)}, got {projection!r}")
     index: dict[tuple[tuple[str, str], ...], int] = {}
     group = []
     for atom, number in enumerate(numbers):
         symbol = chemical_symbols[number]
         for l in basis[symbol].shells:
             info = {"symbol": symbol}
+            if projection == "orbital":
+                for m in range(-l, l + 1):
+                    key = tuple({**info, "orbital": _harmonic(l, m)}.items())
+                    group.append(index.setdefault(key, len(index)))
+                continue
             if projection != "species":
                 info["index"] = str(atom)
             if projection == "shell":
@@ -157,6 +181,122 @@ def projection_groups(
             group += [index.setdefault(tuple(info.items()), len(index))] * (2 * l + 1)
     infos = [{"label": " ".join(value for _, value in key), **dict(key)} for key in index]
     return infos, np.array(group)
+
+
+def _harmonic(l: int, m: int) -> str:
+    return HARMONICS[l][m + l] if l < len(HARMONICS) else f"{'spdfghi'[l]}_m={m:+d}"
+
+
+def energy_steps(eigenvalues: np.ndarray, fermi_level: float) -> np.ndarray:
+    """Energies every 0.01 eV from below all bands up to 20 eV above the Fermi level.
+
+    They end above the highest band where that lies lower.
+    """
+    low = float(eigenvalues.min()) - MARGIN
+    high = min(float(eigenvalues.max()) + MARGIN, fermi_level + HIGHEST)
+    n = int(np.ceil((high - low) / STEP)) + 1
+    if n > MAX_POINTS:
+        raise DosError(f"bands must span less than {MAX_POINTS * STEP:g} eV, got {high - low:.0f}")
+    return low + STEP * np.arange(n)
+
+
+def interpolated_dos(
+    eigenvalues: np.ndarray, mesh: KMesh, energies: np.ndarray, *, degeneracy: int = 2
+) -> GridDOSData:
+    """Density of states of bands that are linear between the k-points of a mesh.
+
+    Each value is the mean over a step of energy, so that sums over energies are numbers of
+    states, of flat bands too.
+
+    Parameters
+    ----------
+    eigenvalues : (1, n_kpts, n_bands) eV
+    mesh
+        A uniform mesh.
+    energies : (n_energies,) eV
+        Uniform, such as :func:`energy_steps`.
+    degeneracy
+        Electrons per state.
+
+    Returns
+    -------
+    ase.spectrum.dosdata.GridDOSData
+        States per eV and cell on the energy scale of the eigenvalues.
+    """
+    bounds = _bounds(energies)
+    below = states_below(eigenvalues[0], mesh, bounds)[0]
+    values = degeneracy * np.diff(below) / np.diff(bounds)
+    return GridDOSData(energies, values, info={"label": "total"})
+
+
+def interpolated_projected_dos(
+    eigenvalues: np.ndarray,
+    mesh: KMesh,
+    energies: np.ndarray,
+    shares: np.ndarray,
+    infos: Sequence[dict[str, str]],
+    *,
+    degeneracy: int = 2,
+) -> GridDOSCollection:
+    """Like :func:`interpolated_dos` for groups of orbitals; the sum is the total.
+
+    Parameters
+    ----------
+    eigenvalues, mesh, energies, degeneracy
+        As there.
+    shares : (n_kpts, n_groups, n_bands)
+        Of :func:`hotham_ase.electronic.population.solve_with_shares`; linear, too, between the
+        k-points.
+    infos
+        Labels of the groups; see :func:`projection_groups`.
+    """
+    bounds = _bounds(energies)
+    below = states_below(eigenvalues[0], mesh, bounds, shares)
+    values = degeneracy * np.diff(below) / np.diff(bounds)
+    return GridDOSCollection(
+        [GridDOSData(energies, v, info=dict(i)) for v, i in zip(values, infos, strict=True)]
+    )
+
+
+def _bounds(energies: np.ndarray) -> np.ndarray:
+    """(n_energies + 1,) bounds of the steps about uniform energies."""
+    energies = np.asarray(energies, dtype=float)
+    steps = np.diff(energies)
+    if (
+        energies.ndim != 1
+        or not len(steps)
+        or not (np.abs(steps - steps[0]) < 1e-6 * steps[0]).all()
+    ):
+        raise DosError("energies must be at least two, ascending and equally spaced")
+    return np.append(energies - steps[0] / 2, energies[-1] + steps[0] / 2)
+
+
+def level_spacing(eigenvalues: np.ndarray, mesh: KMesh, fermi_level: float) -> float:
+    """How far apart the levels of a band are at neighbouring k-points, in eV.
+
+    The root mean square of |ε(k) − ε(k′)| over neighbours on the mesh, one of which lies within
+    2 eV of the Fermi level; 0 if none does.
+
+    Parameters
+    ----------
+    eigenvalues : (1, n_kpts, n_bands) eV
+    mesh
+        A uniform mesh.
+    fermi_level
+        eV.
+    """
+    if mesh.grid is None:
+        return 0.0
+    whole = eigenvalues[0][mesh.bz_to_ibz].reshape(*mesh.grid.size, -1)
+    near = np.abs(whole - fermi_level) < NEAR_LEVEL
+    differences = []
+    for axis in np.flatnonzero(np.array(mesh.grid.size) > 1):
+        other = np.roll(whole, -1, axis=axis)
+        counts = near | np.roll(near, -1, axis=axis)
+        differences.append((whole - other)[counts])
+    if not differences or not (all_of := np.concatenate(differences)).size:
+        return 0.0
+    return float(np.sqrt((all_of**2).mean()))
 
 
 def projected_dos(

@@ -1,35 +1,56 @@
-"""The filled bands of a mesh: Fermi level, occupations and populations together."""
+"""The filled bands of a material: Fermi level, band edges, occupations and populations."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hotham_ase.electronic import eigen
-from hotham_ase.electronic.eigen import BandWindow, eigenvalues_at_kpts
-from hotham_ase.electronic.fermi import fill_bands
-from hotham_ase.electronic.population import populations, solve_with_shares
+from hotham_ase.electronic.edges import TOUCHING, BandEdges, KnownBands, find_band_edges
+from hotham_ase.electronic.eigen import (
+    DEFAULT_OPTIONS,
+    BandWindow,
+    SolverOptions,
+    eigenvalues_at_kpts,
+)
+from hotham_ase.electronic.fermi import Filling, fill_bands
+from hotham_ase.electronic.kmesh import affordable_kpts
+from hotham_ase.electronic.population import populations, solve_with_shares, symmetrized
+from hotham_ase.electronic.tetrahedra import level_of
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.kmesh import KMesh
     from hotham_ase.matrices import RealSpaceMatrix
 
+WHOLE = 1e-6  # bands; what a whole number of filled ones may be off by
+#: eV; meshes are refined until a metal's level changes by less. Its error goes with the square of
+#: the spacing, so that a third of the last change is left.
+LEVEL_TOLERANCE = 2e-3
+
 
 @dataclass(frozen=True, eq=False)
 class GroundState:
-    """Bands of a mesh and how they are filled.
+    """Bands of a mesh, how they are filled, and what they say of the material.
 
     Attributes
     ----------
     eigenvalues : (1, n_kpts, n_bands) eV
     occupations : (1, n_kpts, n_bands)
-        0 … degeneracy.
+        0 … degeneracy; with the weights of the mesh they sum to the electrons.
     fermi_level
-        eV.
+        eV; of the material at zero temperature: the middle of the edges found where whole bands
+        are filled, the level of linearly interpolated bands in metals.
+    fermi_level_change
+        eV; by how much the level is still expected to move, or has moved at the last refinement
+        of a metal's mesh. nan if that is not known: for lists of k-points, and for meshes of
+        large systems that can be neither halved nor refined.
     is_metal
         Whether bands are filled in part.
+    edges
+        Band edges; None if there are not bands on both sides.
     populations : (n_groups,) or None
         Electrons on each group of orbitals, if they were asked for.
     """
@@ -37,7 +58,9 @@ class GroundState:
     eigenvalues: np.ndarray = field(repr=False)
     occupations: np.ndarray = field(repr=False)
     fermi_level: float
+    fermi_level_change: float
     is_metal: bool
+    edges: BandEdges | None = None
     populations: np.ndarray | None = None
 
 
@@ -51,8 +74,10 @@ def ground_state(
     kT: float = 0.0,
     window: BandWindow | None = None,
     group: np.ndarray | None = None,
+    known: Sequence[KnownBands] = (),
+    options: SolverOptions = DEFAULT_OPTIONS,
 ) -> GroundState:
-    """Solve on a mesh and fill the bands.
+    """Solve on a mesh, fill the bands, and find the material's Fermi level and band edges.
 
     Parameters
     ----------
@@ -68,27 +93,91 @@ def ground_state(
         Bands to return. Where dense matrices are used all bands are solved for and filled.
     group : (n_basis,) int
         Groups of orbitals whose Mulliken populations are wanted; they need all bands and their
-        eigenvectors.
+        eigenvectors. On meshes reduced by symmetry, groups are whole shells of atoms.
+    known
+        Bands at other k-points, such as a path's, all of them: edges are looked for there too.
+    options
+        How to solve.
     """
     # populations need every filled band; a small problem has them all at no extra cost
     is_full = group is not None or eigen.uses_dense(hamiltonian, window, eigen.DEFAULT_OPTIONS)
     sought = None if is_full else window
     shares = None
     if group is None:
-        energies = eigenvalues_at_kpts(hamiltonian, overlap, mesh.ibz_kpts, window=sought)
+        energies = eigenvalues_at_kpts(
+            hamiltonian, overlap, mesh.ibz_kpts, window=sought, options=options
+        )
     else:
-        energies, shares = solve_with_shares(hamiltonian, overlap, mesh.ibz_kpts, group)
-    n_below = 0 if sought is None else degeneracy * sought.first
+        energies, shares = solve_with_shares(
+            hamiltonian, overlap, mesh.ibz_kpts, group, options=options
+        )
+        shares = symmetrized(shares, group, hamiltonian.n_orbitals, mesh.symmetry)
+    first = 0 if sought is None else sought.first
     filling = fill_bands(
-        energies, mesh.weights, n_electrons - n_below, degeneracy=degeneracy, kT=kT
+        energies, mesh.weights, n_electrons - degeneracy * first, degeneracy=degeneracy, kT=kT
     )
+    edges = None
+    n_filled = n_electrons / degeneracy
+    if abs(n_filled - round(n_filled)) > WHOLE:
+        edges = BandEdges(0.0, 0.0, filling.fermi_level, filling.fermi_level)
+    elif 1 <= round(n_filled) - first < energies.shape[2]:
+        bands = [KnownBands(mesh.ibz_kpts, energies, mesh), *known]
+        edges = find_band_edges(
+            hamiltonian, overlap, bands, round(n_filled), first_band=first, options=options
+        )
+    level, change = _fermi_level(
+        hamiltonian, overlap, mesh, energies[0], n_filled, edges, filling, sought, options
+    )
+    if edges is not None and edges.k_vbm is None:
+        edges = BandEdges(0.0, 0.0, level, level)
     kept = slice(None)
     if window is not None and sought is None:
         kept = slice(window.first, window.first + window.n_bands)
     return GroundState(
         energies[..., kept],
         filling.occupations[..., kept],
-        filling.fermi_level,
-        filling.is_metal,
+        level,
+        change,
+        filling.is_metal or (edges is not None and edges.is_metal),
+        edges,
         None if shares is None else populations(shares, filling.occupations, mesh.weights),
     )
+
+
+def _fermi_level(
+    hamiltonian: RealSpaceMatrix,
+    overlap: RealSpaceMatrix | None,
+    mesh: KMesh,
+    energies: np.ndarray,
+    n_filled: float,
+    edges: BandEdges | None,
+    filling: Filling,
+    window: BandWindow | None,
+    options: SolverOptions,
+) -> tuple[float, float]:
+    """The material's level and its change in eV; from the edges, or a metal's by refinement."""
+    if edges is None:  # nothing is filled, or everything
+        return filling.fermi_level, 0.0
+    if edges.k_vbm is not None and edges.vbm - edges.cbm <= TOUCHING:
+        return edges.middle, edges.remaining
+    if not hamiltonian.pairs.pbc.any():
+        return filling.fermi_level, 0.0
+    if mesh.grid is None:
+        return filling.fermi_level, float("nan")
+    n_states = n_filled - (0 if window is None else window.first)
+    level, change = level_of(energies, mesh, n_states), float("nan")
+    half = mesh.coarsened()
+    if half is not None:
+        change = abs(level - level_of(energies[half[1]], half[0], n_states))
+    limit = affordable_kpts(hamiltonian.n_basis)
+    while not change < LEVEL_TOLERANCE:
+        finer = mesh.refined()
+        if finer is None or len(finer.ibz_kpts) > limit:
+            break
+        mesh = finer
+        energies = eigenvalues_at_kpts(
+            hamiltonian, overlap, mesh.ibz_kpts, window=window, options=options
+        )[0]
+        before, level = level, level_of(energies, mesh, n_states)
+        change = abs(level - before)
+    return level, change

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import scipy.linalg
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from hotham_ase.electronic.eigen import DEFAULT_OPTIONS, SolverOptions, solve_kpts, stack_bands
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.eigen import BandWindow
+    from hotham_ase.electronic.symmetry import Symmetry
     from hotham_ase.matrices import RealSpaceMatrix
     from hotham_ase.orbitals import OrbitalBasis
+
+Shares = Literal["mulliken", "lowdin"]
 
 
 def mulliken_weights(vectors: np.ndarray, s_k: np.ndarray | csr_array | None) -> np.ndarray:
     """Share of each orbital in each state, Re C*_μn (S C)_μn.
 
-    A share may be negative; those of a state sum to 1.
+    A share may be negative, where a state's orbitals overlap out of phase; those of a state sum
+    to 1. :func:`lowdin_weights` are never negative.
 
     Parameters
     ----------
@@ -37,6 +43,31 @@ def mulliken_weights(vectors: np.ndarray, s_k: np.ndarray | csr_array | None) ->
     """
     overlapped = vectors if s_k is None else s_k @ vectors
     return np.real(vectors.conj() * overlapped)
+
+
+def lowdin_weights(vectors: np.ndarray, s_k: np.ndarray | csr_array | None) -> np.ndarray:
+    """Share of each orthogonalized orbital in each state, |(S^½ C)_μn|².
+
+    Shares lie between 0 and 1; those of a state sum to 1.
+
+    Parameters
+    ----------
+    vectors, s_k
+        As for :func:`mulliken_weights`.
+
+    Returns
+    -------
+    (n_basis, n_bands)
+
+    References
+    ----------
+    Löwdin, J. Chem. Phys. 18, 365 (1950).
+    """
+    if s_k is None:
+        return np.abs(vectors) ** 2
+    s, u = scipy.linalg.eigh(s_k.toarray() if isinstance(s_k, csr_array) else s_k)
+    root = np.sqrt(np.clip(s, 0.0, None))
+    return np.abs(u @ (root[:, None] * (u.conj().T @ vectors))) ** 2
 
 
 def group_weights(weights: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -60,6 +91,7 @@ def solve_with_shares(
     group: np.ndarray,
     *,
     window: BandWindow | None = None,
+    shares: Shares = "mulliken",
     options: SolverOptions = DEFAULT_OPTIONS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues at many k-points and how the states are shared among groups of orbitals.
@@ -70,20 +102,53 @@ def solve_with_shares(
         As for :func:`hotham_ase.electronic.eigen.solve_kpts`.
     group : (n_basis,) int
         Group of each orbital.
+    shares
+        ``mulliken`` or ``lowdin``.
 
     Returns
     -------
     eigenvalues : (1, n_kpts, n_bands) eV
     shares : (n_kpts, n_groups, n_bands)
     """
-    values, shares = [], []
+    weights_of = {"mulliken": mulliken_weights, "lowdin": lowdin_weights}[shares]
+    values, rows = [], []
     solutions = solve_kpts(hamiltonian, overlap, kpts, window=window, vectors=True, options=options)
     for kpt, states in zip(kpts, solutions, strict=True):
         values.append(states.eigenvalues)
         s_k = None if overlap is None else overlap.at_k(kpt)
-        weights = mulliken_weights(states.columns, s_k)
-        shares.append(group_weights(weights, group))
-    return stack_bands(values)[None], stack_bands(shares)
+        rows.append(group_weights(weights_of(states.columns, s_k), group))
+    return stack_bands(values)[None], stack_bands(rows)
+
+
+def symmetrized(
+    shares: np.ndarray, group: np.ndarray, n_orbitals: np.ndarray, symmetry: Symmetry | None
+) -> np.ndarray:
+    """Means of shares over equivalent atoms, as for all k-points that one stands for.
+
+    What one k-point's states have on an atom, those of an equivalent k-point have on an
+    equivalent atom. The sums over a shell's orbitals are scalars; single orbitals of p, d, … are
+    not, and go into one another, so that they need a mesh without symmetry.
+
+    Parameters
+    ----------
+    shares : (n_kpts, n_groups, n_bands)
+    group : (n_basis,) int
+        Group of each orbital.
+    n_orbitals : (n_atoms,) int
+    symmetry
+        What the k-points were reduced by.
+    """
+    if symmetry is None:
+        return shares
+    n_groups = shares.shape[1]
+    start = np.concatenate([[0], np.cumsum(n_orbitals)[:-1]])
+    atom = np.repeat(np.arange(len(n_orbitals)), n_orbitals)
+    # the same orbital of the atom that stands for all equivalent ones
+    other = start[symmetry.equivalent_atoms[atom]] + np.arange(len(group)) - start[atom]
+    related = csr_array((np.ones(len(group)), (group, group[other])), shape=(n_groups, n_groups))
+    _, kind = connected_components(related, directed=False)
+    counts = np.bincount(kind)[kind]
+    return np.stack([group_weights(row, kind)[kind] / counts[:, None] for row in shares])
 
 
 def populations(

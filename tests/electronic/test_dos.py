@@ -139,7 +139,9 @@ def multi_orbital_crystal():
     return atoms, basis, matrix(1.0, 0.0), matrix(0.004, 1.0)
 
 
-@pytest.mark.parametrize(("projection", "n_groups"), [("species", 2), ("atom", 3), ("shell", 6)])
+@pytest.mark.parametrize(
+    ("projection", "n_groups"), [("species", 2), ("atom", 3), ("shell", 6), ("orbital", 8)]
+)
 def test_projections_sum_to_the_total(projection, n_groups):
     atoms, basis, h, s = multi_orbital_crystal()
     infos, group = projection_groups(projection, atoms.numbers, basis)
@@ -164,5 +166,8 @@ def test_labels():
     assert group.tolist() == [0, 0, 1, 1, 1, 2, 3, 3, 3]
     infos, _ = projection_groups("species", [7, 7], basis)
     assert infos == [{"label": "N", "symbol": "N"}]
-    with pytest.raises(ValueError, match="'species', 'atom' or 'shell'"):
-        projection_groups("orbital", [5], basis)
+    infos, group = projection_groups("orbital", [5, 5], basis)
+    assert [info["label"] for info in infos] == ["B s", "B p_y", "B p_z", "B p_x"]
+    assert group.tolist() == [0, 0, 1, 2, 3] * 2
+    with pytest.raises(ValueError, match="species, atom, shell, orbital, got 'angular'"):
+        projection_groups("angular", [5], basis)

@@ -1,0 +1,352 @@
+"""Band edges of a material, found between the k-points of meshes and paths."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hotham_ase.electronic import eigen
+from hotham_ase.electronic.eigen import DEFAULT_OPTIONS, Eigenstates, SolverOptions, solve_kpts
+from hotham_ase.electronic.expansion import Expansion, expand, lowest_point
+
+if TYPE_CHECKING:
+    from hotham_ase.electronic.kmesh import KMesh
+    from hotham_ase.matrices import RealSpaceMatrix
+
+TOUCHING = 1e-5  # eV; found edges that are closer touch
+STILL = 1e-7  # eV; a search ends where it expects to gain less
+MAX_STEPS = 25
+NEIGHBOURHOOD = 1e-3  # fractional; where a search that has ended looks for what it would gain
+LARGEST_STEP = 0.2  # fractional; of the first step where k-points are not on a mesh
+STARTS = ((200, 4), (600, 2))  # (orbitals, k-points that each search starts from); 1 beyond
+
+
+@dataclass(frozen=True, eq=False)
+class BandEdges:
+    """Edges of the bands that the electrons fill.
+
+    Attributes
+    ----------
+    gap, direct_gap
+        eV; 0 where bands touch or overlap.
+    vbm, cbm
+        eV, absolute; the highest energy of the filled bands and the lowest of the empty ones.
+        They are the Fermi level where a band is filled in part.
+    k_vbm, k_cbm, k_direct : (3,) or None
+        Fractional k-points of the edges and of the direct gap; None where a band is filled in
+        part.
+    remaining
+        eV; by how much an edge is still expected to move. nan where the edges are those of the
+        k-points given: above ``DENSE_LIMIT`` orbitals, and for bands that overlap or are filled
+        in part. 0 where there is nothing to search.
+    n_solved
+        k-points that the search solved, beyond those given.
+    """
+
+    gap: float
+    direct_gap: float
+    vbm: float
+    cbm: float
+    k_vbm: np.ndarray | None = field(default=None)
+    k_cbm: np.ndarray | None = field(default=None)
+    k_direct: np.ndarray | None = field(default=None)
+    remaining: float = float("nan")
+    n_solved: int = 0
+
+    @property
+    def is_metal(self) -> bool:
+        """Whether there is no gap."""
+        return self.gap == 0
+
+    @property
+    def is_semimetal(self) -> bool:
+        """Whether filled and empty bands touch and do not overlap."""
+        return self.is_metal and self.k_vbm is not None and self.vbm - self.cbm <= TOUCHING
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether both edges are at one k-point, up to reciprocal lattice vectors and energies."""
+        return self.k_vbm is not None and self.gap >= self.direct_gap - TOUCHING
+
+    @property
+    def middle(self) -> float:
+        """Middle of the edges in eV: the Fermi level of whole bands that do not overlap."""
+        return (self.vbm + self.cbm) / 2
+
+
+@dataclass(frozen=True, eq=False)
+class KnownBands:
+    """Bands at k-points that were solved already, such as those of a band path.
+
+    Attributes
+    ----------
+    kpts : (n_kpts, 3)
+        Fractional.
+    eigenvalues : (1, n_kpts, n_bands) eV
+    mesh
+        The mesh whose irreducible k-points these are, if they are one's.
+    """
+
+    kpts: np.ndarray = field(repr=False)
+    eigenvalues: np.ndarray = field(repr=False)
+    mesh: KMesh | None = None
+
+
+def find_band_edges(
+    hamiltonian: RealSpaceMatrix,
+    overlap: RealSpaceMatrix | None,
+    known: Sequence[KnownBands],
+    n_filled: int,
+    *,
+    first_band: int = 0,
+    options: SolverOptions = DEFAULT_OPTIONS,
+) -> BandEdges:
+    """Edges of bands of which a whole number is filled.
+
+    From the best of the given k-points, valence maximum, conduction minimum and direct gap are
+    followed downhill: bands are expanded to second order around a k-point, the best point of the
+    expansion is solved, and so on until nothing is gained. The gap is never larger than that of
+    the given k-points. What it cannot see is an extremum narrower than the spacing of these.
+
+    Parameters
+    ----------
+    hamiltonian, overlap
+        H(R) in eV and S(R); without S the basis is taken as orthonormal.
+    known
+        Bands of a mesh, and of paths if there are any.
+    n_filled
+        Number of filled bands, at least 1 and less than the number of bands.
+    first_band
+        Index of the first of the given bands among all, of a window.
+    options
+        How to solve.
+
+    Raises
+    ------
+    ValueError
+        If there are no bands on both sides of the gap.
+    """
+    column = n_filled - first_band
+    n_bands = min(part.eigenvalues.shape[2] for part in known)
+    if not 1 <= column < n_bands:
+        raise ValueError(
+            f"n_filled must leave bands on both sides of the gap, got {n_filled} for bands "
+            f"{first_band} … {first_band + n_bands - 1}"
+        )
+    search = _Search(hamiltonian, overlap, n_filled, options)
+    for part in known:
+        search.note(part.kpts, part.eigenvalues[0, :, column - 1], part.eigenvalues[0, :, column])
+    n_basis = hamiltonian.n_basis
+    is_refined = (
+        hamiltonian.pairs.pbc.any()
+        and n_basis <= eigen.DENSE_LIMIT
+        and search.overlap_of_bands <= TOUCHING
+    )
+    if is_refined:
+        n_starts = next((n for limit, n in STARTS if n_basis <= limit), 1)
+        for target in TARGETS:
+            search.run(target, known, column, n_starts)
+    return search.edges(search.remaining() if is_refined else float("nan"))
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What a search makes as low as it can: a sum of the energies on both sides of the gap."""
+
+    below: int
+    above: int
+
+    def of(self, below: np.ndarray, above: np.ndarray) -> np.ndarray:
+        return self.below * below + self.above * above
+
+    def at(self, point: _Point) -> float:
+        return self.below * point.below + self.above * point.above
+
+    def expected(self, expansion: Expansion, delta: np.ndarray) -> np.ndarray:
+        sides = enumerate((self.below, self.above))
+        return sum((c * expansion.edge(side, delta) for side, c in sides if c), np.zeros(()))
+
+
+DIRECT, VALENCE, CONDUCTION = _Target(-1, 1), _Target(-1, 0), _Target(0, 1)
+TARGETS = (DIRECT, VALENCE, CONDUCTION)
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """A k-point with all its bands."""
+
+    kpt: np.ndarray
+    states: Eigenstates
+    below: float
+    above: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """The lowest value of a target so far, where, and the energies on both sides of the gap."""
+
+    value: float
+    kpt: np.ndarray
+    below: float
+    above: float
+
+
+class _Search:
+    """The best k-points met so far, for each of the three targets."""
+
+    def __init__(
+        self,
+        hamiltonian: RealSpaceMatrix,
+        overlap: RealSpaceMatrix | None,
+        n_filled: int,
+        options: SolverOptions,
+    ) -> None:
+        self._matrices = (hamiltonian, overlap)
+        self._n_filled = n_filled
+        self._options = dataclasses.replace(options, on_progress=None)
+        self._axes = np.flatnonzero(hamiltonian.pairs.pbc)
+        self._best: dict[_Target, _Best] = {}
+        self._points: dict[bytes, _Point] = {}
+        self._expansions: dict[bytes, Expansion] = {}
+
+    @property
+    def overlap_of_bands(self) -> float:
+        """eV; by how much the filled bands lie above the empty ones."""
+        return -self._best[VALENCE].value - self._best[CONDUCTION].value
+
+    def note(self, kpts: np.ndarray, below: np.ndarray, above: np.ndarray) -> None:
+        """Remember the best of some k-points."""
+        for target in TARGETS:
+            values = target.of(below, above)
+            at = int(values.argmin())
+            if target not in self._best or values[at] < self._best[target].value:
+                self._best[target] = _Best(
+                    float(values[at]), np.array(kpts[at]), float(below[at]), float(above[at])
+                )
+
+    def run(self, target: _Target, known: Sequence[KnownBands], column: int, n_starts: int) -> None:
+        """Follow a target downhill from where it is best."""
+        best = self._best[target]
+        starts = [(best.value, best.kpt, LARGEST_STEP)]
+        for part in known:
+            values = target.of(part.eigenvalues[0, :, column - 1], part.eigenvalues[0, :, column])
+            starts += _local_minima(values, part, n_starts)
+        starts.sort(key=lambda start: start[0])
+        done: list[np.ndarray] = []
+        for _, kpt, radius in starts:
+            if len(done) == n_starts:
+                break
+            if all(_distance(kpt, other) > 1e-9 for other in done):
+                done.append(kpt)
+                self._descend(target, kpt, radius)
+
+    def _descend(self, target: _Target, kpt: np.ndarray, radius: float) -> None:
+        """Walk to a minimum of the target, unless it promises to be none below the best."""
+        point = self._solve(kpt)
+        for _ in range(MAX_STEPS):
+            here = target.at(point)
+            delta, value = self._lowest(target, point, radius)
+            if value > self._best[target].value - STILL:
+                break
+            moved = point.kpt.copy()
+            moved[self._axes] += delta
+            trial = self._solve(moved)
+            gain = here - target.at(trial)
+            if gain > 0:
+                point = trial
+            agreement, step = gain / (here - value), float(np.abs(delta).max())
+            if agreement > 0.75 and step > 0.9 * radius:
+                radius = min(2 * radius, LARGEST_STEP)
+            elif agreement < 0.25:
+                radius = step / 4
+
+    def _lowest(self, target: _Target, point: _Point, radius: float) -> tuple[np.ndarray, float]:
+        """Where the expansion around a point has the target's lowest value."""
+        key = point.kpt.tobytes()
+        if key not in self._expansions:
+            self._expansions[key] = expand(*self._matrices, point.kpt, point.states, self._n_filled)
+        around = self._expansions[key]
+        return lowest_point(lambda d: target.expected(around, d), len(self._axes), radius)
+
+    def _solve(self, kpt: np.ndarray) -> _Point:
+        key = kpt.tobytes()
+        if key not in self._points:
+            # the mesh has warned of what this generator would warn of after its last k-point
+            states = next(solve_kpts(*self._matrices, [kpt], vectors=True, options=self._options))
+            below, above = states.eigenvalues[self._n_filled - 1 : self._n_filled + 1]
+            self._points[key] = _Point(kpt, states, float(below), float(above))
+            self.note(kpt[None], np.array([below]), np.array([above]))
+        return self._points[key]
+
+    def remaining(self) -> float:
+        """What the searches would still expect to gain near the best, in eV."""
+        gains = []
+        for target in TARGETS:
+            best = self._best[target]
+            _, value = self._lowest(target, self._solve(best.kpt), NEIGHBOURHOOD)
+            gains.append(best.value - value)
+        return max(gains)
+
+    def edges(self, remaining: float) -> BandEdges:
+        """What was found."""
+        direct, valence, conduction = (self._best[target] for target in TARGETS)
+        vbm, cbm = -valence.value, conduction.value
+        k_vbm, k_cbm = valence.kpt, conduction.kpt
+        touch = direct.value <= TOUCHING
+        if touch and vbm <= direct.above + TOUCHING and cbm >= direct.below - TOUCHING:
+            k_vbm = k_cbm = direct.kpt  # bands touch here, and nowhere do they overlap
+        return BandEdges(
+            gap=cbm - vbm if cbm - vbm > TOUCHING else 0.0,
+            direct_gap=0.0 if touch else direct.value,
+            vbm=vbm,
+            cbm=cbm,
+            k_vbm=_folded(k_vbm),
+            k_cbm=_folded(k_cbm),
+            k_direct=_folded(direct.kpt),
+            remaining=remaining,
+            n_solved=len(self._points),
+        )
+
+
+def _folded(kpt: np.ndarray) -> np.ndarray:
+    """The k-point between −½ and ½, without what rounding has left."""
+    return (kpt - np.rint(kpt)).round(10) + 0.0
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest fractional component of the difference, up to a reciprocal lattice vector."""
+    difference = a - b
+    return float(np.abs(difference - np.rint(difference)).max())
+
+
+def _local_minima(
+    values: np.ndarray, part: KnownBands, n_starts: int
+) -> list[tuple[float, np.ndarray, float]]:
+    """The lowest local minima of a target: value, k-point and spacing of the k-points.
+
+    Those that lie higher than the lowest by more than values differ between neighbours are left
+    out: the search from there would not get below it.
+    """
+    grid = None if part.mesh is None else part.mesh.grid
+    if part.mesh is None or grid is None:
+        around = np.pad(values, 1, mode="edge")
+        is_minimum = (values <= around[:-2]) & (values <= around[2:])
+        spread = np.abs(np.diff(values)).max(initial=0.0)
+        candidates, radius = np.flatnonzero(is_minimum), LARGEST_STEP / 4
+    else:
+        field_ = values[part.mesh.bz_to_ibz].reshape(grid.size)
+        is_lowest, spread = np.ones(grid.size, dtype=bool), 0.0
+        for shift in np.ndindex(3, 3, 3):
+            other = np.roll(field_, [n - 1 for n in shift], axis=(0, 1, 2))
+            is_lowest &= field_ <= other
+            spread = max(spread, float(np.abs(field_ - other).max()))
+        candidates = np.unique(part.mesh.bz_to_ibz[is_lowest.ravel()])
+        sampled = [n for n in grid.size if n > 1]
+        radius = min(LARGEST_STEP, 1 / max(sampled)) if sampled else LARGEST_STEP
+    order = candidates[np.argsort(values[candidates], kind="stable")]
+    kept = order[values[order] <= values[order[0]] + spread][:n_starts]
+    return [(float(values[i]), np.asarray(part.kpts[i]), radius) for i in kept]
