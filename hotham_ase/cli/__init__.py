@@ -92,8 +92,9 @@ def split_meshes(words: list[str]) -> list[str]:
 def main() -> None:
     """Run the command line; a mistake of the user's ends it with one sentence and exit code 2."""
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _terminate)
+        number = getattr(signal, name, None)  # nohup has SIGHUP ignored
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
     warnings.showwarning = _show_warning
     try:
         app()

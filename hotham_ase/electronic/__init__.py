@@ -36,12 +36,14 @@ from hotham_ase.electronic.ground import GroundState, ground_state
 from hotham_ase.electronic.kmesh import KMesh, KPointError, build_mesh
 from hotham_ase.electronic.kpath import BandPathError, band_path
 from hotham_ase.electronic.population import (
+    Shares,
     lowdin_weights,
     mulliken_charges,
     mulliken_weights,
     solve_with_shares,
 )
 from hotham_ase.electronic.smooth import density_of_states
+from hotham_ase.electronic.system import ElectronicSystem
 
 __all__ = [
     "BandEdges",
@@ -53,6 +55,7 @@ __all__ = [
     "DosError",
     "EigenError",
     "Eigenstates",
+    "ElectronicSystem",
     "FermiLevelError",
     "Filling",
     "GhostStateWarning",
@@ -63,6 +66,7 @@ __all__ = [
     "KPointError",
     "KnownBands",
     "Projection",
+    "Shares",
     "SolverOptions",
     "band_gap",
     "band_path",

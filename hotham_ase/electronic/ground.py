@@ -100,7 +100,7 @@ def ground_state(
         How to solve.
     """
     # populations need every filled band; a small problem has them all at no extra cost
-    is_full = group is not None or eigen.uses_dense(hamiltonian, window, eigen.DEFAULT_OPTIONS)
+    is_full = group is not None or eigen.uses_dense(hamiltonian, window, options)
     sought = None if is_full else window
     shares = None
     if group is None:
