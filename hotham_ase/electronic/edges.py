@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.electronic import eigen
 from hotham_ase.electronic.eigen import DEFAULT_OPTIONS, Eigenstates, SolverOptions, solve_kpts
 from hotham_ase.electronic.expansion import Expansion, expand, lowest_point
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 TOUCHING = 1e-5  # eV; found edges that are closer touch
 STILL = 1e-7  # eV; a search ends where it expects to gain less
 MAX_STEPS = 25
+MAX_ORBITALS = 4000  # each step takes all eigenvectors of a k-point
 NEIGHBOURHOOD = 1e-3  # fractional; where a search that has ended looks for what it would gain
 LARGEST_STEP = 0.2  # fractional; of the first step where k-points are not on a mesh
 STARTS = ((200, 4), (600, 2))  # (orbitals, k-points that each search starts from); 1 beyond
@@ -41,7 +41,7 @@ class BandEdges:
         part.
     remaining
         eV; by how much an edge is still expected to move. nan where the edges are those of the
-        k-points given: above ``DENSE_LIMIT`` orbitals, and for bands that overlap or are filled
+        k-points given: above ``MAX_ORBITALS`` orbitals, and for bands that overlap or are filled
         in part. 0 where there is nothing to search.
     n_solved
         k-points that the search solved, beyond those given.
@@ -143,7 +143,7 @@ def find_band_edges(
     n_basis = hamiltonian.n_basis
     is_refined = (
         hamiltonian.pairs.pbc.any()
-        and n_basis <= eigen.DENSE_LIMIT
+        and n_basis <= MAX_ORBITALS
         and search.overlap_of_bands <= TOUCHING
     )
     if is_refined:
