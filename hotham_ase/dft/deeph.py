@@ -173,7 +173,7 @@ def _read_pbc(folder: Path, said: bool | list[bool] | None) -> np.ndarray:
     pbc = everywhere & (True if said is None else np.array(said))
     if not (folder / "pbc.dat").is_file():
         return pbc
-    in_file = everywhere & read_table(folder, "pbc.dat", dtype=bool)
+    in_file = read_table(folder, "pbc.dat", (3,), bool)
     if said is not None and (in_file != pbc).any():
         raise DFTReadError(f"{folder} has another pbc in info.json than in pbc.dat")
     return in_file
