@@ -272,8 +272,9 @@ def _is_folded(sample: Sample) -> bool:
 def _check_pairs(sample: Sample) -> Iterator[Problem]:
     cutoffs = {key: NEAR_PAIRS * c for key, c in sample.basis.pair_cutoffs.items()}
     near = PairList.from_atoms(sample.atoms, cutoffs)
+    first, second = near.edge_index
     for matrix in (sample.hamiltonian, sample.overlap):
-        found = matrix.pairs.find(*near.edge_index, near.cell_shifts)
+        found = matrix.pairs.find(first, second, near.cell_shifts)
         missing = np.flatnonzero(found < 0)
         if len(missing):
             yield (
@@ -301,7 +302,8 @@ def _check_blocks(sample: Sample) -> Iterator[Problem]:
         yield "error", "missing-blocks", f"hamiltonian has no onsite block of atoms {empty[:9]}"
     sizes = np.maximum.reduceat(np.abs(s.values).max(axis=0), s.block_offsets[:-1])
     overlapping = sizes[s.pairs.n_atoms :] > OVERLAPPING
-    there = h.pairs.find(*s.pairs.edge_index, s.pairs.cell_shifts) >= 0
+    first, second = s.pairs.edge_index
+    there = h.pairs.find(first, second, s.pairs.cell_shifts) >= 0
     missing = np.flatnonzero(overlapping & ~there)
     if len(missing):
         yield (
