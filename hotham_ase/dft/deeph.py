@@ -32,6 +32,7 @@ from hotham_ase.dft.h5blocks import (
     read_text,
 )
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
+from hotham_ase.hdf5 import reserve, write_hdf5
 from hotham_ase.matrices.realspace import RealSpaceMatrix
 
 # of ast.literal_eval, and of content that is no dictionary
@@ -258,8 +259,6 @@ def _write_geometry(sample: Sample, folder: Path) -> None:
 
 
 def _write_blocks(sample: Sample, matrix: RealSpaceMatrix, path: Path) -> None:
-    import h5py
-
     maps = {}
     for species in sample.basis.species:
         index, sign = index_and_sign("deeph", species.shells)
@@ -267,7 +266,8 @@ def _write_blocks(sample: Sample, matrix: RealSpaceMatrix, path: Path) -> None:
         maps[species.symbol] = (theirs, sign[theirs])
     symbols = sample.atoms.get_chemical_symbols()
     offsets = matrix.block_offsets
-    with h5py.File(path, "w") as file:
+    with write_hdf5(path) as file:
+        reserve(file, matrix.values.nbytes + 1024 * len(offsets))  # each array has a header
         for block in range(len(offsets) - 1):
             i, j = matrix.block_atoms[:, block]
             (row, row_sign), (column, column_sign) = maps[symbols[i]], maps[symbols[j]]
