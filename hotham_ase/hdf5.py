@@ -72,6 +72,8 @@ def reserve(file: h5py.File, n_bytes: int) -> None:
     OSError
         If there is not as much.
     """
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
     with open(file.filename, "r+b") as handle:
         try:
             # compressed, an array may need a little more than its size, and half-filled chunks
@@ -101,8 +103,11 @@ def open_hdf5(path: str | Path) -> h5py.File:
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
             raise HDF5Error(f"{path} is being written by another process") from error
-        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            return h5py.File(path, "r", locking=False)
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise HDF5Error(f"{path} is not an HDF5 file, or is damaged: {error}") from error
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
         raise HDF5Error(f"{path} is not an HDF5 file, or is damaged: {error}") from error
 
 
@@ -121,10 +126,11 @@ def child(parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
         with _named(found, part):
             if not isinstance(found, h5py.Group):
                 raise HDF5Error(f"{_place(found)} is not a group")
-            key = part.encode()
-            if not found.id.links.exists(key):
-                raise HDF5Error(f"{_place(found, part)} is missing")
-            if found.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
+            try:
+                link = found.id.links.get_info(part.encode())
+            except KeyError:
+                raise HDF5Error(f"{_place(found, part)} is missing") from None
+            if link.type != h5py.h5l.TYPE_HARD:
                 text = "is a link to another place; links are not followed"
                 raise HDF5Error(f"{_place(found, part)} {text}")
             found = found[part]

@@ -35,15 +35,6 @@ from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.hdf5 import reserve, write_hdf5
 from hotham_ase.matrices.realspace import RealSpaceMatrix
 
-# of ast.literal_eval, and of content that is no dictionary
-_NOT_A_LITERAL = (
-    ValueError,
-    SyntaxError,
-    AttributeError,
-    TypeError,
-    RecursionError,
-    MemoryError,
-)
 _DEEPH_KEY = re.compile(r"^\[(-?\d+), *(-?\d+), *(-?\d+), *(\d+), *(\d+)\]$")
 _DEEPTB_KEY = re.compile(r"^(\d+)_(\d+)_(-?\d+)_(-?\d+)_(-?\d+)$")
 
@@ -74,9 +65,10 @@ def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None)
         With hamiltonians.h5, overlaps.h5, lat.dat, site_positions.dat, orbital_types.dat,
         element.dat, and possibly info.json.
     n_valence
-        Valence electrons by chemical symbol. Left out, they come from ``info.json`` if
-        :func:`write_deeph` wrote it, or are those of the light p-block elements, on which
-        pseudopotentials agree (``provenance["n_valence"]`` is then "assumed").
+        Valence electrons by chemical symbol, for elements of which ``info.json`` does not tell
+        them, as it does if :func:`write_deeph` wrote it. Where neither does, they are those of the
+        light p-block elements, on which pseudopotentials agree (``provenance["n_valence"]`` is
+        then "assumed").
 
     Raises
     ------

@@ -17,6 +17,7 @@ from hotham_ase.dft.triplets import matrix_from_triplets
 from hotham_ase.hdf5 import HDF5Error, child_group, child_names, is_group, open_hdf5, read_array
 from hotham_ase.matrices.realspace import RealSpaceMatrix
 from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.pairs import PairListError
 
 if TYPE_CHECKING:
     import h5py
@@ -67,10 +68,7 @@ def read_text(folder: Path, name: str, largest: int = LARGEST_TEXT) -> str:
         raise DFTReadError(f"{folder} has no {name}")
     if path.stat().st_size > largest:
         raise DFTReadError(f"{path} has more than {largest} bytes")
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise DFTReadError(f"{path} cannot be read: {error}") from error
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def read_rows(folder: Path, name: str) -> list[list[str]]:
@@ -153,6 +151,9 @@ def make_atoms(
     largest = max(np.abs(positions).max(), np.abs(cell).max())
     if largest > LARGEST_LENGTH:
         raise DFTReadError(f"{folder} has coordinates of {largest:.3g} Å")
+    periodic = cell[np.broadcast_to(pbc, 3)]
+    if np.linalg.matrix_rank(periodic) < len(periodic):
+        raise DFTReadError(f"{folder} has lattice vectors that are not independent")
     if numbers.min() < 1 or numbers.max() >= len(chemical_symbols):
         raise DFTReadError(f"{folder} has atomic numbers that are none: {np.unique(numbers)}")
     return Atoms(numbers, positions=positions, cell=cell, pbc=pbc)
@@ -254,7 +255,7 @@ def assemble(
     _check_counts(folder, atoms, shells, info)
     try:
         return _assemble(folder, code, atoms, shells, parse, n_valence, info)
-    except (HDF5Error, BasisError, SampleError) as error:
+    except (HDF5Error, BasisError, SampleError, PairListError, RecursionError) as error:
         raise DFTReadError(f"{folder} cannot be read: {error}") from error
 
 
