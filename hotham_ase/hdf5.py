@@ -126,11 +126,10 @@ def child(parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
         with _named(found, part):
             if not isinstance(found, h5py.Group):
                 raise HDF5Error(f"{_place(found)} is not a group")
-            try:
-                link = found.id.links.get_info(part.encode())
-            except KeyError:
-                raise HDF5Error(f"{_place(found, part)} is missing") from None
-            if link.type != h5py.h5l.TYPE_HARD:
+            key = part.encode()
+            if not found.id.links.exists(key):
+                raise HDF5Error(f"{_place(found, part)} is missing")
+            if found.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
                 text = "is a link to another place; links are not followed"
                 raise HDF5Error(f"{_place(found, part)} {text}")
             found = found[part]
