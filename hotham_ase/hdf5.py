@@ -72,6 +72,8 @@ def reserve(file: h5py.File, n_bytes: int) -> None:
     OSError
         If there is not as much.
     """
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
     with open(file.filename, "r+b") as handle:
         try:
             # compressed, an array may need a little more than its size, and half-filled chunks
@@ -101,8 +103,11 @@ def open_hdf5(path: str | Path) -> h5py.File:
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
             raise HDF5Error(f"{path} is being written by another process") from error
-        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            return h5py.File(path, "r", locking=False)
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise HDF5Error(f"{path} is not an HDF5 file, or is damaged: {error}") from error
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
         raise HDF5Error(f"{path} is not an HDF5 file, or is damaged: {error}") from error
 
 

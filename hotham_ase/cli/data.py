@@ -54,7 +54,7 @@ def import_(
             n_valence=valence,
         )
     for folder, reason in report.skipped:
-        typer.echo(f"skipped {folder}: {' '.join(reason.split())}", err=True)
+        typer.echo(_printable(f"skipped {folder}: {' '.join(reason.split())}"), err=True)
     if report.output is None:
         raise ValueError(f"none of the {len(runs)} folders could be imported, nothing is written")
     places = (str(Path(folder).parent) for folder in report.imported)
@@ -88,8 +88,13 @@ def check(
         findings = check_dataset(dataset, progress=advance)
     for finding in findings:
         where = finding.structure or "data set"
-        typer.echo(f"{finding.severity:7}  {where}  {finding.code}: {finding.message}")
+        typer.echo(_printable(f"{finding.severity:7}  {where}  {finding.code}: {finding.message}"))
     counts = Counter(finding.severity for finding in findings)
     typer.echo(f"{counts['error']} errors, {counts['warning']} warnings")
     if counts["error"]:
         raise typer.Exit(1)
+
+
+def _printable(line: str) -> str:
+    """A line without the control characters that content of files may have."""
+    return "".join(letter if letter.isprintable() else "?" for letter in line)

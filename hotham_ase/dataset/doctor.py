@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy.linalg import LinAlgError, eigh
+from scipy.linalg import eigh
 from scipy.special import expit
 
 from hotham_ase.dataset.packing import PackedMatrix
 from hotham_ase.dataset.store import Dataset
 from hotham_ase.dataset.stored import DatasetError, StoredStructure
+from hotham_ase.electronic.eigen import EigenError, solve_dense
 from hotham_ase.orbitals import BasisError, OrbitalBasis
 from hotham_ase.pairs import PairList, PairListError
 
@@ -27,6 +28,10 @@ Severity = Literal["error", "warning", "info"]
 
 HERMITIAN_TOLERANCE = 1e-6  # relative to the largest element
 OVERLAP_WARNING, OVERLAP_ERROR = 1e-5, 1e-3
+NORM_WARNING, NORM_ERROR = 1e-3, 0.05  # of |S_aa - 1|; some codes' orbitals have norms of 0.98
+OVERLAPPING = 1e-4  # blocks of S with larger elements have a block of H
+# bonds lower levels below those of the atoms by some 10 eV; levels far lower are no physics
+BONDING = 50.0  # eV
 # orbitals are tiny near their cutoffs, where codes may leave pairs out; nearer ones must be there
 NEAR_PAIRS = 0.75
 SMEARING = 0.1  # eV, for counting the electrons below the Fermi level on a coarse mesh
@@ -77,9 +82,12 @@ def check_dataset(
     not-hermitian          onsite blocks that are not symmetric
     no-pairs               a pair list that is empty, or lists a pair twice
     one-sided-pairs        near pairs of atoms without matrix elements
+    missing-blocks         atoms without a block of H, or pairs whose orbitals overlap
     folded-coordinates     lattice vectors of the pairs that belong to positions in the cell
+    overlap-norm           orbitals that do not have an overlap of 1 with themselves
     overlap-mismatch       S that differs from the integrals of the basis functions
     overlap-indefinite     S(k) that is not positive definite
+    absurd-levels          levels far below those of the atoms
     unconverged            a calculation that says it did not converge
     first-step             H of the first step (H0): the run made one step only
     initial                H0 that some structures have and some not, that is of a later step,
@@ -157,6 +165,7 @@ def check_structure(stored: StoredStructure, basis: OrbitalBasis) -> Iterator[Pr
         )
         return
     yield from _check_pairs(sample)
+    yield from _check_blocks(sample)
     yield from _check_overlap(sample)
     yield from _check_spectrum(sample)
     yield from _check_initial(sample)
@@ -264,25 +273,62 @@ def _check_pairs(sample: Sample) -> Iterator[Problem]:
     cutoffs = {key: NEAR_PAIRS * c for key, c in sample.basis.pair_cutoffs.items()}
     near = PairList.from_atoms(sample.atoms, cutoffs)
     first, second = near.edge_index
-    missing = np.flatnonzero(sample.hamiltonian.pairs.find(first, second, near.cell_shifts) < 0)
+    for matrix in (sample.hamiltonian, sample.overlap):
+        found = matrix.pairs.find(first, second, near.cell_shifts)
+        missing = np.flatnonzero(found < 0)
+        if len(missing):
+            yield (
+                "error",
+                "one-sided-pairs",
+                f"{matrix.name} lacks {len(missing)} of {near.n_edges} near pairs, "
+                f"{_nearest(near, missing)}: the list was one-sided or cut when it was made",
+            )
+
+
+def _nearest(pairs: PairList, edges: np.ndarray) -> str:
+    e = edges[pairs.edge_lengths[edges].argmin()]
+    i, j = pairs.edge_index[:, e]
+    return (
+        f"the nearest at {pairs.edge_lengths[e]:.2f} Å (i={i}, j={j}, "
+        f"R={pairs.cell_shifts[e].tolist()})"
+    )
+
+
+def _check_blocks(sample: Sample) -> Iterator[Problem]:
+    """Every atom has a block of H, and every pair whose orbitals overlap, wherever that ends."""
+    h, s = sample.hamiltonian, sample.overlap
+    empty = [atom for atom in range(len(sample.atoms)) if not h.onsite_block(atom).any()]
+    if empty:
+        yield "error", "missing-blocks", f"hamiltonian has no onsite block of atoms {empty[:9]}"
+    sizes = np.maximum.reduceat(np.abs(s.values).max(axis=0), s.block_offsets[:-1])
+    overlapping = sizes[s.pairs.n_atoms :] > OVERLAPPING
+    first, second = s.pairs.edge_index
+    there = h.pairs.find(first, second, s.pairs.cell_shifts) >= 0
+    missing = np.flatnonzero(overlapping & ~there)
     if len(missing):
-        e = missing[near.edge_lengths[missing].argmin()]
-        i, j = near.edge_index[:, e]
         yield (
             "error",
-            "one-sided-pairs",
-            f"hamiltonian lacks {len(missing)} of {near.n_edges} near pairs, the nearest at "
-            f"{near.edge_lengths[e]:.2f} Å (i={i}, j={j}, R={near.cell_shifts[e].tolist()}): the "
-            "list was one-sided or cut when it was made",
+            "missing-blocks",
+            f"hamiltonian lacks {len(missing)} pairs whose orbitals overlap, "
+            f"{_nearest(s.pairs, missing)}",
         )
 
 
 def _check_overlap(sample: Sample) -> Iterator[Problem]:
+    matrix = sample.overlap
+    norms = np.concatenate([np.diag(matrix.onsite_block(i)) for i in range(len(sample.atoms))])
+    error = float(np.abs(norms - 1).max())
+    if error > NORM_WARNING:
+        yield (
+            "error" if error > NORM_ERROR else "warning",
+            "overlap-norm",
+            f"overlaps of orbitals with themselves differ from 1 by up to {error:.3g}",
+        )
     if not sample.basis.has_radial or sample.provenance.get("overlap") == "computed":
         return
     from hotham_ase.overlap import overlap_matrix
 
-    difference = sample.overlap - overlap_matrix(sample.atoms, sample.basis)
+    difference = matrix - overlap_matrix(sample.atoms, sample.basis)
     largest = float(np.abs(difference.values).max(initial=0.0))
     if largest > OVERLAP_WARNING:
         yield (
@@ -294,22 +340,30 @@ def _check_overlap(sample: Sample) -> Iterator[Problem]:
 
 
 def _check_spectrum(sample: Sample) -> Iterator[Problem]:
-    """Count the electrons below the Fermi level."""
+    """Look for levels that cannot be, and count the electrons below the Fermi level."""
     if sample.hamiltonian.n_basis > LARGEST_DENSE:
         return
-    count = 0.0
+    count, lowest = 0.0, np.inf
     kpts, weights = _coarse_mesh(sample)
     for kpt, weight in zip(kpts, weights, strict=True):
         h_k = sample.hamiltonian.at_k(kpt, format="dense")
         s_k = sample.overlap.at_k(kpt, format="dense")
         try:
-            levels = eigh(h_k, s_k, eigvals_only=True)
-        except LinAlgError:
-            text = f"S(k) is not positive definite at k = {kpt.tolist()}"
-            yield "error", "overlap-indefinite", text
+            levels = solve_dense(h_k, s_k, vectors=False).eigenvalues
+        except EigenError as error:
+            yield "error", "overlap-indefinite", f"at k = {kpt.tolist()}: {error}"
             return
+        lowest = min(lowest, levels[0])
         if sample.fermi_level is not None:
             count += 2 * weight * float(expit((sample.fermi_level - levels) / SMEARING).sum())
+    atomic = _lowest_of_atoms(sample)
+    if lowest < atomic - BONDING:
+        yield (
+            "error",
+            "absurd-levels",
+            f"the lowest level is {lowest:.1f} eV, that of the atoms' own blocks {atomic:.1f} eV: "
+            "H and S do not belong together",
+        )
     if sample.fermi_level is None:
         return
     tolerance = max(0.5, COUNT_TOLERANCE * sample.n_electrons)
@@ -321,6 +375,13 @@ def _check_spectrum(sample: Sample) -> Iterator[Problem]:
             f"but there are {sample.n_electrons:g}: H is H0 or of another structure, or its zero "
             "of energy was shifted",
         )
+
+
+def _lowest_of_atoms(sample: Sample) -> float:
+    """Lowest eigenvalue of the onsite blocks, eV; those of S are sound if S(k) is positive."""
+    h, s = sample.hamiltonian, sample.overlap
+    blocks = ((h.onsite_block(i), s.onsite_block(i)) for i in range(len(sample.atoms)))
+    return min(float(eigh(a, b, eigvals_only=True, subset_by_index=(0, 0))[0]) for a, b in blocks)
 
 
 def _check_initial(sample: Sample) -> Iterator[Problem]:

@@ -298,7 +298,7 @@ class Dataset:
 
     def _is_intact(self, index: int, stored: StoredStructure, group: h5py.Group) -> bool:
         expected = read_attribute(group, "sha256", "s")
-        return stored.checksum() == expected and stored.name == self.names[index]
+        return stored.checksum() == expected and stored.name == self._all_names()[index]
 
     def geometry(self, index: int) -> StoredStructure:
         """One structure without its matrices; its checksum is not verified."""
@@ -331,10 +331,13 @@ class Dataset:
     @property
     def names(self) -> list[str]:
         """One name per structure, in order."""
+        return [*self._all_names()]
+
+    def _all_names(self) -> list[str]:
         if self._names is None:
             with _dataset_errors():
                 self._names = read_strings(self._open(), "names", len(self))
-        return [*self._names]
+        return self._names
 
     @property
     def checksums(self) -> list[str]:

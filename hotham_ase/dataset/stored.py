@@ -182,7 +182,7 @@ class StoredStructure:
                 provenance=origin,
                 initial_hamiltonian=matrices.get("initial_hamiltonian"),
             )
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DatasetError(f"{self.place} cannot be read: {error}") from error
 
 

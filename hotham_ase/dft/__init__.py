@@ -84,7 +84,7 @@ def _reader(folder: Path, n_valence: Mapping[str, float] | None) -> Callable[[Pa
     """The reader of a folder's format; None if it is not known."""
     from hotham_ase.dft import abacus, deeph
 
-    readers = {
+    readers: dict[str, Callable[[Path], Sample]] = {
         "ABACUS": abacus.read_abacus,
         "DeepH": partial(deeph.read_deeph, n_valence=n_valence),
         "DeePTB": partial(deeph.read_deeptb, n_valence=n_valence),

@@ -32,17 +32,9 @@ from hotham_ase.dft.h5blocks import (
     read_text,
 )
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
+from hotham_ase.hdf5 import reserve, write_hdf5
 from hotham_ase.matrices.realspace import RealSpaceMatrix
 
-# of ast.literal_eval, and of content that is no dictionary
-_NOT_A_LITERAL = (
-    ValueError,
-    SyntaxError,
-    AttributeError,
-    TypeError,
-    RecursionError,
-    MemoryError,
-)
 _DEEPH_KEY = re.compile(r"^\[(-?\d+), *(-?\d+), *(-?\d+), *(\d+), *(\d+)\]$")
 _DEEPTB_KEY = re.compile(r"^(\d+)_(\d+)_(-?\d+)_(-?\d+)_(-?\d+)$")
 
@@ -73,9 +65,10 @@ def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None)
         With hamiltonians.h5, overlaps.h5, lat.dat, site_positions.dat, orbital_types.dat,
         element.dat, and possibly info.json.
     n_valence
-        Valence electrons by chemical symbol. Left out, they come from ``info.json`` if
-        :func:`write_deeph` wrote it, or are those of the light p-block elements, on which
-        pseudopotentials agree (``provenance["n_valence"]`` is then "assumed").
+        Valence electrons by chemical symbol, for elements of which ``info.json`` does not tell
+        them, as it does if :func:`write_deeph` wrote it. Where neither does, they are those of the
+        light p-block elements, on which pseudopotentials agree (``provenance["n_valence"]`` is
+        then "assumed").
 
     Raises
     ------
@@ -173,7 +166,7 @@ def _read_pbc(folder: Path, said: bool | list[bool] | None) -> np.ndarray:
     pbc = everywhere & (True if said is None else np.array(said))
     if not (folder / "pbc.dat").is_file():
         return pbc
-    in_file = everywhere & read_table(folder, "pbc.dat", dtype=bool)
+    in_file = read_table(folder, "pbc.dat", (3,), bool)
     if said is not None and (in_file != pbc).any():
         raise DFTReadError(f"{folder} has another pbc in info.json than in pbc.dat")
     return in_file
@@ -258,8 +251,6 @@ def _write_geometry(sample: Sample, folder: Path) -> None:
 
 
 def _write_blocks(sample: Sample, matrix: RealSpaceMatrix, path: Path) -> None:
-    import h5py
-
     maps = {}
     for species in sample.basis.species:
         index, sign = index_and_sign("deeph", species.shells)
@@ -267,7 +258,8 @@ def _write_blocks(sample: Sample, matrix: RealSpaceMatrix, path: Path) -> None:
         maps[species.symbol] = (theirs, sign[theirs])
     symbols = sample.atoms.get_chemical_symbols()
     offsets = matrix.block_offsets
-    with h5py.File(path, "w") as file:
+    with write_hdf5(path) as file:
+        reserve(file, matrix.values.nbytes + 1024 * len(offsets))  # each array has a header
         for block in range(len(offsets) - 1):
             i, j = matrix.block_atoms[:, block]
             (row, row_sign), (column, column_sign) = maps[symbols[i]], maps[symbols[j]]

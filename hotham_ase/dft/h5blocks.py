@@ -17,6 +17,7 @@ from hotham_ase.dft.triplets import matrix_from_triplets
 from hotham_ase.hdf5 import HDF5Error, child_group, child_names, is_group, open_hdf5, read_array
 from hotham_ase.matrices.realspace import RealSpaceMatrix
 from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.pairs import PairListError
 
 if TYPE_CHECKING:
     import h5py
@@ -30,6 +31,7 @@ _UNAMBIGUOUS_VALENCE = {
 }
 
 
+LARGEST_LENGTH = 1e6  # Å; beyond, positions have too few digits left
 LARGEST_TEXT = 2**24  # bytes; an atom has some 60
 LARGEST_L, LARGEST_SHIFT = 6, 1000  # of shells, and of lattice vectors R
 _WHOLE = {int: (-(2**31), 2**31, "whole numbers"), bool: (0, 1, "0 and 1")}
@@ -66,10 +68,7 @@ def read_text(folder: Path, name: str, largest: int = LARGEST_TEXT) -> str:
         raise DFTReadError(f"{folder} has no {name}")
     if path.stat().st_size > largest:
         raise DFTReadError(f"{path} has more than {largest} bytes")
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise DFTReadError(f"{path} cannot be read: {error}") from error
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def read_rows(folder: Path, name: str) -> list[list[str]]:
@@ -149,6 +148,12 @@ def make_atoms(
             f"{folder} has {len(numbers)} elements, positions of shape {positions.shape} and a "
             f"cell of shape {cell.shape}"
         )
+    largest = max(np.abs(positions).max(), np.abs(cell).max())
+    if largest > LARGEST_LENGTH:
+        raise DFTReadError(f"{folder} has coordinates of {largest:.3g} Å")
+    periodic = cell[np.broadcast_to(pbc, 3)]
+    if np.linalg.matrix_rank(periodic) < len(periodic):
+        raise DFTReadError(f"{folder} has lattice vectors that are not independent")
     if numbers.min() < 1 or numbers.max() >= len(chemical_symbols):
         raise DFTReadError(f"{folder} has atomic numbers that are none: {np.unique(numbers)}")
     return Atoms(numbers, positions=positions, cell=cell, pbc=pbc)
@@ -247,9 +252,10 @@ def assemble(
     missing = sorted(set(atoms.symbols) - set(shells))
     if missing:
         raise DFTReadError(f"{folder} gives no orbitals for {missing}")
+    _check_counts(folder, atoms, shells, info)
     try:
         return _assemble(folder, code, atoms, shells, parse, n_valence, info)
-    except (HDF5Error, BasisError, SampleError) as error:
+    except (HDF5Error, BasisError, SampleError, PairListError, RecursionError) as error:
         raise DFTReadError(f"{folder} cannot be read: {error}") from error
 
 
@@ -276,7 +282,6 @@ def _assemble(
             cutoffs = [longest[symbol] / 2] * len(ascending)
         species.append(SpeciesBasis(symbol, ascending, tuple(cutoffs), valence[symbol]))
     basis = OrbitalBasis(tuple(species))
-    _check_counts(folder, atoms, int(basis.n_orbitals(atoms.numbers).sum()), info)
     matrices = [
         _matrix(blocks[file], atoms, basis, code, name)
         for file, name in ((H_FILE, "hamiltonian"), (S_FILE, "overlap"))
@@ -317,8 +322,11 @@ def _valence(
     return found
 
 
-def _check_counts(folder: Path, atoms: Atoms, n_basis: int, info: FolderInfo) -> None:
+def _check_counts(
+    folder: Path, atoms: Atoms, shells: Mapping[str, tuple[int, ...]], info: FolderInfo
+) -> None:
     """Compare with the numbers of atoms and orbitals that info.json gives."""
+    n_basis = sum(2 * l + 1 for symbol in atoms.symbols for l in shells[symbol])
     for name, found in (("nsites", len(atoms)), ("natoms", len(atoms)), ("norbits", n_basis)):
         said = getattr(info, name)
         if said is not None and said != found:

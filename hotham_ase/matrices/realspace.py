@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hotham_ase.files import replacing
+from hotham_ase.hdf5 import reserve, write_hdf5
 from hotham_ase.pairs import PairList
 
 if TYPE_CHECKING:
@@ -368,9 +368,8 @@ class RealSpaceMatrix:
 
     def save(self, path: str | Path) -> None:
         """Write to an HDF5 file, whole or not at all."""
-        import h5py
-
-        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        with write_hdf5(path) as file:
+            reserve(file, self.values.nbytes + 64 * self.pairs.n_edges)
             self.write_to(file)
 
     @classmethod

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from ase import Atoms
 
 from hotham_ase.dataset import Dataset, DatasetError, DatasetWriter, Finding, check_dataset
 from hotham_ase.dft import Sample, read_sample
@@ -224,6 +225,73 @@ def test_overlap_that_is_not_positive_definite(tmp_path: Path, samples: list[Sam
     assert (
         "not positive" in findings(write(tmp_path / "a.h5", negative))["overlap-indefinite"].message
     )
+
+
+@pytest.mark.parametrize(
+    ("factor", "severity"), [(1.5, "error"), (27.2, "error"), (1.01, "warning")]
+)
+def test_orbitals_of_another_norm(
+    tmp_path: Path, samples: list[Sample], factor: float, severity: str
+):
+    found = findings(
+        write(tmp_path / "a.h5", replace(samples[0], overlap=samples[0].overlap * factor))
+    )
+    assert found["overlap-norm"].severity == severity
+
+
+def test_atom_without_a_block(tmp_path: Path, samples: list[Sample]):
+    matrix = samples[0].hamiltonian
+    values = matrix.values.copy()
+    values[:, matrix.block_offsets[1] : matrix.block_offsets[2]] = 0.0
+    empty = RealSpaceMatrix(matrix.pairs, matrix.n_orbitals, values, name="hamiltonian")
+    found = findings(write(tmp_path / "a.h5", replace(samples[0], hamiltonian=empty)))
+    assert "no onsite block of atoms [1]" in found["missing-blocks"].message
+
+
+def test_far_pair_without_a_block(tmp_path: Path, samples: list[Sample]):
+    """The farthest one whose orbitals overlap by more than 0.001."""
+    pairs, overlap = samples[0].overlap.pairs, samples[0].overlap
+    sizes = np.array([np.abs(overlap.hopping_block(e)).max() for e in range(pairs.n_edges)])
+    far = max(np.flatnonzero(sizes > 1e-3), key=lambda e: pairs.edge_lengths[e])
+    lost = (far, pairs.reverse_edge_index[far])
+    kept = np.setdiff1d(np.arange(pairs.n_edges), lost)
+    matrix = samples[0].hamiltonian.on_pairs(pairs.select(kept))
+    found = findings(write(tmp_path / "a.h5", replace(samples[0], hamiltonian=matrix)))
+    assert "lacks 2 pairs" in found["missing-blocks"].message
+
+
+def test_levels_that_cannot_be(tmp_path: Path):
+    """Two s orbitals: the levels are (h ± t) / (1 ± s), and 1 - s is small."""
+    atoms = Atoms("B2", positions=[[0, 0, 0], [0, 0, 1.5]])
+    basis = OrbitalBasis((SpeciesBasis("B", (0,), (1.0,), 3),))
+    pairs = PairList.from_atoms(atoms, 2.0)
+
+    def matrix(onsite: float, hopping: float, name: str) -> RealSpaceMatrix:
+        blocks = ([[[value]]] * 2 for value in (onsite, hopping))
+        return RealSpaceMatrix.from_blocks(pairs, *map(np.array, blocks), name=name)
+
+    overlap = matrix(1.0, 0.999, "overlap")
+    for hopping, lowest in ((-9.95, -50.0), (-9.9, -100.0)):
+        assert lowest == pytest.approx((-10 - hopping) / (1 - 0.999))
+        sample = Sample(atoms, basis, matrix(-10.0, hopping, "hamiltonian"), overlap, None, 2.0)
+        found = findings(write(tmp_path / "a.h5", sample))
+        assert ("absurd-levels" in found) == (lowest < -60)
+    assert "lowest level is -100.0 eV" in found["absurd-levels"].message
+
+
+def test_content_that_cannot_be_examined_is_a_finding(dataset_path: Path):
+    with h5py.File(dataset_path, "r+") as file:
+        del file["structures/00000001/numbers"]
+        file["structures/00000001/numbers"] = h5py.ExternalLink("other.h5", "/numbers")
+        del file["structures/00000002"].attrs["provenance"]
+        file["structures/00000002"].attrs["provenance"] = "[" * 20000
+    found = [f for f in check_dataset(dataset_path) if f.code == "unreadable"]
+    assert [f.structure for f in found] == ["crystal/1", "crystal/2"]
+    with h5py.File(dataset_path, "r+") as file:
+        del file["names"]
+    (found,) = check_dataset(dataset_path)
+    assert found.code == "unreadable"
+    assert "names is missing" in found.message
 
 
 def with_origin(sample: Sample, **changes) -> Sample:

@@ -184,7 +184,7 @@ def test_damaged_files(folder: Path):
     with pytest.raises(DFTReadError, match="not an HDF5 file"):
         read_deeph(folder)
     (folder / "orbital_types.dat").write_text("0 0 1 2\n0 0 1 2\n0 1 2\n")
-    with pytest.raises(DFTReadError, match="must have the shape"):
+    with pytest.raises(DFTReadError, match="norbits 36, but there are 29"):
         read_deeph(folder)
     (folder / "element.dat").write_text("5\n5\n")
     with pytest.raises(DFTReadError, match="2 elements"):
@@ -207,6 +207,93 @@ def test_nothing_is_left_behind_by_a_failure(tmp_path: Path, sample: Sample, mon
     with pytest.raises(TypeError):
         write_deeph(sample, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["lat.dat", "site_positions.dat", "element.dat"])
+def test_comments_and_empty_lines(folder: Path, sample: Sample, name: str):
+    lines = (folder / name).read_text().splitlines()
+    text = "# columns are vectors\n\n" + "\n \n".join(f"{line} # Å" for line in lines)
+    (folder / name).write_text(text)
+    (folder / "orbital_types.dat").write_text("# l\n0 0 1 2\n\n0 0 1 2\n0 1 2 3\n")
+    read = read_deeph(folder)
+    np.testing.assert_allclose(read.atoms.positions, sample.atoms.positions, rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(read.hamiltonian.values, sample.hamiltonian.values)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("lat.dat", "1 0 0\n0 1 0\n0 0\n", "not a table"),
+        ("lat.dat", "1 0 0\n0 1 0\n0 0 nan\n", "not finite"),
+        ("lat.dat", "1 0 0\n0 1 0\n0 0 1e300\n", "coordinates of 1e.300"),
+        ("lat.dat", "1 0 0 0 1 0 0 0 1 # 9\n" + "#" * 2**24, "more than"),
+        ("lat.dat", b"\xff\xfe", "not a table"),
+        ("lat.dat", "1 0 0\n0 1 1\n0 1 1\n", "not independent"),
+        ("element.dat", "5 5 42.5", "whole numbers"),
+        ("element.dat", "5 5 142", "atomic numbers"),
+        ("orbital_types.dat", "0 0 1 2\n0 0 1 2\n0 1 2 99\n", "l must lie in"),
+        ("info.json", "[" * 20000, "not understood"),
+        ("info.json", "[1]", "not understood"),
+        ("info.json", '{"fermi_level": "high"}', "not understood"),
+        ("info.json", '{"fermi_level": NaN}', "not understood"),
+        ("info.json", '{"hotham_ase": {"cutoffs": {"B": 3}}}', "not understood"),
+        ("info.json", '{"nsites": 4, "hotham_ase": {"n_valence": {"Mo": 14}}}', "nsites 4"),
+        ("info.json", '{"norbits": 9, "hotham_ase": {"n_valence": {"Mo": 14}}}', "norbits 9"),
+        ("info.json", '{"isorthogonal": true}', "orthogonal"),
+    ],
+)
+def test_malformed_files(folder: Path, name: str, content: str | bytes, message: str):
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DFTReadError, match=message):
+        read_deeph(folder)
+
+
+def replaced_by_link(file: h5py.File) -> None:
+    del file["[0, 0, 0, 1, 1]"]
+    file["[0, 0, 0, 1, 1]"] = h5py.ExternalLink("overlaps.h5", "[0, 0, 0, 1, 1]")
+
+
+def replaced_by(content) -> object:
+    def change(file: h5py.File) -> None:
+        del file["[0, 0, 0, 1, 1]"]
+        file["[0, 0, 0, 1, 1]"] = content
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (replaced_by_link, "links are not followed"),
+        (replaced_by(h5py.SoftLink("[0, 0, 0, 2, 2]")), "links are not followed"),
+        (replaced_by(np.eye(10, dtype=complex)), "complex"),
+        (replaced_by(np.eye(10) > 0), "must hold real numbers"),
+        (replaced_by("text"), "must hold real numbers"),
+        (replaced_by(np.full((10, 10), np.inf)), "not finite"),
+        (lambda file: file.create_group("x"), "key 'x' is not"),
+        (lambda file: file.move("[0, 0, 0, 1, 1]", "[0, 0, 999999999999999999999, 1, 1]"), "R be"),
+        (lambda file: file.copy("[0, 0, 0, 1, 1]", "[0,0,0,1,1]"), "twice"),
+    ],
+)
+def test_blocks_of_another_kind(folder: Path, change, message: str):
+    with h5py.File(folder / "hamiltonians.h5", "r+") as file:
+        change(file)
+    with pytest.raises(DFTReadError, match=message):
+        read_deeph(folder)
+
+
+def test_valence_electrons_of_some_elements(folder: Path):
+    """Those given complete those that are known."""
+    (folder / "info.json").unlink()
+    read = read_sample(folder, n_valence={"Mo": 14, "Fe": 16})
+    assert read.n_electrons == 20
+    with pytest.raises(DFTReadError, match="--n-valence Mo="):
+        read_sample(folder, n_valence={"Fe": 16})
+
+
+def test_valence_electrons_that_contradict_the_folder(folder: Path):
+    with pytest.raises(DFTReadError, match="Mo with 14 valence electrons, but n_valence says 6"):
+        read_sample(folder, n_valence={"Mo": 6})
 
 
 # ------------------------------------------------------------------------ DeePTB
@@ -301,4 +388,40 @@ def test_deeptb_half_list_and_labels(tmp_path: Path):
     (tmp_path / "info.json").unlink()
     (tmp_path / "basis.dat").write_text("{'C': 'sp', 'H': '2s'}")
     with pytest.raises(DFTReadError, match="2s2p1d"):
+        read_deeptb(tmp_path)
+
+
+def write_boron(folder: Path) -> None:
+    np.savetxt(folder / "cell.dat", np.eye(3) * 5)
+    np.savetxt(folder / "positions.dat", [[0.0, 0.0, 0.0]])
+    np.savetxt(folder / "atomic_numbers.dat", [5], fmt="%d")
+    (folder / "basis.dat").write_text("{'B': '1s'}")
+
+
+@pytest.mark.parametrize(
+    ("pbc", "info", "message"),
+    [
+        ("1 1\n", "{}", "pbc.dat is not a table"),
+        ("1 1 2\n", "{}", "pbc.dat must hold 0 and 1"),
+        ("1 1 1 # all\n", '{"pbc": [true, true, false]}', "another pbc in info.json"),
+        ("1 1 1\n", '{"pbc": [true, true]}', "a pbc of 2 directions"),
+        ("1 1 1\n", '{"pbc": true, "natoms": 2}', "natoms 2"),
+        ("1 1 1\n", '{"pbc": true, "natoms": 1}', "has no hamiltonians.h5"),
+    ],
+)
+def test_deeptb_periodic_directions(tmp_path: Path, pbc: str, info: str, message: str):
+    write_boron(tmp_path)
+    (tmp_path / "pbc.dat").write_text(pbc)
+    (tmp_path / "info.json").write_text(info)
+    with pytest.raises(DFTReadError, match=message):
+        read_deeptb(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["{" * 9000, "{'B': '999999999s'}", "['B']", "open('x')", "{'B': 3}", "#" * 70000]
+)
+def test_deeptb_basis_that_is_none(tmp_path: Path, text: str):
+    write_boron(tmp_path)
+    (tmp_path / "basis.dat").write_text(text)
+    with pytest.raises(DFTReadError, match=r"basis.dat"):
         read_deeptb(tmp_path)

@@ -1,63 +1,24 @@
-"""Damage to HDF5 files, from flipped bytes to objects of another kind, and what became of it."""
+"""Damage to HDF5 files: objects and attributes dropped, exchanged, or of another kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a reader did with a mutated file.
-
-    Attributes
-    ----------
-    kind
-        "refused": a named error; "same": the data are those of the undamaged file; "accepted":
-        other data, without a word; "raw": an error of another class.
-    what
-        The mutation, and the error.
-    """
-
-    kind: Literal["refused", "same", "accepted", "raw"]
-    what: str
+from tests.fuzz.mutations import BINARY, mutate
 
 
-def outcome(
-    read: Callable[[], Any], expected: Any, named: tuple[type[Exception], ...], what: str
-) -> Outcome:
-    """Read, and compare with what an undamaged file gives."""
-    try:
-        found = read()
-    except named as error:
-        return Outcome("refused", f"{what}: {error}")
-    except Exception as error:
-        return Outcome("raw", f"{what}: {type(error).__name__}: {error}")
-    return Outcome("same" if found == expected else "accepted", what)
-
-
-def damage_bytes(rng: np.random.Generator, path: Path) -> str:
-    """Flip, overwrite, cut or insert bytes anywhere in a file."""
-    content = bytearray(path.read_bytes())
-    place = int(rng.integers(len(content)))
-    what = str(rng.choice(["flip", "flip", "ones", "zeros", "cut", "insert"]))
-    if what == "flip":
-        for at in rng.integers(len(content), size=int(rng.integers(1, 9))):
-            content[at] ^= 1 << int(rng.integers(8))
-    elif what in ("ones", "zeros"):
-        length = min(int(rng.integers(1, 64)), len(content) - place)
-        content[place : place + length] = (b"\xff" if what == "ones" else b"\0") * length
-    elif what == "cut":
-        del content[place:]
-    else:
-        content[place:place] = rng.bytes(int(rng.integers(1, 9)))
+def damage_file(rng: np.random.Generator, path: Path) -> str:
+    """Damage bytes or objects; what was done."""
+    if rng.random() < 0.5:
+        return damage_objects(rng, path)
+    name, content = mutate(rng, path.read_bytes(), BINARY)
     path.write_bytes(content)
-    return f"bytes: {what} at {place}"
+    return f"{name} in {path.name}"
 
 
 def damage_objects(rng: np.random.Generator, path: Path) -> str:
@@ -72,7 +33,7 @@ def damage_objects(rng: np.random.Generator, path: Path) -> str:
         if what == "attribute":
             return _damage_attribute(rng, file, str(rng.choice(["/", *names])))
         _OBJECT[what](rng, group, last)
-        return f"objects: {what} {name}"
+        return f"{what} of {name} in {path.name}"
 
 
 def _exchange(rng: np.random.Generator, group: h5py.Group, name: str) -> None:
