@@ -65,5 +65,5 @@ def test_dense_where_it_fits(graphene_atoms, one_orbital):
     )
     with pytest.raises(MemoryError, match="all bands of 512 orbitals.*12 MiB.*n_bands"):
         eigenvalues_at_kpts(h, s, kpts, options=sparse)
-    with pytest.raises(MemoryError, match="8 bands of 512 orbitals.*0.0977 MiB"):
+    with pytest.raises(MemoryError, match="8 bands of 512 orbitals.*100 KiB"):
         uses_dense(h, window, SolverOptions(memory=100 << 10))
