@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.linalg import eigh
 
+from hotham_ase.electronic import solve_dense
 from hotham_ase.nn.graph import Geometry, Graph, join
 from hotham_ase.nn.networks import Network
 from hotham_ase.orbitals import OrbitalBasis
@@ -211,7 +211,11 @@ def _eigenbasis(
     index: int,
     dtype: torch.dtype,
 ) -> Eigenbasis | None:
-    """Γ and one more k-point with k = −k; ``index`` walks through these."""
+    """Γ and one more k-point with k = −k; ``index`` walks through these.
+
+    None for large structures, and where S is nearly singular: errors along such directions would
+    count for all others.
+    """
     if len(orbitals) > EIGENBASIS_LIMIT:
         return None
     corner = 1 + index % 7
@@ -222,7 +226,10 @@ def _eigenbasis(
         h_k, s_k = (
             matrix.at_k(kpt, format="dense").real for matrix in (sample.hamiltonian, sample.overlap)
         )
-        energies, c = eigh(h_k, s_k)
+        states = solve_dense(h_k, s_k)
+        if states.n_removed:
+            return None
+        energies, c = states.eigenvalues, states.columns
         occupied = min(max(round(sample.n_electrons / 2), 1), len(energies))
         above = np.clip(energies - energies[occupied - 1], 0, None)
         vectors.append(c / (1 + above / EIGENBASIS_DECAY))
