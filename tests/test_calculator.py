@@ -252,8 +252,10 @@ def test_projected_dos(bn):
     assert isinstance(parts, GridDOSCollection)
     assert [part.info["symbol"] for part in parts] == ["B", "N"]
     np.testing.assert_allclose(parts.sum_all().get_weights(), total.get_weights(), atol=1e-9)
-    with pytest.raises(InputError, match="must be 'species', 'atom' or 'shell', got 'orbital'"):
-        bn.calc.get_dos(projections="orbital")
+    with pytest.raises(
+        InputError, match="must be one of species, atom, shell, orbital, got 'angular'"
+    ):
+        bn.calc.get_dos(projections="angular")
 
 
 # ------------------------------------------------------------------ the traps of ASE, one test each
