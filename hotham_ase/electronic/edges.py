@@ -11,6 +11,7 @@ import numpy as np
 
 from hotham_ase.electronic.eigen import DEFAULT_OPTIONS, Eigenstates, SolverOptions, solve_kpts
 from hotham_ase.electronic.expansion import Expansion, expand, lowest_point
+from hotham_ase.electronic.kmesh import affordable_kpts
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.kmesh import KMesh
@@ -20,6 +21,7 @@ TOUCHING = 1e-5  # eV; found edges that are closer touch
 STILL = 1e-7  # eV; a search ends where it expects to gain less
 MAX_STEPS = 25
 MAX_ORBITALS = 4000  # each step takes all eigenvectors of a k-point
+FEWEST_POINTS = 6  # that a search may solve however large the system; see affordable_kpts
 NEIGHBOURHOOD = 1e-3  # fractional; where a search that has ended looks for what it would gain
 LARGEST_STEP = 0.2  # fractional; of the first step where k-points are not on a mesh
 STARTS = ((200, 4), (600, 2))  # (orbitals, k-points that each search starts from); 1 beyond
@@ -42,7 +44,7 @@ class BandEdges:
     remaining
         eV; by how much an edge is still expected to move. nan where the edges are those of the
         k-points given: above ``MAX_ORBITALS`` orbitals, and for bands that overlap or are filled
-        in part. 0 where there is nothing to search.
+        in part; and where the search of a large system ended early.
     n_solved
         k-points that the search solved, beyond those given.
     """
@@ -177,10 +179,9 @@ TARGETS = (DIRECT, VALENCE, CONDUCTION)
 
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """A k-point with all its bands."""
+    """A k-point that was solved, and its energies on both sides of the gap."""
 
     kpt: np.ndarray
-    states: Eigenstates
     below: float
     above: float
 
@@ -210,7 +211,9 @@ class _Search:
         self._options = dataclasses.replace(options, on_progress=None)
         self._axes = np.flatnonzero(hamiltonian.pairs.pbc)
         self._best: dict[_Target, _Best] = {}
+        self._most_points = max(FEWEST_POINTS, affordable_kpts(hamiltonian.n_basis))
         self._points: dict[bytes, _Point] = {}
+        self._held: tuple[bytes, Eigenstates] | None = None  # the last; more would fill memory
         self._expansions: dict[bytes, Expansion] = {}
 
     @property
@@ -238,7 +241,7 @@ class _Search:
         starts.sort(key=lambda start: start[0])
         done: list[np.ndarray] = []
         for _, kpt, radius in starts:
-            if len(done) == n_starts:
+            if len(done) == n_starts or len(self._points) >= self._most_points:
                 break
             if all(_distance(kpt, other) > 1e-9 for other in done):
                 done.append(kpt)
@@ -248,6 +251,8 @@ class _Search:
         """Walk to a minimum of the target, unless it promises to be none below the best."""
         point = self._solve(kpt)
         for _ in range(MAX_STEPS):
+            if len(self._points) >= self._most_points:
+                break
             here = target.at(point)
             delta, value = self._lowest(target, point, radius)
             if value > self._best[target].value - STILL:
@@ -268,25 +273,35 @@ class _Search:
         """Where the expansion around a point has the target's lowest value."""
         key = point.kpt.tobytes()
         if key not in self._expansions:
-            self._expansions[key] = expand(*self._matrices, point.kpt, point.states, self._n_filled)
+            held = self._held
+            states = held[1] if held is not None and held[0] == key else self._states(point.kpt)
+            self._expansions[key] = expand(*self._matrices, point.kpt, states, self._n_filled)
         around = self._expansions[key]
         return lowest_point(lambda d: target.expected(around, d), len(self._axes), radius)
 
     def _solve(self, kpt: np.ndarray) -> _Point:
         key = kpt.tobytes()
         if key not in self._points:
-            # the mesh has warned of what this generator would warn of after its last k-point
-            states = next(solve_kpts(*self._matrices, [kpt], vectors=True, options=self._options))
+            states = self._states(kpt)
             below, above = states.eigenvalues[self._n_filled - 1 : self._n_filled + 1]
-            self._points[key] = _Point(kpt, states, float(below), float(above))
+            self._points[key] = _Point(kpt, float(below), float(above))
             self.note(kpt[None], np.array([below]), np.array([above]))
         return self._points[key]
+
+    def _states(self, kpt: np.ndarray) -> Eigenstates:
+        # the mesh has warned of what this generator would warn of after its last k-point
+        states = next(solve_kpts(*self._matrices, [kpt], vectors=True, options=self._options))
+        self._held = (kpt.tobytes(), states)
+        return states
 
     def remaining(self) -> float:
         """What the searches would still expect to gain near the best, in eV."""
         gains = []
         for target in TARGETS:
             best = self._best[target]
+            is_known = best.kpt.tobytes() in self._points
+            if not is_known and len(self._points) >= self._most_points:
+                return float("nan")
             _, value = self._lowest(target, self._solve(best.kpt), NEIGHBOURHOOD)
             gains.append(best.value - value)
         return max(gains)

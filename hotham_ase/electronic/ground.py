@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hotham_ase.electronic import eigen
+from hotham_ase.electronic.dos import level_spacing
 from hotham_ase.electronic.edges import TOUCHING, BandEdges, KnownBands, find_band_edges
 from hotham_ase.electronic.eigen import (
     DEFAULT_OPTIONS,
@@ -30,6 +31,9 @@ WHOLE = 1e-6  # bands; what a whole number of filled ones may be off by
 #: the spacing, so that a third of the last change is left.
 LEVEL_TOLERANCE = 2e-3
 
+RESOLVED = 2.0  # level spacings; deeper pockets of a Fermi surface are seen by a mesh
+PYRAMID = 0.1  # of the depth of a pocket; √(6 sin 60° / 2π) is 0.91
+
 
 @dataclass(frozen=True, eq=False)
 class GroundState:
@@ -45,7 +49,8 @@ class GroundState:
         are filled, the level of linearly interpolated bands in metals.
     fermi_level_change
         eV; by how much the level is still expected to move, or has moved at the last refinement
-        of a metal's mesh. nan if that is not known: for lists of k-points, and for meshes of
+        of a metal's mesh, or may be off where a Fermi surface is smaller than the mesh can see.
+        nan if that is not known: for lists of k-points, and for meshes of
         large systems that can be neither halved nor refined.
     is_metal
         Whether bands are filled in part.
@@ -165,19 +170,36 @@ def _fermi_level(
     if mesh.grid is None:
         return filling.fermi_level, float("nan")
     n_states = n_filled - (0 if window is None else window.first)
-    level, change = level_of(energies, mesh, n_states), float("nan")
+    level, error = level_of(energies, mesh, n_states), float("nan")
     half = mesh.coarsened()
     if half is not None:
         change = abs(level - level_of(energies[half[1]], half[0], n_states))
-    limit = affordable_kpts(hamiltonian.n_basis)
-    while not change < LEVEL_TOLERANCE:
+        error = max(change, _error_of_pockets(energies, mesh, level))
+    limit, is_refined = affordable_kpts(hamiltonian.n_basis), False
+    # half a coarse mesh may agree with it by chance: at least one refinement, if it is affordable
+    while not (is_refined and error < LEVEL_TOLERANCE):
         finer = mesh.refined()
         if finer is None or len(finer.ibz_kpts) > limit:
             break
-        mesh = finer
+        mesh, is_refined = finer, True
         energies = eigenvalues_at_kpts(
             hamiltonian, overlap, mesh.ibz_kpts, window=window, options=options
         )[0]
         before, level = level, level_of(energies, mesh, n_states)
-        change = abs(level - before)
-    return level, change
+        error = max(abs(level - before), _error_of_pockets(energies, mesh, level))
+    return level, error
+
+
+def _error_of_pockets(energies: np.ndarray, mesh: KMesh, level: float) -> float:
+    """What a level is off by, in eV, where all that is filled in part lies between neighbours.
+
+    A cone between the points of a hexagonal mesh is a pyramid, on all such meshes the same: the
+    level of few electrons or holes in it is off by a tenth, and no comparison of meshes tells.
+    """
+    low, high = energies.min(axis=0), energies.max(axis=0)
+    partial = (low < level) & (level < high)
+    if not partial.any():
+        return 0.0
+    depth = float(np.minimum(level - low, high - level)[partial].max())
+    is_resolved = depth > RESOLVED * level_spacing(energies[None], mesh, level)
+    return 0.0 if is_resolved else PYRAMID * depth

@@ -12,6 +12,7 @@ import numpy as np
 from ase.calculators.calculator import kpts2kpts, kpts2sizeandoffsets
 from ase.dft.kpoints import BandPath, monkhorst_pack
 
+from hotham_ase.electronic.kconvert import path_in_cell
 from hotham_ase.electronic.symmetry import Symmetry, crystal_symmetry
 
 if TYPE_CHECKING:
@@ -157,7 +158,11 @@ def build_mesh(
     KPointError
         If ``kpts`` cannot be understood, are too many, or sample a direction that is not
         periodic.
+    BandPathError
+        If they are a path of another lattice.
     """
+    if isinstance(kpts, BandPath):
+        kpts = path_in_cell(kpts, atoms)
     grid = _grid(atoms, kpts, max_kpts)
     if grid is not None:
         _check_directions(atoms, grid.kpts)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 TOLERANCES = (2e-4, 1e-2, 1e-1)
 #: k-points per Å⁻¹ (with 2π): bands of 10 eV Å, the steepest of carbon, move 0.2 eV between two.
 DENSITY = 50.0
-NPOINTS = 200  # the calculator's own default
 FEWEST = 40  # of the automatic number, for the short paths of large cells
 MAX_NPOINTS = 100_000  # the energies of 100 bands are 80 MB, and no picture shows more
 

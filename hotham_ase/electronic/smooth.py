@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from hotham_ase.electronic.dos import (
     CoarseMeshWarning,
     DosError,
     Projection,
+    energy_grid,
     energy_steps,
     interpolated_dos,
     interpolated_projected_dos,
@@ -111,6 +113,8 @@ def density_of_states(
         If the mesh is too coarse.
     """
     begin = time.perf_counter()
+    if sigma is not None and not 0 < sigma < math.inf:
+        raise DosError(f"sigma must be a positive energy in eV, got {sigma}")
     if projection is not None:
         infos, group = projection_groups(projection, hamiltonian.pairs.numbers, basis)
     if sigma is None and not hamiltonian.pairs.pbc.any():
@@ -228,6 +232,8 @@ def smooth_mesh(
         )
 
     energies = solve(mesh)
+    if sigma is not None:
+        energy_grid(energies, sigma)  # refuses one that is too small before more is solved
     bounds = _bounds(energies, fermi_level)
     half, change = mesh.coarsened(), float("nan")
     if half is not None:

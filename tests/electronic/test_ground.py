@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase.units import Ry
 
-from hotham_ase.electronic import build_mesh, eigen, eigenvalues_at_kpts, ground_state
+from hotham_ase.electronic import build_mesh, eigen, eigenvalues_at_kpts, ground, ground_state
 from hotham_ase.electronic.bands import window_about_fermi_level
 from hotham_ase.electronic.fermi import fermi_dirac_level
 
@@ -28,6 +28,7 @@ def test_window_has_the_same_level(graphene_atoms, one_orbital, monkeypatch, den
     h = one_orbital(atoms, 1.6, lambda d: np.full(len(d), -2.7), 0.3)
     s = one_orbital(atoms, 1.6, lambda d: np.full(len(d), 0.129), 1.0)
     mesh = build_mesh(atoms, (2, 2, 1))
+    monkeypatch.setattr(ground, "affordable_kpts", lambda n_basis: 5)
     whole = ground_state(h, s, mesh, 30.0, kT=0.1)
     monkeypatch.setattr(eigen, "uses_dense", lambda *_, **__: dense)
     window = window_about_fermi_level(h, s, 30.0, 12)

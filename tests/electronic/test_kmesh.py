@@ -119,6 +119,7 @@ def test_even_is_meant_for_periodic_directions(graphene_atoms, even):
     assert (np.array(mesh.grid.size[:2]) % 2 == (0 if even else 1)).all()
 
 
+@pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")
 @pytest.mark.parametrize(
     ("atoms", "kpts", "n_kpts"),
     [
