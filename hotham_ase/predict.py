@@ -444,7 +444,7 @@ def _read_uncertainty(
     uncertainty = BlockUncertainty(
         network.n_descriptors, len(network.shells), network.cutoff, n_bins, n_points
     )
-    newer = ("nearest.points", "nearest.usual", "band_factor")  # keep their values without
+    newer = ("nearest.points", "nearest.usual", "hopping_scale", "band_factor")
     state = {k: v for k, v in uncertainty.state_dict().items() if k in newer} | state
     try:
         uncertainty.load_state_dict(state)

@@ -140,7 +140,7 @@ class UncertaintyWriter:
         return Uncertainty(
             self.pairs,
             onsite_errors=_array(model.onsite_factor[graph.species] * expected.onsite.sqrt()),
-            hopping_errors=_array(model.factor(lengths, kind) * expected.hopping.sqrt()),
+            hopping_errors=_array(model.hopping_errors(expected, lengths, kind)),
             onsite_grades=_array(expected.onsite_grades),
             hopping_grades=_array(expected.hopping_grades),
             limit=limit,

@@ -12,7 +12,8 @@ errors of H are proportional to that distance, within a kind and beyond all kind
 benchmarks/RESULTS.md. An atom's grade is this square over what is usual between structures of the
 training set; the expected error of a block is a factor times the root of the grades of its atoms.
 The factor depends on the species and, for pairs, on the distance, and is calibrated on structures
-that were not trained on.
+that were not trained on. Of pairs that are unlike all those trained on, nothing is known: what the
+network adds to the baseline counts as error too.
 
 All is float32, whatever the precision of the network.
 """
@@ -93,7 +94,7 @@ class NearestTraining(nn.Module):
 
 
 class Expected(NamedTuple):
-    """Variances in units of the squared factors, and grades of extrapolation.
+    """Mean square errors in units of the squared factors, and grades of extrapolation.
 
     Attributes
     ----------
@@ -126,6 +127,7 @@ class BlockUncertainty(nn.Module):
 
     onsite_factor: torch.Tensor
     hopping_factor: torch.Tensor
+    hopping_scale: torch.Tensor
     band_factor: torch.Tensor
 
     def __init__(
@@ -145,6 +147,8 @@ class BlockUncertainty(nn.Module):
         self.register_buffer("onsite_factor", torch.zeros(n_species, dtype=torch.float32))
         factor = torch.zeros(n_species**2, n_bins, dtype=torch.float32)
         self.register_buffer("hopping_factor", factor)
+        # eV, what the network adds to blocks; 0 in older files
+        self.register_buffer("hopping_scale", torch.zeros_like(factor))
         # of bands, see hotham_ase.uncertainty; nan where it was not calibrated
         self.register_buffer("band_factor", torch.tensor(torch.nan, dtype=torch.float32))
 
@@ -179,15 +183,23 @@ class BlockUncertainty(nn.Module):
         if not len(self.nearest.points):
             return Expected(atoms, hopping, atoms / self.onsite.limit[species], pair_grades)
         grades = atoms / self.nearest.usual[species]
-        onsite = grades + FLOOR
-        i, j = edge_index
-        beyond = torch.where(pair_grades.isfinite(), pair_grades.clamp(min=1), 1)
-        pairs = (onsite[i] + onsite[j]) / 2 * beyond
+        onsite, (i, j) = grades + FLOOR, edge_index
         grades = torch.where(self.onsite.limit[species] > 0, grades, torch.inf)
-        return Expected(onsite, pairs, grades, pair_grades)
+        return Expected(onsite, (onsite[i] + onsite[j]) / 2, grades, pair_grades)
+
+    def hopping_errors(
+        self, expected: Expected, lengths: torch.Tensor, pair_kind: torch.Tensor
+    ) -> torch.Tensor:
+        """(n_edges,) eV; as in :meth:`factor`.
+
+        What the network adds, typically, comes on top as the grade of a pair goes from 1 to 2.
+        """
+        square = self.factor(lengths, pair_kind) ** 2 * expected.hopping
+        added = between_bins(self.hopping_scale, lengths, pair_kind, self.cutoff)
+        return (square + added**2 * (expected.hopping_grades - 1).clamp(0, 1)).sqrt()
 
     def factor(self, lengths: torch.Tensor, pair_kind: torch.Tensor) -> torch.Tensor:
-        """(n_edges,) eV; the expected error of a hopping block whose variance is 1.
+        """(n_edges,) eV; the expected error of a hopping block between atoms whose grade is 1.
 
         Parameters
         ----------

@@ -90,7 +90,21 @@ def fit_uncertainty(
         return None
     out.onsite_factor.copy_(onsite.factors()[:, 0])
     out.hopping_factor.copy_(hopping.factors())
+    out.hopping_scale.copy_(_added(network, out.n_bins))
     return out.float()
+
+
+def _added(network: HotHam, n_bins: int) -> torch.Tensor:
+    """(n_species², n_bins) eV, root mean square of what the network has to add to hopping blocks."""
+    lengths = torch.linspace(0, network.cutoff, n_bins).to(network.baseline.log_scale)
+    rows = []
+    for a, orbitals_a in enumerate(network.orbitals):
+        for b, orbitals_b in enumerate(network.orbitals):
+            kind = torch.full((n_bins,), a * len(network.orbitals) + b, device=lengths.device)
+            scale = network.baseline.hopping_scale(lengths, kind)
+            scale = scale[:, orbitals_a[:, None], orbitals_b]
+            rows.append(scale.double().pow(2).mean((1, 2)).sqrt().cpu())
+    return torch.stack(rows)
 
 
 def _training_atoms(
