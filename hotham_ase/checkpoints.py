@@ -9,7 +9,9 @@ import json
 import math
 import pickle
 import re
+import struct
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -107,6 +109,7 @@ def import_checkpoint(
     state = _read_state(checkpoint)
     config = _config(options, settings)
     basis = _basis(options, settings)
+    _check_channels(config, state, settings)
     floats = [x.dtype for x in state.values() if x.is_floating_point()]
     dtype = torch.float64 if torch.float64 in floats else torch.float32
     with default_dtype(dtype):
@@ -142,8 +145,8 @@ def _read_settings(path: Path) -> dict[str, Any]:
     text = re.sub(string + r"|,(?=\s*[}\]])", lambda m: m[1] or "", text)
     try:
         options = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
+        raise CheckpointError(f"{path} is not JSON that can be read: {error}") from error
     if not isinstance(options, dict):
         raise CheckpointError(f"{path} must hold a JSON object of settings")
     for key, value in options.items():
@@ -176,6 +179,19 @@ def _config(options: Mapping[str, Any], path: Path) -> PublishedConfig:
         problem = error.errors()[0]
         where = _NAMES.get(str(problem["loc"][0]), "") if problem["loc"] else "Ce, Co"
         raise CheckpointError(f"{path}: {where}: {problem['msg']}") from error
+
+
+def _check_channels(
+    config: PublishedConfig, state: Mapping[str, torch.Tensor], path: Path
+) -> None:
+    """Refuse settings that ask for far more weights than there are, before making these."""
+    there = sum(x.numel() for x in state.values())
+    n_functions, most = config.n_radial, max(*config.channels, *config.odd_channels)
+    if max(n_functions, most**2) > there:
+        raise CheckpointError(
+            f"{path}: basis_size = {n_functions:.6g} and {most:.6g} channels ask for more weights "
+            f"than the {there} of the checkpoint"
+        )
 
 
 def _basis(options: Mapping[str, Any], path: Path) -> OrbitalBasis:
@@ -230,13 +246,22 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{wrong}: it is empty")
     if not data.startswith((b"PK", b"\x80")):
         raise CheckpointError(f"{wrong}: it is neither a zip archive nor a pickle")
+    if data.startswith(b"PK"):
+        _check_archive(data, wrong)
     try:
         with warnings.catch_warnings():
             # torch's doubts about old formats; what it cannot read is an error anyway
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0] or "it cannot be unpickled"
+    except pickle.UnpicklingError as error:  # torch would go on with how to load it all the same
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it asks for {foreign[1]}" if foreign else "it is no pickle"
+        raise CheckpointError(
+            f"{wrong}: {what}, where only tensors and plain values may be; what could run code is "
+            "never loaded"
+        ) from error
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0].partition(". ")[0] or "it cannot be unpickled"
         raise CheckpointError(f"{wrong}: {reason}") from error
     except Exception as error:  # a pickle can be damaged so as to raise anything
         raise CheckpointError(f"{wrong}: it cannot be unpickled") from error
@@ -247,7 +272,27 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"{path} is not a checkpoint of Hot-Ham: it has no model_state_dict of named tensors"
         )
+    for name, x in state.items():
+        # what a tensor says it holds must be there: no sparse, virtual or endlessly repeated ones
+        if (
+            x.layout is not torch.strided
+            or x.device.type != "cpu"
+            or x.is_quantized
+            or x.numel() * x.element_size() > x.untyped_storage().nbytes()
+        ):
+            raise CheckpointError(f"{path}: tensor {name} must be dense and hold all its values")
     return state
+
+
+def _check_archive(data: bytes, wrong: str) -> None:
+    """Refuse archives that are compressed, which torch's are not: they may grow without end."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            stored = all(f.compress_type == zipfile.ZIP_STORED for f in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+        raise CheckpointError(f"{wrong}: {error}") from error
+    if not stored:
+        raise CheckpointError(f"{wrong}: torch does not compress its archives, as this one is")
 
 
 class _Tensors:

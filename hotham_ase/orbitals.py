@@ -198,7 +198,8 @@ class OrbitalBasis:
         if not found.all():
             from ase.data import chemical_symbols
 
-            unknown = sorted({chemical_symbols[z] for z in numbers[~found]})
+            known = dict(enumerate(chemical_symbols))
+            unknown = sorted({known.get(z, f"number {z}") for z in numbers[~found].tolist()})
             raise BasisError(
                 f"elements {unknown} are not in the basis, which has {list(self.symbols)}"
             )

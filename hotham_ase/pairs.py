@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import chemical_symbols
+from scipy.spatial import cKDTree
+
+from hotham_ase.memory import format_size, free_memory
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+LARGEST_COORDINATE = 1e8  # Å; float64 resolves 1e-8 Å there
+FARTHEST_CELL = 1e6  # lattice vectors
+MOST_SHIFTS = 1e6  # lattice vectors that are looked at; a cell of an atom has some hundreds
+BYTES_PER_PAIR = 200
+BYTES_PER_IMAGE = 150
+SMALL = 2**26  # bytes that nobody asks the system for
+PORTION = 2**18  # images that are tried at a time
 
 
 class PairListError(ValueError):
@@ -54,6 +65,7 @@ class PairList:
             raise PairListError("cell_shifts must be integers")
         shifts = shifts.astype(np.int64)
         numbers = np.asarray(self.numbers, dtype=np.int64)
+        _check_numbers(numbers)
         n_atoms = len(numbers)
         if shifts.shape[0] != edge_index.shape[1]:
             raise PairListError(
@@ -64,14 +76,15 @@ class PairList:
         positions = np.asarray(self.positions, dtype=float)
         if positions.shape != (n_atoms, 3):
             raise PairListError(f"positions must have shape ({n_atoms}, 3), got {positions.shape}")
-        order = np.lexsort((*shifts.T[::-1], edge_index[1], edge_index[0]))
+        reach = np.abs(shifts).max(axis=0, initial=0)
+        order = np.argsort(_keys(*edge_index, shifts, n_atoms, reach), kind="stable")
         frozen = {
             "numbers": numbers,
             "positions": positions,
             "cell": np.asarray(self.cell, dtype=float).reshape(3, 3),
             "pbc": np.broadcast_to(np.asarray(self.pbc, dtype=bool), (3,)).copy(),
-            "edge_index": np.ascontiguousarray(edge_index[:, order]),
-            "cell_shifts": np.ascontiguousarray(shifts[order]),
+            "edge_index": np.stack([atoms[order] for atoms in edge_index]),
+            "cell_shifts": shifts[order],
         }
         for name, array in frozen.items():
             array = array.copy() if array is getattr(self, name) else array
@@ -100,34 +113,31 @@ class PairList:
         Raises
         ------
         PairListError
-            If a position is not finite, the cell lacks a periodic direction, or the cutoff is
-            not positive.
+            If a position is not finite or has lost its digits (beyond 1e6 lattice vectors or
+            1e8 Å), an atomic number is none, the cutoff is not positive, or the cell lacks a
+            periodic direction or is so small or skewed that its pairs cannot be listed.
+        MemoryError
+            If the list does not fit into the memory that is free.
         """
-        from vesin import NeighborList
-
         positions = np.asarray(atoms.positions, dtype=float)
-        if not np.isfinite(positions).all():
-            bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
-            raise PairListError(f"positions of atoms {bad.tolist()} are not finite numbers")
         cell = np.asarray(atoms.cell[:], dtype=float)
         pbc = np.asarray(atoms.pbc, dtype=bool)
+        _check_numbers(np.asarray(atoms.numbers))
+        _check_positions(positions)
         _check_cell(cell, pbc)
         largest = (
             max(cutoff.values(), default=0.0) if isinstance(cutoff, Mapping) else float(cutoff)
         )
         if not largest > 0 or not np.isfinite(largest):
             raise PairListError(f"cutoff must be a positive length in Å, got {cutoff}")
-        # vesin ignores the box along directions that are not periodic, but wants it invertible
-        box = atoms.cell.complete()[:]
-        i, j, shifts, lengths = NeighborList(cutoff=largest, full_list=True).compute(
-            positions, box, pbc, quantities="ijSd"
-        )
-        i, j = i.astype(np.int64), j.astype(np.int64)
+        i, j, shifts, lengths = _find_pairs(positions, cell, pbc, largest)
         keep = lengths < largest
         if isinstance(cutoff, Mapping):
             keep = lengths < _pair_cutoffs(atoms.numbers, cutoff, i, j)
-        edge_index = np.stack([i[keep], j[keep]])
-        return cls(atoms.numbers, positions, cell, pbc, edge_index, shifts[keep])
+        if not keep.all():
+            i, j, shifts = i[keep], j[keep], shifts[keep]
+        edge_index = np.stack([np.concatenate([i, j]), np.concatenate([j, i])])
+        return cls(atoms.numbers, positions, cell, pbc, edge_index, np.concatenate([shifts, -shifts]))
 
     @property
     def n_atoms(self) -> int:
@@ -196,15 +206,7 @@ class PairList:
         return np.abs(self.cell_shifts).max(axis=0, initial=0)
 
     def _keys(self, i: np.ndarray, j: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-        """One int64 per pair, ascending in the list's own order."""
-        spans = [self.n_atoms, self.n_atoms, *(2 * self._reach + 1).tolist()]
-        if np.prod([float(s) for s in spans]) >= 2.0**63:
-            raise PairListError(f"too many atoms and lattice vectors to index: {spans}")
-        columns = [i, j, *(shifts + self._reach).T]
-        key = np.zeros(len(i), dtype=np.int64)
-        for span, column in zip(spans, columns, strict=True):
-            key = key * span + column
-        return key
+        return _keys(i, j, shifts, self.n_atoms, self._reach)
 
     def select(self, edges: np.ndarray) -> PairList:
         """The list of some of the pairs, by ascending index."""
@@ -235,6 +237,40 @@ class PairList:
             )
 
 
+def _keys(
+    i: np.ndarray, j: np.ndarray, shifts: np.ndarray, n_atoms: int, reach: np.ndarray
+) -> np.ndarray:
+    """One int64 per pair, ascending by (i, j, R)."""
+    spans = [n_atoms, n_atoms, *(2 * reach + 1).tolist()]
+    if np.prod([float(s) for s in spans]) >= 2.0**63:
+        raise PairListError(f"too many atoms and lattice vectors to index: {spans}")
+    key = i * n_atoms + j
+    for span, column, most in zip(spans[2:], shifts.T, reach, strict=True):
+        key = key * span + (column + most)
+    return key
+
+
+def _check_numbers(numbers: np.ndarray) -> None:
+    bad = np.flatnonzero((numbers < 0) | (numbers >= len(chemical_symbols)))
+    if len(bad):
+        raise PairListError(
+            f"numbers must be atomic numbers from 0 to {len(chemical_symbols) - 1}, got "
+            f"{numbers[bad[0]]} of atom {bad[0]}"
+        )
+
+
+def _check_positions(positions: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    if len(bad):
+        raise PairListError(f"positions of atoms {bad.tolist()} are not finite numbers")
+    bad = np.flatnonzero((np.abs(positions) > LARGEST_COORDINATE).any(axis=1))
+    if len(bad):
+        raise PairListError(
+            f"positions must lie within {LARGEST_COORDINATE:.0e} Å of the origin, beyond which they "
+            f"have too few digits, got {positions[bad[0]].tolist()} of atom {bad[0]}"
+        )
+
+
 def _check_cell(cell: np.ndarray, pbc: np.ndarray) -> None:
     if not np.isfinite(cell).all():
         raise PairListError("cell has values that are not finite numbers")
@@ -243,6 +279,86 @@ def _check_cell(cell: np.ndarray, pbc: np.ndarray) -> None:
         raise PairListError(
             "cell vectors of the periodic directions must be independent and not zero, "
             f"got {cell.tolist()} with pbc {pbc.tolist()}"
+        )
+
+
+def _find_pairs(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Atoms i and j, R and distance of one of each pair and its reverse, cutoff included.
+
+    A k-d tree of the atoms in the cell is searched for the neighbours of these and of their
+    images about the cell; unlike a grid it does not mind empty space.
+    """
+    if len(positions) == 0:
+        return *np.zeros((2, 0), dtype=np.int64), np.zeros((0, 3), dtype=np.int64), np.zeros(0)
+    reciprocal = np.zeros((3, 3))
+    reciprocal[:, pbc] = np.linalg.pinv(cell[pbc])  # vectors that are not periodic play no part
+    fractional = positions @ reciprocal
+    home = np.floor(fractional).astype(np.int64)
+    farthest = int(np.abs(home).max(initial=0))
+    if farthest > FARTHEST_CELL:
+        atom = int(np.abs(home).max(axis=1).argmax())
+        raise PairListError(
+            f"positions must lie within {FARTHEST_CELL:.0e} lattice vectors of the cell, beyond "
+            f"which they have too few digits: atom {atom} is {farthest:.3g} of them away"
+        )
+    wrapped = positions - home @ cell
+    atom, shift = _images(fractional - home, reciprocal, cutoff, cell)
+    atoms_tree, images_tree = cKDTree(wrapped), cKDTree(wrapped[atom] + shift @ cell)
+    n_pairs = int(atoms_tree.count_neighbors(images_tree, cutoff)) - len(positions)
+    _check_memory(n_pairs, BYTES_PER_PAIR, f"pairs of atoms within {cutoff:g} Å")
+    near = atoms_tree.sparse_distance_matrix(images_tree, cutoff, output_type="ndarray")
+    # one of each pair and its reverse, so that rounding cannot part them at the cutoff
+    i, j = near["i"], atom[near["j"]]
+    first = i < j
+    own = np.flatnonzero(i == j)
+    first[own] = np.sign(shift[near["j"][own]]) @ [4, 2, 1] > 0
+    near, j = near[first], j[first]
+    i = near["i"]
+    return i, j, shift[near["j"]] + (home[i] - home[j]), near["v"]
+
+
+def _images(
+    fractional: np.ndarray, reciprocal: np.ndarray, cutoff: float, cell: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms and their images, (n,) atoms and (n, 3) lattice vectors, near enough for a pair.
+
+    Parameters
+    ----------
+    fractional : (n_atoms, 3)
+        In the cell along periodic directions, 0 along the others.
+    """
+    # in cells; a little more, so that no rounding matters
+    margin = cutoff * np.linalg.norm(reciprocal, axis=0) * (1 + 1e-9)
+    low, high = fractional.min(axis=0) - margin, fractional.max(axis=0) + margin
+    reach = np.ceil(margin + fractional.max(axis=0) - fractional.min(axis=0))
+    n_shifts = np.prod(2 * reach + 1)
+    if n_shifts > MOST_SHIFTS:
+        raise PairListError(
+            f"cell must not be so small or skewed that {n_shifts:.2g} lattice vectors have to be "
+            f"looked at for pairs within {cutoff:g} Å, got {cell.tolist()}"
+        )
+    n_images = len(fractional) * float(np.prod(1 + 2 * margin))
+    _check_memory(n_images, BYTES_PER_IMAGE, f"images of atoms within {cutoff:g} Å of the cell")
+    ranges = [np.arange(-r, r + 1) for r in reach.astype(int)]
+    shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
+    found = []
+    step = max(1, PORTION // len(fractional))
+    for start in range(0, len(shifts), step):
+        part = shifts[start : start + step, None, :]
+        places = fractional + part  # (n_shifts, n_atoms, 3)
+        k, atom = np.nonzero(((places >= low) & (places <= high)).all(axis=2))
+        found.append((atom, part[k, 0]))
+    return np.concatenate([a for a, _ in found]), np.concatenate([s for _, s in found])
+
+
+def _check_memory(number: float, size: int, things: str) -> None:
+    needed = number * size
+    if needed > SMALL and needed > (free := free_memory()):
+        raise MemoryError(
+            f"{number:.3g} {things} take {format_size(needed)}, more than the "
+            f"{format_size(free)} that are free"
         )
 
 

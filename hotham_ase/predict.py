@@ -12,19 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from hotham_ase.files import replacing
 from hotham_ase.matrices import RealSpaceMatrix, SpinKind
+from hotham_ase.memory import format_size
+from hotham_ase.model_file import ModelFile, ModelFileError, basis_content
 from hotham_ase.nn.compiled import compile_network
 from hotham_ase.nn.devices import default_dtype, memory_budget, torch_device, torch_dtype
 from hotham_ase.nn.model import DescribedBlocks, HotHam
-from hotham_ase.nn.networks import Network, build_network, parse_config
+from hotham_ase.nn.networks import (
+    Network,
+    NetworkConfig,
+    build_network,
+    check_sizes,
+    parse_config,
+)
 from hotham_ase.nn.streaming import BlockSink, predict_blocks
 from hotham_ase.nn.uncertainty import BlockUncertainty
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.orbitals import OrbitalBasis
 from hotham_ase.tensors import MatrixWriter, UncertaintyWriter, build_graph, cutoffs
 from hotham_ase.uncertainty import Uncertainty
 
@@ -42,10 +46,6 @@ CONVENTIONS = {
     "length": "Angstrom",
     "fourier": "H(k) = sum_R exp(+2 pi i k.R) H(R)",
 }
-
-
-class ModelFileError(ValueError):
-    """A model that cannot be found, or a file that is not a model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,10 @@ class Prediction:
 @dataclass(frozen=True, eq=False)
 class HamiltonianModel:
     """A network with the basis it predicts H in and the record of its training.
+
+    It may be shared between threads: predictions change nothing of it. Only while a network is
+    built, at loading and at the first prediction on a device in a precision, torch's default
+    precision is changed for a moment, under a lock that all models share.
 
     Attributes
     ----------
@@ -243,8 +247,8 @@ class HamiltonianModel:
             kept += 3 * initial.values.nbytes + initial.pairs.n_edges * BYTES_PER_PAIR
         if kept >= budget:
             raise MemoryError(
-                f"H of this structure with its pair list takes {kept / 2**30:.2f} GiB, more "
-                f"than the memory that may be used, {budget / 2**30:.2f} GiB"
+                f"H of this structure with its pair list takes {format_size(kept)}, which leaves "
+                f"nothing of the {format_size(budget)} that may be used"
             )
         return kept
 
@@ -279,15 +283,18 @@ class HamiltonianModel:
             "_copies", {}
         )
         key = device, dtype, compile and isinstance(self.network, HotHam)
-        if key not in cache:
-            with default_dtype(dtype):
+        if key in cache:
+            return cache[key]
+        with default_dtype(dtype):  # one thread at a time
+            if key not in cache:
                 config = self.network.config
                 table = cutoffs(self.basis, config.hopping_margin)
                 network = build_network(config, self.network.shells, table)
-            network.load_state_dict(self.network.state_dict())
-            cache[key] = network.to(device).eval().requires_grad_(False)
-            if compile and isinstance(network, HotHam):
-                compile_network(network)
+                network.load_state_dict(self.network.state_dict())
+                network = network.to(device).eval().requires_grad_(False)
+                if compile and isinstance(network, HotHam):
+                    compile_network(network)
+                cache[key] = network
         return cache[key]
 
     def describe(self) -> dict[str, Any]:
@@ -313,33 +320,21 @@ class HamiltonianModel:
         tensors = {
             f"network.{k}": v.contiguous().cpu() for k, v in self.network.state_dict().items()
         }
-        species = []
-        for s in self.basis.species:
-            species.append(
-                {
-                    "symbol": s.symbol,
-                    "shells": s.shells,
-                    "cutoffs": s.cutoffs,
-                    "n_valence": s.n_valence,
-                }
-            )
-            if s.grid is not None and s.radial is not None:
-                tensors[f"basis.{s.symbol}.grid"] = torch.tensor(s.grid)
-                tensors[f"basis.{s.symbol}.radial"] = torch.tensor(s.radial)
+        species, radial = basis_content(self.basis)
+        tensors |= radial
         if self.uncertainty is not None:
             fitted = self.uncertainty.state_dict()
             tensors |= {f"uncertainty.{k}": v.contiguous() for k, v in fitted.items()}
-        metadata = {
+        texts = {
             "format": FILE_FORMATS[self.needs_initial],
             "name": self.name,
             "config": self.network.config.model_dump_json(),
-            "species": json.dumps(species),
+            "species": species,
             "conventions": json.dumps(CONVENTIONS),
             "provenance": json.dumps(dict(self.provenance)),
             "needs_initial": json.dumps(self.needs_initial),
         }
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata)
+        ModelFile(tensors, texts).write(path)
 
 
 def _sink(
@@ -378,63 +373,70 @@ def load_model(name_or_path: str | Path) -> HamiltonianModel:
     path = _find(name_or_path)
     try:
         return _read_model(path)
-    except SafetensorError as error:
-        raise ModelFileError(f"{path} is not a safetensors file: {error}") from error
-    except (KeyError, json.JSONDecodeError, ValidationError) as error:
-        raise ModelFileError(f"{path} is damaged or incomplete: {error}") from error
+    except ModelFileError:
+        raise
+    except KeyError as error:
+        raise ModelFileError(f"{path} is damaged or incomplete: it has no {error}") from error
+    except RecursionError as error:
+        raise ModelFileError(f"{path} is damaged: its texts are nested too deeply") from error
+    except (ValueError, IndexError) as error:  # JSON, settings, species, sizes
+        raise ModelFileError(f"{path} is damaged: {_in_one_line(error)}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}…"
 
 
 def _read_model(path: Path) -> HamiltonianModel:
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("format") not in FILE_FORMATS:
-            raise ModelFileError(
-                f"{path} is not a hotham_ase model: its format is "
-                f"{metadata.get('format')!r}, expected {' or '.join(map(repr, FILE_FORMATS))}"
-            )
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if json.loads(metadata["conventions"]) != CONVENTIONS:
-        raise ModelFileError(f"{path} uses other conventions: {metadata['conventions']}")
-    species = []
-    for entry in json.loads(metadata["species"]):
-        radial = {
-            key: tensors[f"basis.{entry['symbol']}.{key}"].numpy()
-            for key in ("grid", "radial")
-            if f"basis.{entry['symbol']}.{key}" in tensors
-        }
-        species.append(SpeciesBasis(**entry, **radial))
-    basis = OrbitalBasis(tuple(species))
-    config = parse_config(metadata["config"])
-    weights = {
-        key.removeprefix("network."): value
-        for key, value in tensors.items()
-        if key.startswith("network.")
-    }
-    with default_dtype(next(iter(weights.values())).dtype):
-        table = cutoffs(basis, config.hopping_margin)
-        network = build_network(config, tuple(s.shells for s in basis.species), table)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelFileError(f"{path} does not fit its own architecture: {error}") from error
-    network.eval().requires_grad_(False)
-    provenance = json.loads(metadata["provenance"])
-    needs_initial = json.loads(metadata.get("needs_initial", "false"))
+    file = ModelFile.read(path, FILE_FORMATS)
+    if file.json("conventions") != CONVENTIONS:
+        raise ModelFileError(f"{path} uses other conventions: {file.texts['conventions']}")
+    needs_initial = json.loads(file.texts.get("needs_initial", "false"))
+    provenance = file.json("provenance")
+    if not isinstance(needs_initial, bool) or not isinstance(provenance, dict):
+        raise ModelFileError(
+            f"{path}: needs_initial must be true or false and provenance an object, got "
+            f"{needs_initial!r:.50} and {type(provenance).__name__}"
+        )
+    if file.texts["format"] != FILE_FORMATS[needs_initial]:
+        raise ModelFileError(f"{path}: its format does not go with needs_initial {needs_initial}")
+    basis = file.basis()
+    network = _read_network(
+        path, parse_config(file.texts["config"]), basis, file.group("network.")
+    )
     return HamiltonianModel(
         network,
         basis,
-        metadata["name"],
+        file.texts["name"],
         provenance,
-        uncertainty=_read_uncertainty(path, tensors, network),
+        uncertainty=_read_uncertainty(path, file.group("uncertainty."), network),
         needs_initial=needs_initial,
     )
 
 
+def _read_network(
+    path: Path, config: NetworkConfig, basis: OrbitalBasis, weights: dict[str, torch.Tensor]
+) -> Network:
+    dtypes = {w.dtype for w in weights.values()}
+    if len(dtypes) != 1:
+        raise ModelFileError(f"{path} must have weights of one precision, got {dtypes or 'none'}")
+    check_sizes(config, [w.shape for w in weights.values()])
+    table = cutoffs(basis, config.hopping_margin)
+    with default_dtype(dtypes.pop()):
+        network = build_network(config, tuple(s.shells for s in basis.species), table)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelFileError(
+            f"{path} does not fit its own architecture: {_in_one_line(error)}"
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
 def _read_uncertainty(
-    path: Path, tensors: Mapping[str, torch.Tensor], network: Network
+    path: Path, state: Mapping[str, torch.Tensor], network: Network
 ) -> BlockUncertainty | None:
-    prefix = "uncertainty."
-    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     if not state:
         return None
     if not isinstance(network, HotHam):
@@ -449,7 +451,9 @@ def _read_uncertainty(
     try:
         uncertainty.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelFileError(f"{path} has an uncertainty of another network: {error}") from error
+        raise ModelFileError(
+            f"{path} has an uncertainty of another network: {_in_one_line(error)}"
+        ) from error
     return uncertainty
 
 

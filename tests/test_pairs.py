@@ -253,3 +253,108 @@ def test_overlapping_atoms_are_named():
     with pytest.raises(PairListError, match="overlap"):
         PairList.from_atoms(image, 1.0).check_distances()
     PairList.from_atoms(triclinic(), 5.0).check_distances(0.01)
+
+
+@pytest.mark.parametrize("length", [300.0, 1000.0, 1e5, 1e7])
+@pytest.mark.parametrize("dimensions", [0, 1, 2, 3])
+@pytest.mark.parametrize("cutoff", [0.3, 1.5, 8.0])
+def test_empty_space_costs_nothing(length, dimensions, cutoff):
+    """Two atoms 1.4 Å apart, across the boundary where there is one."""
+    pbc = [k < dimensions for k in range(3)]
+    atoms = Atoms("C2", [(0.5,) * 3, (0.5 - 1.4, 0.5, 0.5)], cell=[length] * 3, pbc=pbc)
+    atoms.wrap(eps=0)
+    pairs = PairList.from_atoms(atoms, cutoff)
+    shift = -1 if pbc[0] else 0
+    assert as_set(pairs) == ({(0, 1, shift, 0, 0), (1, 0, -shift, 0, 0)} if cutoff > 1.4 else set())
+
+
+def test_fragments_of_a_molecule_far_apart():
+    one = molecule("C6H6")
+    atoms = one.copy()
+    for shift in ([1e6, 0, 0], [0, -1e7, 3e6], [1e7, 1e7, 1e7]):
+        atoms += Atoms(one.numbers, one.positions + shift)
+    pairs = PairList.from_atoms(atoms, 3.0)
+    assert pairs.n_edges == 4 * PairList.from_atoms(one, 3.0).n_edges
+    assert (np.ptp(pairs.edge_index // len(one), axis=0) == 0).all()
+
+
+@pytest.mark.parametrize(("cutoff", "n_neighbours"), [(0.3, 0), (1.5, 3), (2.5, 9), (2.9, 12)])
+def test_a_large_flat_sheet(cutoff, n_neighbours):
+    """33 120 atoms of graphene, 340 by 295 Å: shells of 3, 6 and 3 neighbours."""
+    pairs = PairList.from_atoms(graphene(size=(138, 120, 1)), cutoff)
+    assert (np.bincount(pairs.edge_index[0], minlength=33120) == n_neighbours).all()
+
+
+def test_vectors_that_are_not_periodic_play_no_part():
+    expected = PairList.from_atoms(slab(vacuum=False), 6.0)
+    for vector in ([2.46, 0, 0], [0, 0, 0], [1, 2, 1e-9], [0, 0, 1e9]):
+        atoms = slab(vacuum=False)
+        atoms.cell[2] = vector
+        assert as_set(PairList.from_atoms(atoms, 6.0)) == as_set(expected)
+
+
+@pytest.mark.parametrize("n", [1, 1000, 900_000])
+def test_an_atom_many_lattice_vectors_away(n):
+    atoms = triclinic()
+    expected = as_set(PairList.from_atoms(atoms, 5.0))
+    atoms.positions[1] += n * atoms.cell[0] - n * atoms.cell[2]
+    found = as_set(PairList.from_atoms(atoms, 5.0))
+    away = np.array([n, 0, -n])
+    assert found == {
+        (i, j, *(np.array(shift) + away * (i == 1) - away * (j == 1)).tolist())
+        for i, j, *shift in expected
+    }
+
+
+def test_positions_that_have_lost_their_digits():
+    atoms = triclinic()
+    atoms.positions[2] += 2_000_000 * atoms.cell[1]
+    with pytest.raises(PairListError, match=r"within 1e\+06 lattice vectors.*atom 2 is 2e\+06"):
+        PairList.from_atoms(atoms, 5.0)
+    with pytest.raises(PairListError, match=r"within 1e\+08 Å of the origin.*of atom 1"):
+        PairList.from_atoms(Atoms("C2", [(0, 0, 0), (0, 0, 2e8)]), 5.0)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        [1e-3, 1e-3, 1e-3],
+        [[2.46, 0, 0], [2.46, 1e-6, 0], [0, 0, 20]],
+        [[1, 0, 0], [1e9, 1, 0], [0, 0, 20]],
+    ],
+    ids=["tiny", "nearly dependent", "skewed"],
+)
+def test_cells_that_are_too_small_or_skewed(cell):
+    with pytest.raises(PairListError, match=r"cell must not be so small or skewed that \de\+|\."):
+        PairList.from_atoms(Atoms("C", cell=cell, pbc=True), 5.0)
+
+
+@pytest.mark.parametrize("number", [200, -1])
+def test_numbers_that_are_no_elements(number):
+    with pytest.raises(PairListError, match=f"from 0 to 118, got {number} of atom 1"):
+        PairList.from_atoms(Atoms([6, number], [(0, 0, 0), (0, 0, 1)]), {("C", "C"): 2.0})
+    with pytest.raises(PairListError, match=f"from 0 to 118, got {number} of atom 0"):
+        make(numbers=[number, 6])
+
+
+def test_lists_beyond_the_memory_are_refused(monkeypatch):
+    atoms = bulk("C", cubic=True) * (8, 8, 8)
+    monkeypatch.setattr("hotham_ase.pairs.free_memory", lambda: 2.0**28)
+    # 4/3 π 12³ Å³ × 0.176 atoms per Å³ = 1 277 neighbours of 4096 atoms
+    with pytest.raises(MemoryError, match=r"5\.2\de\+06 pairs of atoms within 12 Å take .* 256 MiB"):
+        PairList.from_atoms(atoms, 12.0)
+    monkeypatch.setattr("hotham_ase.pairs.free_memory", lambda: 2.0**20)
+    with pytest.raises(MemoryError, match="images of atoms within 80 Å of the cell"):
+        PairList.from_atoms(atoms, 80.0)
+
+
+def test_rounding_does_not_part_a_pair_from_its_reverse():
+    """The cutoff is the length of many pairs, to the last digit or nearly so."""
+    rng = np.random.default_rng(2)
+    for _ in range(60):
+        atoms = bulk("C", cubic=True)
+        atoms.rotate(rng.uniform(0, 360), rng.normal(size=3), rotate_cell=True)
+        atoms.positions += rng.uniform(-9, 9, 3)
+        lengths = PairList.from_atoms(atoms, 4.0).edge_lengths
+        pairs = PairList.from_atoms(atoms, float(rng.choice(lengths)))
+        assert len(pairs.reverse_edge_index) == pairs.n_edges

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Gauge = Literal["lattice", "atomic"]
 DENSE_FILL = 0.5  # above this fraction of stored elements, dense A(k) is summed without a scatter
+LARGEST_K = 1e6  # reciprocal lattice vectors; the phases of more have too few digits
 CHUNK = 1 << 16  # elements scattered at a time: their temporaries stay in the cache
 
 
@@ -42,7 +43,7 @@ class BlochSum:
                 f"Bloch sums of {matrix.spin.value} matrices are not yet available"
             )
         self.n_basis = matrix.n_basis
-        self._cell = matrix.pairs.cell
+        self._cell, self._pbc = matrix.pairs.cell, matrix.pairs.pbc
         self._positions = np.repeat(matrix.pairs.positions, matrix.n_orbitals, axis=0)
         self.lattice_vectors, r_index = np.unique(
             matrix.block_shifts, axis=0, return_inverse=True
@@ -151,8 +152,14 @@ class BlochSum:
     def _atomic_phase(self, kpt: np.ndarray) -> np.ndarray:
         """(n_basis,) exp(2πi k·r) of the atom of every orbital."""
         # the pseudo-inverse: directions without a lattice vector have no k
-        fractional = self._positions @ np.linalg.pinv(self._cell)
+        fractional = self._positions @ np.linalg.pinv(_independent(self._cell, self._pbc))
         return np.exp(2j * np.pi * (fractional @ kpt))
+
+
+def _independent(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """The cell without its vectors that are not periodic, where it would be singular with them."""
+    n_vectors = np.count_nonzero(cell.any(axis=1))
+    return cell if np.linalg.matrix_rank(cell) == n_vectors else cell * pbc[:, None]
 
 
 def _contract(weights: csr_array, phases: np.ndarray) -> np.ndarray:
@@ -180,9 +187,14 @@ def _coordinates(
 
 
 def _checked(kpt: np.ndarray | tuple[float, float, float], gauge: str) -> np.ndarray:
-    array = np.asarray(kpt, dtype=float)
-    if array.shape != (3,) or not np.isfinite(array).all():
-        raise ValueError(f"kpt must be three finite fractional coordinates, got {kpt!r}")
+    try:
+        array = np.asarray(kpt, dtype=float)
+    except (TypeError, ValueError):
+        array = np.zeros(0)
+    if array.shape != (3,) or not (np.abs(array) <= LARGEST_K).all():
+        raise ValueError(
+            f"kpt must be three finite fractional coordinates of at most {LARGEST_K:g}, got {kpt!r}"
+        )
     if gauge not in ("lattice", "atomic"):
         raise ValueError(f"gauge must be 'lattice' or 'atomic', got {gauge!r}")
     return array

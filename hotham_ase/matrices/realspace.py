@@ -387,9 +387,10 @@ class RealSpaceMatrix:
         try:
             with h5py.File(path, "r") as file:
                 return cls.read_from(file)
-        except (OSError, KeyError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
+        except FileNotFoundError:
+            raise
+        # damaged files raise what h5py and numpy happen to raise
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise MatrixError(f"{path} is not a file of RealSpaceMatrix.save: {error}") from error
 
     def write_to(self, group: h5py.Group) -> None:
@@ -405,14 +406,45 @@ class RealSpaceMatrix:
     def read_from(cls, group: h5py.Group) -> RealSpaceMatrix:
         """Read from an open HDF5 group."""
         keys = ("numbers", "positions", "cell", "pbc", "edge_index", "cell_shifts")
-        pairs = PairList(*(group[f"pairs/{key}"][()] for key in keys))
+        pairs = PairList(*(_read_array(group, f"pairs/{key}") for key in keys))
         return cls(
             pairs,
-            group["n_orbitals"][()],
-            group["values"][()],
+            _read_array(group, "n_orbitals"),
+            _read_array(group, "values"),
             SpinKind(group.attrs["spin"]),
             str(group.attrs["name"]),
         )
+
+
+def _read_array(group: h5py.Group, path: str) -> np.ndarray:
+    """A data set of this very file that holds all that it announces.
+
+    Raises
+    ------
+    MatrixError
+        If it is something else, such as a link to another file.
+    """
+    import h5py
+
+    *folders, name = path.split("/")
+    for folder in folders:
+        group = _own(group, folder)
+    array = _own(group, name)
+    if not isinstance(array, h5py.Dataset) or array.id.get_storage_size() < array.nbytes:
+        raise MatrixError(f"{path} is no array, or not all of it is there")
+    if array.dtype.kind not in "biufc":
+        raise MatrixError(f"{path} must hold numbers, got {array.dtype}")
+    return array[()]
+
+
+def _own(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+    import h5py
+
+    if not isinstance(group, h5py.Group) or not isinstance(
+        group.get(name, getlink=True), h5py.HardLink
+    ):
+        raise MatrixError(f"{name} is missing, or a link to something else")
+    return group[name]
 
 
 def _ranges(sizes: np.ndarray) -> np.ndarray:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import threading
 
 import torch
 
 from hotham_ase.files import parse_size
+from hotham_ase.memory import free_memory
 
 MEMORY_SHARE = 0.75  # of what is free, taken when nobody says how much
-UNKNOWN_MEMORY = 4 * 2**30  # where the system does not tell
 
 
 def torch_device(device: str) -> torch.device:
-    """``auto`` is a GPU where there is one, else the CPU."""
+    """``auto`` is a GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If this machine has no such device; the message names those that it has.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        found = torch.empty(0, device=device).device if isinstance(device, str) else None
+    except (RuntimeError, AssertionError, NotImplementedError):
+        found = None
+    if found is None or found.type == "meta":
+        gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+        gpus += ["mps"] if torch.backends.mps.is_available() else []
         raise ValueError(
-            f"device must be 'auto' or a torch device of this machine, got {device!r}: "
-            + str(error).partition("\n")[0].partition(". ")[0]
-        ) from error
+            f"device must be 'auto' or a torch device of this machine, got {device!r}: it has "
+            f"{', '.join(['cpu', *gpus])}{'' if gpus else ' and no GPU that torch can use'}"
+        )
+    return found
 
 
 def torch_dtype(dtype: str) -> torch.dtype:
@@ -34,17 +45,24 @@ def torch_dtype(dtype: str) -> torch.dtype:
 
 
 class default_dtype:
-    """Context in which new torch parameters and constants have a precision."""
+    """Context in which new torch parameters and constants have a precision.
+
+    torch has one default for all threads: only one thread at a time is inside such a context.
+    """
+
+    _lock = threading.RLock()
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
 
     def __enter__(self) -> None:
+        self._lock.acquire()
         self.previous = torch.get_default_dtype()
         torch.set_default_dtype(self.dtype)
 
     def __exit__(self, *_: object) -> None:
         torch.set_default_dtype(self.previous)
+        self._lock.release()
 
 
 def memory_budget(memory: str | int | None, device: torch.device) -> float:
@@ -71,17 +89,4 @@ def _free_memory(device: torch.device) -> float:
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return UNKNOWN_MEMORY
-    sizes = dict(line.split(":", 1) for line in lines)
-    free = int(sizes["MemAvailable"].split()[0]) * 1024
-    try:  # what a container or a batch job may take
-        limit, used = (
-            Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii").strip()
-            for name in ("max", "current")
-        )
-    except OSError:
-        return free
-    return free if limit == "max" else min(free, int(limit) - int(used))
+    return free_memory()

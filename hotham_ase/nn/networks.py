@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from hotham_ase.nn.model import HotHam, ModelConfig
@@ -11,6 +11,7 @@ from hotham_ase.nn.published import PublishedConfig, PublishedHotHam
 
 NetworkConfig: TypeAlias = ModelConfig | PublishedConfig
 Network: TypeAlias = HotHam | PublishedHotHam
+SHORTEST, LONGEST = 0.1, 1000.0  # Å, of the ranges in a model file
 
 
 def build_network(
@@ -44,3 +45,29 @@ def parse_config(text: str) -> NetworkConfig:
     if isinstance(content, dict) and content.get("architecture") == "published":
         return PublishedConfig.model_validate_json(text)
     return ModelConfig.model_validate_json(text)
+
+
+def check_sizes(config: NetworkConfig, shapes: Iterable[Sequence[int]]) -> None:
+    """Refuse a configuration that asks for far more than tensors of these shapes can hold.
+
+    Raises
+    ------
+    ValueError
+        If a number of channels, functions or hidden units exceeds all lengths of the tensors, or
+        a range is beyond 1000 Å or so short that radial functions become countless.
+    """
+    longest = max((n for shape in shapes for n in shape), default=0)
+    for name, value in config:
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and number > longest:
+                raise ValueError(
+                    f"{name} must be at most {longest}, the longest side of its tensors, got "
+                    f"{number:.6g}"
+                )
+            if isinstance(number, float) and not (
+                number <= LONGEST and (number >= SHORTEST or not name.endswith("cutoff"))
+            ):
+                raise ValueError(
+                    f"{name} must be at most {LONGEST} and no cutoff below {SHORTEST} Å, got "
+                    f"{number:g}"
+                )

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import torch
 
+from hotham_ase.memory import format_size
 from hotham_ase.nn.graph import Graph, HoppingGraph, MessageGraph
 from hotham_ase.nn.layout import Orders, join_orders
 from hotham_ase.nn.model import DescribedBlocks, HotHam
@@ -171,8 +172,8 @@ def _regions(
             yield region
         elif len(core) == 1:
             raise MemoryError(
-                f"the surroundings of one atom need {needed / 2**20:.3g} MiB, the memory budget "
-                f"leaves {max(memory, 0) / 2**20:.3g} MiB for them"
+                f"the surroundings of one atom need {format_size(needed)}, the memory budget "
+                f"leaves {format_size(memory)} for them"
             )
         else:
             here = positions[core]
