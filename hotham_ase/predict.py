@@ -442,7 +442,7 @@ def _read_uncertainty(
     if not isinstance(network, HotHam):
         raise ModelFileError(f"{path} has an uncertainty, which its architecture cannot have")
     n_bins = state["hopping_factor"].shape[1]
-    n_points = len(state.get("nearest.points", ()))
+    n_points = state.get("nearest.points", torch.empty(0)).shape[0]
     uncertainty = BlockUncertainty(
         network.n_descriptors, len(network.shells), network.cutoff, n_bins, n_points
     )

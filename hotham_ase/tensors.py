@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -136,7 +135,6 @@ class UncertaintyWriter:
         lengths = torch.linalg.vector_norm(graph.edge_vectors, dim=-1).float()
         hopping_q2 = (self.hopping_q2 + self.hopping_q2[graph.reverse]) / 2
         expected = model.expected(self.atoms, hopping_q2, graph.species, graph.edge_index)
-        band_factor = float(model.band_factor)
         return Uncertainty(
             self.pairs,
             onsite_errors=_array(model.onsite_factor[graph.species] * expected.onsite.sqrt()),
@@ -144,7 +142,7 @@ class UncertaintyWriter:
             onsite_grades=_array(expected.onsite_grades),
             hopping_grades=_array(expected.hopping_grades),
             limit=limit,
-            band_factor=None if math.isnan(band_factor) else band_factor,
+            band_factor=float(model.band_factor) or None,
         )
 
 

@@ -149,8 +149,8 @@ class BlockUncertainty(nn.Module):
         self.register_buffer("hopping_factor", factor)
         # eV, what the network adds to blocks; 0 in older files
         self.register_buffer("hopping_scale", torch.zeros_like(factor))
-        # of bands, see hotham_ase.uncertainty; nan where it was not calibrated
-        self.register_buffer("band_factor", torch.tensor(torch.nan, dtype=torch.float32))
+        # of bands, see hotham_ase.uncertainty; 0 where it was not calibrated
+        self.register_buffer("band_factor", torch.tensor(0.0, dtype=torch.float32))
 
     def atoms(self, descriptors: torch.Tensor) -> torch.Tensor:
         """(n,) squared distances from the training set, or q² in files that know that only."""

@@ -46,7 +46,7 @@ from hotham_ase.train.loading import BatchLoader, EpochBatches, PairBatches, Pre
 from hotham_ase.train.module import TrainingModule
 from hotham_ase.train.progress import RunProgress
 from hotham_ase.train.provenance import hardware, origin, provenance
-from hotham_ase.train.uncertainty import fit_uncertainty
+from hotham_ase.train.uncertainty import fit_bands, fit_uncertainty
 
 # settings that must not change between the starts of one run
 FIXED = {"model", "baseline", "split", "training", "freeze", "refit_baseline", "devices"}
@@ -137,11 +137,13 @@ def train(config: str | Path | TrainConfig, *, resume: bool = False) -> Path:
             uncertainty=uncertainty,
             needs_initial=config.initial_hamiltonian,
         )
-        errors = {
-            part: evaluate_samples(model, (data[k] for k in split[part]), energy_zero=energy_zero)
-            for part in ("validation", "test")
-            if split[part]
-        }
+        errors = {}
+        for part in ("validation", "test"):
+            if split[part]:
+                samples = (data[k] for k in split[part])
+                errors[part] = evaluate_samples(model, samples, energy_zero=energy_zero)
+            if part == "validation" and uncertainty is not None:
+                fit_bands(uncertainty, errors[part]["structures"])
     replace(model, provenance={**record_of_run, "errors": errors}).save(path)
     return path
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,6 +93,23 @@ def fit_uncertainty(
     out.hopping_factor.copy_(hopping.factors())
     out.hopping_scale.copy_(_added(network, out.n_bins))
     return out.float()
+
+
+def fit_bands(uncertainty: BlockUncertainty, held_out: Sequence[Mapping[str, Any]]) -> None:
+    """Set the factor of bands, from the errors that held-out structures were evaluated with.
+
+    Parameters
+    ----------
+    uncertainty
+        Of the model.
+    held_out
+        ``structures`` of :func:`~hotham_ase.train.evaluate.evaluate_samples`.
+    """
+    seen, expected = (
+        sum(row[key] ** 2 for row in held_out)
+        for key in ("band_mae_meV", "expected_atom_error_meV")
+    )
+    uncertainty.band_factor.fill_((seen / expected) ** 0.5)
 
 
 def _added(network: HotHam, n_bins: int) -> torch.Tensor:

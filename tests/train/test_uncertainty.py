@@ -279,7 +279,7 @@ def test_an_uncertainty_of_another_network_is_refused(model):
 
 def test_grades_tell_what_is_unlike_the_training_set(model, chains):
     training = [predict(model, s.atoms).uncertainty for s in chains[:N_TRAINING]]
-    assert max(u.onsite_grades.max() for u in training) == pytest.approx(1.0, rel=1e-5)
+    assert max(u.onsite_grades.max() for u in training) < 1e-3  # each is its own nearest
     assert max(u.hopping_grades.max() for u in training) == pytest.approx(1.0, rel=1e-5)
     similar = [predict(model, s.atoms).uncertainty for s in chains[32:]]
     assert sum(len(u.extrapolating_atoms) for u in similar) <= 2  # of 32
