@@ -93,13 +93,14 @@ class Uncertainty:
 
     def describe(self) -> str:
         """The expected errors in a sentence, qualified where the structure is an extrapolation."""
-        text = f"expected errors: H {1e3 * self.rms_error:.2g} meV (root mean square over blocks)"
+        beyond = len(self.extrapolating_atoms)
+        text = f"H {1e3 * self.rms_error:.2g} meV (root mean square over blocks)"
         if self.band_error is not None:
             text += f", bands {1e3 * self.band_error:.2g} meV"
-        beyond = len(self.extrapolating_atoms)
-        if beyond:
-            text += (
-                f"; not to be relied on: {beyond} of {self.pairs.n_atoms} atoms or their pairs are "
-                "unlike all that the model was trained on, errors may be several times larger"
-            )
-        return text
+        if not beyond:
+            return f"expected errors: {text}"
+        return (
+            f"not to be relied on: {beyond} of {self.pairs.n_atoms} atoms or their pairs are "
+            f"unlike all that the model was trained on; expected errors: {text}, but those of H "
+            "may be five times larger, those of bands thirty times"
+        )

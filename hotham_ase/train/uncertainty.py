@@ -113,7 +113,7 @@ def fit_bands(uncertainty: BlockUncertainty, held_out: Sequence[Mapping[str, Any
 
 
 def _added(network: HotHam, n_bins: int) -> torch.Tensor:
-    """(n_species², n_bins) eV, root mean square of what the network has to add to hopping blocks."""
+    """(n_species², n_bins) eV, root mean square of what the network adds to hopping blocks."""
     lengths = torch.linspace(0, network.cutoff, n_bins).to(network.baseline.log_scale)
     rows = []
     for a, orbitals_a in enumerate(network.orbitals):

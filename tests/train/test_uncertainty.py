@@ -348,14 +348,12 @@ def test_files_that_know_covariances_only_still_work(model, chains, tmp_path):
     old.load_state_dict({k: v for k, v in fitted.items() if k not in added}, strict=False)
     replace(model, uncertainty=old).save(path)
     file = ModelFile.read(path, FILE_FORMATS)
-    tensors = {
-        k: v for k, v in file.tensors.items() if k.removeprefix("uncertainty.") not in added
-    }
+    tensors = {k: v for k, v in file.tensors.items() if k.removeprefix("uncertainty.") not in added}
     assert len(file.tensors) == len(tensors) + len(added)
     ModelFile(tensors, file.texts).write(path)
     loaded = load_model(path)
     result = predict(loaded, chains[33].atoms).uncertainty
-    pairs, graph = build_graph(chains[33].atoms, model.basis)
+    _, graph = build_graph(chains[33].atoms, model.basis)
     with torch.no_grad():
         onsite, _ = model.network.described_blocks(graph, model.network.geometry(graph))
         q = old.onsite(onsite.descriptors).sqrt().numpy()
