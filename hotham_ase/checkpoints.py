@@ -181,9 +181,7 @@ def _config(options: Mapping[str, Any], path: Path) -> PublishedConfig:
         raise CheckpointError(f"{path}: {where}: {problem['msg']}") from error
 
 
-def _check_channels(
-    config: PublishedConfig, state: Mapping[str, torch.Tensor], path: Path
-) -> None:
+def _check_channels(config: PublishedConfig, state: Mapping[str, torch.Tensor], path: Path) -> None:
     """Refuse settings that ask for far more weights than there are, before making these."""
     there = sum(x.numel() for x in state.values())
     n_functions, most = config.n_radial, max(*config.channels, *config.odd_channels)
@@ -277,7 +275,6 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         if (
             x.layout is not torch.strided
             or x.device.type != "cpu"
-            or x.is_quantized
             or x.numel() * x.element_size() > x.untyped_storage().nbytes()
         ):
             raise CheckpointError(f"{path}: tensor {name} must be dense and hold all its values")
@@ -285,14 +282,20 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_archive(data: bytes, wrong: str) -> None:
-    """Refuse archives that are compressed, which torch's are not: they may grow without end."""
+    """Refuse archives with wrong checksums, at which torch does not look, or compressed ones.
+
+    torch's are not compressed; such a one may grow without end.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            stored = all(f.compress_type == zipfile.ZIP_STORED for f in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+            compressed = any(f.compress_type != zipfile.ZIP_STORED for f in archive.infolist())
+            damaged = None if compressed else archive.testzip()
+    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, struct.error) as error:
         raise CheckpointError(f"{wrong}: {error}") from error
-    if not stored:
+    if compressed:
         raise CheckpointError(f"{wrong}: torch does not compress its archives, as this one is")
+    if damaged is not None:
+        raise CheckpointError(f"{wrong}: the checksum of {damaged} in it is another")
 
 
 class _Tensors:

@@ -148,9 +148,14 @@ class ModelFile:
         """
         radial, species = self.group("basis."), []
         for entry in _SPECIES.validate_json(self.texts["species"]):
-            names = {key: f"{entry.symbol}.{key}" for key in ("grid", "radial")}
-            arrays = {k: radial.pop(name).numpy() for k, name in names.items() if name in radial}
-            species.append(SpeciesBasis(**entry.model_dump(), **arrays))
+            grid, values = (radial.pop(f"{entry.symbol}.{k}", None) for k in ("grid", "radial"))
+            species.append(
+                SpeciesBasis(
+                    **entry.model_dump(),
+                    grid=None if grid is None else grid.numpy(),
+                    radial=None if values is None else values.numpy(),
+                )
+            )
         if radial:
             raise ValueError(f"radial functions {list(radial)} are of no species of the basis")
         return OrbitalBasis(tuple(species))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST_COORDINATE = 1e8  # Å; float64 resolves 1e-8 Å there
 FARTHEST_CELL = 1e6  # lattice vectors
-MOST_SHIFTS = 1e6  # lattice vectors that are looked at; a cell of an atom has some hundreds
+MOST_SHIFTS = 1e5  # lattice vectors that are looked at; a cell of one atom has some hundreds
 BYTES_PER_PAIR = 200
 BYTES_PER_IMAGE = 150
 SMALL = 2**26  # bytes that nobody asks the system for
@@ -77,7 +77,9 @@ class PairList:
         if positions.shape != (n_atoms, 3):
             raise PairListError(f"positions must have shape ({n_atoms}, 3), got {positions.shape}")
         reach = np.abs(shifts).max(axis=0, initial=0)
-        order = np.argsort(_keys(*edge_index, shifts, n_atoms, reach), kind="stable")
+        order = np.argsort(
+            _keys(edge_index[0], edge_index[1], shifts, n_atoms, reach), kind="stable"
+        )
         frozen = {
             "numbers": numbers,
             "positions": positions,
@@ -99,7 +101,13 @@ class PairList:
         return getattr(self, "_given_order", np.arange(self.n_edges))
 
     @classmethod
-    def from_atoms(cls, atoms: Atoms, cutoff: float | Mapping[tuple[str, str], float]) -> PairList:
+    def from_atoms(
+        cls,
+        atoms: Atoms,
+        cutoff: float | Mapping[tuple[str, str], float],
+        *,
+        memory: float | None = None,
+    ) -> PairList:
         """Find all pairs within a cutoff.
 
         Parameters
@@ -109,6 +117,8 @@ class PairList:
         cutoff
             Å; one number or one per pair of species, ``{("C", "H"): 5.0, …}`` (either order;
             pairs of species not mentioned are left out). A pair at exactly the cutoff is out.
+        memory
+            Bytes that the list may take; by default what is free.
 
         Raises
         ------
@@ -117,7 +127,7 @@ class PairList:
             1e8 Å), an atomic number is none, the cutoff is not positive, or the cell lacks a
             periodic direction or is so small or skewed that its pairs cannot be listed.
         MemoryError
-            If the list does not fit into the memory that is free.
+            If the list takes more than that.
         """
         positions = np.asarray(atoms.positions, dtype=float)
         cell = np.asarray(atoms.cell[:], dtype=float)
@@ -130,14 +140,16 @@ class PairList:
         )
         if not largest > 0 or not np.isfinite(largest):
             raise PairListError(f"cutoff must be a positive length in Å, got {cutoff}")
-        i, j, shifts, lengths = _find_pairs(positions, cell, pbc, largest)
+        i, j, shifts, lengths = _find_pairs(positions, cell, pbc, largest, memory)
         keep = lengths < largest
         if isinstance(cutoff, Mapping):
             keep = lengths < _pair_cutoffs(atoms.numbers, cutoff, i, j)
         if not keep.all():
             i, j, shifts = i[keep], j[keep], shifts[keep]
         edge_index = np.stack([np.concatenate([i, j]), np.concatenate([j, i])])
-        return cls(atoms.numbers, positions, cell, pbc, edge_index, np.concatenate([shifts, -shifts]))
+        return cls(
+            atoms.numbers, positions, cell, pbc, edge_index, np.concatenate([shifts, -shifts])
+        )
 
     @property
     def n_atoms(self) -> int:
@@ -148,6 +160,12 @@ class PairList:
     def n_edges(self) -> int:
         """Number of directed pairs."""
         return self.edge_index.shape[1]
+
+    @property
+    def wrapped_positions(self) -> np.ndarray:
+        """(n_atoms, 3) Å, in the cell along its periodic directions."""
+        fractional = self.positions @ _reciprocal(self.cell, self.pbc)
+        return self.positions - np.floor(fractional) @ self.cell
 
     @cached_property
     def edge_vectors(self) -> np.ndarray:
@@ -266,8 +284,8 @@ def _check_positions(positions: np.ndarray) -> None:
     bad = np.flatnonzero((np.abs(positions) > LARGEST_COORDINATE).any(axis=1))
     if len(bad):
         raise PairListError(
-            f"positions must lie within {LARGEST_COORDINATE:.0e} Å of the origin, beyond which they "
-            f"have too few digits, got {positions[bad[0]].tolist()} of atom {bad[0]}"
+            f"positions must lie within {LARGEST_COORDINATE:.0e} Å of the origin, beyond which "
+            f"they have too few digits, got {positions[bad[0]].tolist()} of atom {bad[0]}"
         )
 
 
@@ -282,8 +300,19 @@ def _check_cell(cell: np.ndarray, pbc: np.ndarray) -> None:
         )
 
 
+def _reciprocal(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """(3, 3) that makes fractional coordinates of positions, 0 where there is no periodicity."""
+    reciprocal = np.zeros((3, 3))
+    reciprocal[:, pbc] = np.linalg.pinv(cell[pbc])
+    return reciprocal
+
+
 def _find_pairs(
-    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+    positions: np.ndarray,
+    cell: np.ndarray,
+    pbc: np.ndarray,
+    cutoff: float,
+    memory: float | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Atoms i and j, R and distance of one of each pair and its reverse, cutoff included.
 
@@ -292,22 +321,22 @@ def _find_pairs(
     """
     if len(positions) == 0:
         return *np.zeros((2, 0), dtype=np.int64), np.zeros((0, 3), dtype=np.int64), np.zeros(0)
-    reciprocal = np.zeros((3, 3))
-    reciprocal[:, pbc] = np.linalg.pinv(cell[pbc])  # vectors that are not periodic play no part
+    reciprocal = _reciprocal(cell, pbc)
     fractional = positions @ reciprocal
-    home = np.floor(fractional).astype(np.int64)
-    farthest = int(np.abs(home).max(initial=0))
-    if farthest > FARTHEST_CELL:
-        atom = int(np.abs(home).max(axis=1).argmax())
+    home = np.floor(fractional)
+    farthest = np.abs(home).max()
+    if not farthest <= FARTHEST_CELL:
+        far = int(np.abs(home).max(axis=1).argmax())
         raise PairListError(
             f"positions must lie within {FARTHEST_CELL:.0e} lattice vectors of the cell, beyond "
-            f"which they have too few digits: atom {atom} is {farthest:.3g} of them away"
+            f"which they have too few digits: atom {far} is {farthest:.3g} of them away"
         )
+    home = home.astype(np.int64)
     wrapped = positions - home @ cell
-    atom, shift = _images(fractional - home, reciprocal, cutoff, cell)
+    atom, shift = _images(fractional - home, reciprocal, cutoff, cell, memory)
     atoms_tree, images_tree = cKDTree(wrapped), cKDTree(wrapped[atom] + shift @ cell)
     n_pairs = int(atoms_tree.count_neighbors(images_tree, cutoff)) - len(positions)
-    _check_memory(n_pairs, BYTES_PER_PAIR, f"pairs of atoms within {cutoff:g} Å")
+    _check_memory(n_pairs, BYTES_PER_PAIR, f"pairs of atoms within {cutoff:g} Å", memory)
     near = atoms_tree.sparse_distance_matrix(images_tree, cutoff, output_type="ndarray")
     # one of each pair and its reverse, so that rounding cannot part them at the cutoff
     i, j = near["i"], atom[near["j"]]
@@ -320,7 +349,11 @@ def _find_pairs(
 
 
 def _images(
-    fractional: np.ndarray, reciprocal: np.ndarray, cutoff: float, cell: np.ndarray
+    fractional: np.ndarray,
+    reciprocal: np.ndarray,
+    cutoff: float,
+    cell: np.ndarray,
+    memory: float | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Atoms and their images, (n,) atoms and (n, 3) lattice vectors, near enough for a pair.
 
@@ -334,31 +367,35 @@ def _images(
     low, high = fractional.min(axis=0) - margin, fractional.max(axis=0) + margin
     reach = np.ceil(margin + fractional.max(axis=0) - fractional.min(axis=0))
     n_shifts = np.prod(2 * reach + 1)
-    if n_shifts > MOST_SHIFTS:
+    if not n_shifts <= MOST_SHIFTS:
         raise PairListError(
             f"cell must not be so small or skewed that {n_shifts:.2g} lattice vectors have to be "
             f"looked at for pairs within {cutoff:g} Å, got {cell.tolist()}"
         )
     n_images = len(fractional) * float(np.prod(1 + 2 * margin))
-    _check_memory(n_images, BYTES_PER_IMAGE, f"images of atoms within {cutoff:g} Å of the cell")
+    near = f"images of atoms within {cutoff:g} Å of the cell"
+    _check_memory(n_images, BYTES_PER_IMAGE, near, memory)
     ranges = [np.arange(-r, r + 1) for r in reach.astype(int)]
     shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
-    found = []
+    atoms_found, shifts_found = [], []
     step = max(1, PORTION // len(fractional))
     for start in range(0, len(shifts), step):
-        part = shifts[start : start + step, None, :]
-        places = fractional + part  # (n_shifts, n_atoms, 3)
-        k, atom = np.nonzero(((places >= low) & (places <= high)).all(axis=2))
-        found.append((atom, part[k, 0]))
-    return np.concatenate([a for a, _ in found]), np.concatenate([s for _, s in found])
+        part = shifts[start : start + step]
+        places = fractional + part[:, None]  # (n_shifts, n_atoms, 3)
+        which, atoms = np.nonzero(((places >= low) & (places <= high)).all(axis=2))
+        atoms_found.append(atoms)
+        shifts_found.append(part[which])
+    return np.concatenate(atoms_found), np.concatenate(shifts_found)
 
 
-def _check_memory(number: float, size: int, things: str) -> None:
+def _check_memory(number: float, size: int, things: str, memory: float | None) -> None:
     needed = number * size
-    if needed > SMALL and needed > (free := free_memory()):
+    if memory is None:
+        memory = free_memory() if needed > SMALL else SMALL
+    if needed > memory:
         raise MemoryError(
             f"{number:.3g} {things} take {format_size(needed)}, more than the "
-            f"{format_size(free)} that are free"
+            f"{format_size(memory)} that may be used"
         )
 
 

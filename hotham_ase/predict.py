@@ -200,7 +200,10 @@ class HamiltonianModel:
         self._check_initial(atoms, initial_hamiltonian)
         target = torch_device(device)
         budget = memory_budget(memory, target)
-        pairs, graph = build_graph(atoms, self.basis, self.network.config.hopping_margin)
+        margin = self.network.config.hopping_margin
+        # the list is never in a GPU's memory
+        for_list = budget if target.type == "cpu" else None
+        pairs, graph = build_graph(atoms, self.basis, margin, for_list)
         network = self._on(target, torch_dtype(dtype), compile)
         writer = MatrixWriter(pairs, self.basis, network)
         budget -= self._kept(writer, initial_hamiltonian, target, budget)
@@ -211,7 +214,7 @@ class HamiltonianModel:
                 if self.uncertainty is not None:
                     trust = UncertaintyWriter(copy.deepcopy(self.uncertainty), pairs, graph)
                 sink = _sink(writer, trust, on_progress)
-                wrapped = torch.tensor(atoms.get_positions(wrap=True), device=target)
+                wrapped = torch.tensor(pairs.wrapped_positions, device=target)
                 predict_blocks(network, graph, wrapped, sink, budget)
             else:  # its norm runs over the whole structure
                 onsite, hopping = network(graph, network.geometry(graph))
@@ -402,9 +405,7 @@ def _read_model(path: Path) -> HamiltonianModel:
     if file.texts["format"] != FILE_FORMATS[needs_initial]:
         raise ModelFileError(f"{path}: its format does not go with needs_initial {needs_initial}")
     basis = file.basis()
-    network = _read_network(
-        path, parse_config(file.texts["config"]), basis, file.group("network.")
-    )
+    network = _read_network(path, parse_config(file.texts["config"]), basis, file.group("network."))
     return HamiltonianModel(
         network,
         basis,

@@ -31,11 +31,26 @@ def cutoffs(basis: OrbitalBasis, margin: float = 0.0) -> list[list[float]]:
     return [[table[a, b] + margin for b in basis.symbols] for a in basis.symbols]
 
 
-def build_graph(atoms: Atoms, basis: OrbitalBasis, margin: float = 0.0) -> tuple[PairList, Graph]:
-    """Hopping pairs of a structure, and the network's view of them; see :func:`cutoffs`."""
+def build_graph(
+    atoms: Atoms, basis: OrbitalBasis, margin: float = 0.0, memory: float | None = None
+) -> tuple[PairList, Graph]:
+    """Hopping pairs of a structure, and the network's view of them.
+
+    Parameters
+    ----------
+    margin
+        See :func:`cutoffs`.
+    memory
+        See :meth:`PairList.from_atoms`.
+
+    Raises
+    ------
+    BasisError, PairListError, MemoryError
+        If an element is not known, atoms overlap, or pairs cannot be listed.
+    """
     species = basis.species_index(atoms.numbers)
     reach = {pair: cutoff + margin for pair, cutoff in basis.pair_cutoffs.items()}
-    pairs = PairList.from_atoms(atoms, reach)
+    pairs = PairList.from_atoms(atoms, reach, memory=memory)
     pairs.check_distances()
     graph = Graph(
         species=torch.tensor(species),

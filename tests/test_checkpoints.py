@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -297,3 +298,68 @@ def test_linear_maps_in_other_storage(copy):
     )
     for name, value in original.network.state_dict().items():
         assert torch.equal(repacked.network.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_that_would_run_code_is_said_to_be_one(copy, zipped):
+    """And nothing of torch's advice how to load it all the same."""
+    content = {"model_state_dict": {"x": Malicious(str(copy / "executed"))}}
+    if zipped:
+        torch.save(content, copy / "cp1.pth")
+    else:
+        (copy / "cp1.pth").write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(CheckpointError, match="what could run code is never loaded") as raised:
+        import_changed(copy)
+    assert "mkdir" in str(raised.value)
+    assert "weights_only" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(60).to_sparse(),
+        torch.empty(60, device="meta"),
+        torch.zeros(1).expand(10**15),
+    ],
+    ids=["sparse", "meta", "repeated"],
+)
+def test_tensors_that_do_not_hold_their_values(copy, tensor):
+    name = "LayerNorm_node.1.bias"
+    with pytest.raises(CheckpointError, match=f"tensor {name} must be dense and hold all"):
+        import_changed(copy, change_state=lambda state: state.update({name: tensor}))
+
+
+def test_an_archive_that_was_compressed(copy):
+    with zipfile.ZipFile(copy / "cp1.pth") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(copy / "cp1.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    with pytest.raises(CheckpointError, match="torch does not compress"):
+        import_changed(copy)
+
+
+def test_settings_beyond_all_bounds(copy):
+    path = copy / "train.json"
+    text = path.read_text()
+    for spoilt in ("[" * 100_000, '{"epoch": ' + "9" * 5000 + "}"):
+        path.write_text(spoilt)
+        with pytest.raises(CheckpointError, match="is not JSON that can be read"):
+            import_checkpoint(copy / "cp1.pth", path)
+    path.write_text(text)
+    with pytest.raises(CheckpointError, match="channels ask for more weights than the"):
+        import_changed(copy, lambda settings: settings.update(Ce=[10**9, 4, 4], Co=[0, 0, 4]))
+    path.write_text(text)
+    with pytest.raises(CheckpointError, match="basis_size = 1e"):
+        import_changed(copy, lambda settings: settings.update(basis_size=10**9))
+
+
+def test_a_flipped_bit_in_the_weights(copy):
+    with zipfile.ZipFile(copy / "cp1.pth") as archive:
+        largest = max(archive.infolist(), key=lambda f: f.file_size)
+    data = bytearray((copy / "cp1.pth").read_bytes())
+    data[largest.header_offset + 1000] ^= 1
+    (copy / "cp1.pth").write_bytes(data)
+    with pytest.raises(CheckpointError, match="the checksum of .* in it is another"):
+        import_changed(copy)

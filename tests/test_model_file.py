@@ -1,7 +1,6 @@
 """Model files that are not what was written, by chance or by hand, and what is said of them."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,7 +95,9 @@ def swapped(tensors, texts):
         (a, b)
         for a in names
         for b in names
-        if a < b and tensors[a].shape == tensors[b].shape and not torch.equal(tensors[a], tensors[b])
+        if a < b
+        and tensors[a].shape == tensors[b].shape
+        and not torch.equal(tensors[a], tensors[b])
     )
     tensors[a], tensors[b] = tensors[b], tensors[a]
 
@@ -116,19 +117,20 @@ def test_what_was_changed_by_hand_is_noticed(path, change):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("digest", [True, False])
-def test_values_that_are_not_finite(model, path, value, digest):
+def test_values_that_are_not_finite(path, value):
     def spoil(tensors, texts):
         tensors["network.baseline.onsite"].view(-1)[3] = value
 
     with pytest.raises(ModelFileError, match=r"network.baseline.onsite must hold finite numbers"):
-        if digest:  # as a training that went wrong would have it
-            broken = replace(model, network=load_model(path).network)
-            broken.network.baseline.onsite.view(-1)[3] = value
-            broken.save(path)
-            load_model(path)
-        else:
-            load_model(rewritten(path, spoil))
+        load_model(rewritten(path, spoil))
+
+
+def test_a_model_that_went_wrong_in_training(path):
+    broken = load_model(path)
+    broken.network.baseline.onsite.view(-1)[3] = np.nan
+    broken.save(path)
+    with pytest.raises(ModelFileError, match=r"network.baseline.onsite must hold finite numbers"):
+        load_model(path)
 
 
 def setting(name, value):
@@ -203,9 +205,7 @@ DAMAGED = {
         "must hold finite numbers",
     ),
     "two precisions": (
-        lambda t, x: t.update(
-            {"network.baseline.onsite": t["network.baseline.onsite"].double()}
-        ),
+        lambda t, x: t.update({"network.baseline.onsite": t["network.baseline.onsite"].double()}),
         "weights of one precision",
     ),
     "no weights": (

@@ -313,6 +313,10 @@ def test_positions_that_have_lost_their_digits():
         PairList.from_atoms(atoms, 5.0)
     with pytest.raises(PairListError, match=r"within 1e\+08 Å of the origin.*of atom 1"):
         PairList.from_atoms(Atoms("C2", [(0, 0, 0), (0, 0, 2e8)]), 5.0)
+    with pytest.raises(PairListError, match=r"atom 0 is 1e\+20 of them away"):
+        PairList.from_atoms(
+            Atoms("C", [(1, 1, 1)], cell=[1e-20, 1, 1], pbc=(True, False, False)), 5
+        )
 
 
 @pytest.mark.parametrize(
@@ -341,7 +345,9 @@ def test_lists_beyond_the_memory_are_refused(monkeypatch):
     atoms = bulk("C", cubic=True) * (8, 8, 8)
     monkeypatch.setattr("hotham_ase.pairs.free_memory", lambda: 2.0**28)
     # 4/3 π 12³ Å³ × 0.176 atoms per Å³ = 1 277 neighbours of 4096 atoms
-    with pytest.raises(MemoryError, match=r"5\.2\de\+06 pairs of atoms within 12 Å take .* 256 MiB"):
+    with pytest.raises(
+        MemoryError, match=r"5\.2\de\+06 pairs of atoms within 12 Å take .* 256 MiB that may"
+    ):
         PairList.from_atoms(atoms, 12.0)
     monkeypatch.setattr("hotham_ase.pairs.free_memory", lambda: 2.0**20)
     with pytest.raises(MemoryError, match="images of atoms within 80 Å of the cell"):
@@ -358,3 +364,9 @@ def test_rounding_does_not_part_a_pair_from_its_reverse():
         lengths = PairList.from_atoms(atoms, 4.0).edge_lengths
         pairs = PairList.from_atoms(atoms, float(rng.choice(lengths)))
         assert len(pairs.reverse_edge_index) == pairs.n_edges
+
+
+def test_wrapped_positions(structure):
+    atoms, cutoff = structure
+    wrapped = PairList.from_atoms(atoms, cutoff).wrapped_positions
+    np.testing.assert_allclose(wrapped, atoms.get_positions(wrap=True, eps=0), atol=1e-9)

@@ -181,7 +181,10 @@ def test_supercell_folds(crystal, random_matrix):
     )
 
 
-@pytest.mark.parametrize("bad", [(0, 0), (0, 0, np.nan), [[0, 0, 0]], (0, np.inf, 0)])
+@pytest.mark.parametrize(
+    "bad",
+    [(0, 0), (0, 0, np.nan), [[0, 0, 0]], (0, np.inf, 0), "abc", None, (1j, 0, 0), (0, 0, 1e9)],
+)
 def test_bad_kpt(crystal, random_matrix, bad):
     m = random_matrix(crystal)
     for function in (m.at_k, m.gradient_at_k):

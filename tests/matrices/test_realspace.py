@@ -220,3 +220,51 @@ def test_wrong_files(tmp_path):
             RealSpaceMatrix.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         RealSpaceMatrix.load(tmp_path / "missing.h5")
+
+
+def test_files_that_hold_something_else(crystal, random_matrix, tmp_path):
+    path = tmp_path / "h.h5"
+    random_matrix(crystal).save(path)
+    with h5py.File(path) as file:
+        assert file["values"].dtype == float
+
+    def link(file):
+        file["values"] = h5py.ExternalLink("other.h5", "/values")
+
+    def announce(file):
+        file.create_dataset("values", (1, 10**12), dtype=float, chunks=(1, 1000))
+
+    changes = [
+        (link, "values is missing, or a link to something else"),
+        (announce, "not all of it is there"),
+        (lambda file: file.create_group("values"), "values is no array"),
+        (lambda file: file.create_dataset("values", data=[b"text"]), "must hold numbers"),
+        (lambda file: file.create_dataset("values", data=h5py.Empty("f8")), "RealSpaceMatrix.save"),
+        (lambda file: file.create_dataset("values", data=np.zeros((1, 3))), "values of .* must"),
+        (lambda file: None, "values is missing"),
+        (lambda file: file.attrs.modify("spin", "half"), "not a file of RealSpaceMatrix.save"),
+    ]
+    original = path.read_bytes()
+    for change, message in changes:
+        path.write_bytes(original)
+        with h5py.File(path, "r+") as file:
+            if "spin" not in message and change is not changes[-1][0]:
+                del file["values"]
+            change(file)
+        with pytest.raises(MatrixError, match=message):
+            RealSpaceMatrix.load(path)
+
+
+def test_a_vector_that_is_not_periodic_does_not_matter_in_the_atomic_gauge(random_matrix):
+    """Phases are those of a cell whose third vector is perpendicular, or parallel to the first."""
+    atoms = Atoms("C2", [(0.3, 0, 0), (1.2, 0.7, 0)], cell=[2.4, 2.6, 9], pbc=(True, True, False))
+    expected = random_matrix(atoms)
+    atoms.cell[2] = [2.4, 0, 0]
+    found = random_matrix(atoms)
+    np.testing.assert_array_equal(found.values, expected.values)
+    for kpt in ((0.3, -0.2, 0), (0.1, 0.4, 0)):
+        np.testing.assert_allclose(
+            found.at_k(kpt, gauge="atomic", format="dense"),
+            expected.at_k(kpt, gauge="atomic", format="dense"),
+            atol=1e-12,
+        )

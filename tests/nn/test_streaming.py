@@ -137,6 +137,8 @@ def test_too_little_memory_is_refused_with_what_is_needed(model):
     kept = whole.values.nbytes + whole.pairs.n_edges * BYTES_PER_PAIR
     with pytest.raises(MemoryError, match=r"pair list takes \d+ KiB, which leaves nothing of"):
         model.predict(atoms, device="cpu", memory=kept)
+    with pytest.raises(MemoryError, match=r"pairs of atoms within .* Å take .* KiB, more than the"):
+        model.predict(atoms, device="cpu", memory=whole.pairs.n_edges * 100)
     with pytest.raises(MemoryError, match="the surroundings of one atom need"):
         model.predict(atoms, device="cpu", memory=kept + 10_000)
     for bad in ("much", "-1GiB", 0):
