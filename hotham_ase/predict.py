@@ -448,7 +448,8 @@ def _read_uncertainty(
         network.n_descriptors, len(network.shells), network.cutoff, n_bins, n_points
     )
     newer = ("nearest.points", "nearest.usual", "hopping_scale", "band_factor")
-    state = {k: v for k, v in uncertainty.state_dict().items() if k in newer} | state
+    # what older files lack keeps its value
+    state = {**{k: v for k, v in uncertainty.state_dict().items() if k in newer}, **state}
     try:
         uncertainty.load_state_dict(state)
     except RuntimeError as error:

@@ -102,5 +102,5 @@ class Uncertainty:
         return (
             f"not to be relied on: {beyond} of {self.pairs.n_atoms} atoms or their pairs are "
             f"unlike all that the model was trained on; expected errors: {text}, but those of H "
-            "may be five times larger, those of bands thirty times"
+            "may be six times larger, those of bands thirty times"
         )

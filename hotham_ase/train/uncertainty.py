@@ -109,7 +109,8 @@ def fit_bands(uncertainty: BlockUncertainty, held_out: Sequence[Mapping[str, Any
         sum(row[key] ** 2 for row in held_out)
         for key in ("band_mae_meV", "expected_atom_error_meV")
     )
-    uncertainty.band_factor.fill_((seen / expected) ** 0.5)
+    if expected:
+        uncertainty.band_factor.fill_((seen / expected) ** 0.5)
 
 
 def _added(network: HotHam, n_bins: int) -> torch.Tensor:
@@ -143,8 +144,8 @@ def _training_atoms(
     -------
     points : (n_points, n_whitened)
     usual : (n_species,)
-        The quantile ``USUAL`` of squared distances from the nearest point of another structure;
-        species that one structure has, or none, get that of all.
+        The quantile ``USUAL`` of squared distances from the nearest point of the same species in
+        another structure; species that one structure has, or none, get that of all.
     """
     x = torch.cat(list(structures))
     structure = torch.repeat_interleave(torch.tensor([len(part) for part in structures]))
@@ -155,8 +156,9 @@ def _training_atoms(
         chosen.append(int(d2.argmax()))
         d2 = torch.minimum(d2, (x - x[chosen[-1]]).pow(2).sum(1))
     points, origin = x[chosen], structure[chosen]
-    for k in structure.unique():
-        mine, others = structure == k, points[origin != k]
+    kind = species[chosen]
+    for k, a in torch.stack([structure, species]).unique(dim=1).T:
+        mine, others = (structure == k) & (species == a), points[(origin != k) & (kind == a)]
         d2[mine] = torch.cdist(x[mine], others).pow(2).amin(1) if len(others) else torch.inf
     parts = [d2[(species == k) & d2.isfinite()] for k in range(n_species)]
     all_of_them = torch.cat(parts) if any(map(len, parts)) else d2.new_ones(1)
