@@ -94,9 +94,9 @@ class Uncertainty:
     def describe(self) -> str:
         """The expected errors in a sentence, qualified where the structure is an extrapolation."""
         beyond = len(self.extrapolating_atoms)
-        text = f"H {1e3 * self.rms_error:.2g} meV (root mean square over blocks)"
+        text = f"H {_in_mev(self.rms_error)} (root mean square over blocks)"
         if self.band_error is not None:
-            text += f", bands {1e3 * self.band_error:.2g} meV"
+            text += f", bands {_in_mev(self.band_error)}"
         if not beyond:
             return f"expected errors: {text}"
         return (
@@ -104,3 +104,8 @@ class Uncertainty:
             f"unlike all that the model was trained on; expected errors: {text}, but those of H "
             "may be six times larger, those of bands thirty times"
         )
+
+
+def _in_mev(energy: float) -> str:
+    value = 1e3 * energy
+    return f"{value:.0f} meV" if value >= 10 else f"{value:.2g} meV"

@@ -140,8 +140,8 @@ def bct_c4():
 
 @pytest.mark.parametrize("build", [lonsdaleite, bct_c4])
 def test_kinds_never_trained_on_are_extrapolations(model, build):
-    """All bonds are those of diamond. Blocks are wrong by 4.3 meV in lonsdaleite and by 9.4 in
-    bct-C4 (ABACUS, the settings of the training), those of displaced diamond by 0.9."""
+    """All bonds are single. Blocks were reported to be wrong by 4.3 meV in lonsdaleite and by 9.4
+    in bct-C4; those of displaced diamond are by 0.9."""
     atoms = build()
     uncertainty = model.predict_with_uncertainty(atoms, device="cpu").uncertainty
     assert len(uncertainty.extrapolating_atoms) == len(atoms)

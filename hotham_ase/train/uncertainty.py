@@ -79,20 +79,27 @@ def fit_uncertainty(
     for parts in _blocks(network, training, energy_zero):
         for module, part in zip(modules, parts, strict=True):
             module.limit.scatter_reduce_(0, part.kind, part.rigidity(module), "amax")
+    if not _calibrate(out, _blocks(network, held_out, energy_zero)):
+        return None
+    out.hopping_scale.copy_(_added(network, out.n_bins))
+    return out.float()
+
+
+def _calibrate(out: BlockUncertainty, held_out: Iterable[tuple[_Blocks, _Blocks]]) -> bool:
+    """Set the factors of blocks; False if there are no pairs."""
     onsite = _Calibration(len(out.onsite_factor), np.zeros(1))
     hopping = _Calibration(len(out.hopping_factor), np.linspace(0, out.cutoff, out.n_bins))
-    for atom, pair in _blocks(network, held_out, energy_zero):
+    for atom, pair in held_out:
         expected = out.expected(
             out.atoms(atom.descriptors), pair.rigidity(out.hopping), atom.kind, pair.ends
         )
         onsite.add(atom, expected.onsite)
         hopping.add(pair, expected.hopping)
     if not hopping.variance.any():
-        return None
+        return False
     out.onsite_factor.copy_(onsite.factors()[:, 0])
     out.hopping_factor.copy_(hopping.factors())
-    out.hopping_scale.copy_(_added(network, out.n_bins))
-    return out.float()
+    return True
 
 
 def fit_bands(uncertainty: BlockUncertainty, held_out: Sequence[Mapping[str, Any]]) -> None:
