@@ -103,9 +103,6 @@ class ModelFile:
         except SafetensorError as error:
             raise ModelFileError(f"{path} is not a safetensors file: {error}") from error
         digest = texts.pop(DIGEST, None)
-        content = cls(tensors, texts)
-        if digest is not None and digest != content.digest:
-            raise ModelFileError(f"{path} is damaged: its content is not what was written")
         for name in texts:
             if name not in TEXTS:
                 raise ModelFileError(f"{path} has an unknown entry {name!r}")
@@ -117,6 +114,9 @@ class ModelFile:
                     f"{path}: tensor {name} must hold finite numbers, float32 or float64; it has "
                     f"{tensor.dtype} or values that are not finite"
                 )
+        content = cls(tensors, texts)
+        if digest is not None and digest != content.digest:
+            raise ModelFileError(f"{path} is damaged: its content is not what was written")
         return content
 
     def json(self, name: str) -> Any:

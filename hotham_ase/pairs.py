@@ -262,7 +262,7 @@ def _keys(
     spans = [n_atoms, n_atoms, *(2 * reach + 1).tolist()]
     if np.prod([float(s) for s in spans]) >= 2.0**63:
         raise PairListError(f"too many atoms and lattice vectors to index: {spans}")
-    key = i * n_atoms + j
+    key = np.asarray(i) * n_atoms + np.asarray(j)
     for span, column, most in zip(spans[2:], shifts.T, reach, strict=True):
         key = key * span + (column + most)
     return key

@@ -204,6 +204,10 @@ DAMAGED = {
         lambda t, x: t.update({"network.baseline.onsite": torch.zeros(1, 4, 4, dtype=torch.int64)}),
         "must hold finite numbers",
     ),
+    "half precision": (
+        lambda t, x: t.update({"network.baseline.onsite": torch.zeros(1, 4, 4).bfloat16()}),
+        "must hold finite numbers, float32 or float64; it has torch.bfloat16",
+    ),
     "two precisions": (
         lambda t, x: t.update({"network.baseline.onsite": t["network.baseline.onsite"].double()}),
         "weights of one precision",

@@ -149,6 +149,8 @@ def test_find_select_within():
     pairs = PairList.from_atoms(triclinic(), 5.0)
     i, j = pairs.edge_index
     np.testing.assert_array_equal(pairs.find(i, j, pairs.cell_shifts), np.arange(pairs.n_edges))
+    from_lists = pairs.find(i[7:9].tolist(), j[7:9].tolist(), pairs.cell_shifts[7:9])
+    assert from_lists.tolist() == [7, 8]
     far = pairs.cell_shifts + [50, 0, 0]
     assert (pairs.find(i, j, far) == -1).all()
     assert pairs.find(np.array([0]), np.array([0]), np.zeros((1, 3), dtype=int))[0] == -1

@@ -359,7 +359,7 @@ def test_files_of_models_that_need_no_h0_are_as_before(long_chain, tmp_path):
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
-    del metadata["needs_initial"]  # as older versions wrote it
+    del metadata["needs_initial"], metadata["digest"]  # as older versions wrote it
     save_file(tensors, path, metadata)
     assert not load_model(path).needs_initial
 
