@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # the second is of models that need H0: an older version would return the correction alone
 FILE_FORMATS = ("hotham_ase model 1", "hotham_ase model 2")
 BYTES_PER_PAIR = 300  # of pair list, graph and the indices that checks of H make
-BYTES_PER_UNCERTAIN_PAIR = 90  # q², expected errors and grades, and what makes them
+BYTES_PER_UNCERTAIN_PAIR = 106  # q², expected errors and grades, and what makes them
 EXTRAPOLATION = 1.5  # grade from which a block is called an extrapolation
 CONVENTIONS = {
     "harmonics": "real, m = -l ... l, no Condon-Shortley phase",
@@ -443,9 +443,13 @@ def _read_uncertainty(
     if not isinstance(network, HotHam):
         raise ModelFileError(f"{path} has an uncertainty, which its architecture cannot have")
     n_bins = state["hopping_factor"].shape[1]
+    n_points = state.get("nearest.points", torch.empty(0)).shape[0]
     uncertainty = BlockUncertainty(
-        network.n_descriptors, len(network.shells), network.cutoff, n_bins
+        network.n_descriptors, len(network.shells), network.cutoff, n_bins, n_points
     )
+    newer = ("nearest.points", "nearest.usual", "hopping_scale", "band_factor")
+    # what older files lack keeps its value
+    state = {**{k: v for k, v in uncertainty.state_dict().items() if k in newer}, **state}
     try:
         uncertainty.load_state_dict(state)
     except RuntimeError as error:

@@ -131,12 +131,12 @@ class UncertaintyWriter:
     def __init__(self, model: BlockUncertainty, pairs: PairList, graph: Graph) -> None:
         device = graph.species.device
         self.model, self.pairs, self.graph = model.to(device), pairs, graph
-        self.onsite_q2 = torch.zeros(graph.n_atoms, device=device, dtype=torch.float32)
+        self.atoms = torch.zeros(graph.n_atoms, device=device, dtype=torch.float32)
         self.hopping_q2 = torch.zeros(graph.n_edges, device=device, dtype=torch.float32)
 
     def onsite(self, atoms: torch.Tensor, descriptors: torch.Tensor) -> None:
         """Take (n, n_descriptors) of some atoms."""
-        self.onsite_q2[atoms] = self.model.onsite(descriptors.float())
+        self.atoms[atoms] = self.model.atoms(descriptors.float())
 
     def hopping(self, edges: torch.Tensor, descriptors: torch.Tensor) -> None:
         """Take (n, n_descriptors) of some pairs."""
@@ -149,13 +149,15 @@ class UncertaintyWriter:
         kind = species_i * model.n_species + species_j
         lengths = torch.linalg.vector_norm(graph.edge_vectors, dim=-1).float()
         hopping_q2 = (self.hopping_q2 + self.hopping_q2[graph.reverse]) / 2
+        expected = model.expected(self.atoms, hopping_q2, graph.species, graph.edge_index)
         return Uncertainty(
             self.pairs,
-            onsite_errors=_array(model.onsite_factor[graph.species] * self.onsite_q2.sqrt()),
-            hopping_errors=_array(model.factor(lengths, kind) * hopping_q2.sqrt()),
-            onsite_grades=_array(self.onsite_q2 / model.onsite.limit[graph.species]),
-            hopping_grades=_array(hopping_q2 / model.hopping.limit[kind]),
+            onsite_errors=_array(model.onsite_factor[graph.species] * expected.onsite.sqrt()),
+            hopping_errors=_array(model.hopping_errors(expected, lengths, kind)),
+            onsite_grades=_array(expected.onsite_grades),
+            hopping_grades=_array(expected.hopping_grades),
             limit=limit,
+            band_factor=float(model.band_factor) or None,
         )
 
 

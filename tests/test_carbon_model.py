@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import graphene
+from ase.cell import Cell
+from ase.spacegroup import crystal
 
 from hotham_ase import HotHamCalculator, build_structure, load_model, read_sample
 from hotham_ase.testing import assert_equivariant, assert_hermitian
@@ -86,8 +89,12 @@ def test_errors_on_structures_not_trained_on(
     assert errors["n_structures"] >= 2
     assert errors["mae_meV"] <= largest_h
     assert errors["band_mae_meV"] <= largest_bands
-    recorded = model.provenance["errors"]["test"]["groups"][group]
-    assert errors["mae_meV"] == pytest.approx(recorded["mae_meV"], rel=1e-3)
+    recorded = model.provenance["errors"]["test"]
+    assert errors["mae_meV"] == pytest.approx(recorded["groups"][group]["mae_meV"], rel=1e-3)
+    of_name = {row["name"]: row for row in recorded["structures"]}
+    for row in errors["structures"]:
+        for key in ("block_error_meV", "expected_block_error_meV", "expected_band_error_meV"):
+            assert row[key] == pytest.approx(of_name[row["name"]][key], rel=1e-3)
 
 
 def test_errors_on_a_kind_never_trained_on(shared_data, model):
@@ -110,6 +117,52 @@ def test_what_it_was_trained_on_is_no_extrapolation(model, name):
     uncertainty = model.predict_with_uncertainty(build_structure(name), device="cpu").uncertainty
     assert len(uncertainty.extrapolating_atoms) == 0
     assert 1e-4 < uncertainty.rms_error < 2e-3
+
+
+def lonsdaleite():
+    """Hexagonal diamond: the bonds and angles of diamond, other dihedral angles."""
+    u, cell = 1 / 16, Cell.fromcellpar([2.51, 2.51, 4.12, 90, 90, 120])
+    scaled = [
+        (1 / 3, 2 / 3, u),
+        (2 / 3, 1 / 3, u + 0.5),
+        (2 / 3, 1 / 3, -u),
+        (1 / 3, 2 / 3, 0.5 - u),
+    ]
+    return Atoms("C4", scaled_positions=scaled, cell=cell, pbc=True)
+
+
+def bct_c4():
+    """Layers of squares, all bonds single."""
+    return crystal(
+        "C", [(0.1803, 0.1803, 0)], spacegroup=139, cellpar=[4.371, 4.371, 2.509, 90, 90, 90]
+    )
+
+
+@pytest.mark.parametrize("build", [lonsdaleite, bct_c4])
+def test_kinds_never_trained_on_are_extrapolations(model, build):
+    """All bonds are single. Blocks were reported to be wrong by 4.3 meV in lonsdaleite and by 9.4
+    in bct-C4; those of displaced diamond are by 0.9."""
+    atoms = build()
+    uncertainty = model.predict_with_uncertainty(atoms, device="cpu").uncertainty
+    assert len(uncertainty.extrapolating_atoms) == len(atoms)
+    assert "not to be relied on" in uncertainty.describe()
+    row = next(
+        r for r in model.provenance["errors"]["test"]["structures"] if "diamond" in r["name"]
+    )
+    assert uncertainty.rms_error > 3e-3 * row["expected_block_error_meV"]
+    seen = {lonsdaleite: 4.3e-3, bct_c4: 9.4e-3}[build]
+    assert 0.4 < uncertainty.rms_error / seen < 2.5
+
+
+def test_expected_errors_are_those_of_structures_held_out(model):
+    """As the record has them: each of the ten right to a factor of two, bands to one of four."""
+    rows = model.provenance["errors"]["test"]["structures"]
+    assert len(rows) == 10
+    assert all(row["n_extrapolating"] == 0 for row in rows)
+    blocks = [row["expected_block_error_meV"] / row["block_error_meV"] for row in rows]
+    bands = [row["expected_band_error_meV"] / row["band_mae_meV"] for row in rows]
+    assert 0.5 < min(blocks) < max(blocks) < 2.0
+    assert 0.25 < min(bands) < max(bands) < 4.0
 
 
 def test_atoms_about_a_vacancy_are_extrapolations(model):

@@ -307,17 +307,22 @@ def trust_metrics(prediction: Prediction, comparison: BlockComparison) -> dict[s
     -------
     dict
         ``expected_block_error_meV`` and ``block_error_meV``, expected and seen, root mean squares
-        over the blocks that the network predicts; ``largest_grade`` of extrapolation, None if it
-        is infinite; ``n_extrapolating``, atoms.
+        over the blocks that the network predicts; ``expected_atom_error_meV`` and
+        ``expected_band_error_meV``, see :class:`~hotham_ase.uncertainty.Uncertainty`, the second
+        None if the model does not know; ``largest_grade`` of extrapolation, None if it is
+        infinite; ``n_extrapolating``, atoms.
     """
     uncertainty = prediction.uncertainty
     if uncertainty is None:
         return {}
     grade = float(uncertainty.grades.max())
     seen = comparison.on_pairs(uncertainty.pairs).block_squares
+    bands = uncertainty.band_error
     return {
         "expected_block_error_meV": 1e3 * uncertainty.rms_error,
         "block_error_meV": 1e3 * float(np.sqrt(seen.mean())),
+        "expected_atom_error_meV": 1e3 * uncertainty.atom_error,
+        "expected_band_error_meV": None if bands is None else 1e3 * bands,
         "largest_grade": grade if np.isfinite(grade) else None,
         "n_extrapolating": len(uncertainty.extrapolating_atoms),
     }

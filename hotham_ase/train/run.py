@@ -41,7 +41,7 @@ from hotham_ase.train.processes import check_device, cluster
 from hotham_ase.train.progress import RunProgress
 from hotham_ase.train.provenance import hardware, learning_curve, provenance
 from hotham_ase.train.resuming import check_start, check_unchanged, own_folder, write_identity
-from hotham_ase.train.uncertainty import fit_uncertainty
+from hotham_ase.train.uncertainty import fit_bands, fit_uncertainty
 
 Loaders = tuple[BatchLoader, BatchLoader | None]
 
@@ -177,16 +177,17 @@ class _Run:
             uncertainty=uncertainty,
             needs_initial=config.initial_hamiltonian,
         )
-        errors = {
-            part: evaluate_samples(
-                model,
-                (data[k] for k in self.split[part]),
-                device=config.device,
-                energy_zero=self.energy_zero,
-            )
-            for part in ("validation", "test")
-            if self.split[part]
-        }
+        errors: dict[str, dict[str, Any]] = {}
+        for part in ("validation", "test"):
+            if self.split[part]:
+                errors[part] = evaluate_samples(
+                    model,
+                    (data[k] for k in self.split[part]),
+                    device=config.device,
+                    energy_zero=self.energy_zero,
+                )
+            if part == "validation" and uncertainty is not None:
+                fit_bands(uncertainty, errors[part]["structures"])
         with written(self.path):
             replace(model, provenance={**record, "errors": errors}).save(self.path)
         for part, means in errors.items():

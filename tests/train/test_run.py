@@ -56,6 +56,7 @@ def test_model_file_tells_its_history(run, data_file):
     assert sorted(names) == [f"chain/{k}" for k in range(8)]
     assert record["settings"]["training"]["max_epochs"] == 40
     assert record["errors"]["test"]["n_structures"] == 1
+    assert record["errors"]["test"]["structures"][0]["expected_band_error_meV"] > 0
     assert record["settings"]["training"]["seed"] == 0
     assert record["data"]["dft"] == {"code": "test"}
     assert record["data"]["structures"].keys() == {f"chain/{k}" for k in range(8)}

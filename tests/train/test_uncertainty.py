@@ -1,5 +1,6 @@
 """Expected errors: algebra, calibration, symmetries, and what is unlike the training set."""
 
+import copy
 import json
 import warnings
 from dataclasses import replace
@@ -9,18 +10,22 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
+from scipy.spatial import KDTree
 
 from hotham_ase import HotHamCalculator
 from hotham_ase.dft.sample import Sample
+from hotham_ase.model_file import ModelFile
 from hotham_ase.nn import streaming
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.uncertainty import FLOOR, ROWS, BlockUncertainty, NearestTraining
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 from hotham_ase.predict import (
     BYTES_PER_PAIR,
     BYTES_PER_UNCERTAIN_PAIR,
     EXTRAPOLATION,
+    FILE_FORMATS,
     HamiltonianModel,
     ModelFileError,
     load_model,
@@ -32,7 +37,12 @@ from hotham_ase.train.evaluate import assess
 from hotham_ase.train.figures import plot_reliability
 from hotham_ase.train.metrics import compare_blocks
 from hotham_ase.train.report import write_report
-from hotham_ase.train.uncertainty import _Covariance, fit_uncertainty
+from hotham_ase.train.uncertainty import (
+    _Covariance,
+    _training_atoms,
+    fit_bands,
+    fit_uncertainty,
+)
 from hotham_ase.uncertainty import ExtrapolationWarning
 
 CONFIG = ModelConfig(l_max=2, channels=4, convolutions=("gaunt",), n_radial=6, hidden=8)
@@ -279,7 +289,7 @@ def test_an_uncertainty_of_another_network_is_refused(model):
 
 def test_grades_tell_what_is_unlike_the_training_set(model, chains):
     training = [predict(model, s.atoms).uncertainty for s in chains[:N_TRAINING]]
-    assert max(u.onsite_grades.max() for u in training) == pytest.approx(1.0, rel=1e-5)
+    assert max(u.onsite_grades.max() for u in training) < 1e-3  # each is its own nearest
     assert max(u.hopping_grades.max() for u in training) == pytest.approx(1.0, rel=1e-5)
     similar = [predict(model, s.atoms).uncertainty for s in chains[32:]]
     assert sum(len(u.extrapolating_atoms) for u in similar) <= 2  # of 32
@@ -288,6 +298,86 @@ def test_grades_tell_what_is_unlike_the_training_set(model, chains):
     strange = predict(model, squeezed).uncertainty
     assert len(strange.extrapolating_atoms) == 4
     assert strange.rms_error > 1.5 * similar[0].rms_error
+
+
+def test_expected_errors_grow_with_the_distance_from_the_training_set(model, chains):
+    """The more a structure is squeezed, the less it is like anything trained on."""
+    results = []
+    for factor in (1.0, 0.9, 0.8, 0.7, 0.6):
+        atoms = chains[33].atoms.copy()
+        atoms.positions *= factor
+        results.append(predict(model, atoms).uncertainty)
+    grades = [u.onsite_grades.mean() for u in results]
+    onsite = [np.sqrt(np.mean(u.onsite_errors**2)) for u in results]
+    assert (np.diff(grades) > 0).all()
+    # onsite errors are in the proportion of grades, but for what all have
+    expected = np.sqrt(np.array(grades) + FLOOR)
+    np.testing.assert_allclose(onsite / onsite[0], expected / expected[0], rtol=1e-3)
+    bands = [u.atom_error for u in results]
+    assert (np.diff(bands) > 0).all()
+
+
+def test_distances_are_from_the_nearest_atom():
+    rng = np.random.default_rng(3)
+    points, x = rng.normal(size=(50, 6)), rng.normal(size=(2 * ROWS + 7, 6))
+    nearest = NearestTraining(5, 1, 50).double()
+    nearest.points.copy_(torch.tensor(points))
+    expected = KDTree(points).query(x)[0] ** 2
+    np.testing.assert_allclose(nearest(torch.tensor(x)).numpy(), expected, rtol=1e-10)
+
+
+def test_what_is_usual_is_seen_from_other_structures():
+    """Two structures of equal atoms each, 3 apart, and a third far away."""
+    structures = [torch.zeros(4, 2), torch.tensor([[3.0, 0.0]] * 3), torch.tensor([[3.0, 40.0]])]
+    structures = [part.double() for part in structures]
+    species = torch.tensor([0] * 7 + [1])
+    points, usual = _training_atoms(structures, species, 3)
+    assert sorted(points.tolist()) == [[0, 0], [3, 0], [3, 40]]
+    assert usual.tolist() == [9, 9, 9]  # of species that one structure has, or none: as of all
+    alone = _training_atoms(structures[:1], species[:4], 1)
+    assert len(alone[0]) == 1
+    assert alone[1].tolist() == [1]  # nothing to compare with
+
+
+def test_files_that_know_covariances_only_still_work(model, chains, tmp_path):
+    """Models of earlier versions: expected errors are factors times q."""
+    path = tmp_path / "old.safetensors"
+    old = BlockUncertainty(model.network.n_descriptors, 1, model.cutoff)
+    added = ("nearest.points", "nearest.usual", "hopping_scale", "band_factor")
+    fitted = model.uncertainty.state_dict()
+    old.load_state_dict({k: v for k, v in fitted.items() if k not in added}, strict=False)
+    replace(model, uncertainty=old).save(path)
+    file = ModelFile.read(path, FILE_FORMATS)
+    tensors = {k: v for k, v in file.tensors.items() if k.removeprefix("uncertainty.") not in added}
+    assert len(file.tensors) == len(tensors) + len(added)
+    ModelFile(tensors, file.texts).write(path)
+    loaded = load_model(path)
+    result = predict(loaded, chains[33].atoms).uncertainty
+    _, graph = build_graph(chains[33].atoms, model.basis)
+    with torch.no_grad():
+        onsite, _ = model.network.described_blocks(graph, model.network.geometry(graph))
+        q = old.onsite(onsite.descriptors).sqrt().numpy()
+    np.testing.assert_allclose(result.onsite_errors, old.onsite_factor.item() * q, rtol=1e-4)
+    np.testing.assert_allclose(result.onsite_grades, q**2 / old.onsite.limit.item(), rtol=1e-4)
+    assert result.band_error is None
+
+
+def test_the_factor_of_bands_is_that_of_held_out_structures(model, chains):
+    rows = assess(model, chains[N_TRAINING : N_TRAINING + 6], device="cpu").structures
+    assert all(row["expected_band_error_meV"] is None for row in rows)
+    uncertainty = copy.deepcopy(model.uncertainty)
+    fit_bands(uncertainty, rows)
+    rows = assess(
+        replace(model, uncertainty=uncertainty),
+        chains[N_TRAINING : N_TRAINING + 6],
+        device="cpu",
+    ).structures
+    expected, seen = (
+        np.mean([row[key] ** 2 for row in rows])
+        for key in ("expected_band_error_meV", "band_mae_meV")
+    )
+    assert seen > 0
+    assert expected == pytest.approx(seen, rel=1e-5)
 
 
 def test_calculator_warns_once_of_a_strange_structure(model, chains):
