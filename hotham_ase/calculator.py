@@ -380,12 +380,16 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         return self.get_property("fermi_level", atoms)
 
     @_one_at_a_time
-    def get_eigenvalues(self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None):
+    def get_eigenvalues(
+        self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None
+    ) -> np.ndarray:
         """(n_bands,) eV at one k-point of ``get_ibz_k_points()``."""
         return self.get_property("eigenvalues", atoms)[spin, kpt]
 
     @_one_at_a_time
-    def get_occupation_numbers(self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None):
+    def get_occupation_numbers(
+        self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None
+    ) -> np.ndarray:
         """(n_bands,) electrons per state, 0 to 2, at one k-point of ``get_ibz_k_points()``."""
         return self.get_property("occupations", atoms)[spin, kpt]
 

@@ -212,7 +212,9 @@ def check_keywords(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
 
 def check_values(given: Mapping[str, Any]) -> None:
     """Refuse values of keywords that cannot be."""
-    sigma, n_bands, charge = given.get("sigma"), given.get("n_bands"), given.get("charge")
+    sigma: Any = given.get("sigma")
+    n_bands: Any = given.get("n_bands")
+    charge: Any = given.get("charge")
     if "sigma" in given and not (_is_number(sigma) and 0 <= sigma < math.inf):
         raise InputError(f"sigma must be an energy >= 0 in eV, got {sigma!r}")
     if n_bands is not None and not (_is_integer(n_bands) and n_bands > 0):
@@ -236,11 +238,11 @@ def check_values(given: Mapping[str, Any]) -> None:
         raise InputError(str(error)) from error
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return _is_integer(value) or isinstance(value, (float, np.floating))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -107,7 +107,7 @@ def bands(
     check_output(output)
     window = _window(emin, emax)
     with progress_bar("loading") as update:
-        options = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
+        options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
         if not atoms.pbc.any():
@@ -140,9 +140,10 @@ def dos(
         ),
     ] = None,
     project: Annotated[
-        str | None,
+        Literal["species", "atom", "shell", "orbital"] | None,
         typer.Option(
-            help="Also projections: species, atom, shell, or orbital (one l and m, as p_z)."
+            help="Also projections, on all orbitals of a species, of an atom, of one l on an atom, "
+            "or of one l and m, as p_z."
         ),
     ] = None,
     lowdin: Annotated[
@@ -170,13 +171,13 @@ def dos(
     if project is None and lowdin:
         raise ValueError("--lowdin goes with --project")
     with progress_bar("loading") as update:
-        options = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
+        options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
         parts = []
         if project is not None:
-            shares = "lowdin" if lowdin else "mulliken"
-            collection: Any = calculator.get_dos(kpts, sigma, project, shares=shares)  # type: ignore[arg-type]
+            shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
+            collection: Any = calculator.get_dos(kpts, sigma, project, shares=shares)
             parts, total = list(collection), collection.sum_all()
             total.info |= {**parts[0].info, "label": "total"}
         else:
