@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from hotham_ase.dft.plausibility import check_electrons, check_sample
 from hotham_ase.dft.sample import DFTReadError, Sample, SampleError, UnsupportedRunError
 from hotham_ase.orbitals import OrbitalBasis
 
@@ -15,7 +17,7 @@ INITIAL = "initial"  # where a run's folder has the run that H0 is taken from
 _OF_INITIAL_RUN = ("code", "version", "xc", "scf_steps")
 
 
-def read_sample(folder: str | Path) -> Sample:
+def read_sample(folder: str | Path, *, verify: bool = True) -> Sample:
     """Read a calculation of any supported code; the format is recognised from its files.
 
     Recognised are ABACUS run folders, legacy DeepH folders and DeePTB folders. Where a format
@@ -29,12 +31,22 @@ def read_sample(folder: str | Path) -> Sample:
     ----------
     folder
         The folder with the calculation's files.
+    verify
+        Refuse matrices that cannot be what a calculation found, see
+        :mod:`hotham_ase.dft.plausibility`, and such that do not give the eigenvalues that their
+        own run printed.
 
     Raises
     ------
     DFTReadError
-        If the folder is not there, its format is not recognised, or it cannot be read; or if the
-        run in ``initial/`` cannot be read, or is of other atoms or orbitals.
+        If the folder is not there, its format is not recognised, it cannot be read, or its
+        matrices cannot be right; or if the run in ``initial/`` cannot be read, or is of other
+        atoms or orbitals.
+
+    Warns
+    -----
+    UserWarning
+        If the calculation says that it did not converge.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -45,27 +57,39 @@ def read_sample(folder: str | Path) -> Sample:
             f"{folder} has no files of a known format: ABACUS (STRU and INPUT), DeepH "
             "(hamiltonians.h5 and lat.dat) or DeePTB (hamiltonians.h5 and cell.dat)"
         )
-    sample = reader(folder)
+    sample = reader(folder, verify)
+    if verify:
+        check_sample(sample)
+        if sample.provenance.get("eigenvalues") != "compared":
+            check_electrons(sample)
+    if sample.provenance.get("scf_converged") is False:
+        warnings.warn(
+            f"{folder}: the self-consistent calculation did not converge", stacklevel=2
+        )
     reader = _reader(folder / INITIAL)
-    return sample if reader is None else _with_initial(sample, folder / INITIAL, reader)
+    return sample if reader is None else _with_initial(sample, folder / INITIAL, reader, verify)
 
 
-def _reader(folder: Path) -> Callable[[Path], Sample] | None:
+def _reader(folder: Path) -> Callable[[Path, bool], Sample] | None:
     """The reader of a folder's format; None if it is not known."""
     from hotham_ase.dft import abacus, deeph
 
     if abacus.is_abacus(folder):
-        return abacus.read_abacus
+        return lambda path, verify: abacus.read_abacus(path, verify=verify)
     if deeph.is_deeph(folder):
-        return deeph.read_deeph
+        return lambda path, verify: deeph.read_deeph(path)
     if deeph.is_deeptb(folder):
-        return deeph.read_deeptb
+        return lambda path, verify: deeph.read_deeptb(path)
     return None
 
 
-def _with_initial(sample: Sample, folder: Path, reader: Callable[[Path], Sample]) -> Sample:
+def _with_initial(
+    sample: Sample, folder: Path, reader: Callable[[Path, bool], Sample], verify: bool
+) -> Sample:
     """The sample with H of another run as its H0, and a record of that run."""
-    first = reader(folder)
+    first = reader(folder, verify)
+    if verify:
+        check_sample(first)
     known = {key: first.provenance[key] for key in _OF_INITIAL_RUN if key in first.provenance}
     try:
         sample = replace(
