@@ -257,7 +257,8 @@ def test_missing_valence_and_missing_file(tmp_path):
 def test_real_orb_files(shared_data):
     folder = shared_data / "abacus" / "orbitals"
     valence = {"B": 3, "C": 4, "N": 5, "Si": 4, "Mo": 14, "S": 6}
-    basis = OrbitalBasis.from_orb_files(sorted(folder.glob("*.orb")), valence)
+    files = [next(folder.glob(f"{symbol}_*.orb")) for symbol in valence]
+    basis = OrbitalBasis.from_orb_files(files, valence)
     assert basis.symbols == ("B", "C", "N", "Si", "S", "Mo")
     assert basis["C"].label == "2s2p1d"
     assert basis["Mo"].label == "4s2p2d1f"

@@ -88,8 +88,6 @@ def _with_initial(
 ) -> Sample:
     """The sample with H of another run as its H0, and a record of that run."""
     first = reader(folder, verify)
-    if verify:
-        check_sample(first)
     known = {key: first.provenance[key] for key in _OF_INITIAL_RUN if key in first.provenance}
     try:
         sample = replace(
@@ -100,6 +98,8 @@ def _with_initial(
     except SampleError as error:
         raise DFTReadError(f"{folder} does not belong to its run: {error}") from error
     _check_same_orbitals(sample, first.basis, folder)
+    if verify:
+        check_sample(first)
     return sample
 
 

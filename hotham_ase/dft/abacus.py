@@ -176,9 +176,16 @@ def _check_structure(settings: Settings, structure: Structure, log: Log) -> None
             f"{settings.folder}/INPUT has ntype {n_types:g}, {settings.structure} has "
             f"{len(structure.species)} types"
         )
+    source = f"the log in {settings.out}"
+    vectors = structure.atoms.cell[:] / structure.constant
+    if log.vectors is not None and not np.allclose(log.vectors, vectors, rtol=2e-5, atol=1e-6):
+        raise DFTReadError(
+            f"{source} has the lattice vectors {log.vectors.tolist()}, the structure file "
+            f"{np.round(vectors, 6).tolist()}: it is not the structure of this run"
+        )
     if log.scaled_positions is not None:
-        # the log has ten decimals
-        _check_same(structure.atoms, log.scaled_positions, 1e-8, f"the log in {settings.out}")
+        # ten decimals, but from Å they are converted with a rounded Bohr
+        _check_same(structure.atoms, log.scaled_positions, 1e-6, source)
 
 
 def _check_same(atoms: Atoms, scaled: np.ndarray, tolerance: float, source: str) -> None:

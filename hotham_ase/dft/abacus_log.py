@@ -17,6 +17,7 @@ from hotham_ase.dft.textfiles import find_one, read_text
 ABACUS_RYDBERG = 13.605698066  # eV as ABACUS converts what it prints
 _MOST = 256 * 2**20  # bytes of a log
 _NUMBER = r"([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)"
+_THREE = rf"{_NUMBER}\s+{_NUMBER}\s+{_NUMBER}"
 _CONVERGED = "charge density convergence is achieved|#SCF IS CONVERGED#"
 _NOT_CONVERGED = "convergence has not been achieved|SCF IS NOT CONVERGED"
 
@@ -35,6 +36,8 @@ class Log:
         eV on the scale of the matrices.
     scaled_positions : (n_atoms, 3) or None
         Fractional coordinates that the run started from, where they are printed.
+    vectors : (3, 3) or None
+        Lattice vectors in units of the lattice constant, with six digits.
     provenance
         Version, functional, energy, convergence.
     """
@@ -43,6 +46,7 @@ class Log:
     n_electrons: float | None
     fermi_level: float | None
     scaled_positions: np.ndarray | None = field(repr=False)
+    vectors: np.ndarray | None = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
 
 
@@ -93,8 +97,9 @@ def read_log(out: Path, labels: Sequence[str]) -> Log:
     return Log(
         n_valence=_n_valence(text, labels),
         n_electrons=None if electrons is None else float(electrons),
-        fermi_level=_fermi_level(last),
-        scaled_positions=_scaled_positions(text),
+        fermi_level=_fermi_level(last, path),
+        scaled_positions=_rows(rf"^\s*taud_\S+\s+{_THREE}", text),
+        vectors=_lattice_vectors(text),
         provenance=provenance,
     )
 
@@ -113,15 +118,29 @@ def _n_valence(text: str, labels: Sequence[str]) -> dict[str, float]:
     return {label: float(n) for label, n in zip(labels, read, strict=True)}
 
 
-def _fermi_level(last: Callable[[str], str | None]) -> float | None:
+def _fermi_level(last: Callable[[str], str | None], path: Path) -> float | None:
     """eV; from the Rydberg column of the energy table where there is one."""
     rydberg = last(rf"^\s*E_Fermi\s+{_NUMBER}")
-    if rydberg is not None:
-        return float(rydberg) * Rydberg
     printed = last(rf"EFERMI\s*=\s*{_NUMBER}\s*eV")
-    return None if printed is None else float(printed) * (Rydberg / ABACUS_RYDBERG)
+    ev = None if printed is None else float(printed) * (Rydberg / ABACUS_RYDBERG)
+    if rydberg is None:
+        return ev
+    fermi_level = float(rydberg) * Rydberg
+    if ev is not None and abs(ev - fermi_level) > 1e-3:
+        raise DFTReadError(
+            f"{path} gives the Fermi level as {fermi_level:.4f} eV in its last table and as "
+            f"{ev:.4f} eV after it: it is damaged"
+        )
+    return fermi_level
 
 
-def _scaled_positions(text: str) -> np.ndarray | None:
-    rows = re.findall(rf"^\s*taud_\S+\s+{_NUMBER}\s+{_NUMBER}\s+{_NUMBER}", text, re.M)
+def _lattice_vectors(text: str) -> np.ndarray | None:
+    """What was printed first; later ones would be of a relaxation."""
+    at = re.search(r"Lattice vectors: \(Cartesian coordinate: in unit of a_0\)\s*\n", text)
+    found = None if at is None else _rows(rf"^\s*{_THREE}\s*$", text[at.end() : at.end() + 400])
+    return None if found is None or len(found) < 3 else found[:3]
+
+
+def _rows(pattern: str, text: str) -> np.ndarray | None:
+    rows = re.findall(pattern, text, re.M)
     return np.array(rows, dtype=float) if rows else None

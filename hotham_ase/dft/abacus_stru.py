@@ -28,7 +28,8 @@ _SECTIONS = (
     "PAW_FILES",
     "ABFS_JLES_ORBITAL",
 )
-_LONGEST, _SHORTEST = 1e5, 0.1  # Å; cells and positions beyond are damage
+_LONGEST = 1000.0  # Å, or cells; what is beyond is damage
+_SMALLEST = 0.5  # Å³ per atom
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,14 @@ def _check_geometry(path: Path, cell: np.ndarray, coordinates: np.ndarray) -> No
     if len(coordinates) == 0:
         raise DFTReadError(f"{path} has no atoms")
     if np.abs(cell).max() > _LONGEST or np.abs(coordinates).max() > _LONGEST:
-        raise DFTReadError(f"{path} has coordinates beyond {_LONGEST:g} Å or cells")
+        raise DFTReadError(f"{path} has lattice vectors or positions beyond {_LONGEST:g} Å")
+    volume = abs(np.linalg.det(cell))
     lengths = np.linalg.norm(cell, axis=1)
-    if lengths.min() < _SHORTEST or abs(np.linalg.det(cell)) < 1e-4 * lengths.prod():
-        raise DFTReadError(f"{path} has lattice vectors that span no volume: {cell.tolist()}")
+    if volume < 1e-4 * lengths.prod() or volume < _SMALLEST * len(coordinates):
+        raise DFTReadError(
+            f"{path} has lattice vectors that span a volume of {volume:.3g} Å³ for "
+            f"{len(coordinates)} atoms"
+        )
 
 
 def _cartesian(

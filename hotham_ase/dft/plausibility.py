@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import chemical_symbols
 from scipy.linalg import LinAlgError, eigh
 
 from hotham_ase.dft.sample import DFTReadError, Sample
@@ -250,8 +251,8 @@ def _selection(pairs: PairList, edges: np.ndarray) -> PairList:
 
 
 def _check_missing_pairs(sample: Sample) -> None:
-    near = PairList.from_atoms(sample.atoms, _near_cutoffs(sample))
     for matrix in (sample.hamiltonian, sample.overlap):
+        near = PairList.from_atoms(sample.atoms, _near_cutoffs(sample, matrix))
         _refuse_missing(sample, matrix, near, "where orbitals overlap")
     size = _block_sizes(sample.overlap)[len(sample.atoms) :]
     overlapping = np.flatnonzero(size > OVERLAPPING)
@@ -260,22 +261,23 @@ def _check_missing_pairs(sample: Sample) -> None:
         _refuse_missing(sample, sample.hamiltonian, pairs, "where S has one")
 
 
-def _near_cutoffs(sample: Sample) -> dict[tuple[str, str], float]:
-    """Å within which all pairs must be there.
+def _near_cutoffs(sample: Sample, matrix: RealSpaceMatrix) -> dict[tuple[str, str], float]:
+    """Å within which a matrix must have all pairs of two elements.
 
     Without radial functions the orbitals' reach is not known: then it is the longest pair that
-    the matrices have of two elements.
+    the matrix has.
     """
     if sample.basis.has_radial:
         return {key: NEAR_PAIRS * c for key, c in sample.basis.pair_cutoffs.items()}
-    symbols = np.array(sample.atoms.symbols)
-    longest = {(a, b): 0.1 for a in set(symbols) for b in set(symbols)}
-    for matrix in (sample.hamiltonian, sample.overlap):
-        i, j = matrix.pairs.edge_index
-        for (a, b), length in longest.items():
-            of_both = (symbols[i] == a) & (symbols[j] == b)
-            longest[a, b] = max(length, matrix.pairs.edge_lengths[of_both].max(initial=0.0))
-    return {key: NEAR_PAIRS * length for key, length in longest.items()}
+    i, j = matrix.pairs.edge_index
+    numbers = sample.atoms.numbers
+    cutoffs = {}
+    for a in np.unique(numbers):
+        for b in np.unique(numbers):
+            of_both = (numbers[i] == a) & (numbers[j] == b)
+            longest = matrix.pairs.edge_lengths[of_both].max(initial=0.1)
+            cutoffs[chemical_symbols[a], chemical_symbols[b]] = NEAR_PAIRS * float(longest)
+    return cutoffs
 
 
 def _refuse_missing(

@@ -11,6 +11,7 @@ import pytest
 from ase import Atoms
 from ase.units import Bohr, Rydberg
 from scipy.integrate import simpson
+from scipy.linalg import eigvalsh
 
 from hotham_ase.dft import Sample
 from hotham_ase.matrices import RealSpaceMatrix
@@ -58,6 +59,16 @@ def atoms() -> Atoms:
     )
 
 
+def make_fermi_level(h: RealSpaceMatrix, s: RealSpaceMatrix, n_electrons: int) -> float:
+    """Where a level of every k-point of a mesh is filled on average."""
+    levels = [
+        eigvalsh(h.at_k(kpt, format="dense"), s.at_k(kpt, format="dense"))
+        for kpt in np.array(list(np.ndindex(4, 4, 4))) / 4
+    ]
+    n_filled = len(levels) * n_electrons // 2
+    return float(np.sort(np.concatenate(levels))[n_filled - 1 : n_filled + 1].mean())
+
+
 def make_sample(atoms: Atoms, basis: OrbitalBasis) -> Sample:
     """H = T plus small elements on pairs beyond the reach of S."""
     overlap = overlap_matrix(atoms, basis)
@@ -70,12 +81,13 @@ def make_sample(atoms: Atoms, basis: OrbitalBasis) -> Sample:
     blocks = [b + blocks[r].T for b, r in zip(blocks, pairs.reverse_edge_index, strict=True)]
     onsite = [np.zeros((n, n)) for n in n_orbitals]
     far = RealSpaceMatrix.from_blocks(pairs, onsite, blocks, name="hamiltonian")
+    kinetic = kinetic_matrix(atoms, basis)
     return Sample(
         atoms=atoms,
         basis=basis,
-        hamiltonian=far + kinetic_matrix(atoms, basis),
+        hamiltonian=far + kinetic,
         overlap=overlap,
-        fermi_level=3.25,
+        fermi_level=make_fermi_level(far + kinetic, overlap, n_electrons=20),
         n_electrons=20.0,
         provenance={"name": "crystal", "code": "test", "overlap": "read"},
     )
@@ -131,7 +143,7 @@ def csr_text(matrices: dict[tuple[int, ...], np.ndarray], label: str, *, newer: 
             f" {len(matrices)} # number of Bravais lattice vector R",
             "",
             " user_defined_lattice",
-            " 1.889726",
+            " 1.0",
             " 3.4 0.1 0.2",
             " -0.6 3.7 0.3",
             " 0.5 -0.4 4.1",

@@ -157,7 +157,6 @@ def test_empty_lattice_vectors(tmp_path, write_abacus, sample: Sample):
     [
         ("charge density convergence is achieved", "#SCF IS CONVERGED#", True),
         ("charge density convergence is achieved", "!! convergence has not been achieved", False),
-        ("charge density convergence is achieved", "", None),
     ],
 )
 def test_convergence(tmp_path, write_abacus, pattern: str, replacement: str, converged):
