@@ -63,9 +63,7 @@ def read_sample(folder: str | Path, *, verify: bool = True) -> Sample:
         if sample.provenance.get("eigenvalues") != "compared":
             check_electrons(sample)
     if sample.provenance.get("scf_converged") is False:
-        warnings.warn(
-            f"{folder}: the self-consistent calculation did not converge", stacklevel=2
-        )
+        warnings.warn(f"{folder}: the self-consistent calculation did not converge", stacklevel=2)
     reader = _reader(folder / INITIAL)
     return sample if reader is None else _with_initial(sample, folder / INITIAL, reader, verify)
 

@@ -65,7 +65,10 @@ def is_abacus(folder: str | Path) -> bool:
     folder = Path(folder)
     if not (folder / "INPUT").is_file():
         return False
-    return (folder / "STRU").is_file() or "stru_file" in read_input(folder).values
+    try:
+        return (folder / "STRU").is_file() or read_input(folder).structure.is_file()
+    except DFTReadError:  # another program's INPUT
+        return False
 
 
 def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
@@ -108,6 +111,7 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
     _check_structure(settings, structure, log)
     basis = _read_basis(settings, structure, log.n_valence)
     atoms = structure.atoms
+    n_electrons = _n_electrons(settings, log, basis, atoms)
     h_path = _matrix_file(out, H_FILES)
     if h_path is None:
         raise DFTReadError(
@@ -139,7 +143,7 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
         hamiltonian=hamiltonian,
         overlap=overlap,
         fermi_level=log.fermi_level,
-        n_electrons=_n_electrons(settings, log, basis, atoms),
+        n_electrons=n_electrons,
         provenance=provenance,
     )
     return _compared(sample, settings, h_csr.rounding) if verify else sample
@@ -162,11 +166,21 @@ def _compared(sample: Sample, settings: Settings, rounding: float) -> Sample:
 
 
 def _n_electrons(settings: Settings, log: Log, basis: OrbitalBasis, atoms: Atoms) -> float:
-    """The electrons that the run used: what the log counted, else what INPUT says."""
-    if log.n_electrons is not None:
-        return log.n_electrons
+    """The electrons that the run used: what INPUT says, else those of the atoms.
+
+    Raises
+    ------
+    DFTReadError
+        If the log counted others.
+    """
     given = settings.number("nelec") or basis.n_electrons(atoms.numbers)
-    return given + settings.number("nelec_delta")
+    n_electrons = given + settings.number("nelec_delta")
+    if log.n_electrons is not None and abs(log.n_electrons - n_electrons) > 1e-4 * n_electrons:
+        raise DFTReadError(
+            f"the log in {settings.out} counts {log.n_electrons:g} electrons, but INPUT and the "
+            f"valences in the log give {n_electrons:g}"
+        )
+    return n_electrons
 
 
 def _check_structure(settings: Settings, structure: Structure, log: Log) -> None:

@@ -23,8 +23,10 @@ from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
 _STEPS = (b"STEP:", b"IONIC_STEP ", b"--- Ionic Step")
 _DIMENSION = re.compile(rb"Matrix Dimension of \S+\s+(\d+)|(\d+)\s*# number of localized basis")
 _N_VECTORS = re.compile(rb"Matrix number of \S+\s+(\d+)|(\d+)\s*# number of Bravais lattice vec")
+_SPINS = re.compile(rb"(\d+)\s*# number of spin directions")
 _BANNER = re.compile(rb"#[^\n]*CSR [Ff]ormat[^\n]*\n(?:[ \t]*#[^\n]*\n)*")
 _FARTHEST = 1000  # lattice vectors; farther ones are damage
+_LARGEST = 1e6  # Ry
 _HEADER = 64 * 1024  # bytes in which the counts must be found
 # bytes that one element, one row pointer and one record take at most
 _ELEMENT, _POINTER, _RECORD = 48, 12, 256
@@ -144,6 +146,11 @@ def read_csr(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix:
         raise UnsupportedRunError(
             f"{name} is folded into one lattice vector (gamma_only): run with gamma_only 0"
         )
+    spins = _SPINS.search(data[:_HEADER])
+    if spins is not None and spins.group(1) != b"1":
+        raise UnsupportedRunError(
+            f"{name} is of {spins.group(1).decode()[:9]} spin directions: not supported yet"
+        )
     newer = b"# CSR values" in data
     try:
         head, start = _split(data, newer)
@@ -172,18 +179,27 @@ def read_binary(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix
     Per file three int32: step, orbitals, lattice vectors; per R four int32: R and the number of
     elements, then float64 values, int32 columns, and row pointers of int64 (int32 in old files).
 
-    Parameters, errors
+    Parameters
+    ----------
+    data, n_basis, name
         As for :func:`read_csr`.
+
+    Raises
+    ------
+    DFTReadError
+        If the file is cut short, contradicts itself, or has another number of orbitals.
     """
+    problems = []
     for pointer_type in ("<i8", "<i4"):
         try:
             records = list(_binary_records(data, n_basis, np.dtype(pointer_type)))
             return SparseMatrix(*_collect(records, n_basis))
         except (ValueError, IndexError, OverflowError) as error:
-            problem = error
+            problems.append(str(error))
     raise DFTReadError(
-        f"{name} is damaged, of several ionic steps, or complex: {problem}"
-    ) from problem
+        f"{name} is damaged, of several ionic steps, or complex: {problems[0]}; with row pointers "
+        f"of 32 bits: {problems[1]}"
+    )
 
 
 # ----------------------------------------------------------------------- records
@@ -205,10 +221,10 @@ def _collect(
         steps = np.diff(pointer)
         if pointer[0] != 0 or (steps < 0).any() or not len(value) == len(column) == pointer[-1]:
             raise ValueError(f"the arrays of R = {vector} do not go together")
-        if len(column) and not (0 <= column.min() and column.max() < n_basis):
+        if len(column) and not (column.min() >= 0 and column.max() < n_basis):
             raise ValueError(f"column indices of R = {vector} are outside 0 … {n_basis - 1}")
-        if not np.isfinite(value).all():
-            raise ValueError(f"values of R = {vector} are not finite")
+        if not (np.abs(value) < _LARGEST).all():
+            raise ValueError(f"R = {vector} has values that cannot be")
         rows.append(np.repeat(np.arange(n_basis), steps))
     shifts = np.repeat(vectors, [len(record[1]) for record in records], axis=0)
     return (
@@ -247,7 +263,7 @@ class _Words:
 
     def __init__(self, text: bytes) -> None:
         self.lines = [
-            line for line in text.split(b"\n") if line.strip() and not line.lstrip()[:1] == b"#"
+            line for line in text.split(b"\n") if line.strip() and line.lstrip()[:1] != b"#"
         ]
         self.at = 0
 

@@ -41,19 +41,19 @@ def _is_positive(value: str) -> bool:
 # keyword is about convergence, parallel runs, forces, energies or output, and changes no H of a
 # converged calculation of given atoms.
 _REFUSED: dict[str, tuple[Callable[[str], bool], str]] = {
-        "gamma_only": (
-            _is_true,
-            "the H of all lattice vectors folded into one: run with gamma_only 0",
-        ),
-        "lspinorb": (_is_true, "spin-orbit coupling, which is not supported yet"),
-        "noncolin": (_is_true, "non-collinear spin, which is not supported yet"),
-        "esolver_type": (lambda v: v.lower() != "ksdft", "another method than Kohn-Sham DFT"),
-        "efield_flag": (_is_true, "an electric field: H depends on more than the atoms"),
-        "gate_flag": (_is_true, "a charged gate: H depends on more than the atoms"),
-        "imp_sol": (_is_true, "a solvent: H depends on more than the atoms"),
-        "ocp": (_is_true, "fixed occupations, which have no Fermi level"),
-        "sc_mag_switch": (_is_true, "constrained moments, which are not supported"),
-        "nupdown": (lambda v: v.strip("0.+-") != "", "a fixed moment, which nspin 1 cannot have"),
+    "gamma_only": (
+        _is_true,
+        "the H of all lattice vectors folded into one: run with gamma_only 0",
+    ),
+    "lspinorb": (_is_true, "spin-orbit coupling, which is not supported yet"),
+    "noncolin": (_is_true, "non-collinear spin, which is not supported yet"),
+    "esolver_type": (lambda v: v.lower() != "ksdft", "another method than Kohn-Sham DFT"),
+    "efield_flag": (_is_true, "an electric field: H depends on more than the atoms"),
+    "gate_flag": (_is_true, "a charged gate: H depends on more than the atoms"),
+    "imp_sol": (_is_true, "a solvent: H depends on more than the atoms"),
+    "ocp": (_is_true, "fixed occupations, which have no Fermi level"),
+    "sc_mag_switch": (_is_true, "constrained moments, which are not supported"),
+    "nupdown": (lambda v: v.strip("0.+-") != "", "a fixed moment, which nspin 1 cannot have"),
 }
 
 
@@ -148,14 +148,10 @@ class Settings:
                 "imported; make a single-point run of each structure"
             )
         if self.get("basis_type", "pw") != "lcao":
-            raise UnsupportedRunError(
-                f"{self.folder} is not an LCAO calculation (basis_type lcao)"
-            )
+            raise UnsupportedRunError(f"{self.folder} is not an LCAO calculation (basis_type lcao)")
         for key, (applies, reason) in _REFUSED.items():
             if key in self.values and applies(self.values[key]):
-                raise UnsupportedRunError(
-                    f"{self.folder} has {key} {self.values[key]}: {reason}"
-                )
+                raise UnsupportedRunError(f"{self.folder} has {key} {self.values[key]}: {reason}")
 
 
 def read_input(folder: str | Path) -> Settings:

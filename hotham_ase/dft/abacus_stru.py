@@ -177,6 +177,8 @@ def _positions(rows: list[list[str]]) -> tuple[dict[str, int], list[list[str]]]:
     positions: list[list[str]] = []
     remaining = iter(rows)
     for label in remaining:
+        if label[0] in counts:
+            raise ValueError(f"the atoms of {label[0]} come twice")
         float(next(remaining)[0])  # the starting magnetic moment
         counts[label[0]] = int(next(remaining)[0])
         if counts[label[0]] < 0:

@@ -280,9 +280,7 @@ def _near_cutoffs(sample: Sample, matrix: RealSpaceMatrix) -> dict[tuple[str, st
     return cutoffs
 
 
-def _refuse_missing(
-    sample: Sample, matrix: RealSpaceMatrix, pairs: PairList, where: str
-) -> None:
+def _refuse_missing(sample: Sample, matrix: RealSpaceMatrix, pairs: PairList, where: str) -> None:
     i, j = pairs.edge_index
     found = matrix.pairs.find(i, j, pairs.cell_shifts)
     size = _block_sizes(matrix)[len(sample.atoms) :]

@@ -15,6 +15,7 @@ SMALL = 16 * 2**20  # bytes; inputs and structures
 LARGE = 2**30  # bytes; logs, lists of eigenvalues, orbitals
 # text of numbers is compressed 3 to 10 times, long runs of equal row pointers some 50 times
 EXPANSION = 100
+_PORTION = 2**20  # bytes; a stream allocates all that it is asked for
 _XZ_MEMORY = 256 * 2**20  # what xz -9 needs, and four times more
 
 
@@ -59,7 +60,11 @@ def read_head(path: Path, n_bytes: int) -> bytes:
         if path.suffix == ".xz":
             return _unxz(path.read_bytes(), n_bytes)
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            return stream.read(n_bytes)
+            parts: list[bytes] = []
+            while n_bytes > 0 and (part := stream.read(min(n_bytes, _PORTION))):
+                parts.append(part)
+                n_bytes -= len(part)
+            return b"".join(parts)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DFTReadError(f"{path} cannot be read: {error}") from error
 

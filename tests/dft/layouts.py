@@ -126,7 +126,7 @@ def levels_text(kpts: np.ndarray, levels: np.ndarray, occupations: np.ndarray) -
     text = ""
     for k, (kpt, energies) in enumerate(zip(kpts, levels, strict=True)):
         place = " ".join(f"{x:.16g}" for x in kpt)
-        text += f"BAND               Energy(ev)               Occupation                "
+        text += "BAND               Energy(ev)               Occupation                "
         text += f"Kpoint = {k + 1}                        ({place})\n"
         for n, (energy, filled) in enumerate(zip(energies, occupations[k], strict=True)):
             text += f"{n + 1:6d} {energy:24.16g} {filled:24.16g}\n"

@@ -148,7 +148,9 @@ def test_empty_lattice_vectors(tmp_path, write_abacus, sample: Sample):
         return {(-9, 0, 0): np.zeros_like(matrices[0, 0, 0]), **matrices}
 
     for generation in (1, 2, 3, 4):
-        folder = write_abacus(tmp_path / str(generation), change_h=with_empty, generation=generation)
+        folder = write_abacus(
+            tmp_path / str(generation), change_h=with_empty, generation=generation
+        )
         read = read_abacus(folder)
         assert_same_matrix(read.hamiltonian, sample.hamiltonian)
         # the third skips what it counts

@@ -14,7 +14,17 @@ import numpy as np
 
 Mutation = Callable[[np.random.Generator, bytes], bytes]
 _NUMBERS = (b"nan", b"inf", b"-inf", b"1e308", b"-1", b"0", b"9" * 30, b"9" * 5000, b"1d0", b"x")
-_JUNK = (b"\x00", b"\xff\xfe", b"\xe9t\xe9", b"{}", b"../../x", b"# ", b"0 0 0 0\n", b"\r\n", b"-" * 80)
+_JUNK = (
+    b"\x00",
+    b"\xff\xfe",
+    b"\xe9t\xe9",
+    b"{}",
+    b"../../x",
+    b"# ",
+    b"0 0 0 0\n",
+    b"\r\n",
+    b"-" * 80,
+)
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,7 @@ def repeat_matrix(rng: np.random.Generator, data: bytes) -> bytes:
 
 def scale_all(rng: np.random.Generator, data: bytes) -> bytes:
     factor = rng.choice([0.5, 2.0, 13.6, 27.2])
-    return re.sub(
-        rb"-?\d+\.\d+e[-+]\d+", lambda m: b"%.12e" % (float(m.group()) * factor), data
-    )
+    return re.sub(rb"-?\d+\.\d+e[-+]\d+", lambda m: b"%.12e" % (float(m.group()) * factor), data)
 
 
 MATRIX: tuple[Mutation, ...] = (drop_matrix, drop_matrix_and_reverse, repeat_matrix, scale_all)
