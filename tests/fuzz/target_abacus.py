@@ -133,13 +133,15 @@ def difference(expected: Sample, read: Sample) -> str | None:
         return f"atoms {read.atoms.symbols}"
     if read.provenance["scf_converged"] is False:
         return ""  # it says so, with a warning
-    # ABACUS's R belong to folded atoms: positions may be in another cell, with the R of the pairs
-    moved = np.abs(read.atoms.positions - expected.atoms.positions).max()
-    moved = max(moved, np.abs(read.atoms.cell[:] - expected.atoms.cell[:]).max())
+    cell = expected.atoms.cell
+    # an atom in another cell is the same atom, and the R of its pairs follow
+    images = np.rint(cell.scaled_positions(read.atoms.positions - expected.atoms.positions))
+    moved = np.abs(read.atoms.positions - images @ cell[:] - expected.atoms.positions).max()
+    moved = max(moved, np.abs(read.atoms.cell[:] - cell[:]).max())
     changes = {
         "position": (moved, CLOSE_POSITION),
-        "H": (_largest(expected.hamiltonian, read.hamiltonian), CLOSE_ENERGY),
-        "S": (_largest(expected.overlap, read.overlap), CLOSE_OVERLAP),
+        "H": (_largest(expected.hamiltonian, read.hamiltonian, images), CLOSE_ENERGY),
+        "S": (_largest(expected.overlap, read.overlap, images), CLOSE_OVERLAP),
         "electrons": (abs(read.n_electrons - expected.n_electrons), 1e-2),
         "basis": (_basis_change(expected, read), 2e-2),
         "Fermi level": (
@@ -152,12 +154,17 @@ def difference(expected: Sample, read: Sample) -> str | None:
     return ", ".join(f"{key} by {c:.3g}" for key, (c, limit) in changes.items() if not c <= limit)
 
 
-def _largest(a: RealSpaceMatrix, b: RealSpaceMatrix) -> float:
-    """Largest difference, whatever the positions."""
-    union = b.pairs.find(*a.pairs.edge_index, a.pairs.cell_shifts)
-    if len(a.pairs.edge_index.T) != len(b.pairs.edge_index.T) or (union < 0).any():
+def _largest(a: RealSpaceMatrix, b: RealSpaceMatrix, images: np.ndarray) -> float:
+    """Largest difference of two matrices, the atoms of the second being in other cells."""
+    i, j = a.pairs.edge_index
+    same = b.pairs.find(i, j, a.pairs.cell_shifts + (images[i] - images[j]).astype(int))
+    if a.pairs.n_edges != b.pairs.n_edges or (same < 0).any():
         return np.inf
-    return float(np.abs(a.values - b.values).max())
+    worst = 0.0
+    for edge, other in enumerate(same):
+        worst = max(worst, np.abs(a.hopping_block(edge) - b.hopping_block(other)).max())
+    n_onsite = a.block_offsets[a.pairs.n_atoms]
+    return max(worst, float(np.abs(a.values - b.values)[:, :n_onsite].max()))
 
 
 def _basis_change(expected: Sample, read: Sample) -> float:
