@@ -112,14 +112,9 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
     basis = _read_basis(settings, structure, log.n_valence)
     atoms = structure.atoms
     n_electrons = _n_electrons(settings, log, basis, atoms)
-    h_path = _matrix_file(out, H_FILES)
-    if h_path is None:
-        raise DFTReadError(
-            f"{out} has no H(R) file ({H_FILES[0]} or {H_FILES[1]}): run with out_mat_hs2 1"
-        )
-    h_bytes, h_csr = _read_sparse(h_path, structure, basis)
+    h_bytes, h_csr = _read_sparse(_hamiltonian_file(out), structure, basis)
     hamiltonian = _matrix(h_csr, atoms, basis, "hamiltonian", Rydberg)
-    s_path = _matrix_file(out, S_FILES)
+    s_path = find_one(out, S_FILES)
     if s_path is not None:
         s_csr = _read_sparse(s_path, structure, basis)[1]
         overlap = _matrix(s_csr, atoms, basis, "overlap", 1.0)
@@ -155,12 +150,12 @@ def _compared(sample: Sample, settings: Settings, rounding: float) -> Sample:
     if has_levels and sample.provenance["scf_converged"]:
         largest = float(np.abs(sample.hamiltonian.values).max())
         tolerance = max(EIGENVALUE_TOLERANCE, _ROUNDED * rounding * largest)
-        check_against_run(sample, read_eigenvalues(settings.folder), tolerance)
-        return sample.with_provenance(eigenvalues="compared")
+        if check_against_run(sample, read_eigenvalues(settings.folder), tolerance):
+            return sample.with_provenance(eigenvalues="compared")
     if settings.to_prove is not None:
         raise UnsupportedRunError(
             f"{settings.folder} has {settings.to_prove}: whether H(R) is all of H can only be told "
-            f"from the run's own eigenvalues ({LEVEL_FILES[0]}), which are not there"
+            f"from the run's own eigenvalues ({LEVEL_FILES[0]}), which were not compared"
         )
     return sample
 
@@ -289,16 +284,19 @@ def _read_basis(
     return OrbitalBasis(tuple(species.values()))
 
 
-def _matrix_file(out: Path, names: tuple[str, ...]) -> Path | None:
-    """The file of a matrix; None if there is none."""
+def _hamiltonian_file(out: Path) -> Path:
     other = find_one(out, _OF_OTHER_RUNS)
     if other is not None:
         raise DFTReadError(f"{other} is of a calculation with nspin 2, INPUT has nspin 1")
-    path = find_one(out, names)
+    path = find_one(out, H_FILES)
+    if path is not None:
+        return path
     npz = find_one(out, _NPZ_FILES)
-    if path is None and npz is not None:
+    if npz is not None:
         raise UnsupportedRunError(f"{npz} is not read: run with out_hsr 1 for text")
-    return path
+    raise DFTReadError(
+        f"{out} has no H(R) file ({H_FILES[0]} or {H_FILES[1]}): run with out_mat_hs2 1"
+    )
 
 
 def _read_sparse(

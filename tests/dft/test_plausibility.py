@@ -61,7 +61,7 @@ def test_what_a_calculation_found_passes(sample: Sample, run: Eigenvalues, radia
     sample = sample if radial else bare(sample)
     check_sample(sample)
     check_electrons(sample)
-    check_against_run(sample, run)
+    assert check_against_run(sample, run) == 2
 
 
 @pytest.mark.parametrize("radial", [True, False])
@@ -181,6 +181,12 @@ def test_verification_can_be_left_out(tmp_path, write_abacus, sample: Sample):
         read_sample(folder)
     read = read_sample(folder, verify=False)
     np.testing.assert_allclose(read.hamiltonian.values, 2 * sample.hamiltonian.values, atol=1e-8)
+
+
+def test_large_matrices_are_not_said_to_be_compared(tmp_path, write_abacus, monkeypatch):
+    monkeypatch.setattr("hotham_ase.dft.plausibility.LARGEST_DENSE", 10)
+    folder = write_abacus(tmp_path / "run", with_levels=True)
+    assert "eigenvalues" not in read_sample(folder).provenance
 
 
 def test_printed_digits_are_taken_into_account(tmp_path, write_abacus, sample: Sample):
