@@ -17,6 +17,7 @@ from hotham_ase.dft.textfiles import find_one, read_text
 
 FILES = ("istate.info", "eig.txt", "eig_occ.txt")  # until 3.9.0.9, and the later ones
 _MOST = 2**30  # bytes
+_LARGEST = 1e6  # eV, and bands
 _NUMBER = r"([-+.\deE]+)"
 _OLDER = re.compile(r"^\s*BAND[^\n]*\(([^()\n]*)\)[ \t]*$", re.M)
 _NEWER = re.compile(
@@ -56,8 +57,10 @@ def read_eigenvalues(folder: str | Path) -> Eigenvalues:
         table = np.array(bands).reshape(len(heads), -1, 3)  # number, energy, occupation
     except ValueError as error:
         raise DFTReadError(f"{path} is damaged or cut short: {error}") from error
-    if table.size == 0 or not np.isfinite(table).all() or not np.isfinite(kpts).all():
-        raise DFTReadError(f"{path} must list the same bands at every k-point, and finite numbers")
+    if table.size == 0 or not (np.abs(table) < _LARGEST).all() or not (np.abs(kpts) < 1e3).all():
+        raise DFTReadError(
+            f"{path} must list the same bands at every k-point, and numbers that can be"
+        )
     if newer:
         structure = read_stru(settings.structure, settings.get("latname", "none"))
         kpts = kpts @ structure.atoms.cell[:].T / structure.constant  # from 2π/constant

@@ -86,7 +86,7 @@ def read_log(out: Path, labels: Sequence[str]) -> Log:
     electrons = last(rf"nelec now:?\s*=\s*{_NUMBER}")
     electrons = electrons or last(rf"number of electrons:?\s*=\s*{_NUMBER}")
     energy = last(rf"FINAL_ETOT_IS\s+{_NUMBER}")
-    steps = re.findall(r"ELEC\s*=\s*(\d+)", text) or re.findall(r"#ELEC ITER#\s*(\d+)", text)
+    steps = re.findall(r"ELEC\s*=\s*(\d{1,9})\b", text)
     provenance = {
         "version": last(r"ABACUS v(\S+)"),
         "xc": last(r"exchange-correlation functional\s*=\s*(\S+)"),

@@ -115,6 +115,7 @@ def attack(rng: np.random.Generator, folder: Path) -> Outcome:
     damage = f"generation {generation}, {', '.join(done)}"
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("error")
             warnings.filterwarnings("ignore", message=".*did not converge")
             read = read_sample(run)
     except (DFTReadError, SampleError) as error:
