@@ -13,6 +13,9 @@ from ase.data import atomic_numbers
 from ase.units import Bohr
 from scipy.integrate import simpson
 
+_LARGEST_ORB = 64 * 2**20  # bytes of an orbital file
+_LARGEST_VALUE = 1e6  # of a radial function, Bohr^(-3/2)
+
 
 class BasisError(ValueError):
     """A species is missing from a basis, or two bases do not match."""
@@ -290,7 +293,9 @@ def read_orb(path: str | Path, n_valence: Mapping[str, float] | float) -> Specie
     """
     path = Path(path)
     try:
-        symbol, step, blocks = _parse_orb(path.read_text().split())
+        if path.stat().st_size > _LARGEST_ORB:
+            raise ValueError(f"it has more than {_LARGEST_ORB} bytes")
+        symbol, step, blocks = _parse_orb(path.read_text(errors="replace").split())
     except (ValueError, IndexError) as error:
         raise BasisError(f"{path} is not a complete ABACUS .orb file: {error}") from error
     if isinstance(n_valence, Mapping):
@@ -315,19 +320,35 @@ def read_orb(path: str | Path, n_valence: Mapping[str, float] | float) -> Specie
 
 
 def _parse_orb(tokens: list[str]) -> tuple[str, float, list[tuple[int, np.ndarray]]]:
-    """Element, mesh step in Bohr, and (l, values) of every function of an .orb file."""
+    """Element, mesh step in Bohr, and (l, values) of the functions that an .orb file declares.
+
+    As in ABACUS, functions that follow but are not declared in the header are not part of the
+    basis.
+    """
     symbol = tokens[tokens.index("Element") + 1]
     n_mesh = int(tokens[tokens.index("Mesh") + 1])
     step = float(tokens[tokens.index("dr") + 1])
-    blocks = []
+    if not 0 < step < np.inf:
+        raise ValueError(f"dr must be a positive length, got {step}")
+    functions: dict[tuple[int, int], np.ndarray] = {}
     for head in (k for k, token in enumerate(tokens) if token == "Type"):
-        l = int(tokens[head + 4])
+        l, n = int(tokens[head + 4]), int(tokens[head + 5])
         values = np.array(tokens[head + 6 : head + 6 + n_mesh], dtype=float)
         if len(values) != n_mesh:
             raise ValueError(f"a function has {len(values)} of {n_mesh} values")
-        blocks.append((l, values))
+        if not (np.abs(values) < _LARGEST_VALUE).all():
+            raise ValueError(f"function {n} of l = {l} has values that cannot be")
+        if (l, n) in functions:
+            raise ValueError(f"function {n} of l = {l} comes twice")
+        functions[l, n] = values
     # "Number of Sorbital--> 2", "Number of Porbital--> 2", …
-    declared = sum(int(tokens[k + 1]) for k, t in enumerate(tokens) if t.endswith("orbital-->"))
-    if not blocks or len(blocks) < declared:
-        raise ValueError(f"it has {len(blocks)} of {declared} functions")
-    return symbol, step, blocks
+    declared = {
+        "SPDFGHI".index(token[0]): int(tokens[k + 1])
+        for k, token in enumerate(tokens)
+        if token[1:] == "orbital-->" and token[0] in "SPDFGHI"
+    }
+    wanted = [(l, n) for l, count in declared.items() for n in range(count)] or list(functions)
+    missing = [key for key in wanted if key not in functions]
+    if missing or not wanted:
+        raise ValueError(f"it has {len(wanted) - len(missing)} of {len(wanted)} functions")
+    return symbol, step, [(l, functions[l, n]) for l, n in wanted]

@@ -245,6 +245,45 @@ def test_a_function_that_is_zero_cannot_be_normalised(tmp_path):
         read_orb(path, 4)
 
 
+def test_functions_that_are_not_declared(tmp_path):
+    """ABACUS reads as many functions of every l as the header declares, whatever follows."""
+    path = tmp_path / "C.orb"
+    text = orb_text(shells=(0, 0, 1))
+    path.write_text(text)
+    whole = read_orb(path, 4)
+    path.write_text(text.replace("Sorbital-->       2", "Sorbital-->       1"))
+    declared = read_orb(path, 4)
+    assert declared.shells == (0, 1)
+    np.testing.assert_array_equal(declared.radial, whole.radial[[0, 2]])
+    path.write_text(text.replace("Porbital-->       1", "Porbital-->       2"))
+    with pytest.raises(BasisError, match="3 of 4 functions"):
+        read_orb(path, 4)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("dr                          0.1", "dr                          inf", "dr must be"),
+        (
+            "Mesh                        71",
+            "Mesh                        99999999999",
+            "not a complete",
+        ),
+        (
+            "L                   N\n                   0                   0                   1",
+            "L                   N\n                   0                   0                   0",
+            "comes twice",
+        ),
+    ],
+)
+def test_damaged_orbitals(tmp_path, old: str, new: str, message: str):
+    path = tmp_path / "C.orb"
+    assert old in orb_text()
+    path.write_text(orb_text().replace(old, new))
+    with pytest.raises(BasisError, match=message):
+        read_orb(path, 4)
+
+
 def test_missing_valence_and_missing_file(tmp_path):
     path = tmp_path / "C.orb"
     path.write_text(orb_text())
@@ -257,7 +296,8 @@ def test_missing_valence_and_missing_file(tmp_path):
 def test_real_orb_files(shared_data):
     folder = shared_data / "abacus" / "orbitals"
     valence = {"B": 3, "C": 4, "N": 5, "Si": 4, "Mo": 14, "S": 6}
-    basis = OrbitalBasis.from_orb_files(sorted(folder.glob("*.orb")), valence)
+    files = [next(folder.glob(f"{symbol}_*.orb")) for symbol in valence]
+    basis = OrbitalBasis.from_orb_files(files, valence)
     assert basis.symbols == ("B", "C", "N", "Si", "S", "Mo")
     assert basis["C"].label == "2s2p1d"
     assert basis["Mo"].label == "4s2p2d1f"

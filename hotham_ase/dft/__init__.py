@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from hotham_ase.dft.plausibility import check_electrons, check_sample
 from hotham_ase.dft.sample import DFTReadError, Sample, SampleError, UnsupportedRunError
 from hotham_ase.orbitals import OrbitalBasis
 
@@ -23,7 +25,9 @@ INITIAL = "initial"  # where a run's folder has the run that H0 is taken from
 _OF_INITIAL_RUN = ("code", "version", "xc", "scf_steps")
 
 
-def read_sample(folder: str | Path, *, n_valence: Mapping[str, float] | None = None) -> Sample:
+def read_sample(
+    folder: str | Path, *, n_valence: Mapping[str, float] | None = None, verify: bool = True
+) -> Sample:
     """Read a calculation of any supported code; the format is recognised from its files.
 
     Recognised are ABACUS run folders, legacy DeepH folders and DeePTB folders. Where a format
@@ -39,18 +43,27 @@ def read_sample(folder: str | Path, *, n_valence: Mapping[str, float] | None = N
         The folder with the calculation's files.
     n_valence
         Valence electrons by chemical symbol, for formats that do not tell them.
+    verify
+        Refuse matrices that cannot be what a calculation found, see
+        :mod:`hotham_ase.dft.plausibility`, and such that do not give the eigenvalues that their
+        own run printed.
 
     Raises
     ------
     DFTReadError
-        If the folder is not there, its format is not recognised, or it cannot be read; or if the
-        run in ``initial/`` cannot be read, or is of other atoms or orbitals; or if the run's
-        valence electrons are not those given.
+        If the folder is not there, its format is not recognised, it cannot be read, or its
+        matrices cannot be right; or if the run in ``initial/`` cannot be read, or is of other
+        atoms or orbitals; or if the run's valence electrons are not those given.
+
+    Warns
+    -----
+    UserWarning
+        If the calculation says that it did not converge.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DFTReadError(f"{folder} is not a folder")
-    reader = _reader(folder, n_valence)
+    reader = _reader(folder, n_valence, verify)
     if reader is None:
         raise DFTReadError(
             f"{folder} has no files of a known format: ABACUS (STRU and INPUT), DeepH "
@@ -58,8 +71,14 @@ def read_sample(folder: str | Path, *, n_valence: Mapping[str, float] | None = N
         )
     sample = reader(folder)
     _check_valence(sample, n_valence or {}, folder)
-    reader = _reader(folder / INITIAL, n_valence)
-    return sample if reader is None else _with_initial(sample, folder / INITIAL, reader)
+    if verify:
+        check_sample(sample)
+        if sample.provenance.get("eigenvalues") != "compared":
+            check_electrons(sample)
+    if sample.provenance.get("scf_converged") is False:
+        warnings.warn(f"{folder}: the self-consistent calculation did not converge", stacklevel=2)
+    reader = _reader(folder / INITIAL, n_valence, verify)
+    return sample if reader is None else _with_initial(sample, folder / INITIAL, reader, verify)
 
 
 def _check_valence(sample: Sample, n_valence: Mapping[str, float], folder: Path) -> None:
@@ -80,19 +99,23 @@ def run_format(folder: str | Path) -> str | None:
     return next((name for name, is_run in known.items() if is_run(folder)), None)
 
 
-def _reader(folder: Path, n_valence: Mapping[str, float] | None) -> Callable[[Path], Sample] | None:
+def _reader(
+    folder: Path, n_valence: Mapping[str, float] | None, verify: bool
+) -> Callable[[Path], Sample] | None:
     """The reader of a folder's format; None if it is not known."""
     from hotham_ase.dft import abacus, deeph
 
     readers: dict[str, Callable[[Path], Sample]] = {
-        "ABACUS": abacus.read_abacus,
+        "ABACUS": partial(abacus.read_abacus, verify=verify),
         "DeepH": partial(deeph.read_deeph, n_valence=n_valence),
         "DeePTB": partial(deeph.read_deeptb, n_valence=n_valence),
     }
     return readers.get(run_format(folder) or "")
 
 
-def _with_initial(sample: Sample, folder: Path, reader: Callable[[Path], Sample]) -> Sample:
+def _with_initial(
+    sample: Sample, folder: Path, reader: Callable[[Path], Sample], verify: bool
+) -> Sample:
     """The sample with H of another run as its H0, and a record of that run."""
     first = reader(folder)
     known = {key: first.provenance[key] for key in _OF_INITIAL_RUN if key in first.provenance}
@@ -105,6 +128,8 @@ def _with_initial(sample: Sample, folder: Path, reader: Callable[[Path], Sample]
     except SampleError as error:
         raise DFTReadError(f"{folder} does not belong to its run: {error}") from error
     _check_same_orbitals(sample, first.basis, folder)
+    if verify:
+        check_sample(first)
     return sample
 
 

@@ -7,12 +7,7 @@ that matrices, eigenvalues and Fermi level are on one scale.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import lzma
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +15,63 @@ import numpy as np
 from ase import Atoms
 from ase.units import Rydberg
 
-from hotham_ase.dft.abacus_csr import read_csr
+from hotham_ase.dft.abacus_csr import (
+    Header,
+    SparseMatrix,
+    largest_size,
+    read_binary,
+    read_counts,
+    read_csr,
+)
+from hotham_ase.dft.abacus_input import RECORDED, Settings, read_input
+from hotham_ase.dft.abacus_levels import FILES as LEVEL_FILES
+from hotham_ase.dft.abacus_levels import read_eigenvalues
+from hotham_ase.dft.abacus_log import Log, read_log
 from hotham_ase.dft.abacus_stru import Structure, read_stru
+from hotham_ase.dft.plausibility import EIGENVALUE_TOLERANCE, check_against_run
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
+from hotham_ase.dft.textfiles import LARGE, find_one, read_bytes, read_head, read_text
 from hotham_ase.dft.triplets import matrix_from_triplets
 from hotham_ase.matrices.realspace import RealSpaceMatrix
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis, read_orb
+from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis, read_orb
 
-ABACUS_RYDBERG = 13.605698066  # eV as ABACUS converts what it prints
-# file names of the releases until 3.9 first, then of the later ones
-H_FILES = ("data-HR-sparse_SPIN0.csr", "hrs1_nao.csr", "hrs1g1_nao.csr", "hrg1s1_nao.csr")
+# names that releases until 3.8 and 3.10 gave the files, then of the later ones; the names say
+# nothing about the layout
+H_FILES = (
+    "data-HR-sparse_SPIN0.csr",
+    "hrs1_nao.csr",
+    "hrs1g1_nao.csr",
+    "hrg1s1_nao.csr",
+    "hrs1_nao.dat",
+    "hrs1g1_nao.dat",
+)
 S_FILES = (
     "data-SR-sparse_SPIN0.csr",
     "srs1_nao.csr",
     "sr_nao.csr",
     "srs1g1_nao.csr",
     "srg1_nao.csr",
+    "sr_nao.dat",
+    "srg1_nao.dat",
 )
-SUFFIXES = ("", ".gz", ".xz")
-_NUMBER = r"([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)"
+# what a run of another kind leaves
+_OF_OTHER_RUNS = ("data-HR-sparse_SPIN1.csr", "hrs2_nao.csr", "hrs2g1_nao.csr", "hrs2_nao.dat")
+_NPZ_FILES = ("hrs1_nao.npz", "hrs1g1_nao.npz")
+_ROUNDED = 20  # errors of elements add up to about so many in an eigenvalue
 
 
 def is_abacus(folder: str | Path) -> bool:
     """Whether a folder looks like an ABACUS run."""
-    return (Path(folder) / "STRU").is_file() and (Path(folder) / "INPUT").is_file()
+    folder = Path(folder)
+    if not (folder / "INPUT").is_file():
+        return False
+    try:
+        return (folder / "STRU").is_file() or read_input(folder).structure.is_file()
+    except DFTReadError:  # another program's INPUT
+        return False
 
 
-def read_abacus(folder: str | Path) -> Sample:
+def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
     """Read one self-consistent ABACUS LCAO calculation made with ``out_mat_hs2 1``.
 
     Text files may be compressed (``.gz``, ``.xz``). Orbital files are looked for in INPUT's
@@ -57,6 +82,9 @@ def read_abacus(folder: str | Path) -> Sample:
     ----------
     folder
         The folder with STRU and INPUT.
+    verify
+        Compare the eigenvalues of H and S with those that the run printed, if it did and
+        converged, at one or two k-points (``provenance["eigenvalues"]`` is then "compared").
 
     Returns
     -------
@@ -69,43 +97,42 @@ def read_abacus(folder: str | Path) -> Sample:
     DFTReadError
         If a file is missing, cut short, or contradicts another one.
     UnsupportedRunError
-        For spin-polarised and spinor calculations, and for relaxations or molecular dynamics.
+        For spin-polarised and spinor calculations, for relaxations or molecular dynamics, and
+        for others that INPUT tells to be of a kind that is not supported.
     """
     folder = Path(folder)
     if not is_abacus(folder):
         raise DFTReadError(f"{folder} is not an ABACUS run: STRU or INPUT is missing")
-    settings = _read_input(folder)
-    _check_supported(folder, settings)
-    out = folder / f"OUT.{settings.get('suffix', 'ABACUS')}"
-    log = _read_log(out)
-    structure = read_stru(folder / "STRU")
-    basis = _read_basis(folder, settings, structure, log.n_valence)
+    settings = read_input(folder)
+    settings.check_supported()
+    out = settings.out
+    structure = read_stru(settings.structure, settings.get("latname", "none"))
+    log = read_log(out, [label for label, _, _ in structure.species])
+    _check_structure(settings, structure, log)
+    basis = _read_basis(settings, structure, log.n_valence)
     atoms = structure.atoms
-    h_bytes = _read_first(out, H_FILES)
-    if h_bytes is None:
-        raise DFTReadError(
-            f"{out} has no H(R) file ({H_FILES[0]} or {H_FILES[1]}): run with out_mat_hs2 1"
-        )
-    hamiltonian = _read_matrix(h_bytes, atoms, basis, "hamiltonian", Rydberg)
-    s_bytes = _read_first(out, S_FILES)
-    if s_bytes is not None:
-        overlap = _read_matrix(s_bytes, atoms, basis, "overlap", 1.0)
+    n_electrons = _n_electrons(settings, log, basis, atoms)
+    h_bytes, h_csr = _read_sparse(_hamiltonian_file(out), structure, basis)
+    hamiltonian = _matrix(h_csr, atoms, basis, "hamiltonian", Rydberg)
+    s_path = find_one(out, S_FILES)
+    if s_path is not None:
+        s_csr = _read_sparse(s_path, structure, basis)[1]
+        overlap = _matrix(s_csr, atoms, basis, "overlap", 1.0)
     else:
         from hotham_ase.overlap import overlap_matrix
 
         overlap = overlap_matrix(atoms, basis)
-    n_electrons = float(settings.get("nelec", 0)) or log.n_electrons
-    if n_electrons is None:
-        n_electrons = basis.n_electrons(atoms.numbers)
     provenance = {
         "name": f"{folder.resolve().parent.name}/{folder.resolve().name}",
         "code": "ABACUS",
-        "overlap": "computed" if s_bytes is None else "read",
+        "overlap": "computed" if s_path is None else "read",
         **log.provenance,
-        **_settings_provenance(folder, settings),
-        "sha256": _digest(folder, h_bytes),
+        **_settings_provenance(settings),
+        "sha256": _digest(settings, h_bytes),
     }
-    return Sample(
+    if h_csr.n_missing:
+        provenance["empty_lattice_vectors"] = h_csr.n_missing
+    sample = Sample(
         atoms=atoms,
         basis=basis,
         hamiltonian=hamiltonian,
@@ -114,194 +141,125 @@ def read_abacus(folder: str | Path) -> Sample:
         n_electrons=n_electrons,
         provenance=provenance,
     )
+    return _compared(sample, settings, h_csr.rounding) if verify else sample
 
 
-@dataclass(frozen=True)
-class Eigenvalues:
-    """Kohn-Sham eigenvalues that a run printed.
-
-    Attributes
-    ----------
-    kpts : (n_kpts, 3)
-        Fractional reciprocal coordinates.
-    eigenvalues : (n_kpts, n_bands)
-        eV on the scale of the matrices.
-    occupations : (n_kpts, n_bands)
-        As printed: they include the k-point's weight.
-    """
-
-    kpts: np.ndarray
-    eigenvalues: np.ndarray
-    occupations: np.ndarray
+def _compared(sample: Sample, settings: Settings, rounding: float) -> Sample:
+    """The sample, after its eigenvalues were compared with the run's."""
+    has_levels = find_one(settings.out, LEVEL_FILES) is not None
+    if has_levels and sample.provenance["scf_converged"]:
+        largest = float(np.abs(sample.hamiltonian.values).max())
+        tolerance = max(EIGENVALUE_TOLERANCE, _ROUNDED * rounding * largest)
+        if check_against_run(sample, read_eigenvalues(settings.folder), tolerance):
+            return sample.with_provenance(eigenvalues="compared")
+    if settings.to_prove is not None:
+        raise UnsupportedRunError(
+            f"{settings.folder} has {settings.to_prove}: whether H(R) is all of H can only be told "
+            f"from the run's own eigenvalues ({LEVEL_FILES[0]}), which were not compared"
+        )
+    return sample
 
 
-def read_eigenvalues(folder: str | Path) -> Eigenvalues:
-    """Read ``istate.info`` of an unpolarised ABACUS run.
+def _n_electrons(settings: Settings, log: Log, basis: OrbitalBasis, atoms: Atoms) -> float:
+    """The electrons that the run used: what INPUT says, else those of the atoms.
 
     Raises
     ------
     DFTReadError
-        If the file is missing or not of this form.
+        If the log counted others.
     """
-    folder = Path(folder)
-    out = folder / f"OUT.{_read_input(folder).get('suffix', 'ABACUS')}"
-    data = _read_first(out, ("istate.info",))
-    if data is None:
-        raise DFTReadError(f"{out} has no istate.info")
-    kpts, bands = [], []
-    for section in data.decode().split("BAND")[1:]:
-        head, _, table = section.partition("\n")
-        inside = re.search(r"\(([^()]*)\)\s*$", head)
-        if inside is None:
-            raise DFTReadError(f"istate.info of {folder} has a header without a k-point: {head!r}")
-        kpts.append([float(x) for x in inside.group(1).split()])
-        bands.append(np.array(table.split(), dtype=float).reshape(-1, 3))
-    if not kpts or len({len(b) for b in bands}) != 1:
-        raise DFTReadError(f"istate.info of {folder} must list the same bands at every k-point")
-    table_all = np.array(bands)  # (n_kpts, n_bands, 3)
-    return Eigenvalues(
-        np.array(kpts), table_all[:, :, 1] * (Rydberg / ABACUS_RYDBERG), table_all[:, :, 2]
-    )
-
-
-# ----------------------------------------------------------------------- files
-
-
-def _candidates(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
-    for name in names:
-        for suffix in SUFFIXES:
-            yield folder / (name + suffix)
-
-
-def _read_first(folder: Path, names: tuple[str, ...]) -> bytes | None:
-    """Content of the first of these files that exists, decompressed."""
-    for path in _candidates(folder, names):
-        if path.is_file():
-            try:
-                data = path.read_bytes()
-                if path.suffix == ".gz":
-                    return gzip.decompress(data)
-                return lzma.decompress(data) if path.suffix == ".xz" else data
-            except (OSError, EOFError, lzma.LZMAError) as error:
-                raise DFTReadError(f"{path} cannot be read: {error}") from error
-    return None
-
-
-def _read_input(folder: Path) -> dict[str, str]:
-    """Keywords of INPUT, lower case, and their values without comments."""
-    settings = {}
-    for line in (folder / "INPUT").read_text(errors="replace").splitlines():
-        words = re.split(r"#|//", line)[0].split()
-        if len(words) >= 2:
-            settings[words[0].lower()] = " ".join(words[1:])
-    return settings
-
-
-def _check_supported(folder: Path, settings: dict[str, str]) -> None:
-    nspin = settings.get("nspin", "1")
-    if nspin != "1":
-        kind = {"2": "spin-polarised", "4": "non-collinear"}.get(nspin, "unknown")
-        raise UnsupportedRunError(
-            f"{folder} has nspin {nspin} ({kind}): not supported yet, only nspin 1 is"
+    given = settings.number("nelec") or basis.n_electrons(atoms.numbers)
+    n_electrons = given + settings.number("nelec_delta")
+    if log.n_electrons is not None and abs(log.n_electrons - n_electrons) > 1e-4 * n_electrons:
+        raise DFTReadError(
+            f"the log in {settings.out} counts {log.n_electrons:g} electrons, but INPUT and the "
+            f"valences in the log give {n_electrons:g}"
         )
-    calculation = settings.get("calculation", "scf")
-    if calculation != "scf":
-        raise UnsupportedRunError(
-            f"{folder} is a {calculation!r} calculation: only calculation scf can be imported; "
-            "make a single-point run of each structure"
+    return n_electrons
+
+
+def _check_structure(settings: Settings, structure: Structure, log: Log) -> None:
+    n_types = settings.number("ntype")
+    if n_types and n_types != len(structure.species):
+        raise DFTReadError(
+            f"{settings.folder}/INPUT has ntype {n_types:g}, {settings.structure} has "
+            f"{len(structure.species)} types"
         )
-    if settings.get("basis_type", "pw") != "lcao":
-        raise UnsupportedRunError(f"{folder} is not an LCAO calculation (basis_type lcao)")
+    source = f"the log in {settings.out}"
+    vectors = structure.atoms.cell[:] / structure.constant
+    if log.vectors is not None and not np.allclose(log.vectors, vectors, rtol=2e-5, atol=1e-6):
+        raise DFTReadError(
+            f"{source} has the lattice vectors {log.vectors.tolist()}, the structure file "
+            f"{np.round(vectors, 6).tolist()}: it is not the structure of this run"
+        )
+    if log.scaled_positions is not None:
+        # ten decimals, but from Å they are converted with a rounded Bohr
+        _check_same(structure.atoms, log.scaled_positions, 1e-6, source)
 
 
-def _digest(folder: Path, h_bytes: bytes) -> str:
+def _check_same(atoms: Atoms, scaled: np.ndarray, tolerance: float, source: str) -> None:
+    """Refuse a structure that is not the run's; ABACUS may have folded atoms into the cell."""
+    mine = atoms.get_scaled_positions(wrap=False)
+    if mine.shape != scaled.shape:
+        raise DFTReadError(
+            f"{source} has {len(scaled)} atoms, the structure file {len(mine)}: it is not the "
+            "structure of this run"
+        )
+    difference = mine - scaled
+    error = np.abs(difference - np.rint(difference)).max(axis=1)
+    if not error.max() <= tolerance:
+        atom = int(error.argmax())
+        raise DFTReadError(
+            f"{source} has atom {atom} at {scaled[atom].tolist()}, the structure file at "
+            f"{np.round(mine[atom], 8).tolist()}: it is not the structure of this run"
+        )
+
+
+def _check_header(header: Header, structure: Structure, path: Path) -> None:
+    """Compare the structure in a matrix file, which has six digits."""
+    atoms = structure.atoms
+    if not np.allclose(header.cell, atoms.cell[:], rtol=2e-5, atol=1e-4):
+        raise DFTReadError(
+            f"{path} is of the cell {header.cell.tolist()}, the structure file has "
+            f"{np.round(atoms.cell[:], 5).tolist()}"
+        )
+    _check_same(atoms, header.scaled_positions, 1e-4, str(path))
+
+
+# ----------------------------------------------------------------------- provenance
+
+
+def _digest(settings: Settings, h_bytes: bytes) -> str:
     digest = hashlib.sha256()
-    for name in ("STRU", "INPUT", "KPT"):
-        path = folder / name
-        digest.update(path.read_bytes() if path.is_file() else b"")
+    for path in (settings.structure, settings.folder / "INPUT", settings.kpoints):
+        digest.update(read_bytes(path) if path.is_file() else b"")
     digest.update(h_bytes)
     return digest.hexdigest()
 
 
-def _settings_provenance(folder: Path, settings: dict[str, str]) -> dict[str, Any]:
+def _settings_provenance(settings: Settings) -> dict[str, Any]:
     """What INPUT and KPT say about the accuracy of the run."""
     kpts = None
-    path = folder / "KPT"
-    if path.is_file():
-        words = path.read_text(errors="replace").split()
-        if len(words) >= 6 and words[1] == "0" and words[2].lower() in ("gamma", "mp"):
-            kpts = {"mode": words[2], "mesh": [int(w) for w in words[3:6]]}
-    kept = ("ecutwfc", "scf_thr", "scf_nmax", "smearing_method", "smearing_sigma", "dft_functional")
+    if settings.kpoints.is_file():
+        words = read_text(settings.kpoints).split()
+        if words[1:2] == ["0"] and words[2:3] and words[2].lower() in ("gamma", "mp"):
+            mesh = words[3:6]
+            if len(mesh) == 3 and all(word.isdecimal() and len(word) < 6 for word in mesh):
+                kpts = {"mode": words[2], "mesh": [int(word) for word in mesh]}
     return {
         "nspin": 1,
         "kpts": kpts,
-        "settings": {key: settings[key] for key in kept if key in settings},
+        "settings": {key: settings.values[key] for key in RECORDED if key in settings.values},
     }
-
-
-# ------------------------------------------------------------------------- log
-
-
-@dataclass(frozen=True)
-class _Log:
-    n_valence: dict[str, float]
-    n_electrons: float | None
-    fermi_level: float | None
-    provenance: dict[str, Any]
-
-
-def _read_log(out: Path) -> _Log:
-    data = _read_first(out, ("running_scf.log",))
-    if data is None:
-        raise DFTReadError(f"{out} has no running_scf.log, which gives the valence electrons")
-    text = data.decode(errors="replace")
-
-    def last(pattern: str) -> str | None:
-        found = re.findall(pattern, text, flags=re.IGNORECASE | re.MULTILINE)
-        return found[-1] if found else None
-
-    valence = re.findall(
-        rf"^\s*electron number of element (\S+)\s*=\s*{_NUMBER}", text, re.I | re.M
-    )
-    n_electrons = last(rf"nelec now\s*=\s*{_NUMBER}")
-    n_electrons = n_electrons or last(rf"number of electrons:?\s*=\s*{_NUMBER}")
-    energy = last(rf"FINAL_ETOT_IS\s+{_NUMBER}")
-    steps = re.findall(r"ELEC\s*=\s*(\d+)", text)
-    converged = None
-    if re.search(r"charge density convergence is achieved|#SCF IS CONVERGED#", text):
-        converged = True
-    elif re.search(r"convergence has not been achieved|SCF IS NOT CONVERGED", text, re.I):
-        converged = False
-    provenance = {
-        "version": last(r"ABACUS v(\S+)"),
-        "xc": last(r"exchange-correlation functional\s*=\s*(\S+)"),
-        "energy": None if energy is None else float(energy) * (Rydberg / ABACUS_RYDBERG),
-        "scf_converged": converged,
-        "scf_steps": int(steps[-1]) if steps else None,
-    }
-    return _Log(
-        n_valence={label: float(n) for label, n in valence},
-        n_electrons=None if n_electrons is None else float(n_electrons),
-        fermi_level=_fermi_level(last),
-        provenance=provenance,
-    )
-
-
-def _fermi_level(last: Callable[[str], str | None]) -> float | None:
-    """eV; from the Rydberg column of the energy table where there is one."""
-    rydberg = last(rf"^\s*E_Fermi\s+{_NUMBER}")
-    if rydberg is not None:
-        return float(rydberg) * Rydberg
-    printed = last(rf"EFERMI\s*=\s*{_NUMBER}\s*eV")
-    return None if printed is None else float(printed) * (Rydberg / ABACUS_RYDBERG)
 
 
 # --------------------------------------------------------------- basis, matrix
 
 
 def _read_basis(
-    folder: Path, settings: dict[str, str], structure: Structure, n_valence: dict[str, float]
+    settings: Settings, structure: Structure, n_valence: dict[str, float]
 ) -> OrbitalBasis:
+    folder = settings.folder
     places = [folder / settings.get("orbital_dir", "."), folder]
     places += [parent / "orbitals" for parent in (folder, *folder.resolve().parents)]
     species: dict[str, SpeciesBasis] = {}
@@ -314,7 +272,10 @@ def _read_basis(
             )
         if label not in n_valence:
             raise DFTReadError(f"running_scf.log of {folder} has no electron number of {label}")
-        orbitals = read_orb(path, n_valence[label])
+        try:
+            orbitals = read_orb(path, n_valence[label])
+        except BasisError as error:
+            raise DFTReadError(str(error)) from error
         if orbitals.symbol != symbol:
             raise DFTReadError(f"{path} is for {orbitals.symbol}, STRU uses it for {label}")
         if symbol in species and OrbitalBasis((orbitals,)) != OrbitalBasis((species[symbol],)):
@@ -323,15 +284,46 @@ def _read_basis(
     return OrbitalBasis(tuple(species.values()))
 
 
-def _read_matrix(
-    data: bytes, atoms: Atoms, basis: OrbitalBasis, name: str, unit: float
+def _hamiltonian_file(out: Path) -> Path:
+    other = find_one(out, _OF_OTHER_RUNS)
+    if other is not None:
+        raise DFTReadError(f"{other} is of a calculation with nspin 2, INPUT has nspin 1")
+    path = find_one(out, H_FILES)
+    if path is not None:
+        return path
+    npz = find_one(out, _NPZ_FILES)
+    if npz is not None:
+        raise UnsupportedRunError(f"{npz} is not read: run with out_hsr 1 for text")
+    raise DFTReadError(
+        f"{out} has no H(R) file ({H_FILES[0]} or {H_FILES[1]}): run with out_mat_hs2 1"
+    )
+
+
+def _read_sparse(
+    path: Path, structure: Structure, basis: OrbitalBasis
+) -> tuple[bytes, SparseMatrix]:
+    """Content of a matrix file, and its elements."""
+    n_basis = int(basis.n_orbitals(structure.atoms.numbers).sum())
+    if ".dat" in path.suffixes:
+        data = read_bytes(path)
+        return data, read_binary(data, n_basis, str(path))
+    # the counts come first: they say how large the content can be
+    n_vectors = read_counts(read_head(path, 2**16), n_basis, str(path))
+    data = read_bytes(path, min(largest_size(n_basis, n_vectors), 16 * LARGE))
+    matrix = read_csr(data, n_basis, str(path))
+    if matrix.header is not None:
+        _check_header(matrix.header, structure, path)
+    return data, matrix
+
+
+def _matrix(
+    csr: SparseMatrix, atoms: Atoms, basis: OrbitalBasis, name: str, unit: float
 ) -> RealSpaceMatrix:
-    n_orbitals = basis.n_orbitals(atoms.numbers)
-    rows, columns, shifts, values = read_csr(data, int(n_orbitals.sum()), name)
-    atom_of = np.repeat(np.arange(len(atoms)), n_orbitals)
-    shifts = _unfolded(atoms, basis, atom_of[rows], atom_of[columns], shifts, np.abs(values), name)
+    atom_of = np.repeat(np.arange(len(atoms)), basis.n_orbitals(atoms.numbers))
+    i, j = atom_of[csr.rows], atom_of[csr.columns]
+    shifts = _unfolded(atoms, basis, i, j, csr.shifts, np.abs(csr.values), name)
     return matrix_from_triplets(
-        atoms, basis, "abacus", rows, columns, shifts, values * unit, name=name
+        atoms, basis, "abacus", csr.rows, csr.columns, shifts, csr.values * unit, name=name
     )
 
 

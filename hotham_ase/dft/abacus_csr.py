@@ -1,17 +1,20 @@
-"""The text of ABACUS's sparse matrices: one CSR matrix per lattice vector R.
+"""ABACUS's sparse matrices: one CSR matrix per lattice vector R, as text or binary.
 
-Two layouts exist. Older releases begin with ``STEP: 0`` and the two counts "Matrix Dimension"
-and "Matrix number"; a record is the line ``Rx Ry Rz n`` followed by a line each of values,
-column indices and row pointers, missing where n = 0. Newer releases begin with
-``--- Ionic Step 1 ---``, give the counts before ``# number of localized basis`` and
-``# number of Bravais lattice vector R``, repeat the structure, and put a ``#`` comment before
-every array.
+The content says which layout a file has; its name does not. Older text begins with ``STEP: 0`` and
+the two counts "Matrix Dimension" and "Matrix number"; a record is the line ``Rx Ry Rz n`` followed
+by values, column indices and row pointers, all missing where n = 0. Newer text begins with
+``--- Ionic Step 1 ---``, gives the counts before ``# number of localized basis`` and
+``# number of Bravais lattice vector R``, repeats the structure, and puts a ``#`` comment before
+every array. Arrays may be wrapped: they are read by their number of elements, not by lines. Newer
+files may leave out empty matrices that they counted. Binary files have no header but three
+integers.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,12 +23,101 @@ from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
 _STEPS = (b"STEP:", b"IONIC_STEP ", b"--- Ionic Step")
 _DIMENSION = re.compile(rb"Matrix Dimension of \S+\s+(\d+)|(\d+)\s*# number of localized basis")
 _N_VECTORS = re.compile(rb"Matrix number of \S+\s+(\d+)|(\d+)\s*# number of Bravais lattice vec")
+_SPINS = re.compile(rb"(\d+)\s*# number of spin directions")
+_BANNER = re.compile(rb"#[^\n]*CSR [Ff]ormat[^\n]*\n(?:[ \t]*#[^\n]*\n)*")
+_FARTHEST = 1000  # lattice vectors; farther ones are damage
+_LARGEST = 1e6  # Ry
+_HEADER = 64 * 1024  # bytes in which the counts must be found
+# bytes that one element, one row pointer and one record take at most
+_ELEMENT, _POINTER, _RECORD = 48, 12, 256
+
+Record = tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]
 
 
-def read_csr(
-    data: bytes, n_basis: int, name: str = "matrix"
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Elements of a sparse real-space matrix of ABACUS, in its order, sign and unit.
+@dataclass(frozen=True)
+class Header:
+    """The structure that the newer layout repeats, with six digits.
+
+    Attributes
+    ----------
+    cell : (3, 3) Å
+    counts
+        Atoms of each type.
+    scaled_positions : (n_atoms, 3)
+        Fractional coordinates.
+    """
+
+    cell: np.ndarray
+    counts: tuple[int, ...]
+    scaled_positions: np.ndarray
+
+
+@dataclass(frozen=True)
+class SparseMatrix:
+    """Elements of a real-space matrix in ABACUS's order, sign and unit.
+
+    Attributes
+    ----------
+    rows, columns : (n,) int
+        Orbital in cell 0 and orbital in cell R.
+    shifts : (n, 3) int
+        R.
+    values : (n,) float
+    n_missing
+        Lattice vectors that were counted but left out because their matrices are empty.
+    rounding
+        Relative error of the values as they are printed.
+    header : Header or None
+        The structure, where the file repeats it.
+    """
+
+    rows: np.ndarray = field(repr=False)
+    columns: np.ndarray = field(repr=False)
+    shifts: np.ndarray = field(repr=False)
+    values: np.ndarray = field(repr=False)
+    n_missing: int = 0
+    rounding: float = 0.0
+    header: Header | None = None
+
+
+def largest_size(n_basis: int, n_vectors: int) -> int:
+    """Bytes that a text file of so many orbitals and lattice vectors can have."""
+    per_vector = _ELEMENT * n_basis**2 + _POINTER * (n_basis + 1) + _RECORD
+    return n_vectors * per_vector + _HEADER + 256 * n_basis
+
+
+def read_counts(data: bytes, n_basis: int, name: str = "matrix") -> int:
+    """Number of lattice vectors that the beginning of a text file announces.
+
+    Parameters
+    ----------
+    data
+        The file's content, or its first 64 KiB.
+    n_basis
+        Orbitals that the structure and its basis have.
+    name
+        For messages.
+
+    Raises
+    ------
+    DFTReadError
+        If the text is of neither layout, or has another number of orbitals.
+    """
+    counts = []
+    for pattern in (_DIMENSION, _N_VECTORS):
+        found = pattern.search(data[:_HEADER])
+        if found is None or len(found.group()) > 200:
+            raise DFTReadError(f"{name} is not a sparse matrix of ABACUS: its header is not known")
+        counts.append(int(found.group(1) or found.group(2)))
+    if counts[0] != n_basis:
+        raise DFTReadError(
+            f"{name} has {counts[0]} orbitals, but the structure and its orbital files {n_basis}"
+        )
+    return counts[1]
+
+
+def read_csr(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix:
+    """Elements of a sparse real-space matrix written as text.
 
     Parameters
     ----------
@@ -36,90 +128,236 @@ def read_csr(
     name
         For messages.
 
-    Returns
-    -------
-    rows, columns : (n,) int
-        Orbital in cell 0 and orbital in cell R.
-    shifts : (n, 3) int
-        R.
-    values : (n,) float
+    Raises
+    ------
+    DFTReadError
+        If the text is not of either layout, is cut short, contradicts itself, or has another
+        number of orbitals.
+    UnsupportedRunError
+        If it has several ionic steps or complex values, or is folded into one lattice vector.
+    """
+    n_vectors = read_counts(data, n_basis, name)
+    if max(data.count(step) for step in _STEPS) > 1:
+        raise UnsupportedRunError(
+            f"{name} has several ionic steps: only single points are read; make a single-point "
+            "run of each structure"
+        )
+    if re.search(rb"# representation:[^\n]*(gamma|fold)", data[:_HEADER], re.IGNORECASE):
+        raise UnsupportedRunError(
+            f"{name} is folded into one lattice vector (gamma_only): run with gamma_only 0"
+        )
+    spins = _SPINS.search(data[:_HEADER])
+    if spins is not None and spins.group(1) != b"1":
+        raise UnsupportedRunError(
+            f"{name} is of {spins.group(1).decode()[:9]} spin directions: not supported yet"
+        )
+    newer = b"# CSR values" in data
+    try:
+        head, start = _split(data, newer)
+        records = list(_records(data[start:], n_basis))
+        matrix = _collect(records, n_basis)
+        header = _structure(head) if newer else None
+    except (ValueError, IndexError, OverflowError) as error:
+        if isinstance(error, DFTReadError):
+            raise
+        raise DFTReadError(f"{name} is damaged or cut short: {error}") from error
+    if len(records) > n_vectors or (len(records) < n_vectors and not newer):
+        raise DFTReadError(
+            f"{name} is cut short: {len(records)} of {n_vectors} lattice vectors are there"
+        )
+    return SparseMatrix(
+        *matrix,
+        n_missing=n_vectors - len(records),
+        rounding=_rounding(data[start : start + _HEADER]),
+        header=header,
+    )
+
+
+def read_binary(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix:
+    """Elements of a sparse real-space matrix in ABACUS's native binary form.
+
+    Per file three int32: step, orbitals, lattice vectors; per R four int32: R and the number of
+    elements, then float64 values, int32 columns, and row pointers of int64 (int32 in old files).
+
+    Parameters
+    ----------
+    data, n_basis, name
+        As for :func:`read_csr`.
 
     Raises
     ------
     DFTReadError
-        If the text is not of either layout, is cut short, or has another number of orbitals.
-    UnsupportedRunError
-        If it has several ionic steps or complex values.
+        If the file is cut short, contradicts itself, or has another number of orbitals.
     """
-    dimension, n_vectors = (_count(data, pattern, name) for pattern in (_DIMENSION, _N_VECTORS))
-    if max(data.count(step) for step in _STEPS) > 1:
-        raise UnsupportedRunError(f"{name} has several ionic steps: only single points are read")
-    if dimension != n_basis:
-        raise DFTReadError(
-            f"{name} has {dimension} orbitals, but the structure and its orbital files {n_basis}"
-        )
-    vectors: list[list[int]] = []
-    rows, columns, values = [], [], []
-    try:
-        for vector, value, column, pointer in _records(data, n_basis):
-            if len(value) != len(column) or len(value) != pointer[-1]:
-                raise ValueError(f"the arrays of R = {vector} do not go together")
-            vectors.append(vector)
-            rows.append(np.repeat(np.arange(n_basis), np.diff(pointer)))
-            columns.append(column)
-            values.append(value)
-    except (ValueError, IndexError) as error:
-        if isinstance(error, DFTReadError):
-            raise
-        raise DFTReadError(f"{name} is damaged or cut short: {error}") from error
-    if len(vectors) != n_vectors or not vectors:
-        raise DFTReadError(
-            f"{name} is cut short: {len(vectors)} of {n_vectors} lattice vectors are there"
-        )
-    shifts = np.repeat(np.array(vectors, dtype=np.int64), [len(v) for v in values], axis=0)
-    return np.concatenate(rows), np.concatenate(columns), shifts, np.concatenate(values)
+    problems = []
+    for pointer_type in ("<i8", "<i4"):
+        try:
+            records = list(_binary_records(data, n_basis, np.dtype(pointer_type)))
+            return SparseMatrix(*_collect(records, n_basis))
+        except (ValueError, IndexError, OverflowError) as error:
+            problems.append(str(error))
+    raise DFTReadError(
+        f"{name} is damaged, of several ionic steps, or complex: {problems[0]}; with row pointers "
+        f"of 32 bits: {problems[1]}"
+    )
 
 
-def _count(data: bytes, pattern: re.Pattern[bytes], name: str) -> int:
-    found = pattern.search(data)
-    if found is None:
-        raise DFTReadError(f"{name} is not a sparse matrix of ABACUS: its header is not known")
-    return int(found.group(1) or found.group(2))
+# ----------------------------------------------------------------------- records
 
 
-def _records(
-    data: bytes, n_basis: int
-) -> Iterator[tuple[list[int], np.ndarray, np.ndarray, np.ndarray]]:
+def _collect(
+    records: list[Record], n_basis: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns, lattice vectors and values of all records, checked."""
+    vectors = np.array([record[0] for record in records], dtype=np.int64).reshape(-1, 3)
+    if not sum(len(record[1]) for record in records):
+        raise ValueError("it has no elements")
+    if len(np.unique(vectors, axis=0)) != len(vectors):
+        raise ValueError("a lattice vector comes twice")
+    if np.abs(vectors).max() > _FARTHEST:
+        raise ValueError(f"a lattice vector is farther than {_FARTHEST} cells")
+    rows = []
+    for vector, value, column, pointer in records:
+        steps = np.diff(pointer)
+        if pointer[0] != 0 or (steps < 0).any() or not len(value) == len(column) == pointer[-1]:
+            raise ValueError(f"the arrays of R = {vector} do not go together")
+        if len(column) and not (column.min() >= 0 and column.max() < n_basis):
+            raise ValueError(f"column indices of R = {vector} are outside 0 … {n_basis - 1}")
+        if not (np.abs(value) < _LARGEST).all():
+            raise ValueError(f"R = {vector} has values that cannot be")
+        rows.append(np.repeat(np.arange(n_basis), steps))
+    shifts = np.repeat(vectors, [len(record[1]) for record in records], axis=0)
+    return (
+        np.concatenate(rows),
+        np.concatenate([record[2] for record in records]),
+        shifts,
+        np.concatenate([record[1] for record in records]),
+    )
+
+
+def _records(text: bytes, n_basis: int) -> Iterator[Record]:
     """Lattice vector, values, column indices and row pointers of every record."""
-    newer = b"# CSR values" in data
-    if newer:
-        # the structure before the first record also has lines of numbers
-        head = data.rindex(b"\n", 0, data.rindex(b"\n", 0, data.index(b"# CSR values")))
-    else:
-        head = data.index(b"\n", _N_VECTORS.search(data).start())  # type: ignore[union-attr]
-    lines = [
-        line
-        for line in data[head:].split(b"\n")
-        if line.strip() and not line.lstrip().startswith(b"#")
-    ]
-    at = 0
-    while at < len(lines):
-        *vector, n_values = (int(word) for word in lines[at].split())
-        if len(vector) != 3:
-            raise ValueError(f"line {lines[at][:60]!r} is not 'Rx Ry Rz n'")
-        at += 1
+    words = _Words(text)
+    while not words.at_end:
+        line = words.lines[words.at]
+        *vector, n_values = (int(word) for word in line.split())
+        if len(vector) != 3 or not 0 <= n_values <= n_basis**2:
+            raise ValueError(f"line {line[:60]!r} is not 'Rx Ry Rz n'")
+        words.at += 1
         if n_values == 0:
-            # empty matrices come with or without their row pointers
-            if at < len(lines) and len(lines[at].split()) == n_basis + 1 != 4:
-                at += 1
-            yield vector, np.zeros(0), np.zeros(0, np.int64), np.zeros(n_basis + 1, np.int64)
+            words.skip_zeros(n_basis + 1)
+            yield tuple(vector), np.zeros(0), np.zeros(0, int), np.zeros(n_basis + 1, int)
             continue
-        if b"(" in lines[at][:100]:
+        if not words.at_end and b"(" in words.lines[words.at][:100]:
             raise UnsupportedRunError("complex values (nspin 4) are not supported yet")
-        value = np.array(lines[at].split(), dtype=float)
-        column = np.array(lines[at + 1].split(), dtype=np.int64)
-        pointer = np.array(lines[at + 2].split(), dtype=np.int64)
-        if len(value) != n_values or len(pointer) != n_basis + 1:
-            raise ValueError(f"the record of R = {vector} has {len(value)} of {n_values} values")
-        yield vector, value, column, pointer
-        at += 3
+        yield (
+            tuple(vector),
+            np.array(words.take(n_values), dtype=float),
+            np.array(words.take(n_values), dtype=np.int64),
+            np.array(words.take(n_basis + 1), dtype=np.int64),
+        )
+
+
+class _Words:
+    """Words of a text without its comments; arrays end at the ends of lines."""
+
+    def __init__(self, text: bytes) -> None:
+        self.lines = [
+            line for line in text.split(b"\n") if line.strip() and line.lstrip()[:1] != b"#"
+        ]
+        self.at = 0
+
+    @property
+    def at_end(self) -> bool:
+        return self.at >= len(self.lines)
+
+    def take(self, count: int) -> list[bytes]:
+        """The next ``count`` words, on however many lines they are."""
+        words: list[bytes] = []
+        while len(words) < count:
+            if self.at_end:
+                raise ValueError(f"an array has {len(words)} of {count} elements")
+            first = self.lines[self.at].split()
+            # lines of a wrapped array are equally long: split all that are needed at once
+            n_more = max((count - len(words)) // len(first) - 1, 0)
+            words += first
+            words += b" ".join(self.lines[self.at + 1 : self.at + 1 + n_more]).split()
+            self.at += 1 + n_more
+        if len(words) != count:
+            raise ValueError(f"an array has {len(words)} elements instead of {count}")
+        return words
+
+    def skip_zeros(self, count: int) -> None:
+        """Pass the row pointers of an empty matrix, which may be there or not."""
+        before = self.at
+        try:
+            found = set(self.take(count)) == {b"0"}
+        except ValueError:
+            found = False
+        if not found:
+            self.at = before
+
+
+def _binary_records(data: bytes, n_basis: int, pointer_type: np.dtype) -> Iterator[Record]:
+    at = 0
+
+    def take(dtype: str | np.dtype, count: int) -> np.ndarray:
+        nonlocal at
+        if count < 0 or at + count * np.dtype(dtype).itemsize > len(data):
+            raise ValueError(f"it ends before {count} numbers at byte {at}")
+        array = np.frombuffer(data, dtype, count, at)
+        at += array.nbytes
+        return array
+
+    _, dimension, n_vectors = take("<i4", 3).tolist()
+    if dimension != n_basis:
+        raise ValueError(
+            f"it has {dimension} orbitals, but the structure and its orbital files {n_basis}"
+        )
+    for _ in range(n_vectors):
+        *vector, n_values = take("<i4", 4).tolist()
+        yield (
+            tuple(vector),
+            take("<f8", n_values).astype(float),
+            take("<i4", n_values).astype(np.int64),
+            take(pointer_type, n_basis + 1).astype(np.int64),
+        )
+    if at != len(data):
+        raise ValueError(f"{len(data) - at} bytes are left over")
+
+
+# ------------------------------------------------------------------------ header
+
+
+def _split(data: bytes, newer: bool) -> tuple[bytes, int]:
+    """What lies between the counts and the first record, and where that begins."""
+    counts = _N_VECTORS.search(data)
+    at = len(data) if counts is None else data.index(b"\n", counts.start())
+    if not newer:
+        return b"", at
+    banner = _BANNER.search(data, at)
+    first = data.index(b"# CSR values")
+    if banner is not None and banner.end() <= first:
+        return data[at : banner.start()], banner.end()
+    # no banner: the line before the first array is its lattice vector
+    start = data.rindex(b"\n", 0, data.rindex(b"\n", 0, first))
+    return data[at:start], start
+
+
+def _structure(head: bytes) -> Header | None:
+    """The structure between the counts and the records; None if it is written another way."""
+    lines = [line.split() for line in head.split(b"\n")]
+    lines = [words for words in lines if words and not words[0].startswith(b"#")]
+    kinds = [k for k, words in enumerate(lines) if words[0].lower() == b"direct"]
+    if len(kinds) != 1 or kinds[0] != 7:  # name, constant, vectors, symbols and counts before it
+        return None
+    cell = float(lines[1][0]) * np.array([row[:3] for row in lines[2:5]], dtype=float)
+    counts = tuple(int(word) for word in lines[6])
+    positions = np.array([row[:3] for row in lines[8:]], dtype=float).reshape(-1, 3)
+    return Header(cell, counts, positions)
+
+
+def _rounding(text: bytes) -> float:
+    """Half a unit of the last printed digit."""
+    digits = [len(word) for word in re.findall(rb"\d\.(\d+)[eE]", text)]
+    return 0.5 * 10.0 ** -max(digits) if digits else 0.0

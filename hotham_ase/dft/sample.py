@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,6 +103,10 @@ class Sample:
         if not isinstance(provenance, dict):
             raise SampleError(f"provenance must be a dict, got {type(self.provenance).__name__}")
         object.__setattr__(self, "provenance", provenance)
+
+    def with_provenance(self, **known: Any) -> Sample:
+        """The same sample with more known about its origin."""
+        return replace(self, provenance={**self.provenance, **known})
 
     @property
     def name(self) -> str:

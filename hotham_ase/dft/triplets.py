@@ -54,8 +54,8 @@ def matrix_from_triplets(
     Raises
     ------
     DFTReadError
-        If an index is out of range, only some of the pairs lack their reverse, or the matrix
-        is not Hermitian.
+        If an index is out of range, an element comes twice, only some of the pairs lack their
+        reverse, or the matrix is not Hermitian.
     """
     atom_of, place, sign = _orbital_maps(atoms, basis, code)
     n_basis = len(atom_of)
@@ -92,7 +92,12 @@ def matrix_from_triplets(
     block = np.where(onsite, i_block, len(atoms) + edge)[inverse]
     flat = np.zeros(offsets[-1], dtype=values.dtype)
     signed = sign[rows] * sign[columns] * values
-    flat[offsets[block] + place[rows] * n_orbitals[j] + place[columns]] = signed
+    target = offsets[block] + place[rows] * n_orbitals[j] + place[columns]
+    given = np.zeros(len(flat), dtype=bool)
+    given[target] = True
+    if np.count_nonzero(given) != len(values):
+        raise DFTReadError(f"{name} gives {len(values) - np.count_nonzero(given)} elements twice")
+    flat[target] = signed
     if len(lonely):
         # the conjugates of the elements whose block has no partner in the file
         mirrored = np.isin(inverse, lonely)

@@ -11,12 +11,14 @@ import pytest
 from ase import Atoms
 from ase.units import Bohr, Rydberg
 from scipy.integrate import simpson
+from scipy.linalg import eigvalsh
 
 from hotham_ase.dft import Sample
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 from hotham_ase.pairs import PairList
+from tests.dft.layouts import NAMES, csr_text, levels_text
 
 ABACUS_RYDBERG = 13.605698066  # eV, what ABACUS multiplies by before printing
 
@@ -40,15 +42,13 @@ def make_species(
     )
 
 
-@pytest.fixture(scope="session")
-def basis() -> OrbitalBasis:
+def make_basis() -> OrbitalBasis:
     return OrbitalBasis(
         (make_species("B", (0, 0, 1, 2), 3.6, 3), make_species("Mo", (0, 1, 2, 3), 4.0, 14))
     )
 
 
-@pytest.fixture(scope="session")
-def atoms() -> Atoms:
+def make_atoms() -> Atoms:
     cell = [[3.4, 0.1, 0.2], [-0.6, 3.7, 0.3], [0.5, -0.4, 4.1]]
     return Atoms(
         "B2Mo",
@@ -56,6 +56,26 @@ def atoms() -> Atoms:
         cell=cell,
         pbc=True,
     )
+
+
+@pytest.fixture(scope="session")
+def basis() -> OrbitalBasis:
+    return make_basis()
+
+
+@pytest.fixture(scope="session")
+def atoms() -> Atoms:
+    return make_atoms()
+
+
+def make_fermi_level(h: RealSpaceMatrix, s: RealSpaceMatrix, n_electrons: int) -> float:
+    """Where a level of every k-point of a mesh is filled on average."""
+    levels = [
+        eigvalsh(h.at_k(kpt, format="dense"), s.at_k(kpt, format="dense"))
+        for kpt in np.array(list(np.ndindex(4, 4, 4))) / 4
+    ]
+    n_filled = len(levels) * n_electrons // 2
+    return float(np.sort(np.concatenate(levels))[n_filled - 1 : n_filled + 1].mean())
 
 
 def make_sample(atoms: Atoms, basis: OrbitalBasis) -> Sample:
@@ -70,12 +90,13 @@ def make_sample(atoms: Atoms, basis: OrbitalBasis) -> Sample:
     blocks = [b + blocks[r].T for b, r in zip(blocks, pairs.reverse_edge_index, strict=True)]
     onsite = [np.zeros((n, n)) for n in n_orbitals]
     far = RealSpaceMatrix.from_blocks(pairs, onsite, blocks, name="hamiltonian")
+    kinetic = kinetic_matrix(atoms, basis)
     return Sample(
         atoms=atoms,
         basis=basis,
-        hamiltonian=far + kinetic_matrix(atoms, basis),
+        hamiltonian=far + kinetic,
         overlap=overlap,
-        fermi_level=3.25,
+        fermi_level=make_fermi_level(far + kinetic, overlap, n_electrons=20),
         n_electrons=20.0,
         provenance={"name": "crystal", "code": "test", "overlap": "read"},
     )
@@ -116,59 +137,6 @@ def abacus_matrices(
             0, start:stop
         ].reshape(matrix.n_orbitals[i], matrix.n_orbitals[j])
     return {shift: turn @ of_r @ turn.T for shift, of_r in sorted(dense.items())}
-
-
-def csr_text(matrices: dict[tuple[int, ...], np.ndarray], label: str, *, newer: bool) -> str:
-    """ABACUS's sparse matrix file in either layout."""
-    n_basis = len(next(iter(matrices.values())))
-    if newer:
-        lines = [
-            " --- Ionic Step 1 ---",
-            f" # print {label} matrix in real space {label}(R)",
-            " 1 # number of spin directions",
-            " 1 # spin index",
-            f" {n_basis} # number of localized basis",
-            f" {len(matrices)} # number of Bravais lattice vector R",
-            "",
-            " user_defined_lattice",
-            " 1.889726",
-            " 3.4 0.1 0.2",
-            " -0.6 3.7 0.3",
-            " 0.5 -0.4 4.1",
-            " B Mo",
-            " 2 1",
-            " Direct",
-            " 0.11 0.23 0.31",
-            " 0.62 0.41 0.87",
-            " 0.34 0.81 0.55",
-            "",
-            " #--------------#",
-            " # CSR Format   #",
-            " #--------------#",
-        ]
-        comments = ["# CSR values", "# CSR column indices", "# CSR row pointers"]
-    else:
-        lines = [
-            "STEP: 0",
-            f"Matrix Dimension of {label}(R): {n_basis}",
-            f"Matrix number of {label}(R): {len(matrices)}",
-        ]
-        comments = []
-    for shift, dense in matrices.items():
-        rows, columns = np.nonzero(np.abs(dense) > 1e-10)
-        lines.append(" ".join(str(n) for n in (*shift, len(rows))))
-        if len(rows) == 0 and not newer:
-            continue
-        pointers = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_basis))])
-        arrays = [
-            " ".join(f"{v:.12e}" for v in dense[rows, columns]),
-            " ".join(str(c) for c in columns),
-            " ".join(str(p) for p in pointers),
-        ]
-        for k, array in enumerate(arrays):
-            lines += [comments[k]] if newer else []
-            lines.append(" " + array)
-    return "\n".join(lines) + "\n"
 
 
 def orb_text(species: SpeciesBasis) -> str:
@@ -231,48 +199,68 @@ def stru_text(coordinates: np.ndarray, cell: np.ndarray, kind: str = "Direct") -
     return "\n".join(lines) + "\n"
 
 
+def levels_of(sample: Sample, n_bands: int = 26) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """k-points of the run's mesh, levels in ABACUS's eV, and occupations with weights."""
+    kpts = np.array(list(np.ndindex(4, 4, 4))) / 4
+    levels = np.array(
+        [
+            eigvalsh(
+                sample.hamiltonian.at_k(kpt, format="dense"),
+                sample.overlap.at_k(kpt, format="dense"),
+            )[:n_bands]
+            for kpt in kpts
+        ]
+    )
+    filled = np.zeros(levels.size)
+    filled[np.argsort(levels.ravel())[: int(sample.n_electrons) * len(kpts) // 2]] = 2 / len(kpts)
+    scale = ABACUS_RYDBERG / Rydberg
+    return kpts, levels * scale, filled.reshape(levels.shape)
+
+
+def write_abacus_run(
+    folder: Path,
+    sample: Sample,
+    *,
+    generation: int = 1,
+    suffix: str = "",
+    coordinates: np.ndarray | None = None,
+    kind: str = "Direct",
+    with_overlap: bool = True,
+    with_levels: bool = False,
+    change_h=lambda matrices: matrices,
+    settings: str = "",
+    note: str = "",
+) -> Path:
+    """Write a sample as an ABACUS run folder and return the folder."""
+    out = folder / "OUT.test"
+    out.mkdir(parents=True)
+    (folder / "INPUT").write_text(
+        f"INPUT_PARAMETERS\nsuffix test # comment\nbasis_type lcao\norbital_dir orb\n"
+        f"ecutwfc 60\n{settings}\n"
+    )
+    (folder / "KPT").write_text("K_POINTS\n0\nGamma\n4 3 2 0 0 0\n")
+    if coordinates is None:
+        coordinates = sample.atoms.get_scaled_positions(wrap=False)
+    (folder / "STRU").write_text(stru_text(coordinates, sample.atoms.cell[:], kind))
+    (folder / "orb").mkdir()
+    for species in sample.basis.species:
+        (folder / "orb" / f"{species.symbol}.orb").write_text(orb_text(species))
+    h_r = change_h(abacus_matrices(sample.hamiltonian * (1 / Rydberg), sample))
+    names = NAMES[generation]
+    texts = {names[0]: csr_text(h_r, "H", generation, sample.atoms, note=note)}
+    if with_overlap:
+        s_r = abacus_matrices(sample.overlap, sample)
+        texts[names[1]] = csr_text(s_r, "S", generation, sample.atoms)
+    texts["running_scf.log"] = log_text(sample.fermi_level)
+    if with_levels:
+        texts["istate.info"] = levels_text(*levels_of(sample))
+    packer = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
+    for name, text in texts.items():
+        (out / (name + suffix)).write_bytes(packer(text.encode()))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def write_abacus(sample: Sample):
     """Function that writes the sample as an ABACUS run folder and returns the folder."""
-
-    def write(
-        folder: Path,
-        *,
-        newer: bool = False,
-        suffix: str = "",
-        coordinates: np.ndarray | None = None,
-        kind: str = "Direct",
-        with_overlap: bool = True,
-        change_h=lambda matrices: matrices,
-        settings: str = "",
-    ) -> Path:
-        out = folder / "OUT.test"
-        out.mkdir(parents=True)
-        (folder / "INPUT").write_text(
-            f"INPUT_PARAMETERS\nsuffix test # comment\nbasis_type lcao\norbital_dir orb\n"
-            f"ecutwfc 60\n{settings}\n"
-        )
-        (folder / "KPT").write_text("K_POINTS\n0\nGamma\n4 3 2 0 0 0\n")
-        if coordinates is None:
-            coordinates = sample.atoms.get_scaled_positions(wrap=False)
-        (folder / "STRU").write_text(stru_text(coordinates, sample.atoms.cell[:], kind))
-        (folder / "orb").mkdir()
-        for species in sample.basis.species:
-            (folder / "orb" / f"{species.symbol}.orb").write_text(orb_text(species))
-        h_r = change_h(abacus_matrices(sample.hamiltonian * (1 / Rydberg), sample))
-        names = (
-            ("hrs1_nao.csr", "srs1_nao.csr")
-            if newer
-            else ("data-HR-sparse_SPIN0.csr", "data-SR-sparse_SPIN0.csr")
-        )
-        texts = {names[0]: csr_text(h_r, "H", newer=newer)}
-        if with_overlap:
-            s_r = abacus_matrices(sample.overlap, sample)
-            texts[names[1]] = csr_text(s_r, "S", newer=newer)
-        texts["running_scf.log"] = log_text(sample.fermi_level)
-        packer = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
-        for name, text in texts.items():
-            (out / (name + suffix)).write_bytes(packer(text.encode()))
-        return folder
-
-    return write
+    return lambda folder, **options: write_abacus_run(folder, sample, **options)

@@ -165,3 +165,12 @@ def test_index_out_of_range_and_matrix_that_is_not_hermitian():
     values[-1] += 0.1
     with pytest.raises(DFTReadError, match="not Hermitian"):
         matrix_from_triplets(atoms, basis, "wiki", rows, columns, shifts, values, name="h")
+
+
+def test_element_that_comes_twice():
+    atoms, basis = heteronuclear()
+    vectors = [np.ones(n) for n in basis.n_orbitals(atoms.numbers)]
+    arrays = triplets("wiki", vectors, both=True)
+    twice = [np.concatenate([array, array[:2]]) for array in arrays]
+    with pytest.raises(DFTReadError, match="h gives 2 elements twice"):
+        matrix_from_triplets(atoms, basis, "wiki", *twice, name="h")
