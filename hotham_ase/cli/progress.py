@@ -84,11 +84,13 @@ def _lines(console: Console, task: str) -> Iterator[Update]:
             current, started = task, now
         if now < due or done >= total:
             return
-        due = now + INTERVAL
         left = ""
         if done > 0:
-            seconds = round((now - started) * (total - done) / done)
-            left = f", {timedelta(seconds=seconds)} left"
+            seconds = (now - started) * (total - done) / done
+            if seconds < DELAY:  # sooner done than read
+                return
+            left = f", {timedelta(seconds=round(seconds))} left"
+        due = now + INTERVAL
         text = f"{current}: {done} of {total}{left}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 

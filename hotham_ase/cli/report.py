@@ -84,7 +84,8 @@ class Report:
         yield f"Fermi level   {self.fermi_level:.4f} eV{(known if axes else '') or unknown}"
         yield f"{'band gap' if axes else 'gap':14}{self.gap_text}"
         if self.error_text is not None:
-            yield f"errors        {self.error_text}"
+            text = self.error_text.removeprefix("expected errors: ")
+            yield f"errors        {text}{', expected' if text != self.error_text else ''}"
         if verbose:
             for name, value in self.details.items():
                 yield f"{name:14}{value}"
@@ -128,8 +129,11 @@ def report_of(
         if resolution > 0.01:
             details["path"] += f"; bands closer than {1e3 * resolution:.0f} meV may look like more"
     if dos is not None:
-        shown = {k: v for k, v in dos.info.items() if k != "label"}
-        details["dos"] = ", ".join(f"{key} {value}" for key, value in shown.items())
+        about = dos.info
+        details["dos"] = (
+            f"{about['mesh']} mesh, {about['kpts_solved']} k-points solved in {about['seconds']} "
+            f"s; part of the states that moved at the last refinement: {about['change']}"
+        )
     return Report(
         formula=atoms.get_chemical_formula(),
         n_atoms=len(atoms),
@@ -209,9 +213,9 @@ def _place(kpt: np.ndarray | None) -> tuple[float, ...] | None:
 
 
 def _written(kpt: np.ndarray | None) -> str:
-    return "" if kpt is None else "(" + ", ".join(f"{x:.4g}" for x in kpt) + ")"
+    return "" if kpt is None else "(" + ", ".join(f"{round(x, 4) + 0.0:g}" for x in kpt) + ")"
 
 
 def _small(energy: float) -> str:
     """An energy in words: no more digits than tell its size."""
-    return f"{1e3 * energy:.1g} meV" if energy >= 1e-4 else "less than 0.1 meV"
+    return f"{1e3 * energy:.2g} meV" if energy >= 1e-4 else "less than 0.1 meV"

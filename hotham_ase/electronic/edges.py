@@ -328,8 +328,10 @@ class _Search:
 
 
 def _folded(kpt: np.ndarray) -> np.ndarray:
-    """The k-point between −½ and ½, without what rounding has left."""
-    return (kpt - np.rint(kpt)).round(10) + 0.0
+    """The k-point between −½ and ½, without what rounding has left; of k and −k the positive."""
+    kpt = (kpt - np.rint(kpt)).round(10) + 0.0
+    sampled = kpt[kpt != 0]
+    return -kpt + 0.0 if len(sampled) and sampled[0] < 0 else kpt
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -85,7 +85,7 @@ def solve_kpts(
     Warns
     -----
     GhostStateWarning
-        Once, after the last k-point, if ghost states were left out.
+        Once for a guard, after the last k-point, if ghost states were left out.
     IllConditionedWarning
         Likewise, if directions of S(k) were projected out for another reason.
     """
@@ -145,8 +145,9 @@ class _Progress:
 
 
 def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
-    if not any(removed):
+    if not any(removed) or guard.reported == guard.threshold:
         return
+    guard.reported = guard.threshold
     left_out = (
         f"up to {max(removed)} of {n_basis} directions in which S(k) has an eigenvalue below "
         f"{guard.threshold:.3g} were left out at {np.count_nonzero(removed)} of {len(removed)} "

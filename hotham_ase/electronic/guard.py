@@ -80,6 +80,8 @@ class Guard:
         eV; the deepest ghost level found, None if there was none.
     n_removed
         Most directions left out at one k-point.
+    reported
+        Threshold that was warned of last; a warning for each call would bury all else.
     """
 
     baseline: float
@@ -89,6 +91,7 @@ class Guard:
     threshold: float = OVERLAP_THRESHOLD
     ghost: float | None = None
     n_removed: int = 0
+    reported: float | None = None
 
     @classmethod
     def of(
