@@ -126,9 +126,9 @@ def test_standard_output(bands, dos, capsys):
 
 def test_where_nothing_can_be_written(tmp_path):
     check_folder(tmp_path / "x.png")
-    with pytest.raises(OSError, match="takes no files"):
+    with pytest.raises(OSError, match="cannot be written"):
         check_folder(tmp_path.__class__("/proc/x.png"))
-    with pytest.raises(OSError, match="no file that could be replaced"):
+    with pytest.raises(OSError, match="cannot be written: it is not a file"):
         check_folder(tmp_path)
     with pytest.raises(OSError, match="does not exist, make it first"):
         check_folder(tmp_path / "nowhere" / "x.png")

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import sys
 import tempfile
@@ -69,13 +70,12 @@ def check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(2, "this folder does not exist, make it first", str(path.parent))
     if path.exists() and not path.is_file():
-        raise FileExistsError(17, "this is no file that could be replaced", str(path))
+        raise OSError(errno.EINVAL, "cannot be written: it is not a file", str(path))
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        reason = f"this folder takes no files: {error.strerror}"
-        raise OSError(error.errno, reason, str(path.parent)) from error
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
 
 
 @contextmanager

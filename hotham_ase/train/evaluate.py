@@ -40,6 +40,7 @@ MEANS = (
     "fermi_error_meV",
     "gap_error_meV",
     "dos_distance",
+    "ghost_states",
 )
 
 

@@ -6,6 +6,7 @@ The code's arbitrary zero of energy is removed from every structure first, see
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,7 +15,13 @@ import numpy as np
 
 from hotham_ase.electronic.bands import band_structure
 from hotham_ase.electronic.dos import total_dos
-from hotham_ase.electronic.eigen import eigenvalues_at_kpts
+from hotham_ase.electronic.eigen import (
+    DEFAULT_OPTIONS,
+    Guard,
+    IllConditionedWarning,
+    SolverOptions,
+    eigenvalues_at_kpts,
+)
 from hotham_ase.electronic.fermi import band_gap, fill_bands
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.kpath import BandPathError, band_path
@@ -175,15 +182,24 @@ def band_metrics(
     dict
         ``band_mae_meV``, mean |Δε| within ±5 eV; ``band_shift_meV``; ``fermi_error_meV`` and
         ``gap_error_meV``, predicted minus reference; ``dos_distance``, ∫|ΔDOS| dE / ∫DOS dE
-        within ±5 eV, broadened by 0.1 eV: 0 for equal and 2 for disjoint densities of states.
+        within ±5 eV, broadened by 0.1 eV: 0 for equal and 2 for disjoint densities of states;
+        ``ghost_states``, 1 if the prediction has levels that no material has, which are left out.
     """
     # not reduced by the symmetry of perfect crystals: k-points count alike in means over bands
     kpts = {"density": BAND_KPTS_DENSITY, "gamma": True}
     mesh = build_mesh(sample.atoms, kpts, symmetry=False)
-    ours, theirs = (
-        eigenvalues_at_kpts(h, sample.overlap, mesh.ibz_kpts)
-        for h in (comparison.predicted, sample.hamiltonian)
-    )
+    guard = Guard.of(comparison.predicted, sample.overlap)
+    with warnings.catch_warnings():  # a model at the start of its training: counted below
+        warnings.simplefilter("ignore", IllConditionedWarning)
+        ours, theirs = (
+            eigenvalues_at_kpts(h, sample.overlap, mesh.ibz_kpts, options=options)
+            for h, options in (
+                (comparison.predicted, SolverOptions(guard=guard)),
+                (sample.hamiltonian, DEFAULT_OPTIONS),
+            )
+        )
+    n_bands = min(ours.shape[2], theirs.shape[2])  # ghost states of the prediction are left out
+    ours, theirs = ours[..., :n_bands], theirs[..., :n_bands]
     fermi, gap = _level_and_gap(theirs, mesh, sample.n_electrons)
     our_fermi, our_gap = _level_and_gap(ours, mesh, sample.n_electrons)
     level = fermi if sample.fermi_level is None else sample.fermi_level
@@ -198,6 +214,7 @@ def band_metrics(
         "fermi_error_meV": 1e3 * (our_fermi - shift - fermi),
         "gap_error_meV": 1e3 * (our_gap - gap),
         "dos_distance": dos_distance(ours - shift, theirs, mesh.weights, level),
+        "ghost_states": float(guard.has_ghosts),
     }
 
 
@@ -278,8 +295,10 @@ def compare_bands(
         mesh = build_mesh(sample.atoms, {"density": BAND_KPTS_DENSITY, "gamma": True})
         energies = eigenvalues_at_kpts(sample.hamiltonian, sample.overlap, mesh.ibz_kpts)
         level = _level_and_gap(energies, mesh, sample.n_electrons)[0]
-    return BandComparison(
-        sample.name,
-        band_structure(predicted, sample.overlap, path, reference=level + shift),
-        band_structure(sample.hamiltonian, sample.overlap, path, reference=level),
-    )
+    with warnings.catch_warnings():  # the metrics tell of ghost states
+        warnings.simplefilter("ignore", IllConditionedWarning)
+        return BandComparison(
+            sample.name,
+            band_structure(predicted, sample.overlap, path, reference=level + shift),
+            band_structure(sample.hamiltonian, sample.overlap, path, reference=level),
+        )

@@ -40,6 +40,7 @@ def smooth_basis() -> OrbitalBasis:
 def orb_basis(shared_data: Path) -> OrbitalBasis:
     """ABACUS's numerical orbitals of B, C, N, Si, S (2s2p1d) and Mo (4s2p2d1f)."""
     files = sorted((shared_data / "abacus" / "orbitals").glob("*.orb"))
+    files = [file for file in files if file.name.partition("_")[0] in N_VALENCE]
     return OrbitalBasis.from_orb_files(files, N_VALENCE)
 
 
