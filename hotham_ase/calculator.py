@@ -550,6 +550,15 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             )
         return edges
 
+    @_one_at_a_time
+    def has_ghost_states(self, atoms: Atoms | None = None) -> bool:
+        """Whether levels that no material has were found so far, and left out.
+
+        Errors of H make them where S is small; then no estimate of errors holds. A
+        :class:`~hotham_ase.electronic.GhostStateWarning` has told of them.
+        """
+        return self._system_of(self._current(atoms)).guard.has_ghosts
+
     def get_band_gap(self, *, direct: bool = False, atoms: Atoms | None = None) -> float:
         """Band gap of the material in eV, 0 for a metal; see :meth:`get_band_edges`."""
         edges = self.get_band_edges(atoms)
