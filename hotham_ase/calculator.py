@@ -315,7 +315,6 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         if changes or self._state is None:
             if not allow_calculation:
                 return None
-            self.results = {}
             self.calculate(atoms, [name], changes)
         return np.copy(value) if isinstance(value := self._spectrum()[name], np.ndarray) else value
 
@@ -338,6 +337,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         ``results`` holds what ASE can store with a single structure, the charges.
         """
         atoms = self._current(atoms)
+        self.results, self._state = {}, None  # what fails must not leave another's numbers
         super().calculate(atoms, properties, system_changes)
         with ase_errors():
             system = self._system_of(atoms)
@@ -370,6 +370,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         """All that was calculated, under ASE's names."""
         return Properties({**self.results, **self._spectrum()})
 
+    @_one_at_a_time
     def _outputmixin_get_results(self) -> Mapping[str, Any]:
         self.get_property("eigenvalues")
         return {**self.results, **self._spectrum()}
