@@ -315,7 +315,6 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         if changes or self._state is None:
             if not allow_calculation:
                 return None
-            self.results = {}
             self.calculate(atoms, [name], changes)
         return np.copy(value) if isinstance(value := self._spectrum()[name], np.ndarray) else value
 
@@ -338,6 +337,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         ``results`` holds what ASE can store with a single structure, the charges.
         """
         atoms = self._current(atoms)
+        self.results, self._state = {}, None  # what fails must not leave another's numbers
         super().calculate(atoms, properties, system_changes)
         with ase_errors():
             system = self._system_of(atoms)
@@ -370,6 +370,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         """All that was calculated, under ASE's names."""
         return Properties({**self.results, **self._spectrum()})
 
+    @_one_at_a_time
     def _outputmixin_get_results(self) -> Mapping[str, Any]:
         self.get_property("eigenvalues")
         return {**self.results, **self._spectrum()}
@@ -549,6 +550,15 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
                 "the model's orbitals, or none"
             )
         return edges
+
+    @_one_at_a_time
+    def has_ghost_states(self, atoms: Atoms | None = None) -> bool:
+        """Whether levels that no material has were found so far, and left out.
+
+        Errors of H make them where S is small; then no estimate of errors holds. A
+        :class:`~hotham_ase.electronic.GhostStateWarning` has told of them.
+        """
+        return self._system_of(self._current(atoms)).guard.has_ghosts
 
     def get_band_gap(self, *, direct: bool = False, atoms: Atoms | None = None) -> float:
         """Band gap of the material in eV, 0 for a metal; see :meth:`get_band_edges`."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+import re
+from collections.abc import Iterator, Sequence
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ SPIN_COLOURS = ("#1f4e8c", "#c0392b")
 GREY = "0.45"
 MAX_WIDTH = 10.0  # inches of a figure; labels that need more are put on several lines
 MARGINS = 0.8  # inches beside the axes
+LEGEND_ROWS = 12
 LABEL_ROOM = 5.0  # points between two labels
 STYLE: dict[Any, Any] = {  # Any: Matplotlib types the keys as literals
     "font.size": 10,
@@ -184,6 +186,7 @@ def plot_dos(
     ----------
     dos
         One curve each, named by ``info["label"]`` where there are several; the first is filled.
+        The others are named by the number of states that they have in the window, most first.
     fermi_level
         eV, on the energy scale of ``dos``.
     window
@@ -194,18 +197,21 @@ def plot_dos(
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
-        ax = _new_axes((4.8, 3.2)) if ax is None else ax
-        for number, curve in enumerate(dos):
-            energies = curve.get_energies() - fermi_level
-            (line,) = ax.plot(energies, curve.get_weights(), lw=1.1, label=curve.info.get("label"))
+        ax = _new_axes((4.8 if len(dos) == 1 else 6.4, 3.2)) if ax is None else ax
+        inside = [c.get_weights()[_inside(c.get_energies() - fermi_level, window)] for c in dos]
+        order = sorted(range(1, len(dos)), key=lambda n: -float(inside[n].sum()))
+        styles = _line_styles()
+        for number in [*order, *([0] if len(dos) else [])]:  # the total lies on top
+            curve, energies = dos[number], dos[number].get_energies() - fermi_level
+            label = _typeset_orbital(str(curve.info.get("label", "")))
+            style = {"color": SPIN_COLOURS[0]} if number == 0 else next(styles)
+            ax.plot(energies, curve.get_weights(), lw=1.1, label=label, **style)
             if number == 0:
-                line.set_color(SPIN_COLOURS[0])
                 ax.fill_between(
                     energies, curve.get_weights(), color=SPIN_COLOURS[0], alpha=0.15, lw=0
                 )
         ax.axvline(0, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=0)
         ax.set_xlim(*window)
-        inside = [c.get_weights()[_inside(c.get_energies() - fermi_level, window)] for c in dos]
         top = max((float(w.max(initial=0.0)) for w in inside), default=0.0)
         bottom = min((float(w.min(initial=0.0)) for w in inside), default=0.0)  # of populations
         ax.set_ylim(1.06 * bottom, 1.06 * top if top > 0 else 1.0)
@@ -213,8 +219,33 @@ def plot_dos(
         ax.set_xlabel(r"$E - E_\mathrm{F}$ (eV)")
         ax.set_ylabel("density of states (1/eV per cell)")
         if len(dos) > 1:
-            ax.legend()
+            lines, names = ax.get_legend_handles_labels()
+            lines, names = [lines[-1], *lines[:-1]], [names[-1], *names[:-1]]
+            n_columns = -(-len(names) // LEGEND_ROWS)
+            ax.legend(lines, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), ncols=n_columns)
     return ax
+
+
+def _line_styles() -> Iterator[dict[str, Any]]:
+    """Colours, every second one dashed: of two curves that coincide both are seen."""
+    colours = ("#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
+    for colour, dashes in zip(cycle(colours), cycle(("-", (0, (4, 2)))), strict=False):
+        yield {"color": colour, "ls": dashes}
+
+
+def _typeset_orbital(label: str) -> str:
+    """``C p_z`` and ``C d_x2-y2`` with subscripts.
+
+    Examples
+    --------
+    >>> _typeset_orbital("C d_x2-y2"), _typeset_orbital("C 0 s")
+    ('C d$_{x^2-y^2}$', 'C 0 s')
+    """
+    head, found, orbital = label.partition("_")
+    if not found:
+        return label
+    subscript = re.sub("([xyz])2", r"\1^2", orbital)
+    return f"{head}$_{{{subscript}}}$"
 
 
 def save_figure(ax: Axes, path: str | Path) -> None:

@@ -20,7 +20,10 @@ class Update(Protocol):
     """Says how far a stage is."""
 
     def __call__(self, done: int, total: int, task: str | None = None) -> None:
-        """``task`` names the stage from now on; another name starts another estimate of time."""
+        """``task`` names the stage from now on.
+
+        Another name or total starts another estimate of time.
+        """
 
 
 @contextmanager
@@ -52,13 +55,14 @@ def _bar(console: Console, task: str) -> Iterator[Update]:
     columns = TextColumn("{task.description}"), TaskProgressColumn(), TimeLeft(), BarColumn(20)
     progress = Progress(*columns, console=console, transient=True)
     bar = progress.add_task(task, total=None)
-    current = task
+    current = task, 0
 
     def update(done: int, total: int, task: str | None = None) -> None:
         nonlocal current
-        if task is not None and task != current:
-            current = task
-            progress.reset(bar, description=task)
+        stage = task or current[0], total
+        if stage != current:
+            current = stage
+            progress.reset(bar, description=stage[0])
         progress.update(bar, completed=done, total=total)
 
     timer = threading.Timer(DELAY, progress.start)
@@ -74,14 +78,15 @@ def _bar(console: Console, task: str) -> Iterator[Update]:
 
 @contextmanager
 def _lines(console: Console, task: str) -> Iterator[Update]:
-    current, started = task, time.monotonic()
+    current, started = (task, 0), time.monotonic()
     due = started + DELAY
 
     def update(done: int, total: int, task: str | None = None) -> None:
         nonlocal current, started, due
         now = time.monotonic()
-        if task is not None and task != current:
-            current, started = task, now
+        stage = task or current[0], total
+        if stage != current:
+            current, started = stage, now
         if now < due or done >= total:
             return
         left = ""
@@ -91,7 +96,7 @@ def _lines(console: Console, task: str) -> Iterator[Update]:
                 return
             left = f", {timedelta(seconds=round(seconds))} left"
         due = now + INTERVAL
-        text = f"{current}: {done} of {total}{left}"
+        text = f"{current[0]}: {done} of {total}{left}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     yield update

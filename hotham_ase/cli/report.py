@@ -134,6 +134,10 @@ def report_of(
             f"{about['mesh']} mesh, {about['kpts_solved']} k-points solved in {about['seconds']} "
             f"s; part of the states that moved at the last refinement: {about['change']}"
         )
+    error_text = None if uncertainty is None else uncertainty.describe()
+    if calculator.has_ghost_states():
+        error_text = "not known: H has ghost states, which were left out; see the warning"
+        error = None
     return Report(
         formula=atoms.get_chemical_formula(),
         n_atoms=len(atoms),
@@ -148,11 +152,13 @@ def report_of(
         k_conduction=None if edges is None else _place(edges.k_cbm),
         k_direct=None if edges is None else _place(edges.k_direct),
         edges_remaining=None if edges is None else _finite(edges.remaining),
-        expected_error_of_h=None if uncertainty is None else uncertainty.rms_error,
+        expected_error_of_h=(
+            None if uncertainty is None or calculator.has_ghost_states() else uncertainty.rms_error
+        ),
         expected_error_of_bands=error,
         n_extrapolating=None if uncertainty is None else len(uncertainty.extrapolating_atoms),
         gap_text=describe_gap(edges, error, periodic=bool(atoms.pbc.any())),
-        error_text=None if uncertainty is None else uncertainty.describe(),
+        error_text=error_text,
         details=details,
     )
 
