@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DENSITY = 3.5  # k-points per Å⁻¹ of the automatic mesh, ASE's own default
 MAX_KPTS = 1_000_000  # of a whole mesh; its lists take 200 MB and their reduction 20 s
-MAX_SOLVED = 3000  # k-points that are solved without being asked for
+MAX_SOLVED = 5000  # k-points that are solved without being asked for
 WORK = 2e10  # and their number times the cube of the orbitals: half a minute of one core
 FEW = 9  # k-points of a mesh that no symmetry is looked for
 ON_GRID = 1e-6  # mesh spacings; what rotated points may be off by
