@@ -48,7 +48,6 @@ from hotham_ase.electronic import (
     Projection,
     Shares,
     SolverOptions,
-    band_path,
     build_mesh,
     check_all_bands,
     mulliken_charges,
@@ -600,7 +599,6 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         """
         atoms = self._current(atoms)
         with ase_errors():
-            band_path(atoms, path, npoints=npoints, method=method)  # no time for one that is none
             system = self._system_of(atoms)
             n_bands = self._n_bands(atoms, n_bands)
             bands = system.path_bands(path, npoints, n_bands=n_bands, method=method)

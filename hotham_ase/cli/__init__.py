@@ -128,8 +128,9 @@ def describe_error(error: Exception) -> str:
     >>> describe_error(FileNotFoundError(2, "No such file or directory", "data.h5"))
     'data.h5: No such file or directory'
     """
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return printable(f"{error.filename}: {error.strerror}")
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return printable(f"{where}{error.strerror}")
     return printable(str(error)) or type(error).__name__
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -122,8 +123,9 @@ def bands(
         if not atoms.pbc.any():
             result = None
         else:
-            if not quiet:
-                _say_cost(atoms, calculator, _length(atoms, path, npoints))
+            with contextlib.suppress(ValueError):  # which the calculation says better
+                if not quiet:
+                    _say_cost(atoms, calculator, _length(atoms, path, npoints))
             result = calculator.get_band_structure(path=path, npoints=npoints)
         report = report_of(atoms, calculator, bands=result)
     say = _speaker(report, output, as_json, quiet, verbose)
@@ -189,8 +191,9 @@ def dos(
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
-        if not quiet:
-            _say_cost(atoms, calculator, vectors=project is not None)
+        with contextlib.suppress(ValueError):  # which the calculation says better
+            if not quiet:
+                _say_cost(atoms, calculator, vectors=project is not None)
         parts = []
         if project is not None:
             shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
