@@ -249,6 +249,8 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
 
     def _notice_parameters(self) -> None:
         """Drop what was calculated with other parameters, also if nobody called :meth:`set`."""
+        for key, value in self.default_parameters.items():  # one that was deleted is the default
+            self.parameters.setdefault(key, value)
         known = self._parameters_of_results
         changed = {k for k, v in self.parameters.items() if not equal(v, known.get(k))}
         if changed or len(known) != len(self.parameters):
