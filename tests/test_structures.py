@@ -139,6 +139,7 @@ def test_a_file_named_like_a_structure_is_reached_by_its_path(tmp_path, monkeypa
     ("text", "message"),
     [
         ("grafene", "did you mean 'graphene'"),
+        ("", "neither a file"),
         ("missing.cif", "neither a file nor one of the built-in structures graphene, bi"),
         ("twisted-graphene", "twisted-graphene:M,N, got 'twisted-graphene'"),
         ("twisted-graphene:1", "must be written twisted-graphene:M,N"),
