@@ -73,6 +73,7 @@ class ElectronicSystem:
 
     def __post_init__(self) -> None:
         self._paths: list[KnownBands] = []
+        self._windows: dict[int, BandWindow] = {}
 
     @functools.cached_property
     def guard(self) -> Guard:
@@ -87,14 +88,16 @@ class ElectronicSystem:
         """The ``n_bands`` bands about the Fermi level; None for all."""
         if n_bands is None:
             return None
-        return window_about_fermi_level(
-            self.hamiltonian,
-            self.overlap,
-            self.n_electrons,
-            n_bands,
-            degeneracy=self.degeneracy,
-            options=self._options("looking for the bands"),
-        )
+        if n_bands not in self._windows:
+            self._windows[n_bands] = window_about_fermi_level(
+                self.hamiltonian,
+                self.overlap,
+                self.n_electrons,
+                n_bands,
+                degeneracy=self.degeneracy,
+                options=self._options("looking for the bands"),
+            )
+        return self._windows[n_bands]
 
     def ground_state(
         self, mesh: KMesh, *, kT: float = 0.0, n_bands: int | None = None, charges: bool = False
