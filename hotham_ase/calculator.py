@@ -24,7 +24,9 @@ from ase.calculators.calculator import (
     equal,
 )
 from ase.calculators.singlepoint import SinglePointDFTCalculator, arrays_to_kpoints
+from ase.dft.kpoints import BandPath
 from ase.outputs import Properties
+from ase.spectrum.band_structure import BandStructure
 
 from hotham_ase.calculator_setup import (
     InitialHamiltonian,
@@ -35,6 +37,7 @@ from hotham_ase.calculator_setup import (
     check_keywords,
     check_values,
     load,
+    orbitals_of,
     predict_matrices,
 )
 from hotham_ase.electronic import (
@@ -44,7 +47,9 @@ from hotham_ase.electronic import (
     KMesh,
     Projection,
     Shares,
+    SolverOptions,
     build_mesh,
+    check_all_bands,
     mulliken_charges,
 )
 from hotham_ase.files import parse_size
@@ -54,8 +59,6 @@ from hotham_ase.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from ase.dft.kpoints import BandPath
-    from ase.spectrum.band_structure import BandStructure
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
@@ -246,6 +249,8 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
 
     def _notice_parameters(self) -> None:
         """Drop what was calculated with other parameters, also if nobody called :meth:`set`."""
+        for key, value in self.default_parameters.items():  # one that was deleted is the default
+            self.parameters.setdefault(key, value)
         known = self._parameters_of_results
         changed = {k for k, v in self.parameters.items() if not equal(v, known.get(k))}
         if changed or len(known) != len(self.parameters):
@@ -606,17 +611,26 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         """
         atoms = self._current(atoms)
         with ase_errors():
-            system, level = self._system_of(atoms), self.get_fermi_level(atoms)
+            system = self._system_of(atoms)
             n_bands = self._n_bands(atoms, n_bands)
-            solve = functools.partial(
-                system.band_structure, path, npoints, n_bands=n_bands, method=method
-            )
-            bands = solve(fermi_level=level)
-            edges = self.get_ground_state(atoms).edges
-            if n_bands is None and system.widens(edges, bands):
+            bands = system.path_bands(path, npoints, n_bands=n_bands, method=method)
+            level = self._level_with(bands, system, atoms, n_bands)
+            if npoints is not None or isinstance(path, BandPath):
+                return BandStructure(bands.path, bands.energies, level)
+            refined = system.refined(bands, level, n_bands)
+            return refined.with_reference(self._level_with(refined, system, atoms, n_bands))
+
+    def _level_with(
+        self, bands: BandStructure, system: ElectronicSystem, atoms: Atoms, n_bands: int | None
+    ) -> float:
+        """Fermi level of edges that were looked for on a path, too."""
+        if n_bands is None:
+            if self.calculation_required(atoms, ["fermi_level"]):
+                system.remember(bands)
+            elif system.widens(self.get_ground_state(atoms).edges, bands):
+                system.remember(bands)
                 self._state, self.results = None, {}
-                bands = solve(fermi_level=self.get_fermi_level(atoms))
-        return bands
+        return self.get_fermi_level(atoms)
 
     @_one_at_a_time
     def get_dos(
@@ -683,24 +697,38 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
 
     def _system_of(self, atoms: Atoms) -> ElectronicSystem:
         """H and S of a structure with its electrons; one is kept."""
-        matrices = self._predicted(atoms)
+        n_basis = int(orbitals_of(self._model, atoms).sum())
+        if self.parameters["n_bands"] is None:  # before time is spent on H
+            check_all_bands(n_basis, SolverOptions(memory=self._memory))
         charge = self.parameters["charge"]
         charge = float(atoms.get_initial_charges().sum() if charge is None else charge)
+        n_electrons = self._model.basis.n_electrons(atoms.numbers) - charge
+        if not -1e-6 <= n_electrons <= 2 * n_basis + 1e-6:  # charges are sums
+            raise InputError(
+                f"charge must leave 0 to {2 * n_basis} electrons, what {n_basis} orbitals hold, "
+                f"got {charge:g}, which leaves {n_electrons:g}"
+            )
+        matrices = self._predicted(atoms)
         if self._system is None or self._of_system != (id(matrices), charge):
-            memory = self.parameters["memory"]
             self._of_system = id(matrices), charge
             self._system = ElectronicSystem(
                 matrices.atoms,
                 matrices.hamiltonian,
                 self.get_overlap(atoms),
                 self._model.basis,
-                self._model.basis.n_electrons(atoms.numbers) - charge,
+                n_electrons,
                 symmetry=self.parameters["symmetry"],
                 error=None if matrices.uncertainty is None else matrices.uncertainty.rms_error,
-                memory=None if memory is None else parse_size(memory),
+                memory=self._memory,
                 on_progress=self._on_progress,
             )
         return self._system
+
+    @property
+    def _memory(self) -> int | None:
+        """Bytes that solving may take; None for most of what is free."""
+        memory = self.parameters["memory"]
+        return None if memory is None else parse_size(memory)
 
     def _mesh(self, atoms: Atoms | None = None) -> KMesh:
         atoms = self._current(atoms)

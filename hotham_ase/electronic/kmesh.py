@@ -193,6 +193,9 @@ def _grid(atoms: Atoms, kpts: Any, max_kpts: int) -> Grid | None:
     if isinstance(kpts, Mapping):
         if {"kpts", "path"} & set(kpts):
             return None
+        for key in {"gamma", "even"} & set(kpts):
+            if kpts[key] is not None and not isinstance(kpts[key], (bool, np.bool_)):
+                raise KPointError(f"kpts must have True or False for {key!r}, got {kpts[key]!r}")
         if kpts.get("size") is not None:
             kpts = {**kpts, "size": _integers(kpts["size"])}
         try:
