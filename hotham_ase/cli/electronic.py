@@ -99,6 +99,12 @@ def bands(
             "where bands come close.",
         ),
     ] = None,
+    n_bands: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Only so many bands about the Fermi level, for large cells; by default all."
+        ),
+    ] = None,
     kpts: Kpts = None,
     output: Output = Path("bands.png"),
     emin: LowestEnergy = -10.0,
@@ -118,7 +124,7 @@ def bands(
     window = _window(emin, emax)
     with progress_bar("loading") as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
-        options |= {"device": device, "memory": memory}
+        options |= {"device": device, "memory": memory, "n_bands": n_bands}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
         if not atoms.pbc.any():
             result = None
@@ -289,12 +295,14 @@ def _say_cost(
     vectors
         Whether the mesh's eigenvectors are needed.
     """
-    from hotham_ase.electronic import estimate_cost
+    from hotham_ase.electronic import BandWindow, estimate_cost
 
+    n_bands = calculator.parameters["n_bands"]
+    window = None if n_bands is None else BandWindow(0, n_bands, 0.0)
     n_basis = int(calculator.model.basis.n_orbitals(atoms.numbers).sum())
     mesh = len(calculator.get_ibz_k_points())
     seconds = estimate_cost(n_basis, mesh, vectors=vectors).seconds
-    seconds += estimate_cost(n_basis, path).seconds
+    seconds += estimate_cost(n_basis, path, window=window).seconds
     if seconds > LONG:
         time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
         text = f"about {time} for the first {mesh + path} k-points of {n_basis} orbitals"
