@@ -174,6 +174,20 @@ def test_diamond_is_indirect_off_the_mesh(carbon):
 # ------------------------------------------------------------------ Fermi levels
 
 
+def test_pockets_that_no_mesh_sees_are_told_of(carbon):
+    """Bilayer graphene's bands overlap by 0.4 meV in pockets around K: the level lies in there."""
+    model, matrices = carbon
+    atoms = build_structure("bilayer-graphene")
+    state = ground_state(
+        *matrices(atoms), build_mesh(atoms), model.basis.n_electrons(atoms.numbers)
+    )
+    edges = state.edges
+    assert edges.is_metal
+    assert edges.cbm - 1e-6 < state.fermi_level < edges.vbm + 1e-6
+    farthest = max(edges.vbm - state.fermi_level, state.fermi_level - edges.cbm)
+    assert 1e-4 < farthest < state.fermi_level_change + 1e-6 < 2e-3
+
+
 @pytest.mark.parametrize("n_electrons", [0.3, 0.8, 1.5])
 def test_level_of_a_metallic_chain(chain, n_electrons):
     atoms = Atoms("H", cell=(0, 0, 2.0), pbc=(False, False, True))
