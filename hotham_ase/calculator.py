@@ -190,7 +190,6 @@ class HotHamCalculator(ModelCalculator):
         if changes or self._state is None:
             if not allow_calculation:
                 return None
-            self.results = {}
             self.calculate(atoms, [name], changes)
         return np.copy(value) if isinstance(value := self._spectrum()[name], np.ndarray) else value
 
@@ -213,6 +212,7 @@ class HotHamCalculator(ModelCalculator):
         ``results`` holds what ASE can store with a single structure, the charges.
         """
         atoms = self._current(atoms)
+        self.results, self._state = {}, None  # what fails must not leave another's numbers
         super().calculate(atoms, properties, system_changes)
         with ase_errors():
             system = self._system_of(atoms)
@@ -245,6 +245,7 @@ class HotHamCalculator(ModelCalculator):
         """All that was calculated, under ASE's names."""
         return Properties({**self.results, **self._spectrum()})
 
+    @_one_at_a_time
     def _outputmixin_get_results(self) -> Mapping[str, Any]:
         self.get_property("eigenvalues")
         return {**self.results, **self._spectrum()}

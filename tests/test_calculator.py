@@ -191,6 +191,18 @@ def test_two_structures_and_one_calculator(graphene):
     assert density[0] == density[2] == 0 < density[1]
 
 
+def test_a_failure_leaves_no_numbers_of_another_structure(bn):
+    calc = bn.calc
+    assert calc.get_band_gap() > 0
+    silicon = honeycomb("SiSi")
+    for _ in range(2):
+        with pytest.raises(CalculatorSetupError, match="not in the basis"):
+            calc.get_fermi_level(silicon)
+        with pytest.raises(CalculatorSetupError, match="not in the basis"):
+            calc.get_charges(silicon)
+    assert calc.get_band_gap() == pytest.approx(3.0, abs=1e-5)
+
+
 def test_structures_one_after_another_need_no_warning(model):
     calc = HotHamCalculator(model, kpts=MESH)
     for symbols, gap in (("CC", 0.0), ("BN", 3.0), ("CC", 0.0)):
