@@ -245,7 +245,7 @@ class HotHamCalculator(ModelCalculator):
         """All that was calculated, under ASE's names."""
         return Properties({**self.results, **self._spectrum()})
 
-    @_one_at_a_time
+    @one_at_a_time
     def _outputmixin_get_results(self) -> Mapping[str, Any]:
         self.get_property("eigenvalues")
         return {**self.results, **self._spectrum()}
