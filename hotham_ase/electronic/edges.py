@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.electronic.eigen import DEFAULT_OPTIONS, Eigenstates, SolverOptions, solve_kpts
+from hotham_ase.electronic.eigen import (
+    DEFAULT_OPTIONS,
+    Eigenstates,
+    SolverOptions,
+    eigenvalues_at_kpts,
+    solve_kpts,
+)
 from hotham_ase.electronic.expansion import Expansion, expand, lowest_point
 from hotham_ase.electronic.kmesh import affordable_kpts
 
@@ -19,11 +25,12 @@ if TYPE_CHECKING:
 
 TOUCHING = 1e-5  # eV; found edges that are closer touch
 STILL = 1e-7  # eV; a search ends where it expects to gain less
-MAX_STEPS = 25
+MAX_STEPS = 50
 MAX_ORBITALS = 4000  # each step takes all eigenvectors of a k-point
 FEWEST_POINTS = 6  # that a search may solve however large the system; see affordable_kpts
 NEIGHBOURHOOD = 1e-3  # fractional; where a search that has ended looks for what it would gain
 LARGEST_STEP = 0.2  # fractional; of the first step where k-points are not on a mesh
+COARSE = 1.5  # k-points per Å⁻¹; a mesh with fewer is too coarse to begin with
 STARTS = ((200, 4), (600, 2))  # (orbitals, k-points that each search starts from); 1 beyond
 
 
@@ -140,6 +147,11 @@ def find_band_edges(
             f"{first_band} … {first_band + n_bands - 1}"
         )
     search = _Search(hamiltonian, overlap, n_filled, options)
+    finer = None if hamiltonian.n_basis > MAX_ORBITALS else _less_coarse(known, hamiltonian)
+    if finer is not None:
+        energies = eigenvalues_at_kpts(hamiltonian, overlap, finer.ibz_kpts, options=options)
+        energies = energies[..., first_band : first_band + n_bands]
+        known = [*known, KnownBands(finer.ibz_kpts, energies, finer)]
     for part in known:
         search.note(part.kpts, part.eigenvalues[0, :, column - 1], part.eigenvalues[0, :, column])
     n_basis = hamiltonian.n_basis
@@ -153,6 +165,21 @@ def find_band_edges(
         for target in TARGETS:
             search.run(target, known, column, n_starts)
     return search.edges(search.remaining() if is_refined else float("nan"))
+
+
+def _less_coarse(known: Sequence[KnownBands], hamiltonian: RealSpaceMatrix) -> KMesh | None:
+    """A mesh with minima to begin from, if those given are too coarse and it is affordable."""
+    pbc = hamiltonian.pairs.pbc
+    reciprocal = np.linalg.pinv(hamiltonian.pairs.cell * pbc[:, None])
+    needed = np.where(pbc, COARSE * 2 * np.pi * np.linalg.norm(reciprocal, axis=0), 1)
+    mesh = next((part.mesh for part in known if part.mesh is not None), None)
+    finer = None
+    while mesh is not None and mesh.grid is not None and (mesh.grid.size < needed).any():
+        mesh = mesh.refined()
+        if mesh is None or len(mesh.ibz_kpts) > affordable_kpts(hamiltonian.n_basis):
+            break
+        finer = mesh
+    return finer
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,9 @@ def _grid(atoms: Atoms, kpts: Any, max_kpts: int) -> Grid | None:
     if isinstance(kpts, Mapping):
         if {"kpts", "path"} & set(kpts):
             return None
+        for name in ("gamma", "even"):
+            if not isinstance(kpts.get(name, False), (bool, np.bool_, type(None))):
+                raise KPointError(f"kpts[{name!r}] must be True or False, got {kpts[name]!r}")
         if kpts.get("size") is not None:
             kpts = {**kpts, "size": _integers(kpts["size"])}
         try:
