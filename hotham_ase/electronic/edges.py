@@ -50,8 +50,9 @@ class BandEdges:
         part.
     remaining
         eV; by how much an edge is still expected to move. nan where the edges are those of the
-        k-points given: above ``MAX_ORBITALS`` orbitals, and for bands that overlap or are filled
-        in part; and where the search of a large system ended early.
+        k-points given: above ``MAX_ORBITALS`` orbitals, and for bands that overlap, where only the
+        direct gap is searched for, or are filled in part; and where the search of a large system
+        ended early.
     n_solved
         k-points that the search solved, beyond those given.
     """
@@ -155,16 +156,14 @@ def find_band_edges(
     for part in known:
         search.note(part.kpts, part.eigenvalues[0, :, column - 1], part.eigenvalues[0, :, column])
     n_basis = hamiltonian.n_basis
-    is_refined = (
-        hamiltonian.pairs.pbc.any()
-        and n_basis <= MAX_ORBITALS
-        and search.overlap_of_bands <= TOUCHING
-    )
-    if is_refined:
+    is_searched = hamiltonian.pairs.pbc.any() and n_basis <= MAX_ORBITALS
+    overlaps = search.overlap_of_bands > TOUCHING
+    if is_searched:
         n_starts = next((n for limit, n in STARTS if n_basis <= limit), 1)
-        for target in TARGETS:
+        for target in (DIRECT,) if overlaps else TARGETS:
             search.run(target, known, column, n_starts)
-    return search.edges(search.remaining() if is_refined else float("nan"))
+    is_known = is_searched and not overlaps
+    return search.edges(search.remaining() if is_known else float("nan"))
 
 
 def _less_coarse(known: Sequence[KnownBands], hamiltonian: RealSpaceMatrix) -> KMesh | None:

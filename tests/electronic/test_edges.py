@@ -68,6 +68,18 @@ def test_dirac_point_of_strained_honeycomb(graphene_atoms, one_orbital, factors,
     assert weights @ state.occupations[0].sum(axis=1) == pytest.approx(2, abs=1e-12)
 
 
+def test_direct_gap_of_bands_that_overlap(graphene_atoms, one_orbital):
+    """Hops within a sublattice tilt both bands alike: the direct gap is still that of the mass."""
+    atoms = strained(graphene_atoms, 1.02, 0.997, 1)
+    h = one_orbital(atoms, 2.7, lambda d: np.where(d < 1.8, decaying(d), -1.2), 0.0)
+    h = h + RealSpaceMatrix(h.pairs, h.n_orbitals, np.r_[0.1, -0.1, np.zeros(h.pairs.n_edges)])
+    edges, _ = edges_of(h, None, build_mesh(atoms, (12, 12, 1)), 1)
+    assert edges.is_metal
+    assert edges.vbm - edges.cbm > 1
+    assert edges.direct_gap == pytest.approx(0.2, abs=1e-6)
+    assert np.isnan(edges.remaining)
+
+
 def test_chain_with_two_kinds_of_bonds(ssh):
     h = ssh(-1.0, -0.4)
     atoms = Atoms("H2", cell=(0, 0, 3.0), pbc=(False, False, True))
