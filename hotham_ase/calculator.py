@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,9 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
     all_changes,
 )
+from ase.dft.kpoints import BandPath
 from ase.outputs import Properties
+from ase.spectrum.band_structure import BandStructure
 
 from hotham_ase.calculator_base import ModelCalculator, SharedCalculatorWarning, one_at_a_time
 from hotham_ase.calculator_frozen import frozen_copy
@@ -25,6 +26,7 @@ from hotham_ase.calculator_setup import (
     ase_errors,
     check_keywords,
     check_values,
+    orbitals_of,
 )
 from hotham_ase.electronic import (
     BandEdges,
@@ -33,14 +35,13 @@ from hotham_ase.electronic import (
     KMesh,
     Projection,
     Shares,
+    SolverOptions,
+    check_all_bands,
     mulliken_charges,
 )
-from hotham_ase.files import parse_size
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from ase.dft.kpoints import BandPath
-    from ase.spectrum.band_structure import BandStructure
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
@@ -375,17 +376,26 @@ class HotHamCalculator(ModelCalculator):
         """
         atoms = self._current(atoms)
         with ase_errors():
-            system, level = self._system_of(atoms), self.get_fermi_level(atoms)
+            system = self._system_of(atoms)
             n_bands = self._n_bands(atoms, n_bands)
-            solve = functools.partial(
-                system.band_structure, path, npoints, n_bands=n_bands, method=method
-            )
-            bands = solve(fermi_level=level)
-            edges = self.get_ground_state(atoms).edges
-            if n_bands is None and system.widens(edges, bands):
+            bands = system.path_bands(path, npoints, n_bands=n_bands, method=method)
+            level = self._level_with(bands, system, atoms, n_bands)
+            if npoints is not None or isinstance(path, BandPath):
+                return BandStructure(bands.path, bands.energies, level)
+            refined = system.refined(bands, level, n_bands)
+            return refined.with_reference(self._level_with(refined, system, atoms, n_bands))
+
+    def _level_with(
+        self, bands: BandStructure, system: ElectronicSystem, atoms: Atoms, n_bands: int | None
+    ) -> float:
+        """Fermi level of edges that were looked for on a path, too."""
+        if n_bands is None:
+            if self.calculation_required(atoms, ["fermi_level"]):
+                system.remember(bands)
+            elif system.widens(self.get_ground_state(atoms).edges, bands):
+                system.remember(bands)
                 self._state, self.results = None, {}
-                bands = solve(fermi_level=self.get_fermi_level(atoms))
-        return bands
+        return self.get_fermi_level(atoms)
 
     @one_at_a_time
     def get_dos(
@@ -452,32 +462,29 @@ class HotHamCalculator(ModelCalculator):
 
     def _system_of(self, atoms: Atoms) -> ElectronicSystem:
         """H and S of a structure with its electrons; one is kept."""
-        matrices = self._predicted(atoms)
+        n_basis = int(orbitals_of(self._model, atoms).sum())
+        if self.parameters["n_bands"] is None:  # before time is spent on H
+            check_all_bands(n_basis, SolverOptions(memory=self._memory))
         charge = self.parameters["charge"]
         charge = float(atoms.get_initial_charges().sum() if charge is None else charge)
+        n_electrons = self._model.basis.n_electrons(atoms.numbers) - charge
+        if not -1e-6 <= n_electrons <= 2 * n_basis + 1e-6:  # charges are sums
+            raise InputError(
+                f"charge must leave 0 to {2 * n_basis} electrons, what {n_basis} orbitals hold, "
+                f"got {charge:g}, which leaves {n_electrons:g}"
+            )
+        matrices = self._predicted(atoms)
         if self._system is None or self._of_system != (id(matrices), charge):
-            memory = self.parameters["memory"]
             self._of_system = id(matrices), charge
             self._system = ElectronicSystem(
                 matrices.atoms,
                 matrices.hamiltonian,
                 self.get_overlap(atoms),
                 self._model.basis,
-                self._model.basis.n_electrons(atoms.numbers) - charge,
+                n_electrons,
                 symmetry=self.parameters["symmetry"],
                 error=None if matrices.uncertainty is None else matrices.uncertainty.rms_error,
-                memory=None if memory is None else parse_size(memory),
+                memory=self._memory,
                 on_progress=self._on_progress,
             )
         return self._system
-
-    def _n_bands(self, atoms: Atoms, n_bands: int | None = None) -> int | None:
-        """How many bands are wanted, checked; None for all."""
-        n_bands = self.parameters["n_bands"] if n_bands is None else n_bands
-        check_values({"n_bands": n_bands})
-        n_basis = self.get_hamiltonian(atoms).n_basis
-        if n_bands is not None and n_bands > n_basis:
-            raise InputError(
-                f"n_bands must be at most {n_basis}, the number of orbitals, got {n_bands}"
-            )
-        return n_bands

@@ -14,6 +14,7 @@ from ase.calculators.abc import GetOutputsMixin
 from ase.calculators.calculator import (
     Calculator,
     CalculatorSetupError,
+    InputError,
     PropertyNotImplementedError,
     compare_atoms,
     equal,
@@ -26,10 +27,12 @@ from hotham_ase.calculator_setup import (
     ase_errors,
     check_initial,
     check_keywords,
+    check_values,
     load,
     predict_matrices,
 )
 from hotham_ase.electronic import KMesh, build_mesh
+from hotham_ase.files import parse_size
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.overlap import overlap_matrix
 from hotham_ase.uncertainty import Uncertainty
@@ -135,6 +138,8 @@ class ModelCalculator(GetOutputsMixin, Calculator):
 
     def _notice_parameters(self) -> None:
         """Drop what was calculated with other parameters, also if nobody called :meth:`set`."""
+        for key, value in self.default_parameters.items():  # one that was deleted is the default
+            self.parameters.setdefault(key, value)
         known = self._parameters_of_results
         changed = {k for k, v in self.parameters.items() if not equal(v, known.get(k))}
         if changed or len(known) != len(self.parameters):
@@ -255,13 +260,19 @@ class ModelCalculator(GetOutputsMixin, Calculator):
             self._matrices = cached
         return cached
 
+    @property
+    def _memory(self) -> int | None:
+        """Bytes that solving may take; None for most of what is free."""
+        memory = self.parameters["memory"]
+        return None if memory is None else parse_size(memory)
+
     def _stage(self, name: str) -> Callable[[int, int], None] | None:
         """Progress of one stage, for those that count what they do."""
         if self._on_progress is None:
             return None
         return functools.partial(self._on_progress, name)
 
-    # ------------------------------------------------------------------ k-points
+    # ------------------------------------------------------------------ k-points and bands
 
     @one_at_a_time
     def get_ibz_k_points(self, atoms: Atoms | None = None) -> np.ndarray:
@@ -289,3 +300,14 @@ class ModelCalculator(GetOutputsMixin, Calculator):
         with ase_errors():
             kpts, symmetry = self.parameters["kpts"], self.parameters["symmetry"]
             return build_mesh(atoms, kpts, symmetry=symmetry)
+
+    def _n_bands(self, atoms: Atoms, n_bands: int | None = None) -> int | None:
+        """How many bands are wanted, checked; None for all."""
+        n_bands = self.parameters["n_bands"] if n_bands is None else n_bands
+        check_values({"n_bands": n_bands})
+        n_basis = self.get_hamiltonian(atoms).n_basis
+        if n_bands is not None and n_bands > n_basis:
+            raise InputError(
+                f"n_bands must be at most {n_basis}, the number of orbitals, got {n_bands}"
+            )
+        return n_bands

@@ -111,10 +111,7 @@ def predict_matrices(
         raise CalculatorSetupError("the structure has no atoms: add some")
     options, uncertainty = dict(options), None
     with ase_errors():
-        try:
-            n_orbitals = model.basis.n_orbitals(atoms.numbers)
-        except BasisError as error:
-            raise CalculatorSetupError(f"{error}: use a model with these orbitals") from error
+        n_orbitals = orbitals_of(model, atoms)
         if initial is not None:
             options["initial_hamiltonian"] = _initial_of(atoms, initial, n_orbitals)
         if isinstance(model, UncertainModel):
@@ -126,6 +123,20 @@ def predict_matrices(
     if uncertainty is not None:
         _warn_of_extrapolation(uncertainty, model.name)
     return Matrices(atoms.copy(), hamiltonian, uncertainty)
+
+
+def orbitals_of(model: Model, atoms: Atoms) -> np.ndarray:
+    """(n_atoms,) numbers of orbitals.
+
+    Raises
+    ------
+    CalculatorSetupError
+        For a species that the model does not know.
+    """
+    try:
+        return model.basis.n_orbitals(atoms.numbers)
+    except BasisError as error:
+        raise CalculatorSetupError(f"{error}: use a model with these orbitals") from error
 
 
 def _initial_of(

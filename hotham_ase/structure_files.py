@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -98,6 +99,22 @@ def detect_periodicity(atoms: Atoms, vacuum: float = VACUUM_GAP) -> np.ndarray:
     return pbc & (gaps < vacuum)
 
 
+def _check_counts(path: str, size: int) -> None:
+    """Refuse an xyz file of more atoms than it has bytes: ASE would count to their number."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            count = line.strip()
+            if not count.isdecimal():  # another format, or what ASE refuses itself
+                return
+            if len(count) > len(str(size)) or int(count) > size:
+                shown = count if len(count) < 20 else f"{count[:20]}…"
+                raise StructureError(
+                    f"{path} announces {shown} atoms, more than its {size} bytes can hold"
+                )
+            for _ in itertools.islice(file, int(count) + 1):
+                pass
+
+
 def _read_last(text: str) -> Atoms:
     last, number = None, 0
     for frame in _frames(text, ":"):  # one after another: a trajectory may exceed the memory
@@ -130,6 +147,7 @@ def _frames(path: str, index: str) -> Iterator[Atoms]:
             f"{path} has {size / 2**30:.1f} GiB, and structure files are read up to "
             f"{MAX_FILE_SIZE / 2**30:g} GiB: store the structure alone in a file"
         )
+    _check_counts(path, size)
     try:
         for frame in iread(path, index, do_not_split_by_at_sign=True):
             if not isinstance(frame, Atoms) or len(frame) == 0:

@@ -72,7 +72,7 @@ def build_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:
         atoms.pbc = atoms.pbc if pbc is None else pbc
         return atoms
     path = Path(text)
-    if path.is_dir():
+    if text and path.is_dir():
         raise StructureError(f"{text} is a folder; give one of the structure files in it")
     if path.is_file() or Path(text.rpartition("@")[0]).is_file():
         return read_structure(text, pbc)

@@ -54,12 +54,20 @@ def test_the_table_lists_every_command():
     assert listed == {command.name for command in app.registered_commands}
 
 
+def anchors(page):
+    """What "#…" may lead to in a page, as GitHub and MkDocs name its headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files(page):
-    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
-    local = [target for target in targets if "://" not in target]
-    missing = [target for target in local if not (page.parent / target).exists()]
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    local = [target.partition("#") for target in targets if "://" not in target]
+    missing = [path for path, _, _ in local if not (page.parent / path).exists()]
     assert not missing
+    marked = [(page.parent / path if path else page, anchor) for path, _, anchor in local if anchor]
+    assert not [(path.name, anchor) for path, anchor in marked if anchor not in anchors(path)]
 
 
 def test_the_configurations_in_the_documentation_are_valid(tmp_path):

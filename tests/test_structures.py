@@ -119,6 +119,15 @@ def test_files_of_ase_are_read(tmp_path):
         build_structure(f"{path}@:")
 
 
+@pytest.mark.parametrize("count", ["9999999999", "9" * 5000])
+@pytest.mark.parametrize("before", ["", "1\n7\nH 0 0 0\n"])
+def test_xyz_files_of_more_atoms_than_bytes(tmp_path, before, count):
+    path = tmp_path / "many.xyz"
+    path.write_text(f"{before}{count}\n\nC 0 0 0\n")
+    with pytest.raises(StructureError, match=f"announces {count[:10]}.* atoms, more than its"):
+        build_structure(str(path))
+
+
 def test_a_file_named_like_a_structure_is_reached_by_its_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("graphene", molecule("H2O"), format="xyz")
@@ -130,6 +139,7 @@ def test_a_file_named_like_a_structure_is_reached_by_its_path(tmp_path, monkeypa
     ("text", "message"),
     [
         ("grafene", "did you mean 'graphene'"),
+        ("", "neither a file"),
         ("missing.cif", "neither a file nor one of the built-in structures graphene, bi"),
         ("twisted-graphene", "twisted-graphene:M,N, got 'twisted-graphene'"),
         ("twisted-graphene:1", "must be written twisted-graphene:M,N"),

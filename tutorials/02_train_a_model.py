@@ -54,7 +54,7 @@ print(f"error on the structure not trained on: {errors['mae_meV']:.1f} meV")
 
 # %%
 atoms = bulk("Si", "diamond", a=5.43)
-atoms.calc = HotHamCalculator(model_file, kpts={"size": (4, 4, 4), "gamma": True})
+atoms.calc = HotHamCalculator(model_file, kpts=(4, 4, 4))
 bands = atoms.calc.get_band_structure(path="LGX", npoints=40)
 bands.plot(emin=-8, emax=8, filename="silicon_bands.png")
-print(f"gap on the mesh: {atoms.calc.get_band_gap():.2f} eV")
+print(f"gap: {atoms.calc.get_band_gap():.2f} eV")

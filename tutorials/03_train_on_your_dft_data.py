@@ -72,9 +72,10 @@ model_file = train(config)
 # The test structures were not seen in any way. The report is one page with tables, parity, errors
 # against distance, bands over the reference's, and whether errors were as large as expected.
 #
-# Half a minute gives H to some 4 meV and bands to some 400 meV, which shows that the training works
-# and is good for nothing else. Bands are what to judge by: with twelve cells and twelve minutes
-# their error is 8 meV, that of H 0.25 meV (docs/training.md, what error in what time).
+# Half a minute gives H to 4 to 10 meV, by the machine, and bands to some 400 meV, which shows that
+# the training works and is good for nothing else. Bands are what to judge by: with twelve cells and
+# twelve minutes their error is 8 meV, that of H 0.25 meV (docs/training.md, what error in what
+# time).
 
 # %%
 model = load_model(model_file)

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from hotham_ase.cli import data, electronic, learning
+from hotham_ase.cli.tables import printable
 
 
 class _Commands(TyperGroup):
@@ -120,17 +121,18 @@ def _is_about_the_input(error: Exception) -> bool:
 
 
 def describe_error(error: Exception) -> str:
-    """One line for one error.
+    """One line for one error, without what a terminal would obey: it may quote a file.
 
     Examples
     --------
     >>> describe_error(FileNotFoundError(2, "No such file or directory", "data.h5"))
     'data.h5: No such file or directory'
     """
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return printable(f"{where}{error.strerror}")
+    return printable(str(error)) or type(error).__name__
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    typer.echo(f"hotham: warning: {' '.join(str(message).split())}", err=True)
+    typer.echo(f"hotham: warning: {printable(str(message))}", err=True)

@@ -10,6 +10,7 @@ import typer
 
 from hotham_ase.cli.output import check_folder
 from hotham_ase.cli.progress import progress_bar
+from hotham_ase.cli.tables import printable
 
 
 def import_(
@@ -54,14 +55,15 @@ def import_(
             n_valence=valence,
         )
     for folder, reason in report.skipped:
-        typer.echo(_printable(f"skipped {folder}: {' '.join(reason.split())}"), err=True)
+        typer.echo(printable(f"skipped {folder}: {reason}"), err=True)
     if report.output is None:
         raise ValueError(f"none of the {len(runs)} folders could be imported, nothing is written")
     places = (str(Path(folder).parent) for folder in report.imported)
     counts = Counter(zip(report.formats, places, strict=True))
     for (code, place), count in counts.items():
-        typer.echo(f"{count:5}  {code:6}  {place}")
-    typer.echo(f"wrote {report.output}: {len(report.imported)} of {len(runs)} structures")
+        typer.echo(f"{count:5}  {code:6}  {printable(place)}")
+    written = printable(str(report.output))
+    typer.echo(f"wrote {written}: {len(report.imported)} of {len(runs)} structures")
 
 
 def _parse_valence(text: str) -> tuple[str, float]:
@@ -87,14 +89,9 @@ def check(
     with progress_bar("checking") as advance:
         findings = check_dataset(dataset, progress=advance)
     for finding in findings:
-        where = finding.structure or "data set"
-        typer.echo(_printable(f"{finding.severity:7}  {where}  {finding.code}: {finding.message}"))
+        where, message = printable(finding.structure or "data set"), printable(finding.message)
+        typer.echo(f"{finding.severity:7}  {where}  {finding.code}: {message}")
     counts = Counter(finding.severity for finding in findings)
     typer.echo(f"{counts['error']} errors, {counts['warning']} warnings")
     if counts["error"]:
         raise typer.Exit(1)
-
-
-def _printable(line: str) -> str:
-    """A line without the control characters that content of files may have."""
-    return "".join(letter if letter.isprintable() else "?" for letter in line)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hotham_ase.cli.output import STDOUT, check_output, write_bands, write_dos
+from hotham_ase.cli.output import (
+    PLOTS,
+    STDOUT,
+    check_output,
+    write_bands,
+    write_dos,
+    write_levels,
+)
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.report import Report, levels, report_of
 
@@ -73,6 +81,8 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print also how the numbers were found.")
 ]
 
+LONG = 20.0  # s; what takes longer is announced
+
 
 def bands(
     structure: Structure,
@@ -113,16 +123,23 @@ def bands(
         if not atoms.pbc.any():
             result = None
         else:
+            with contextlib.suppress(ValueError):  # which the calculation says better
+                if not quiet:
+                    _say_cost(atoms, calculator, _length(atoms, path, npoints))
             result = calculator.get_band_structure(path=path, npoints=npoints)
         report = report_of(atoms, calculator, bands=result)
     say = _speaker(report, output, as_json, quiet, verbose)
-    if result is None:
-        if not (quiet or as_json):
-            for line in levels(calculator, window):
-                say(line)
-        say("a molecule has levels and no bands: nothing is written")
+    if result is not None:
+        write_bands(result, output, window, as_json=as_json, say=say)
         return
-    write_bands(result, output, window, as_json=as_json, say=say)
+    if output.suffix.lower() in PLOTS:
+        for line in [] if as_json else levels(calculator, window):
+            say(line)
+        say(f"a molecule has levels and no bands: {output} is not written, .csv and .json can be")
+        return
+    energies, filled = calculator.get_eigenvalues(), calculator.get_occupation_numbers()
+    level = calculator.get_fermi_level()
+    write_levels(energies, filled, level, output, window, as_json=as_json, say=say)
 
 
 def dos(
@@ -174,6 +191,9 @@ def dos(
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
+        with contextlib.suppress(ValueError):  # which the calculation says better
+            if not quiet:
+                _say_cost(atoms, calculator, vectors=project is not None)
         parts = []
         if project is not None:
             shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
@@ -246,6 +266,39 @@ def _calculation(
     )
     atoms.calc = calculator
     return atoms, calculator
+
+
+def _length(atoms: Atoms, path: str | None, npoints: int | None) -> int:
+    """k-points of a path."""
+    from hotham_ase.electronic import band_path
+
+    return len(band_path(atoms, path, npoints=npoints).kpts)
+
+
+def _say_cost(
+    atoms: Atoms, calculator: HotHamCalculator, path: int = 0, *, vectors: bool = False
+) -> None:
+    """Say what takes long before it begins; searches and finer meshes come after.
+
+    Parameters
+    ----------
+    atoms, calculator
+        Attached to one another.
+    path
+        k-points beside the mesh.
+    vectors
+        Whether the mesh's eigenvectors are needed.
+    """
+    from hotham_ase.electronic import estimate_cost
+
+    n_basis = int(calculator.model.basis.n_orbitals(atoms.numbers).sum())
+    mesh = len(calculator.get_ibz_k_points())
+    seconds = estimate_cost(n_basis, mesh, vectors=vectors).seconds
+    seconds += estimate_cost(n_basis, path).seconds
+    if seconds > LONG:
+        time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        text = f"about {time} for the first {mesh + path} k-points of {n_basis} orbitals"
+        typer.echo(text, err=True)
 
 
 def _periodic(text: str | None) -> list[bool] | None:

@@ -10,6 +10,8 @@
   (spins, k-points, bands) in eV, absolute; ``reference`` the Fermi level in eV; ``path`` has
   ``kpts`` (fractional), ``labelseq`` (as ``GMKG``), ``special_points`` by name, and ``cell`` with
   the lattice vectors in Å as rows of ``array``.
+- ``.csv`` of a molecule's levels: number, electrons, and energy relative to the Fermi level.
+- ``.json`` of them: lists ``energies`` in eV, absolute, and ``occupations``, and ``fermi_level``.
 - ``.json`` of a density of states: lists ``energies`` in eV, absolute, ``weights`` in states per
   eV and cell, and ``fermi_level`` in eV; ``projections``, if asked for, weights by their names.
 """
@@ -29,6 +31,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import typer
 
+from hotham_ase.cli.tables import printable
 from hotham_ase.files import replacing
 
 if TYPE_CHECKING:
@@ -83,7 +86,7 @@ def announced(path: Path, say: Say = typer.echo) -> Iterator[Path]:
     """A temporary file that takes the place of ``path`` at the end, and a line about it."""
     with replacing(path) as temporary:
         yield temporary
-    say(f"wrote {path}")
+    say(f"wrote {printable(str(path))}")
 
 
 def write_bands(
@@ -118,6 +121,42 @@ def write_bands(
         to_json=lambda file: _write_json(file, bands),
         to_csv=lambda file: _write_csv(file, *_band_table(bands, window)),
         to_plot=lambda file: save_figure(plot_bands(bands, window=window), file),
+    )
+
+
+def write_levels(
+    energies: np.ndarray,
+    occupations: np.ndarray,
+    fermi_level: float,
+    path: Path,
+    window: Window,
+    *,
+    as_json: bool = False,
+    say: Say = typer.echo,
+) -> None:
+    """Write the levels of a molecule as JSON, or as a table relative to E_F; no picture.
+
+    Parameters
+    ----------
+    energies, occupations : (n_levels,)
+        eV, absolute, and electrons of each.
+    fermi_level
+        eV.
+    path, window, as_json, say
+        As for :func:`write_bands`; ``path`` is no picture's.
+    """
+    content = {"energies": energies, "occupations": occupations, "fermi_level": fermi_level}
+    relative = energies - fermi_level
+    table = np.column_stack([np.arange(1, len(energies) + 1), occupations, relative])
+    rows = table[(relative >= window[0]) & (relative <= window[1])]
+    comment = f"energies in eV relative to the Fermi level {fermi_level:.6f} eV"
+    columns = ["level", "electrons", "energy"]
+    _write_data(
+        path,
+        as_json,
+        say,
+        to_json=lambda file: _write_json(file, content),
+        to_csv=lambda file: _write_csv(file, comment, columns, rows),
     )
 
 
@@ -176,16 +215,30 @@ def _write(
     to_csv: Callable[[TextIO], None],
     to_plot: Callable[[Path], None],
 ) -> None:
+    if path.suffix.lower() not in PLOTS:
+        _write_data(path, as_json, say, to_json=to_json, to_csv=to_csv)
+        return
+    with announced(path, say) as temporary:
+        to_plot(temporary)
+
+
+def _write_data(
+    path: Path,
+    as_json: bool,
+    say: Say,
+    *,
+    to_json: Callable[[TextIO], None],
+    to_csv: Callable[[TextIO], None],
+) -> None:
     if path == STDOUT:
         (to_json if as_json else to_csv)(sys.stdout)
         return
-    with announced(path, say) as temporary:
-        writer = {".json": to_json, ".csv": to_csv}.get(path.suffix.lower())
-        if writer is None:
-            to_plot(temporary)
-            return
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer(file)
+    writer = to_json if path.suffix.lower() == ".json" else to_csv
+    with (
+        announced(path, say) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer(file)
 
 
 def _band_table(bands: BandStructure, window: Window) -> tuple[str, list[str], np.ndarray]:

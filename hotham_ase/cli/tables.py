@@ -98,5 +98,5 @@ def _format(value: object, longest: int | None = None) -> str:
     if isinstance(value, (list, tuple)):
         items = [_format(item) for item in value[:longest]]
         more = [f"… and {len(value) - len(items)} more"] if len(items) < len(value) else []
-        return ", ".join([*items, *more])
+        return ", ".join([*items, *more]) or "none"
     return printable(str(value))

@@ -1,7 +1,7 @@
 """What follows from H and S: bands, Fermi level, densities of states, populations."""
 
 from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
-from hotham_ase.electronic.cost import Cost, estimate_cost, uses_dense
+from hotham_ase.electronic.cost import Cost, check_all_bands, estimate_cost, uses_dense
 from hotham_ase.electronic.dos import (
     CoarseMeshWarning,
     DosError,
@@ -67,6 +67,7 @@ __all__ = [
     "band_path",
     "band_structure",
     "build_mesh",
+    "check_all_bands",
     "density_of_states",
     "eigenvalues_at_kpts",
     "estimate_cost",

@@ -139,10 +139,7 @@ def uses_dense(
     if fits and (window is None or dense.seconds < QUICK):
         return True
     if window is None:
-        raise MemoryError(
-            f"all bands of {hamiltonian.n_basis} orbitals take about {format_size(dense.bytes)}, "
-            f"{format_size(allowed)} may be used: ask for a few bands (n_bands)"
-        )
+        raise _all_bands_too_large(hamiltonian.n_basis, dense.bytes, allowed)
     sparse = estimate_sparse(hamiltonian, window.n_bands)
     if not fits and sparse.bytes > allowed:
         raise MemoryError(
@@ -150,6 +147,26 @@ def uses_dense(
             f"{format_size(min(sparse.bytes, dense.bytes))}, {format_size(allowed)} may be used"
         )
     return fits and not (sparse.bytes <= allowed and 2 * sparse.seconds < dense.seconds)
+
+
+def check_all_bands(n_basis: int, options: SolverOptions) -> None:
+    """Refuse a size of which not all bands can be found, when only the size is known.
+
+    Raises
+    ------
+    MemoryError
+        With what is needed and what may be used.
+    """
+    needed, allowed = estimate_cost(n_basis, 1).bytes, allowed_memory(options)
+    if needed > allowed:
+        raise _all_bands_too_large(n_basis, needed, allowed)
+
+
+def _all_bands_too_large(n_basis: int, needed: float, allowed: float) -> MemoryError:
+    return MemoryError(
+        f"all bands of {n_basis} orbitals take about {format_size(needed)}, "
+        f"{format_size(allowed)} may be used: ask for a few bands (n_bands)"
+    )
 
 
 def check_memory(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TOUCHING = 1e-5  # eV; found edges that are closer touch
 STILL = 1e-7  # eV; a search ends where it expects to gain less
 MAX_STEPS = 50
+USUAL_STEPS = 4  # for the estimate of time
 MAX_ORBITALS = 4000  # each step takes all eigenvectors of a k-point
 FEWEST_POINTS = 6  # that a search may solve however large the system; see affordable_kpts
 NEIGHBOURHOOD = 1e-3  # fractional; where a search that has ended looks for what it would gain
@@ -147,21 +148,21 @@ def find_band_edges(
             f"n_filled must leave bands on both sides of the gap, got {n_filled} for bands "
             f"{first_band} … {first_band + n_bands - 1}"
         )
-    search = _Search(hamiltonian, overlap, n_filled, options)
-    finer = None if hamiltonian.n_basis > MAX_ORBITALS else _less_coarse(known, hamiltonian)
+    n_basis = hamiltonian.n_basis
+    n_starts = next((n for limit, n in STARTS if n_basis <= limit), 1)
+    search = _Search(hamiltonian, overlap, n_filled, options, n_starts)
+    finer = None if n_basis > MAX_ORBITALS else _less_coarse(known, hamiltonian)
     if finer is not None:
         energies = eigenvalues_at_kpts(hamiltonian, overlap, finer.ibz_kpts, options=options)
         energies = energies[..., first_band : first_band + n_bands]
         known = [*known, KnownBands(finer.ibz_kpts, energies, finer)]
     for part in known:
         search.note(part.kpts, part.eigenvalues[0, :, column - 1], part.eigenvalues[0, :, column])
-    n_basis = hamiltonian.n_basis
     is_searched = hamiltonian.pairs.pbc.any() and n_basis <= MAX_ORBITALS
     overlaps = search.overlap_of_bands > TOUCHING
     if is_searched:
-        n_starts = next((n for limit, n in STARTS if n_basis <= limit), 1)
         for target in (DIRECT,) if overlaps else TARGETS:
-            search.run(target, known, column, n_starts)
+            search.run(target, known, column)
     is_known = is_searched and not overlaps
     return search.edges(search.remaining() if is_known else float("nan"))
 
@@ -231,13 +232,17 @@ class _Search:
         overlap: RealSpaceMatrix | None,
         n_filled: int,
         options: SolverOptions,
+        n_starts: int,
     ) -> None:
         self._matrices = (hamiltonian, overlap)
         self._n_filled = n_filled
-        self._options = dataclasses.replace(options, on_progress=None)
+        self._options = dataclasses.replace(options, on_progress=None)  # of each k-point by itself
+        self._on_progress = options.on_progress
         self._axes = np.flatnonzero(hamiltonian.pairs.pbc)
         self._best: dict[_Target, _Best] = {}
         self._most_points = max(FEWEST_POINTS, affordable_kpts(hamiltonian.n_basis))
+        self._n_starts = n_starts
+        self._expected = min(self._most_points, len(TARGETS) * n_starts * USUAL_STEPS)
         self._points: dict[bytes, _Point] = {}
         self._held: tuple[bytes, Eigenstates] | None = None  # the last; more would fill memory
         self._expansions: dict[bytes, Expansion] = {}
@@ -257,17 +262,17 @@ class _Search:
                     float(values[at]), np.array(kpts[at]), float(below[at]), float(above[at])
                 )
 
-    def run(self, target: _Target, known: Sequence[KnownBands], column: int, n_starts: int) -> None:
+    def run(self, target: _Target, known: Sequence[KnownBands], column: int) -> None:
         """Follow a target downhill from where it is best."""
         best = self._best[target]
         starts = [(best.value, best.kpt, LARGEST_STEP)]
         for part in known:
             values = target.of(part.eigenvalues[0, :, column - 1], part.eigenvalues[0, :, column])
-            starts += _local_minima(values, part, n_starts)
+            starts += _local_minima(values, part, self._n_starts)
         starts.sort(key=lambda start: start[0])
         done: list[np.ndarray] = []
         for _, kpt, radius in starts:
-            if len(done) == n_starts or len(self._points) >= self._most_points:
+            if len(done) == self._n_starts or len(self._points) >= self._most_points:
                 break
             if all(_distance(kpt, other) > 1e-9 for other in done):
                 done.append(kpt)
@@ -312,6 +317,8 @@ class _Search:
             below, above = states.eigenvalues[self._n_filled - 1 : self._n_filled + 1]
             self._points[key] = _Point(kpt, float(below), float(above))
             self.note(kpt[None], np.array([below]), np.array([above]))
+            if self._on_progress is not None:
+                self._on_progress(len(self._points), max(self._expected, len(self._points)))
         return self._points[key]
 
     def _states(self, kpt: np.ndarray) -> Eigenstates:

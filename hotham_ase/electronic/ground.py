@@ -81,6 +81,7 @@ def ground_state(
     group: np.ndarray | None = None,
     known: Sequence[KnownBands] = (),
     options: SolverOptions = DEFAULT_OPTIONS,
+    search_options: SolverOptions | None = None,
 ) -> GroundState:
     """Solve on a mesh, fill the bands, and find the material's Fermi level and band edges.
 
@@ -103,6 +104,8 @@ def ground_state(
         Bands at other k-points, such as a path's, all of them: edges are looked for there too.
     options
         How to solve.
+    search_options
+        How to solve while band edges are looked for; by default likewise.
     """
     # populations need every filled band; a small problem has them all at no extra cost
     is_full = group is not None or eigen.uses_dense(hamiltonian, window, options)
@@ -128,7 +131,12 @@ def ground_state(
     elif 1 <= round(n_filled) - first < energies.shape[2]:
         bands = [KnownBands(mesh.ibz_kpts, energies, mesh), *known]
         edges = find_band_edges(
-            hamiltonian, overlap, bands, round(n_filled), first_band=first, options=options
+            hamiltonian,
+            overlap,
+            bands,
+            round(n_filled),
+            first_band=first,
+            options=search_options or options,
         )
     level, change = _fermi_level(
         hamiltonian, overlap, mesh, energies[0], n_filled, edges, filling, sought, options

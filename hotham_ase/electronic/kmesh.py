@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DENSITY = 3.5  # k-points per Å⁻¹ of the automatic mesh, ASE's own default
 MAX_KPTS = 1_000_000  # of a whole mesh; its lists take 200 MB and their reduction 20 s
-MAX_SOLVED = 3000  # k-points that are solved without being asked for
+MAX_SOLVED = 5000  # k-points that are solved without being asked for
 WORK = 2e10  # and their number times the cube of the orbitals: half a minute of one core
 FEW = 9  # k-points of a mesh that no symmetry is looked for
 ON_GRID = 1e-6  # mesh spacings; what rotated points may be off by
@@ -193,9 +193,9 @@ def _grid(atoms: Atoms, kpts: Any, max_kpts: int) -> Grid | None:
     if isinstance(kpts, Mapping):
         if {"kpts", "path"} & set(kpts):
             return None
-        for name in ("gamma", "even"):
-            if not isinstance(kpts.get(name, False), (bool, np.bool_, type(None))):
-                raise KPointError(f"kpts[{name!r}] must be True or False, got {kpts[name]!r}")
+        for key in {"gamma", "even"} & set(kpts):
+            if kpts[key] is not None and not isinstance(kpts[key], (bool, np.bool_)):
+                raise KPointError(f"kpts must have True or False for {key!r}, got {kpts[key]!r}")
         if kpts.get("size") is not None:
             kpts = {**kpts, "size": _integers(kpts["size"])}
         try:

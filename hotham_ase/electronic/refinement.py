@@ -11,6 +11,8 @@ import numpy as np
 from ase.dft.kpoints import BandPath
 from ase.spectrum.band_structure import BandStructure
 
+from hotham_ase.electronic.kmesh import affordable_kpts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -90,9 +92,24 @@ class RefinedBandStructure(BandStructure):
         shifted = self.energies - self.reference
         return RefinedBandStructure(self.path, shifted, 0.0, self.resolution)
 
+    def with_reference(self, level: float) -> RefinedBandStructure:
+        """The same with another reference in eV."""
+        return RefinedBandStructure(self.path, self.energies, level, self.resolution)
+
     def todict(self) -> dict[str, Any]:
         """ASE's entries, of the equally spaced k-points."""
         return self.coarse().todict()
+
+
+def most_added(n_kpts: int, n_basis: int) -> int:
+    """How many k-points are added to a path without being asked for: no more than it has.
+
+    Examples
+    --------
+    >>> most_added(233, 26), most_added(46, 988)
+    (233, 20)
+    """
+    return min(n_kpts, affordable_kpts(n_basis))
 
 
 def refine_bands(

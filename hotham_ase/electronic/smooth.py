@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 #: Part of the states near the Fermi level that the last refinement may have moved.
 TOLERANCE = 0.02
-PROJECTED_TOLERANCE = 0.05  # of projections, whose eigenvectors cost several times as much
+WARNED = 0.05  # and what it may have moved without a warning, where no finer mesh is affordable
 RESOLUTION = 0.1  # eV; by less, states may move
-REACH = 2.0  # eV; of what counts as near the Fermi level, or the edges of its gap
+REACH = 10.0  # eV; of what counts as near the Fermi level, or the edges of its gap: what is drawn
 #: Gaussians of evenly spaced levels add up to a constant within 2 exp(−2π²(sigma/spacing)²):
 #: 1.5 % where the spacing is twice sigma.
 SMOOTH = 2.0
@@ -126,7 +126,6 @@ def density_of_states(
         *matrices,
         mesh,
         fermi_level,
-        tolerance=TOLERANCE if projection is None else PROJECTED_TOLERANCE,
         sigma=sigma,
         refine=refine,
         window=window,
@@ -136,10 +135,18 @@ def density_of_states(
     if projection is not None:
         if projection == "orbital":  # symmetry takes orbitals of one m into those of others
             mesh = mesh.without_symmetry()
-        eigenvalues, parts = solve_with_shares(
-            *matrices, mesh.ibz_kpts, group, window=window, shares=shares, options=options
+        projected = smooth_projections(
+            *matrices,
+            mesh,
+            fermi_level,
+            group,
+            shares=shares,
+            refine=refine and sigma is None,
+            window=window,
+            options=options,
         )
-        parts = symmetrized(parts, group, hamiltonian.n_orbitals, mesh.symmetry)
+        solved, parts = projected
+        mesh, eigenvalues = solved.mesh, solved.eigenvalues
     curves: Iterable[GridDOSData]
     if sigma is None and projection is None:
         energies = energy_steps(eigenvalues, fermi_level)
@@ -200,21 +207,17 @@ def smooth_mesh(
     mesh: KMesh,
     fermi_level: float,
     *,
-    tolerance: float = TOLERANCE,
     sigma: float | None = None,
     refine: bool = True,
     window: BandWindow | None = None,
     options: SolverOptions = DEFAULT_OPTIONS,
 ) -> SmoothMesh:
-    """Refine a mesh until its density of states stands still near the Fermi level.
+    """Refine a mesh until its density of states stands still within 10 eV of the Fermi level.
 
     Parameters
     ----------
     hamiltonian, overlap, mesh, fermi_level, window, options
         As for :func:`density_of_states`.
-    tolerance
-        Largest part of the states within 2 eV of the level, or of the edges of its gap, that the
-        last refinement may have moved.
     sigma
         eV; with it, until levels are closer to one another than twice this.
     refine
@@ -239,7 +242,7 @@ def smooth_mesh(
     if half is not None:
         change = _moved(energies[0], mesh, energies[0][half[1]], half[0], bounds)
 
-    def is_smooth() -> bool:
+    def is_smooth(tolerance: float = TOLERANCE) -> bool:
         if sigma is None:
             return change <= tolerance
         return level_spacing(energies, mesh, fermi_level) <= SMOOTH * sigma
@@ -252,9 +255,76 @@ def smooth_mesh(
         fine = solve(finer)
         change = _moved(fine[0], finer, energies[0], mesh, bounds)
         mesh, energies = finer, fine
-    if hamiltonian.pairs.pbc.any() and not is_smooth():
+    if hamiltonian.pairs.pbc.any() and not is_smooth(WARNED):
         _warn(mesh, change, sigma, level_spacing(energies, mesh, fermi_level))
     return SmoothMesh(mesh, energies, change)
+
+
+def smooth_projections(
+    hamiltonian: RealSpaceMatrix,
+    overlap: RealSpaceMatrix | None,
+    mesh: KMesh,
+    fermi_level: float,
+    group: np.ndarray,
+    *,
+    shares: Shares = "mulliken",
+    refine: bool = True,
+    window: BandWindow | None = None,
+    options: SolverOptions = DEFAULT_OPTIONS,
+) -> tuple[SmoothMesh, np.ndarray]:
+    """Refine a mesh until the projections stand still too.
+
+    Bands are sorted by energy. Where two of different orbitals cross between k-points, their
+    shares change places, and each is drawn by as much too high or too low as bands move from
+    k-point to k-point; their sum does not show it.
+
+    Parameters
+    ----------
+    hamiltonian, overlap, mesh, fermi_level, shares, refine, window, options
+        As for :func:`density_of_states`.
+    group : (n_basis,) int
+        Group of each orbital.
+
+    Returns
+    -------
+    mesh
+        With its bands, and what part of the projected states moved.
+    shares : (n_kpts, n_groups, n_bands)
+
+    Warns
+    -----
+    CoarseMeshWarning
+        If the mesh is too coarse where the refinement ends.
+    """
+    limit = affordable_kpts(hamiltonian.n_basis)
+    while True:
+        energies, parts = solve_with_shares(
+            hamiltonian,
+            overlap,
+            mesh.ibz_kpts,
+            group,
+            window=window,
+            shares=shares,
+            options=options,
+        )
+        parts = symmetrized(parts, group, hamiltonian.n_orbitals, mesh.symmetry)
+        half, change = mesh.coarsened(), float("nan")
+        if half is not None:
+            change = _moved(
+                energies[0],
+                mesh,
+                energies[0][half[1]],
+                half[0],
+                _bounds(energies, fermi_level),
+                (parts, parts[half[1]]),
+            )
+        finer = mesh.refined() if refine and change > TOLERANCE else None
+        if finer is None or len(finer.ibz_kpts) > limit:
+            break
+        mesh = finer
+    if refine and change > WARNED:
+        _warn(mesh, change, None, 0.0)
+    return SmoothMesh(mesh, energies, change), parts
 
 
 def _bounds(energies: np.ndarray, fermi_level: float) -> np.ndarray:
@@ -267,11 +337,16 @@ def _bounds(energies: np.ndarray, fermi_level: float) -> np.ndarray:
 
 
 def _moved(
-    fine: np.ndarray, mesh: KMesh, coarse: np.ndarray, other: KMesh, bounds: np.ndarray
+    fine: np.ndarray,
+    mesh: KMesh,
+    coarse: np.ndarray,
+    other: KMesh,
+    bounds: np.ndarray,
+    shares: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> float:
     """Part of the states between the bounds that lie in other steps on another mesh."""
-    one = np.diff(states_below(fine, mesh, bounds)[0])
-    two = np.diff(states_below(coarse, other, bounds)[0])
+    one = np.diff(states_below(fine, mesh, bounds, shares[0]))
+    two = np.diff(states_below(coarse, other, bounds, shares[1]))
     total = one.sum()
     return float(np.abs(one - two).sum() / 2 / total) if total > 0 else 0.0
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from ase.dft.kpoints import BandPath
+from ase.spectrum.band_structure import BandStructure
 
 from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
 from hotham_ase.electronic.dos import Projection, projection_groups
@@ -19,12 +20,11 @@ from hotham_ase.electronic.ground import GroundState, ground_state
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.kpath import band_path
 from hotham_ase.electronic.population import Shares
-from hotham_ase.electronic.refinement import refine_bands
+from hotham_ase.electronic.refinement import RefinedBandStructure, most_added, refine_bands
 from hotham_ase.electronic.smooth import density_of_states
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from ase.spectrum.band_structure import BandStructure
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
@@ -73,6 +73,7 @@ class ElectronicSystem:
 
     def __post_init__(self) -> None:
         self._paths: list[KnownBands] = []
+        self._windows: dict[int, BandWindow] = {}
 
     @functools.cached_property
     def guard(self) -> Guard:
@@ -87,14 +88,16 @@ class ElectronicSystem:
         """The ``n_bands`` bands about the Fermi level; None for all."""
         if n_bands is None:
             return None
-        return window_about_fermi_level(
-            self.hamiltonian,
-            self.overlap,
-            self.n_electrons,
-            n_bands,
-            degeneracy=self.degeneracy,
-            options=self._options("looking for the bands"),
-        )
+        if n_bands not in self._windows:
+            self._windows[n_bands] = window_about_fermi_level(
+                self.hamiltonian,
+                self.overlap,
+                self.n_electrons,
+                n_bands,
+                degeneracy=self.degeneracy,
+                options=self._options("looking for the bands"),
+            )
+        return self._windows[n_bands]
 
     def ground_state(
         self, mesh: KMesh, *, kT: float = 0.0, n_bands: int | None = None, charges: bool = False
@@ -128,6 +131,7 @@ class ElectronicSystem:
             group=groups,
             known=self._paths,
             options=self._options("solving on the mesh"),
+            search_options=self._options("looking for the band edges"),
         )
         if filled is mesh:
             return state
@@ -136,46 +140,66 @@ class ElectronicSystem:
         occupations = fermi_dirac(energies, state.fermi_level, kT=kT, degeneracy=self.degeneracy)
         return replace(state, eigenvalues=energies, occupations=occupations)
 
-    def band_structure(
+    def path_bands(
         self,
         path: str | BandPath | None,
-        npoints: int | None,
+        npoints: int | None = None,
         *,
-        fermi_level: float,
         n_bands: int | None = None,
         method: Literal["ase", "seekpath"] = "ase",
     ) -> BandStructure:
-        """Bands along a path; with ``npoints`` left out, more where bands are close.
+        """Bands along a path, with their reference at 0 until the Fermi level is known.
 
         Parameters
         ----------
         path, npoints, method
             As for :func:`hotham_ase.electronic.kpath.band_path`.
-        fermi_level
-            eV.
         n_bands
             Only these about the Fermi level.
         """
-        kpath = band_path(self.atoms, path, npoints=npoints, method=method)
-        window = self.window(n_bands)
-        bands = band_structure(
+        return band_structure(
             self.hamiltonian,
             self.overlap,
-            kpath,
-            reference=fermi_level,
-            window=window,
+            band_path(self.atoms, path, npoints=npoints, method=method),
+            reference=0.0,
+            window=self.window(n_bands),
             options=self._options("solving on the path"),
         )
-        if npoints is not None or isinstance(path, BandPath):
-            return bands
+
+    def refined(
+        self, bands: BandStructure, fermi_level: float, n_bands: int | None = None
+    ) -> RefinedBandStructure:
+        """The same bands with more k-points where they are close; at most doubles the cost.
+
+        Parameters
+        ----------
+        bands
+            Along a path of this structure.
+        fermi_level
+            eV.
+        n_bands
+            As for the bands.
+        """
+        window = self.window(n_bands)
         return refine_bands(
-            bands,
+            BandStructure(bands.path, bands.energies, fermi_level),
             lambda kpts: self._eigenvalues(kpts, window, "solving where bands are close"),
             window=REFINED,
+            max_added=most_added(len(bands.path.kpts), self.hamiltonian.n_basis),
         )
 
+    def remember(self, bands: BandStructure) -> None:
+        """Look for band edges on a path's k-points too, from now on.
+
+        Parameters
+        ----------
+        bands
+            All bands along a path.
+        """
+        self._paths.append(KnownBands(bands.path.kpts, bands.energies))
+
     def widens(self, edges: BandEdges | None, bands: BandStructure) -> bool:
-        """Whether bands of a path reach into the gap; edges are looked for there from now on.
+        """Whether bands of a path reach into the gap, so that its edges are others.
 
         Parameters
         ----------
@@ -189,10 +213,7 @@ class ElectronicSystem:
         n_filled = round(self.n_electrons / self.degeneracy)
         below, above = bands.energies[..., n_filled - 1], bands.energies[..., n_filled]
         # the same k-point solved twice differs by rounding, and is no reason to search again
-        if below.max() <= edges.vbm + STILL and above.min() >= edges.cbm - STILL:
-            return False
-        self._paths.append(KnownBands(bands.path.kpts, bands.energies))
-        return True
+        return bool(below.max() > edges.vbm + STILL or above.min() < edges.cbm - STILL)
 
     def density_of_states(
         self,

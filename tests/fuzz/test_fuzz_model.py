@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("tests.fuzz.mutations")
 from tests.fuzz import target_model, target_pairs
 
 SECONDS = 5.0  # for one input
