@@ -230,7 +230,7 @@ def _line_styles() -> Iterator[dict[str, Any]]:
     """Colours, every second one dashed: of two curves that coincide both are seen."""
     colours = ("#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
     for colour, dashes in zip(cycle(colours), cycle(("-", (0, (4, 2)))), strict=False):
-        yield {"color": colour, "ls": dashes}
+        yield {"color": colour, "ls": dashes, "zorder": 2.0 if dashes == "-" else 2.1}
 
 
 def _typeset_orbital(label: str) -> str:

@@ -66,7 +66,7 @@ def read_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:
             _warn(
                 f"{text} has {VACUUM_GAP:g} Å or more without atoms along {names} and is taken as "
                 f"not periodic there: pbc is {_letters(found)}, not the file's "
-                f"{_letters(atoms.pbc)}; give pbc to say otherwise"
+                f"{_letters(atoms.pbc)}; pbc (--pbc) says otherwise"
             )
         pbc = found.tolist()
     atoms.pbc = pbc

@@ -55,6 +55,7 @@ def import_(
             n_valence=valence,
         )
     for folder, reason in report.skipped:
+        reason = reason.removeprefix(f"{folder} ").removeprefix(f"{folder}: ")
         typer.echo(printable(f"skipped {folder}: {reason}"), err=True)
     if report.output is None:
         raise ValueError(f"none of the {len(runs)} folders could be imported, nothing is written")
