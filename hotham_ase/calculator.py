@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import math
-import threading
-import warnings
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from ase.calculators.abc import GetOutputsMixin
 from ase.calculators.calculator import (
-    Calculator,
     CalculatorSetupError,
     InputError,
     PropertyNotImplementedError,
     all_changes,
-    compare_atoms,
-    equal,
 )
-from ase.calculators.singlepoint import SinglePointDFTCalculator, arrays_to_kpoints
 from ase.dft.kpoints import BandPath
 from ase.outputs import Properties
 from ase.spectrum.band_structure import BandStructure
 
+from hotham_ase.calculator_base import ModelCalculator, SharedCalculatorWarning, one_at_a_time
+from hotham_ase.calculator_frozen import frozen_copy
 from hotham_ase.calculator_setup import (
     InitialHamiltonian,
-    Matrices,
     Model,
     ase_errors,
-    check_initial,
     check_keywords,
     check_values,
-    load,
     orbitals_of,
-    predict_matrices,
 )
 from hotham_ase.electronic import (
     BandEdges,
@@ -48,46 +36,22 @@ from hotham_ase.electronic import (
     Projection,
     Shares,
     SolverOptions,
-    build_mesh,
     check_all_bands,
     mulliken_charges,
 )
-from hotham_ase.files import parse_size
-from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.overlap import overlap_matrix
-from hotham_ase.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
-NETWORK_OPTIONS = ("device", "dtype", "memory", "compile")
+__all__ = ["HotHamCalculator", "SharedCalculatorWarning"]
+
 #: Results that ASE's files of single structures cannot hold; served by methods of their own.
 SPECTRUM = ("eigenvalues", "fermi_level", "ibz_kpoints", "kpoint_weights", "occupations")
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-class SharedCalculatorWarning(UserWarning):
-    """A calculator belongs to several structures and is asked without saying which is meant."""
-
-
-def _one_at_a_time(
-    method: Callable[Concatenate[HotHamCalculator, P], T],
-) -> Callable[Concatenate[HotHamCalculator, P], T]:
-    """Threads that share a calculator wait for one another, so that each gets its own answer."""
-
-    @functools.wraps(method)
-    def locked(self: HotHamCalculator, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self._lock:
-            return method(self, *args, **kwargs)
-
-    return locked
-
-
-class HotHamCalculator(GetOutputsMixin, Calculator):
+class HotHamCalculator(ModelCalculator):
     """Electronic structure of a structure from a predicted Hamiltonian.
 
     H(R) is predicted once per structure; k-points, broadenings and everything else reuse it.
@@ -182,19 +146,15 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         on_progress: Callable[[str, int, int], None] | None = None,
         **unknown: Any,
     ) -> None:
-        self._lock = threading.RLock()
-        self._structure: Atoms | None = None
-        self._attached: list[weakref.ref[Atoms]] = []
-        self._is_warned = False
-        self._matrices: Matrices | None = None
         self._system: ElectronicSystem | None = None
         self._of_system: tuple[int, float] | None = None
         self._state: GroundState | None = None
         self._mesh_of_state: KMesh | None = None
-        self._parameters_of_results: dict[str, Any] = {}
-        self._on_progress = on_progress
         check_keywords(unknown, self.default_parameters)
         super().__init__(
+            model,
+            initial_hamiltonian=initial_hamiltonian,
+            on_progress=on_progress,
             kpts=kpts,
             sigma=sigma,
             charge=charge,
@@ -205,103 +165,14 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             compile=compile,
             n_bands=n_bands,
         )
-        # never in self.parameters: they are written to trajectories and databases
-        self._model = load(model)
-        self._initial = initial_hamiltonian
-        check_initial(self._model, initial_hamiltonian)
 
-    def __repr__(self) -> str:
-        """Model, what differs from the defaults, and the structure."""
-        changed = {k: v for k, v in self.todict().items() if k != "model"}
-        parts = [repr(self._model.name), *(f"{key}={value!r}" for key, value in changed.items())]
-        structure = self._structure
-        parts.append("not attached" if structure is None else str(structure.symbols))
-        return f"HotHamCalculator({', '.join(parts)})"
-
-    # ------------------------------------------------------------------ state
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and other processes: all but the lock and what is attached."""
-        return {**self.__dict__, "_lock": None, "_attached": []}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.RLock()
-
-    @property
-    def model(self) -> Model:
-        """The model."""
-        return self._model
-
-    @_one_at_a_time
-    def set(self, **kwargs: Any) -> dict[str, Any]:
-        """Change parameters; new k-points reuse H(R).
-
-        Raises
-        ------
-        InputError
-            For an unknown keyword or a bad value.
-        """
-        check_keywords(kwargs, self.default_parameters)
-        changed = super().set(**kwargs)
-        self._notice_parameters()
-        return changed
-
-    def _notice_parameters(self) -> None:
-        """Drop what was calculated with other parameters, also if nobody called :meth:`set`."""
-        for key, value in self.default_parameters.items():  # one that was deleted is the default
-            self.parameters.setdefault(key, value)
-        known = self._parameters_of_results
-        changed = {k for k, v in self.parameters.items() if not equal(v, known.get(k))}
-        if changed or len(known) != len(self.parameters):
-            check_keywords(self.parameters, self.default_parameters)
-            self._parameters_of_results = copy.deepcopy(dict(self.parameters))
-            self.results, self._state, self._system = {}, None, None
-        if "dtype" in changed:
-            self._matrices = None
-
-    @_one_at_a_time
-    def reset(self) -> None:
-        """Forget everything that was calculated."""
-        super().reset()
-        self._state = self._matrices = self._system = None
-
-    @_one_at_a_time
-    def set_atoms(self, atoms: Atoms) -> None:
-        """Take note of the structure that the calculator was attached to; ASE calls this."""
-        self._structure = atoms
-        alive = [ref for ref in self._attached if ref() is not None and ref() is not atoms]
-        self._attached = [*alive, weakref.ref(atoms)]
-
-    def todict(self, skip_default: bool = True) -> dict[str, Any]:
-        """Parameters and the model's name, for trajectories and databases."""
-        return {"model": self._model.name, **super().todict(skip_default=skip_default)}
-
-    def _current(self, atoms: Atoms | None = None) -> Atoms:
-        """The structure that a getter is about."""
-        if atoms is not None:
-            if not self._attached:
-                self._structure = atoms
-            return atoms
-        if self._structure is None:
-            raise CalculatorSetupError(
-                "the calculator has no structure yet: set atoms.calc to it, or pass atoms"
-            )
-        alive = [a for ref in self._attached if (a := ref()) is not None and a.calc is self]
-        if len(alive) > 1 and not self._is_warned:
-            self._is_warned = True
-            warnings.warn(
-                f"the calculator is attached to {len(alive)} structures: getters without atoms "
-                f"are about the last one, {self._structure.symbols}; pass atoms to ask about "
-                "another",
-                SharedCalculatorWarning,
-                stacklevel=4,
-            )
-        return self._structure
+    def _forget_bands(self) -> None:
+        super()._forget_bands()
+        self._state = self._system = None
 
     # ------------------------------------------------------------------ ASE's protocol
 
-    @_one_at_a_time
+    @one_at_a_time
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:
@@ -330,7 +201,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             known = {*self.results, *(() if self._state is None else SPECTRUM)}
             return bool(self.check_state(atoms)) or not known.issuperset(properties)
 
-    @_one_at_a_time
+    @one_at_a_time
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -375,57 +246,37 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         """All that was calculated, under ASE's names."""
         return Properties({**self.results, **self._spectrum()})
 
-    @_one_at_a_time
+    @one_at_a_time
     def _outputmixin_get_results(self) -> Mapping[str, Any]:
         self.get_property("eigenvalues")
         return {**self.results, **self._spectrum()}
 
-    @_one_at_a_time
+    @one_at_a_time
     def get_fermi_level(self, atoms: Atoms | None = None) -> float:
         """Fermi level of the material in eV, not of the mesh; see :meth:`get_band_edges`."""
         return self.get_property("fermi_level", atoms)
 
-    @_one_at_a_time
+    @one_at_a_time
     def get_eigenvalues(
         self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None
     ) -> np.ndarray:
         """(n_bands,) eV at one k-point of ``get_ibz_k_points()``."""
         return self.get_property("eigenvalues", atoms)[spin, kpt]
 
-    @_one_at_a_time
+    @one_at_a_time
     def get_occupation_numbers(
         self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None
     ) -> np.ndarray:
         """(n_bands,) electrons per state, 0 to 2, at one k-point of ``get_ibz_k_points()``."""
         return self.get_property("occupations", atoms)[spin, kpt]
 
-    @_one_at_a_time
-    def get_ibz_k_points(self, atoms: Atoms | None = None) -> np.ndarray:
-        """(n_kpts, 3) fractional k-points that are solved."""
-        return self._mesh(atoms).ibz_kpts
-
-    @_one_at_a_time
-    def get_k_point_weights(self, atoms: Atoms | None = None) -> np.ndarray:
-        """(n_kpts,) share of the zone that each of ``get_ibz_k_points()`` stands for."""
-        return self._mesh(atoms).weights
-
-    @_one_at_a_time
-    def get_bz_k_points(self, atoms: Atoms | None = None) -> np.ndarray:
-        """(n_bz, 3) fractional k-points of the whole mesh."""
-        return self._mesh(atoms).bz_kpts
-
-    @_one_at_a_time
-    def get_bz_to_ibz_map(self, atoms: Atoms | None = None) -> np.ndarray:
-        """(n_bz,) index into ``get_ibz_k_points()`` of each k-point of the whole mesh."""
-        return self._mesh(atoms).bz_to_ibz
-
-    @_one_at_a_time
+    @one_at_a_time
     def band_structure(self) -> BandStructure:
         """Band structure along the path that ``kpts`` is, or else along the lattice's own."""
         path = self._mesh().path
         return self.get_band_structure(path)
 
-    @_one_at_a_time
+    @one_at_a_time
     def get_frozen(self, atoms: Atoms | None = None) -> Atoms:
         """A copy of the structure that keeps all results and can be written to a file.
 
@@ -436,104 +287,18 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         """
         atoms = self._current(atoms)
         charges = self.get_property("charges", atoms)
-        frozen = atoms.copy()
-        spectrum, edges = self._spectrum(), self.get_band_edges(atoms)
-        points = arrays_to_kpoints(
-            spectrum["eigenvalues"], spectrum["occupations"], spectrum["kpoint_weights"]
+        return frozen_copy(
+            atoms,
+            {"charges": charges, **self._spectrum()},
+            self._mesh(atoms),
+            calculator=self.name,
+            model=self._model.name,
+            band_gap=self.get_band_edges(atoms).gap,
         )
-        frozen.calc = SinglePointDFTCalculator(
-            frozen,
-            efermi=spectrum["fermi_level"],
-            bzkpts=self.get_bz_k_points(atoms),
-            ibzkpts=spectrum["ibz_kpoints"],
-            bz2ibz=self.get_bz_to_ibz_map(atoms),
-            charges=charges,
-        )
-        frozen.calc.kpts = points
-        frozen.calc.name = self.name
-        frozen.info |= {
-            "fermi_level": spectrum["fermi_level"],
-            "band_gap": edges.gap,
-            "hotham_model": self._model.name,
-        }
-        return frozen
-
-    # ------------------------------------------------------------------ matrices
-
-    @_one_at_a_time
-    def get_hamiltonian(self, atoms: Atoms | None = None) -> RealSpaceMatrix:
-        """H(R) in eV, predicted once per structure.
-
-        Raises
-        ------
-        CalculatorSetupError
-            If the model cannot predict this structure.
-        """
-        return self._predicted(self._current(atoms)).hamiltonian
-
-    @_one_at_a_time
-    def get_overlap(self, atoms: Atoms | None = None) -> RealSpaceMatrix:
-        """S(R), computed from the model's orbitals.
-
-        Raises
-        ------
-        CalculatorSetupError
-            If the model has no radial functions.
-        """
-        matrices = self._predicted(self._current(atoms))
-        if matrices.overlap is None:
-            with ase_errors():
-                matrices.overlap = overlap_matrix(matrices.atoms, self._model.basis)
-        return matrices.overlap
-
-    @_one_at_a_time
-    def get_uncertainty(self, atoms: Atoms | None = None) -> Uncertainty:
-        """Expected errors of the blocks of H(R), and how far each is an extrapolation.
-
-        An :class:`~hotham_ase.uncertainty.ExtrapolationWarning` tells of structures with blocks
-        unlike all of the training set when H(R) is predicted.
-
-        Raises
-        ------
-        PropertyNotImplementedError
-            If the model does not know.
-        """
-        uncertainty = self._predicted(self._current(atoms)).uncertainty
-        if uncertainty is None:
-            raise PropertyNotImplementedError(
-                f"the model {self._model.name} has no uncertainty: only trainings of the default "
-                "architecture with a validation part make one"
-            )
-        return uncertainty
-
-    def _predicted(self, atoms: Atoms) -> Matrices:
-        self._notice_parameters()
-        cached = self._matrices
-        # initial charges and magnetic moments are no part of what the network sees
-        others = {"initial_charges", "initial_magmoms"}
-        if cached is None or compare_atoms(cached.atoms, atoms, excluded_properties=others):
-            if atoms.get_initial_magnetic_moments().any():
-                warnings.warn(
-                    "initial magnetic moments are not used: the model's Hamiltonian has no spin",
-                    UserWarning,
-                    stacklevel=4,
-                )
-            options = {key: self.parameters[key] for key in NETWORK_OPTIONS}
-            cached = predict_matrices(
-                self._model, atoms, self._initial, options, self._stage("predicting H")
-            )
-            self._matrices = cached
-        return cached
-
-    def _stage(self, name: str) -> Callable[[int, int], None] | None:
-        """Progress of one stage, for those that count what they do."""
-        if self._on_progress is None:
-            return None
-        return functools.partial(self._on_progress, name)
 
     # ------------------------------------------------------------------ electronic structure
 
-    @_one_at_a_time
+    @one_at_a_time
     def get_band_edges(self, atoms: Atoms | None = None) -> BandEdges:
         """Valence maximum, conduction minimum and direct gap, where they are in the zone.
 
@@ -556,7 +321,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             )
         return edges
 
-    @_one_at_a_time
+    @one_at_a_time
     def has_ghost_states(self, atoms: Atoms | None = None) -> bool:
         """Whether levels that no material has were found so far, and left out.
 
@@ -570,7 +335,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
         edges = self.get_band_edges(atoms)
         return edges.direct_gap if direct else edges.gap
 
-    @_one_at_a_time
+    @one_at_a_time
     def get_ground_state(self, atoms: Atoms | None = None) -> GroundState:
         """Bands on the mesh, and how well Fermi level and edges are converged."""
         self.get_fermi_level(atoms)
@@ -578,7 +343,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
             raise CalculatorSetupError("nothing was calculated")
         return self._state
 
-    @_one_at_a_time
+    @one_at_a_time
     def get_band_structure(
         self,
         path: str | BandPath | None = None,
@@ -632,7 +397,7 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
                 self._state, self.results = None, {}
         return self.get_fermi_level(atoms)
 
-    @_one_at_a_time
+    @one_at_a_time
     def get_dos(
         self,
         kpts: Sequence | Mapping | np.ndarray | None = None,
@@ -723,27 +488,3 @@ class HotHamCalculator(GetOutputsMixin, Calculator):
                 on_progress=self._on_progress,
             )
         return self._system
-
-    @property
-    def _memory(self) -> int | None:
-        """Bytes that solving may take; None for most of what is free."""
-        memory = self.parameters["memory"]
-        return None if memory is None else parse_size(memory)
-
-    def _mesh(self, atoms: Atoms | None = None) -> KMesh:
-        atoms = self._current(atoms)
-        self._notice_parameters()
-        with ase_errors():
-            kpts, symmetry = self.parameters["kpts"], self.parameters["symmetry"]
-            return build_mesh(atoms, kpts, symmetry=symmetry)
-
-    def _n_bands(self, atoms: Atoms, n_bands: int | None = None) -> int | None:
-        """How many bands are wanted, checked; None for all."""
-        n_bands = self.parameters["n_bands"] if n_bands is None else n_bands
-        check_values({"n_bands": n_bands})
-        n_basis = self.get_hamiltonian(atoms).n_basis
-        if n_bands is not None and n_bands > n_basis:
-            raise InputError(
-                f"n_bands must be at most {n_basis}, the number of orbitals, got {n_bands}"
-            )
-        return n_bands

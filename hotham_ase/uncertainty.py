@@ -94,9 +94,9 @@ class Uncertainty:
     def describe(self) -> str:
         """The expected errors in a sentence, qualified where the structure is an extrapolation."""
         beyond = len(self.extrapolating_atoms)
-        text = f"H {_in_mev(self.rms_error)} (root mean square over blocks)"
+        text = f"H {in_mev(self.rms_error)} (root mean square over blocks)"
         if self.band_error is not None:
-            text += f", bands {_in_mev(self.band_error)}"
+            text += f", bands {in_mev(self.band_error)}"
         if not beyond:
             return f"expected errors: {text}"
         return (
@@ -106,6 +106,13 @@ class Uncertainty:
         )
 
 
-def _in_mev(energy: float) -> str:
+def in_mev(energy: float) -> str:
+    """An energy in eV in words, with no more digits than tell its size.
+
+    Examples
+    --------
+    >>> in_mev(0.2844), in_mev(0.00236)
+    ('284 meV', '2.4 meV')
+    """
     value = 1e3 * energy
     return f"{value:.0f} meV" if value >= 10 else f"{value:.2g} meV"

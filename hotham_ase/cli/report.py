@@ -195,7 +195,7 @@ def describe_gap(edges: BandEdges | None, error: float | None, *, periodic: bool
     if periodic and math.isnan(edges.remaining):
         text += "; of these k-points only, not searched for in between"
     if error is not None and edges.gap < error:
-        text += f"; less than the expected error of bands, {1e3 * error:.2g} meV"
+        text += f"; less than the expected error of bands, {_small(error)}"
     return text
 
 
@@ -223,5 +223,6 @@ def _written(kpt: np.ndarray | None) -> str:
 
 
 def _small(energy: float) -> str:
-    """An energy in words: no more digits than tell its size."""
-    return f"{1e3 * energy:.2g} meV" if energy >= 1e-4 else "less than 0.1 meV"
+    from hotham_ase.uncertainty import in_mev
+
+    return in_mev(energy) if energy >= 1e-4 else "less than 0.1 meV"

@@ -24,12 +24,9 @@ from hotham_ase.electronic.eigen import (
     solve_kpts,
 )
 from hotham_ase.electronic.fermi import (
-    BandGap,
     FermiLevelError,
     Filling,
-    band_gap,
     fermi_dirac,
-    fermi_level,
     fill_bands,
 )
 from hotham_ase.electronic.ground import GroundState, ground_state
@@ -47,7 +44,6 @@ from hotham_ase.electronic.system import ElectronicSystem
 
 __all__ = [
     "BandEdges",
-    "BandGap",
     "BandPathError",
     "BandWindow",
     "CoarseMeshWarning",
@@ -68,7 +64,6 @@ __all__ = [
     "Projection",
     "Shares",
     "SolverOptions",
-    "band_gap",
     "band_path",
     "band_structure",
     "build_mesh",
@@ -77,7 +72,6 @@ __all__ = [
     "eigenvalues_at_kpts",
     "estimate_cost",
     "fermi_dirac",
-    "fermi_level",
     "fill_bands",
     "find_band_edges",
     "ground_state",

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.electronic.eigen import DEFAULT_OPTIONS, Eigenstates, SolverOptions, solve_kpts
+from hotham_ase.electronic.eigen import (
+    DEFAULT_OPTIONS,
+    Eigenstates,
+    SolverOptions,
+    eigenvalues_at_kpts,
+    solve_kpts,
+)
 from hotham_ase.electronic.expansion import Expansion, expand, lowest_point
 from hotham_ase.electronic.kmesh import affordable_kpts
 
@@ -19,12 +25,13 @@ if TYPE_CHECKING:
 
 TOUCHING = 1e-5  # eV; found edges that are closer touch
 STILL = 1e-7  # eV; a search ends where it expects to gain less
-MAX_STEPS = 25
+MAX_STEPS = 50
 USUAL_STEPS = 4  # for the estimate of time
 MAX_ORBITALS = 4000  # each step takes all eigenvectors of a k-point
 FEWEST_POINTS = 6  # that a search may solve however large the system; see affordable_kpts
 NEIGHBOURHOOD = 1e-3  # fractional; where a search that has ended looks for what it would gain
 LARGEST_STEP = 0.2  # fractional; of the first step where k-points are not on a mesh
+COARSE = 1.5  # k-points per Å⁻¹; a mesh with fewer is too coarse to begin with
 STARTS = ((200, 4), (600, 2))  # (orbitals, k-points that each search starts from); 1 beyond
 
 
@@ -44,8 +51,9 @@ class BandEdges:
         part.
     remaining
         eV; by how much an edge is still expected to move. nan where the edges are those of the
-        k-points given: above ``MAX_ORBITALS`` orbitals, and for bands that overlap or are filled
-        in part; and where the search of a large system ended early.
+        k-points given: above ``MAX_ORBITALS`` orbitals, and for bands that overlap, where only the
+        direct gap is searched for, or are filled in part; and where the search of a large system
+        ended early.
     n_solved
         k-points that the search solved, beyond those given.
     """
@@ -143,17 +151,35 @@ def find_band_edges(
     n_basis = hamiltonian.n_basis
     n_starts = next((n for limit, n in STARTS if n_basis <= limit), 1)
     search = _Search(hamiltonian, overlap, n_filled, options, n_starts)
+    finer = None if n_basis > MAX_ORBITALS else _less_coarse(known, hamiltonian)
+    if finer is not None:
+        energies = eigenvalues_at_kpts(hamiltonian, overlap, finer.ibz_kpts, options=options)
+        energies = energies[..., first_band : first_band + n_bands]
+        known = [*known, KnownBands(finer.ibz_kpts, energies, finer)]
     for part in known:
         search.note(part.kpts, part.eigenvalues[0, :, column - 1], part.eigenvalues[0, :, column])
-    is_refined = (
-        hamiltonian.pairs.pbc.any()
-        and n_basis <= MAX_ORBITALS
-        and search.overlap_of_bands <= TOUCHING
-    )
-    if is_refined:
-        for target in TARGETS:
+    is_searched = hamiltonian.pairs.pbc.any() and n_basis <= MAX_ORBITALS
+    overlaps = search.overlap_of_bands > TOUCHING
+    if is_searched:
+        for target in (DIRECT,) if overlaps else TARGETS:
             search.run(target, known, column)
-    return search.edges(search.remaining() if is_refined else float("nan"))
+    is_known = is_searched and not overlaps
+    return search.edges(search.remaining() if is_known else float("nan"))
+
+
+def _less_coarse(known: Sequence[KnownBands], hamiltonian: RealSpaceMatrix) -> KMesh | None:
+    """A mesh with minima to begin from, if those given are too coarse and it is affordable."""
+    pbc = hamiltonian.pairs.pbc
+    reciprocal = np.linalg.pinv(hamiltonian.pairs.cell * pbc[:, None])
+    needed = np.where(pbc, COARSE * 2 * np.pi * np.linalg.norm(reciprocal, axis=0), 1)
+    mesh = next((part.mesh for part in known if part.mesh is not None), None)
+    finer = None
+    while mesh is not None and mesh.grid is not None and (mesh.grid.size < needed).any():
+        mesh = mesh.refined()
+        if mesh is None or len(mesh.ibz_kpts) > affordable_kpts(hamiltonian.n_basis):
+            break
+        finer = mesh
+    return finer
 
 
 @dataclass(frozen=True)

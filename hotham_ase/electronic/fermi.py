@@ -1,4 +1,4 @@
-"""Fermi level, occupations and band gap from eigenvalues."""
+"""Fermi level and occupations from eigenvalues."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from scipy.special import expit
 
 TOUCHING = 1e-6  # eV; bands that overlap by less touch
 ROUNDING = 1e-9  # relative; what sums of k-point weights are off by
-PARTIAL = 1e-6  # electrons; a state that is off full and empty by more is filled in part
 MARGIN = 1e-3  # eV; how far beyond the outermost band the level of full or empty bands lies
 
 
@@ -106,18 +105,6 @@ def fill_bands(
     return Filling(level, occupations, True)
 
 
-def fermi_level(
-    eigenvalues: np.ndarray,
-    weights: np.ndarray,
-    n_electrons: float,
-    *,
-    degeneracy: int = 2,
-    kT: float = 0.0,
-) -> float:
-    """Fermi level in eV; see :func:`fill_bands`."""
-    return fill_bands(eigenvalues, weights, n_electrons, degeneracy=degeneracy, kT=kT).fermi_level
-
-
 def _checked(eigenvalues: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     eigenvalues = np.asarray(eigenvalues, dtype=float)
     weights = np.asarray(weights, dtype=float)
@@ -208,88 +195,3 @@ def _share(
     rest = n_electrons - float((weights[None, :, None] * occupations).sum())
     room = float((weights[None, :, None] * at_level).sum())
     return occupations + at_level * (rest / room if room > 0 else 0.0)
-
-
-@dataclass(frozen=True)
-class BandGap:
-    """Band edges on a set of k-points; without a gap the edges are the Fermi level.
-
-    Attributes
-    ----------
-    gap, direct_gap
-        eV; 0 for a metal.
-    vbm, cbm
-        eV, absolute; highest occupied and lowest empty energy.
-    k_vbm, k_cbm, k_direct
-        Indices of the k-points of the edges and of the direct gap; None for a metal.
-    """
-
-    gap: float
-    direct_gap: float
-    vbm: float
-    cbm: float
-    k_vbm: int | None = None
-    k_cbm: int | None = None
-    k_direct: int | None = None
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether both edges are at one k-point."""
-        return self.k_vbm is not None and self.gap >= self.direct_gap - TOUCHING
-
-
-def band_gap(
-    eigenvalues: np.ndarray,
-    fermi_level: float,
-    occupations: np.ndarray | None = None,
-    *,
-    degeneracy: int = 2,
-) -> BandGap:
-    """Gap between the states below and above the Fermi level.
-
-    A metal is what has a state at the level, a state that is filled in part, or different numbers
-    of states below the level at different k-points, as in :func:`ase.dft.bandgap.bandgap`.
-
-    Parameters
-    ----------
-    eigenvalues : (n_spins, n_kpts, n_bands) eV
-    fermi_level
-        eV.
-    occupations : (n_spins, n_kpts, n_bands)
-        Those of :func:`fill_bands`. Only they tell an open shell whose level smearing has moved
-        away from it.
-    degeneracy
-        Electrons of a full state.
-
-    Raises
-    ------
-    FermiLevelError
-        If all states are on one side of the level.
-    """
-    eigenvalues = np.asarray(eigenvalues, dtype=float)
-    n_below = (eigenvalues < fermi_level).sum(axis=2)  # (n_spins, n_kpts)
-    is_metal = (n_below != n_below[:, :1]).any()
-    is_metal |= (np.abs(eigenvalues - fermi_level) < TOUCHING).any()
-    if occupations is not None:
-        is_metal |= (np.minimum(occupations, degeneracy - occupations) > PARTIAL).any()
-    if is_metal:
-        return BandGap(0.0, 0.0, fermi_level, fermi_level)
-    below = np.where(eigenvalues < fermi_level, eigenvalues, -np.inf).max(axis=(0, 2))
-    above = np.where(eigenvalues < fermi_level, np.inf, eigenvalues).min(axis=(0, 2))
-    if not (np.isfinite(below).all() and np.isfinite(above).all()):
-        raise FermiLevelError(
-            "eigenvalues must lie on both sides of the Fermi level for a band gap"
-        )
-    direct = above - below  # (n_kpts,)
-    gap = float(above.min() - below.max())
-    if gap < TOUCHING:
-        return BandGap(0.0, 0.0, fermi_level, fermi_level)
-    return BandGap(
-        gap=gap,
-        direct_gap=float(direct.min()),
-        vbm=float(below.max()),
-        cbm=float(above.min()),
-        k_vbm=int(below.argmax()),
-        k_cbm=int(above.argmin()),
-        k_direct=int(direct.argmin()),
-    )

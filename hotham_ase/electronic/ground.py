@@ -195,6 +195,11 @@ def _fermi_level(
         )[0]
         before, level = level, level_of(energies, mesh, n_states)
         error = max(abs(level - before), _error_of_pockets(energies, mesh, level))
+    if edges.k_vbm is not None:
+        # what overlap the search has found and the mesh does not see; the level lies in it
+        n_below = round(n_states)
+        seen = float(energies[:, n_below - 1].max() - energies[:, n_below].min())
+        error = max(error, edges.vbm - edges.cbm - seen)
     return level, error
 
 

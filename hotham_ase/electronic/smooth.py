@@ -358,7 +358,7 @@ def _warn(mesh: KMesh, change: float, sigma: float | None, spacing: float) -> No
         reason = "which cannot be compared with another"
     else:
         reason = (
-            f"on which {100 * change:.2g} % of the states near the Fermi level may lie elsewhere"
+            f"on which {100 * change:.3g} % of the states near the Fermi level may lie elsewhere"
         )
     warnings.warn(
         f"the density of states shows the {_size(mesh)} mesh, {reason}: take more k-points",

@@ -22,7 +22,7 @@ from hotham_ase.electronic.eigen import (
     SolverOptions,
     eigenvalues_at_kpts,
 )
-from hotham_ase.electronic.fermi import band_gap, fill_bands
+from hotham_ase.electronic.fermi import fill_bands
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.kpath import BandPathError, band_path
 from hotham_ase.matrices.realspace import union_of_pairs
@@ -221,9 +221,11 @@ def band_metrics(
 def _level_and_gap(energies: np.ndarray, mesh: KMesh, n_electrons: float) -> tuple[float, float]:
     """Fermi level and gap in eV, both on the same mesh."""
     filling = fill_bands(energies, mesh.weights, n_electrons, kT=SMEARING)
-    if not 0 < n_electrons < 2 * energies.shape[2]:
+    n_filled = round(n_electrons / 2)
+    if filling.is_metal or not 0 < n_filled < energies.shape[2]:
         return filling.fermi_level, 0.0
-    return filling.fermi_level, band_gap(energies, filling.fermi_level, filling.occupations).gap
+    gap = energies[..., n_filled].min() - energies[..., n_filled - 1].max()
+    return filling.fermi_level, float(gap)
 
 
 def dos_distance(

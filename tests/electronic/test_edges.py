@@ -68,6 +68,18 @@ def test_dirac_point_of_strained_honeycomb(graphene_atoms, one_orbital, factors,
     assert weights @ state.occupations[0].sum(axis=1) == pytest.approx(2, abs=1e-12)
 
 
+def test_direct_gap_of_bands_that_overlap(graphene_atoms, one_orbital):
+    """Hops within a sublattice tilt both bands alike: the direct gap is still that of the mass."""
+    atoms = strained(graphene_atoms, 1.02, 0.997, 1)
+    h = one_orbital(atoms, 2.7, lambda d: np.where(d < 1.8, decaying(d), -1.2), 0.0)
+    h = h + RealSpaceMatrix(h.pairs, h.n_orbitals, np.r_[0.1, -0.1, np.zeros(h.pairs.n_edges)])
+    edges, _ = edges_of(h, None, build_mesh(atoms, (12, 12, 1)), 1)
+    assert edges.is_metal
+    assert edges.vbm - edges.cbm > 1
+    assert edges.direct_gap == pytest.approx(0.2, abs=1e-6)
+    assert np.isnan(edges.remaining)
+
+
 def test_chain_with_two_kinds_of_bonds(ssh):
     h = ssh(-1.0, -0.4)
     atoms = Atoms("H2", cell=(0, 0, 3.0), pbc=(False, False, True))
@@ -154,11 +166,13 @@ def test_strained_graphene(carbon, factors, kpt, n):
     assert state.fermi_level == pytest.approx(at_point.mean(), abs=1e-5)
 
 
-def test_diamond_is_indirect_off_the_mesh(carbon):
+@pytest.mark.parametrize("n", [1, 4, 6])
+def test_diamond_is_indirect_off_the_mesh(carbon, n):
+    """Γ alone, where searches end in other minima, is no better a beginning than a fine mesh."""
     _, matrices = carbon
     atoms = build_structure("diamond")
     h, s = matrices(atoms)
-    edges, of_mesh = edges_of(h, s, build_mesh(atoms, (6, 6, 6)), 4)
+    edges, of_mesh = edges_of(h, s, build_mesh(atoms, (n, n, n)), 4)
 
     def along_gamma_x(x: float) -> float:
         return float(eigenvalues_at_kpts(h, s, np.array([[x, x, 0.0]]))[0, 0, 4])
@@ -166,12 +180,27 @@ def test_diamond_is_indirect_off_the_mesh(carbon):
     lowest = minimize_scalar(along_gamma_x, bounds=(0.3, 0.45), options={"xatol": 1e-7})
     assert edges.cbm == pytest.approx(lowest.fun, abs=1e-6)
     assert np.abs(edges.k_cbm).max() == pytest.approx(lowest.x, abs=1e-4)
+    assert edges.remaining < 1e-6
     assert edges.gap < of_mesh - 0.01
     np.testing.assert_allclose(edges.k_vbm, 0, atol=1e-5)
     assert not edges.is_direct
 
 
 # ------------------------------------------------------------------ Fermi levels
+
+
+def test_pockets_that_no_mesh_sees_are_told_of(carbon):
+    """Bilayer graphene's bands overlap by 0.4 meV in pockets around K: the level lies in there."""
+    model, matrices = carbon
+    atoms = build_structure("bilayer-graphene")
+    state = ground_state(
+        *matrices(atoms), build_mesh(atoms), model.basis.n_electrons(atoms.numbers)
+    )
+    edges = state.edges
+    assert edges.is_metal
+    assert edges.cbm - 1e-6 < state.fermi_level < edges.vbm + 1e-6
+    farthest = max(edges.vbm - state.fermi_level, state.fermi_level - edges.cbm)
+    assert 1e-4 < farthest < state.fermi_level_change + 1e-6 < 2e-3
 
 
 @pytest.mark.parametrize("n_electrons", [0.3, 0.8, 1.5])
