@@ -183,7 +183,8 @@ def describe_gap(edges: BandEdges | None, error: float | None, *, periodic: bool
     if edges.is_semimetal:
         return f"none, bands touch{touching}"
     if edges.is_metal:
-        return f"none, bands overlap by {edges.vbm - edges.cbm:.4f} eV"
+        seen = " at these k-points" if math.isnan(edges.remaining) else ""
+        return f"none, bands overlap by {edges.vbm - edges.cbm:.4f} eV{seen}"
     text = f"{edges.gap:.4f} eV"
     if periodic and edges.is_direct:
         text += f", direct{touching}"
