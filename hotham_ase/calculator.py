@@ -22,6 +22,7 @@ from hotham_ase.calculator_base import ModelCalculator, SharedCalculatorWarning,
 from hotham_ase.calculator_frozen import frozen_copy
 from hotham_ase.calculator_setup import (
     InitialHamiltonian,
+    Matrices,
     Model,
     ase_errors,
     check_keywords,
@@ -147,7 +148,7 @@ class HotHamCalculator(ModelCalculator):
         **unknown: Any,
     ) -> None:
         self._system: ElectronicSystem | None = None
-        self._of_system: tuple[int, float] | None = None
+        self._of_system: tuple[Matrices, float] | None = None
         self._state: GroundState | None = None
         self._mesh_of_state: KMesh | None = None
         check_keywords(unknown, self.default_parameters)
@@ -474,8 +475,9 @@ class HotHamCalculator(ModelCalculator):
                 f"got {charge:g}, which leaves {n_electrons:g}"
             )
         matrices = self._predicted(atoms)
-        if self._system is None or self._of_system != (id(matrices), charge):
-            self._of_system = id(matrices), charge
+        known = self._of_system
+        if self._system is None or known is None or known[0] is not matrices or known[1] != charge:
+            self._of_system = matrices, charge
             self._system = ElectronicSystem(
                 matrices.atoms,
                 matrices.hamiltonian,
