@@ -197,7 +197,7 @@ def test_memory_is_looked_at_before_h_is_predicted(carbon, monkeypatch):
     def predicted(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr("hotham_ase.calculator.predict_matrices", predicted)
+    monkeypatch.setattr("hotham_ase.calculator_base.predict_matrices", predicted)
     calc = HotHamCalculator(carbon, memory="1GiB")
     with pytest.raises(CalculationFailed, match="all bands of 7800 orbitals take about 4.53 GiB"):
         calc.get_fermi_level(RELAXED.repeat((10, 30, 1)))
