@@ -15,6 +15,17 @@ from hotham_ase.cli.tables import format_entries
 if TYPE_CHECKING:
     from hotham_ase.predict import HamiltonianModel
 
+LONGER = ("by_shell", "by_distance", "by_expected_error")
+#: Columns of the tables of ``hotham evaluate``.
+ROW: tuple[str, ...] = (
+    "name",
+    "part",
+    "mae_meV",
+    "expected_block_error_meV",
+    "block_error_meV",
+    "band_mae_meV",
+)
+ROW += ("expected_band_error_meV", "fermi_error_meV", "gap_error_meV", "n_structures")
 HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of a data set
 Model = Annotated[str, typer.Argument(help="A bundled model's name, or a file.")]
 
@@ -132,15 +143,26 @@ def evaluate(
             report=report,
             on_progress=on_progress,
         )
-    longer = ("by_shell", "by_distance", "by_expected_error")  # in the file and in the report
     typer.echo(_which(errors))
-    for line in format_entries({k: v for k, v in errors.items() if k not in longer}):
+    for line in format_entries(_on_screen(errors)):
         typer.echo(line)
     if report is not None:
         typer.echo(f"wrote {report}")
     if output is not None:
         with announced(output) as file:
             file.write_text(json.dumps(errors, indent=2) + "\n", encoding="utf-8")
+
+
+def _on_screen(errors: dict[str, Any]) -> dict[str, Any]:
+    """What fits on a screen; the rest is in the file and in the report."""
+    shown = {k: v for k, v in errors.items() if k not in LONGER}
+
+    def short(row: dict[str, Any]) -> dict[str, Any]:
+        return {key: row[key] for key in ROW if key in row}
+
+    for table in ("parts", "groups"):
+        shown[table] = {name: short(row) for name, row in shown[table].items()}
+    return {**shown, "structures": [short(row) for row in shown["structures"]]}
 
 
 def _which(errors: dict[str, Any]) -> str:
