@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -131,11 +131,14 @@ def density_of_states(
         window=window,
         options=options,
     )
-    mesh, eigenvalues = solved.mesh, solved.eigenvalues
-    if projection is not None:
+    curves: Iterable[GridDOSData]
+    if projection is None:
+        curves = [_total(solved, fermi_level, sigma, degeneracy)]
+    else:
+        mesh = solved.mesh
         if projection == "orbital":  # symmetry takes orbitals of one m into those of others
             mesh = mesh.without_symmetry()
-        projected = smooth_projections(
+        solved, parts = smooth_projections(
             *matrices,
             mesh,
             fermi_level,
@@ -145,29 +148,37 @@ def density_of_states(
             window=window,
             options=options,
         )
-        solved, parts = projected
-        mesh, eigenvalues = solved.mesh, solved.eigenvalues
-    curves: Iterable[GridDOSData]
-    if sigma is None and projection is None:
-        energies = energy_steps(eigenvalues, fermi_level)
-        curves = [interpolated_dos(eigenvalues, mesh, energies, degeneracy=degeneracy)]
-    elif sigma is None:
-        energies = energy_steps(eigenvalues, fermi_level)
-        curves = interpolated_projected_dos(
-            eigenvalues, mesh, energies, parts, infos, degeneracy=degeneracy
-        )
-    elif projection is None:
-        curves = [total_dos(eigenvalues, mesh.weights, sigma=sigma, degeneracy=degeneracy)]
-    else:
-        curves = projected_dos(
-            eigenvalues, mesh.weights, parts, infos, sigma=sigma, degeneracy=degeneracy
-        )
+        curves = _projected(solved, parts, infos, fermi_level, sigma, degeneracy)
     seconds = {"seconds": f"{time.perf_counter() - begin:.1f}"}
     labelled = []
     for curve in curves:
         curve.info.update(solved.info | seconds)
         labelled.append(curve)
     return labelled[0] if projection is None else GridDOSCollection(labelled)
+
+
+def _total(
+    solved: SmoothMesh, fermi_level: float, sigma: float | None, degeneracy: int
+) -> GridDOSData:
+    mesh, bands = solved.mesh, solved.eigenvalues
+    if sigma is not None:
+        return total_dos(bands, mesh.weights, sigma=sigma, degeneracy=degeneracy)
+    return interpolated_dos(bands, mesh, energy_steps(bands, fermi_level), degeneracy=degeneracy)
+
+
+def _projected(
+    solved: SmoothMesh,
+    shares: np.ndarray,
+    infos: Sequence[dict[str, str]],
+    fermi_level: float,
+    sigma: float | None,
+    degeneracy: int,
+) -> GridDOSCollection:
+    mesh, bands = solved.mesh, solved.eigenvalues
+    if sigma is not None:
+        return projected_dos(bands, mesh.weights, shares, infos, sigma=sigma, degeneracy=degeneracy)
+    energies = energy_steps(bands, fermi_level)
+    return interpolated_projected_dos(bands, mesh, energies, shares, infos, degeneracy=degeneracy)
 
 
 @dataclass(frozen=True, eq=False)
