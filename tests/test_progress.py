@@ -49,6 +49,17 @@ def test_what_is_soon_done_shows_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_stage_that_does_not_count_says_that_it_lives(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SILENCE", 0.05)
+    with progress_bar("loading") as update:
+        progress.time.sleep(0.4)
+        update(0, 3, task="factorizing")
+        progress.time.sleep(0.4)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "loading: at work, 0:00:00 so far"
+    assert lines[-1] == "factorizing: 0 of 3, 0:00:00 so far"
+
+
 def terminal(monkeypatch, width):
     from rich.console import Console
 

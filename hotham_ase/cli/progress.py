@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DELAY = 2.0  # s; what is done sooner shows nothing
 INTERVAL = 10.0  # s between lines where there is no terminal
+SILENCE = 30.0  # s after which a stage that cannot count what it does says that it lives
 
 
 class Update(Protocol):
@@ -78,15 +79,22 @@ def _bar(console: Console, task: str) -> Iterator[Update]:
 
 @contextmanager
 def _lines(console: Console, task: str) -> Iterator[Update]:
-    current, started = (task, 0), time.monotonic()
-    due = started + DELAY
+    current, at, started = (task, 0), 0, time.monotonic()
+    due, silent_since = started + DELAY, started
+    over = threading.Event()
+
+    def say(text: str) -> None:
+        nonlocal silent_since
+        silent_since = time.monotonic()
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def update(done: int, total: int, task: str | None = None) -> None:
-        nonlocal current, started, due
+        nonlocal current, at, started, due
         now = time.monotonic()
         stage = task or current[0], total
         if stage != current:
             current, started = stage, now
+        at = done
         if now < due or done >= total:
             return
         left = ""
@@ -96,7 +104,20 @@ def _lines(console: Console, task: str) -> Iterator[Update]:
                 return
             left = f", {timedelta(seconds=round(seconds))} left"
         due = now + INTERVAL
-        text = f"{current[0]}: {done} of {total}{left}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(f"{current[0]}: {done} of {total}{left}")
 
-    yield update
+    def break_silence() -> None:
+        while not over.wait(SILENCE):
+            now = time.monotonic()
+            if now - silent_since >= SILENCE:
+                name, total = current
+                reached = f"{at} of {total}" if total else "at work"
+                say(f"{name}: {reached}, {timedelta(seconds=round(now - started))} so far")
+
+    thread = threading.Thread(target=break_silence, daemon=True)
+    thread.start()
+    try:
+        yield update
+    finally:
+        over.set()
+        thread.join()

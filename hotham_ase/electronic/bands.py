@@ -92,4 +92,6 @@ def window_about_fermi_level(
     window = BandWindow(first, n_bands, math.nan)  # only shift-invert needs an energy
     if eigen.uses_dense(hamiltonian, window, options):
         return window
+    if options.on_progress is not None:
+        options.on_progress(0, 1)
     return located(hamiltonian, overlap, window)

@@ -89,6 +89,8 @@ def solve_kpts(
     IllConditionedWarning
         Likewise, if directions of S(k) were projected out for another reason.
     """
+    if options.on_progress is not None:
+        options.on_progress(0, len(kpts))
     dense = uses_dense(hamiltonian, window, options, vectors=vectors)
     check_memory(hamiltonian, len(kpts), window, options)
     guard = options.guard or Guard.of(hamiltonian, overlap)
