@@ -184,7 +184,8 @@ def describe_gap(edges: BandEdges | None, error: float | None, *, periodic: bool
         return f"none, bands touch{touching}"
     if edges.is_metal:
         seen = " at these k-points" if math.isnan(edges.remaining) else ""
-        return f"none, bands overlap by {edges.vbm - edges.cbm:.4f} eV{seen}"
+        where = f", from {_written(edges.k_cbm)} to {_written(edges.k_vbm)}" if periodic else ""
+        return f"none, bands overlap by {edges.vbm - edges.cbm:.4f} eV{seen}{where}"
     text = f"{edges.gap:.4f} eV"
     if periodic and edges.is_direct:
         text += f", direct{touching}"

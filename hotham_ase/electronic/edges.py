@@ -51,9 +51,8 @@ class BandEdges:
         part.
     remaining
         eV; by how much an edge is still expected to move. nan where the edges are those of the
-        k-points given: above ``MAX_ORBITALS`` orbitals, and for bands that overlap, where only the
-        direct gap is searched for, or are filled in part; and where the search of a large system
-        ended early.
+        k-points given: above ``MAX_ORBITALS`` orbitals, and for bands that are filled in part; and
+        where the search of a large system ended early.
     n_solved
         k-points that the search solved, beyond those given.
     """
@@ -159,12 +158,10 @@ def find_band_edges(
     for part in known:
         search.note(part.kpts, part.eigenvalues[0, :, column - 1], part.eigenvalues[0, :, column])
     is_searched = hamiltonian.pairs.pbc.any() and n_basis <= MAX_ORBITALS
-    overlaps = search.overlap_of_bands > TOUCHING
     if is_searched:
-        for target in (DIRECT,) if overlaps else TARGETS:
+        for target in TARGETS:
             search.run(target, known, column)
-    is_known = is_searched and not overlaps
-    return search.edges(search.remaining() if is_known else float("nan"))
+    return search.edges(search.remaining() if is_searched else float("nan"))
 
 
 def _less_coarse(known: Sequence[KnownBands], hamiltonian: RealSpaceMatrix) -> KMesh | None:
@@ -246,11 +243,6 @@ class _Search:
         self._points: dict[bytes, _Point] = {}
         self._held: tuple[bytes, Eigenstates] | None = None  # the last; more would fill memory
         self._expansions: dict[bytes, Expansion] = {}
-
-    @property
-    def overlap_of_bands(self) -> float:
-        """eV; by how much the filled bands lie above the empty ones."""
-        return -self._best[VALENCE].value - self._best[CONDUCTION].value
 
     def note(self, kpts: np.ndarray, below: np.ndarray, above: np.ndarray) -> None:
         """Remember the best of some k-points."""
