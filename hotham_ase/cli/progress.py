@@ -95,16 +95,12 @@ def _lines(console: Console, task: str) -> Iterator[Update]:
         if stage != current:
             current, started = stage, now
         at = done
-        if now < due or done >= total:
+        if now < due or not 0 < done < total:
             return
-        left = ""
-        if done > 0:
-            seconds = (now - started) * (total - done) / done
-            if seconds < DELAY:  # sooner done than read
-                return
-            left = f", {timedelta(seconds=round(seconds))} left"
-        due = now + INTERVAL
-        say(f"{current[0]}: {done} of {total}{left}")
+        seconds = (now - started) * (total - done) / done
+        if seconds >= DELAY:  # else it is sooner done than read
+            due = now + INTERVAL
+            say(f"{current[0]}: {done} of {total}, {timedelta(seconds=round(seconds))} left")
 
     def break_silence() -> None:
         while not over.wait(SILENCE):
