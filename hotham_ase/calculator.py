@@ -390,12 +390,11 @@ class HotHamCalculator(ModelCalculator):
         self, bands: BandStructure, system: ElectronicSystem, atoms: Atoms, n_bands: int | None
     ) -> float:
         """Fermi level of edges that were looked for on a path, too."""
-        if n_bands is None:
-            if self.calculation_required(atoms, ["fermi_level"]):
-                system.remember(bands)
-            elif system.widens(self.get_ground_state(atoms).edges, bands):
-                system.remember(bands)
-                self._state, self.results = None, {}
+        if self.calculation_required(atoms, ["fermi_level"]):
+            system.remember(bands, n_bands)
+        elif system.widens(self.get_ground_state(atoms).edges, bands, n_bands):
+            system.remember(bands, n_bands)
+            self._state, self.results = None, {}
         return self.get_fermi_level(atoms)
 
     @one_at_a_time

@@ -31,6 +31,7 @@ from scipy.integrate import simpson
 
 from hotham_ase.calculator import HotHamCalculator, SharedCalculatorWarning
 from hotham_ase.electronic import CoarseMeshWarning, ElectronicSystem, eigen
+from hotham_ase.electronic import edges as edges_module
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.pairs import PairList
@@ -636,6 +637,19 @@ def test_one_band_has_no_gap(bn):
     lone.calc = HotHamCalculator(NearestNeighbourModel())
     with pytest.raises(CalculatorSetupError, match="both sides of the Fermi level"):
         lone.calc.get_band_gap()
+
+
+@pytest.mark.parametrize("n_bands", [None, 6])
+def test_the_energies_of_a_path_count(model, n_bands):
+    """One k-point of a 4 × 4 sheet is far from K, where a path finds that the bands touch."""
+    atoms = honeycomb().repeat((4, 4, 1))
+    atoms.calc = HotHamCalculator(model, kpts=(1, 1, 1), n_bands=n_bands)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edges_module, "MAX_ORBITALS", 0)  # as of large systems: no search
+        assert atoms.calc.get_band_gap() > 1
+        bands = atoms.calc.get_band_structure("GKM", npoints=21)
+        assert atoms.calc.get_band_gap() == pytest.approx(0, abs=1e-5)
+    assert atoms.calc.get_fermi_level() == bands.reference == pytest.approx(0, abs=1e-5)
 
 
 def test_too_many_bands(graphene):

@@ -99,11 +99,35 @@ class KnownBands:
     eigenvalues : (1, n_kpts, n_bands) eV
     mesh
         The mesh whose irreducible k-points these are, if they are one's.
+    first_band
+        Index of the first of these bands among all, of a window.
     """
 
     kpts: np.ndarray = field(repr=False)
     eigenvalues: np.ndarray = field(repr=False)
     mesh: KMesh | None = None
+    first_band: int = 0
+
+    def has_both_sides(self, n_filled: int) -> bool:
+        """Whether the highest filled band and the lowest empty one are among these."""
+        return 1 <= n_filled - self.first_band < self.eigenvalues.shape[2]
+
+    def sides(self, n_filled: int) -> tuple[np.ndarray, np.ndarray]:
+        """(n_kpts,) eV, the highest filled band and the lowest empty one.
+
+        Raises
+        ------
+        ValueError
+            If they are not among these bands.
+        """
+        if not self.has_both_sides(n_filled):
+            last = self.first_band + self.eigenvalues.shape[2] - 1
+            raise ValueError(
+                f"n_filled must leave bands on both sides of the gap, got {n_filled} for bands "
+                f"{self.first_band} … {last}"
+            )
+        column = n_filled - self.first_band
+        return self.eigenvalues[0, :, column - 1], self.eigenvalues[0, :, column]
 
 
 def find_band_edges(
@@ -112,7 +136,6 @@ def find_band_edges(
     known: Sequence[KnownBands],
     n_filled: int,
     *,
-    first_band: int = 0,
     options: SolverOptions = DEFAULT_OPTIONS,
 ) -> BandEdges:
     """Edges of bands of which a whole number is filled.
@@ -130,8 +153,6 @@ def find_band_edges(
         Bands of a mesh, and of paths if there are any.
     n_filled
         Number of filled bands, at least 1 and less than the number of bands.
-    first_band
-        Index of the first of the given bands among all, of a window.
     options
         How to solve.
 
@@ -140,27 +161,21 @@ def find_band_edges(
     ValueError
         If there are no bands on both sides of the gap.
     """
-    column = n_filled - first_band
-    n_bands = min(part.eigenvalues.shape[2] for part in known)
-    if not 1 <= column < n_bands:
-        raise ValueError(
-            f"n_filled must leave bands on both sides of the gap, got {n_filled} for bands "
-            f"{first_band} … {first_band + n_bands - 1}"
-        )
+    for part in known:
+        part.sides(n_filled)  # refuses bands on one side only before anything is solved
     n_basis = hamiltonian.n_basis
     n_starts = next((n for limit, n in STARTS if n_basis <= limit), 1)
     search = _Search(hamiltonian, overlap, n_filled, options, n_starts)
     finer = None if n_basis > MAX_ORBITALS else _less_coarse(known, hamiltonian)
     if finer is not None:
         energies = eigenvalues_at_kpts(hamiltonian, overlap, finer.ibz_kpts, options=options)
-        energies = energies[..., first_band : first_band + n_bands]
         known = [*known, KnownBands(finer.ibz_kpts, energies, finer)]
     for part in known:
-        search.note(part.kpts, part.eigenvalues[0, :, column - 1], part.eigenvalues[0, :, column])
+        search.note(part.kpts, *part.sides(n_filled))
     is_searched = hamiltonian.pairs.pbc.any() and n_basis <= MAX_ORBITALS
     if is_searched:
         for target in TARGETS:
-            search.run(target, known, column)
+            search.run(target, known)
     return search.edges(search.remaining() if is_searched else float("nan"))
 
 
@@ -254,12 +269,12 @@ class _Search:
                     float(values[at]), np.array(kpts[at]), float(below[at]), float(above[at])
                 )
 
-    def run(self, target: _Target, known: Sequence[KnownBands], column: int) -> None:
+    def run(self, target: _Target, known: Sequence[KnownBands]) -> None:
         """Follow a target downhill from where it is best."""
         best = self._best[target]
         starts = [(best.value, best.kpt, LARGEST_STEP)]
         for part in known:
-            values = target.of(part.eigenvalues[0, :, column - 1], part.eigenvalues[0, :, column])
+            values = target.of(*part.sides(self._n_filled))
             starts += _local_minima(values, part, self._n_starts)
         starts.sort(key=lambda start: start[0])
         done: list[np.ndarray] = []

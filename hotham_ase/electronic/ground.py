@@ -101,7 +101,8 @@ def ground_state(
         Groups of orbitals whose Mulliken populations are wanted; they need all bands and their
         eigenvectors. On meshes reduced by symmetry, groups are whole shells of atoms.
     known
-        Bands at other k-points, such as a path's, all of them: edges are looked for there too.
+        Bands at other k-points, such as a path's, on both sides of the gap: edges are looked for
+        there too.
     options
         How to solve.
     search_options
@@ -129,13 +130,12 @@ def ground_state(
     if abs(n_filled - round(n_filled)) > WHOLE:
         edges = BandEdges(0.0, 0.0, filling.fermi_level, filling.fermi_level)
     elif 1 <= round(n_filled) - first < energies.shape[2]:
-        bands = [KnownBands(mesh.ibz_kpts, energies, mesh), *known]
+        bands = [KnownBands(mesh.ibz_kpts, energies, mesh, first), *known]
         edges = find_band_edges(
             hamiltonian,
             overlap,
             bands,
             round(n_filled),
-            first_band=first,
             options=search_options or options,
         )
     level, change = _fermi_level(

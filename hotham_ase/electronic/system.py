@@ -188,17 +188,28 @@ class ElectronicSystem:
             max_added=most_added(len(bands.path.kpts), self.hamiltonian.n_basis),
         )
 
-    def remember(self, bands: BandStructure) -> None:
+    def remember(self, bands: BandStructure, n_bands: int | None = None) -> None:
         """Look for band edges on a path's k-points too, from now on.
 
         Parameters
         ----------
         bands
-            All bands along a path.
+            Bands along a path.
+        n_bands
+            As for these.
         """
-        self._paths.append(KnownBands(bands.path.kpts, bands.energies))
+        known = self._known(bands, n_bands)
+        if known.has_both_sides(round(self.n_electrons / self.degeneracy)):
+            self._paths.append(known)
 
-    def widens(self, edges: BandEdges | None, bands: BandStructure) -> bool:
+    def _known(self, bands: BandStructure, n_bands: int | None) -> KnownBands:
+        window = self.window(n_bands)
+        first = 0 if window is None else window.first
+        return KnownBands(bands.path.kpts, bands.energies, first_band=first)
+
+    def widens(
+        self, edges: BandEdges | None, bands: BandStructure, n_bands: int | None = None
+    ) -> bool:
         """Whether bands of a path reach into the gap, so that its edges are others.
 
         Parameters
@@ -206,12 +217,14 @@ class ElectronicSystem:
         edges
             As they are known.
         bands
-            All bands along a path.
+            Bands along a path.
+        n_bands
+            As for these.
         """
-        if edges is None or edges.k_vbm is None:
+        known, n_filled = self._known(bands, n_bands), round(self.n_electrons / self.degeneracy)
+        if edges is None or edges.k_vbm is None or not known.has_both_sides(n_filled):
             return False
-        n_filled = round(self.n_electrons / self.degeneracy)
-        below, above = bands.energies[..., n_filled - 1], bands.energies[..., n_filled]
+        below, above = known.sides(n_filled)
         # the same k-point solved twice differs by rounding, and is no reason to search again
         return bool(below.max() > edges.vbm + STILL or above.min() < edges.cbm - STILL)
 
