@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 # Matplotlib must draw into files also where a display is configured but absent. The matrices of
@@ -42,3 +43,18 @@ def shared_data() -> Path:
 def shared_parity() -> Path:
     """Folder of the published network's outputs; the test is skipped where it is absent."""
     return _shared("parity")
+
+
+@pytest.fixture
+def hotham(monkeypatch, capsys):
+    """Run the command in this process: (exit code, standard output, standard error)."""
+    from hotham_ase.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hotham", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        output = capsys.readouterr()
+        return end.value.code or 0, output.out, output.err
+
+    return run

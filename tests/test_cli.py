@@ -28,20 +28,6 @@ from hotham_ase.structures import build_structure
 from hotham_ase.tensors import cutoffs
 
 
-@pytest.fixture
-def hotham(monkeypatch, capsys):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hotham", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        output = capsys.readouterr()
-        return end.value.code or 0, output.out, output.err
-
-    return run
-
-
 def small_basis(symbol="C", cutoff=2.5):
     """1s1p of Gaussian shape that goes to zero at the cutoff."""
     grid = np.linspace(0, cutoff, 126)

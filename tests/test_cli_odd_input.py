@@ -13,24 +13,14 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
-from hotham_ase.cli import electronic, main
+from hotham_ase.cli import electronic
 from hotham_ase.predict import load_model
 from hotham_ase.structures import build_structure
 
 
-@pytest.fixture
-def hotham(monkeypatch, capsys, tmp_path):
-    """Run the command in an empty folder: (exit code, standard output, standard error)."""
+@pytest.fixture(autouse=True)
+def _empty_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hotham", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        output = capsys.readouterr()
-        return end.value.code or 0, output.out, output.err
-
-    return run
 
 
 def write_chain(name):

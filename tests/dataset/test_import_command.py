@@ -8,24 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hotham_ase.cli import main
 from hotham_ase.dataset import Dataset, DatasetWriter, check_dataset
 from hotham_ase.dft import Sample
 from hotham_ase.dft.deeph import write_deeph
-
-
-@pytest.fixture
-def hotham(monkeypatch, capsys):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hotham", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        output = capsys.readouterr()
-        return end.value.code or 0, output.out, output.err
-
-    return run
 
 
 @pytest.fixture
