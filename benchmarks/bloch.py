@@ -19,7 +19,7 @@ from ase import Atoms
 from ase.build import graphene
 
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
 
 SEED = 0
 N_ORBITALS = 13

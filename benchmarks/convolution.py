@@ -30,7 +30,7 @@ from benchmarks._common import (
     table,
 )
 from hotham_ase.nn.interaction import EdgeConvolution
-from hotham_ase.nn.layout import Orders
+from hotham_ase.nn.orders import Orders
 from hotham_ase.nn.rotation import EdgeFrames
 
 CHANNELS = 16

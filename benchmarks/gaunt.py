@@ -14,7 +14,7 @@ from functools import partial
 import torch
 
 from benchmarks._common import THREADS, Row, exponent, hand_over, interleaved, machine, table
-from hotham_ase.nn import gaunt
+from hotham_ase.nn.gaunt import products as gaunt
 
 SEED = 0
 METHODS: tuple[gaunt.GauntMethod, ...] = ("direct", "quadrature", "fourier")

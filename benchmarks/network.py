@@ -27,14 +27,14 @@ from ase.build import graphene
 from ase.units import Bohr
 
 from benchmarks._common import THREADS, Row, Timing, hand_over, interleaved, machine, table
-from hotham_ase.checkpoints import import_checkpoint
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.matrices.pairs import PairList
+from hotham_ase.model.model import HamiltonianModel
 from hotham_ase.nn.graph import Graph
 from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.networks import Network, NetworkConfig, build_network
-from hotham_ase.nn.published import PublishedConfig
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.pairs import PairList
-from hotham_ase.predict import HamiltonianModel
+from hotham_ase.nn.protocol import Network, NetworkConfig, build_network
+from hotham_ase.nn.published.checkpoints import import_checkpoint
+from hotham_ase.nn.published.network import PublishedConfig
 
 CUTOFF = 7.5  # Å
 SHELLS = (0, 0, 1, 1, 2)
@@ -65,7 +65,7 @@ SETTINGS = {
 QUOTED = {"parameters": 1.11e6, "first": 30.0, "forward": 0.46, "both": 0.46 + 0.65}
 FIRST_ANSWER = """
 import sys, time, ase.io, torch
-from hotham_ase.predict import load_model
+from hotham_ase.model.model import load_model
 torch.set_num_threads(int(sys.argv[3]))
 atoms = ase.io.read(sys.argv[2])
 start = time.perf_counter(); model = load_model(sys.argv[1])

@@ -22,7 +22,8 @@ from ase.build import graphene
 from ase.units import Bohr
 from scipy.integrate import simpson
 
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import (
     TwoCentreTables,
     kinetic_matrix,
@@ -30,7 +31,6 @@ from hotham_ase.overlap import (
     overlap_matrix,
     position_matrix,
 )
-from hotham_ase.pairs import PairList
 
 SEED = 0
 CUTOFF = 7.0  # bohr

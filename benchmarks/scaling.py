@@ -21,8 +21,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks._common import THREADS, Row, exponent, hand_over, machine, table
+from hotham_ase.model.model import load_model
 from hotham_ase.overlap import overlap_matrix
-from hotham_ase.predict import load_model
 from hotham_ase.structures import twisted_bilayer_graphene
 
 CELLS = ((1, 3), (3, 5), (7, 9), (16, 17), (39, 43))  # 52, 196, 772, 3268, 20188 atoms

@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.calculator import HotHamCalculator
     from hotham_ase.dataset import Dataset
     from hotham_ase.dft import read_sample
     from hotham_ase.matrices import RealSpaceMatrix
-    from hotham_ase.orbitals import OrbitalBasis
+    from hotham_ase.matrices.pairs import PairList
+    from hotham_ase.model.model import load_model
     from hotham_ase.overlap import overlap_matrix
-    from hotham_ase.pairs import PairList
-    from hotham_ase.predict import load_model
     from hotham_ase.structures import build_structure
 
 __version__ = "0.1.0"
@@ -37,11 +37,11 @@ __all__ = [
 _MODULES = {
     "Dataset": "dataset",
     "HotHamCalculator": "calculator",
-    "OrbitalBasis": "orbitals",
-    "PairList": "pairs",
+    "OrbitalBasis": "basis.orbitals",
+    "PairList": "matrices.pairs",
     "RealSpaceMatrix": "matrices",
     "build_structure": "structures",
-    "load_model": "predict",
+    "load_model": "model.model",
     "overlap_matrix": "overlap",
     "read_sample": "dft",
 }

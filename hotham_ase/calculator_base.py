@@ -34,8 +34,8 @@ from hotham_ase.calculator_setup import (
 from hotham_ase.electronic import KMesh, build_mesh
 from hotham_ase.files import parse_size
 from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.model.uncertainty import Uncertainty
 from hotham_ase.overlap import overlap_matrix
-from hotham_ase.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -225,8 +225,8 @@ class ModelCalculator(GetOutputsMixin, Calculator):
     def get_uncertainty(self, atoms: Atoms | None = None) -> Uncertainty:
         """Expected errors of the blocks of H(R), and how far each is an extrapolation.
 
-        An :class:`~hotham_ase.uncertainty.ExtrapolationWarning` tells of structures with blocks
-        unlike all of the training set when H(R) is predicted.
+        An :class:`~hotham_ase.model.uncertainty.ExtrapolationWarning` tells of structures with
+        blocks unlike all of the training set when H(R) is predicted.
 
         Raises
         ------

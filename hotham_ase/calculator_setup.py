@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from ase.calculators.calculator import CalculationFailed, CalculatorSetupError, InputError
 
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.electronic import (
     BandPathError,
     DosError,
@@ -23,14 +24,13 @@ from hotham_ase.electronic import (
 )
 from hotham_ase.files import parse_size
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix
-from hotham_ase.orbitals import BasisError, OrbitalBasis
-from hotham_ase.pairs import PairListError
-from hotham_ase.uncertainty import ExtrapolationWarning, Uncertainty
+from hotham_ase.matrices.pairs import PairListError
+from hotham_ase.model.uncertainty import ExtrapolationWarning, Uncertainty
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from hotham_ase.predict import Prediction
+    from hotham_ase.model.model import Prediction
 
 #: Gets a structure, returns H0 in eV.
 InitialHamiltonian = Callable[["Atoms"], RealSpaceMatrix]
@@ -184,7 +184,7 @@ def load(model: str | Path | Model) -> Model:
                 f"predict(), got {type(model).__name__}"
             )
         return model
-    from hotham_ase.predict import load_model
+    from hotham_ase.model.model import load_model
 
     try:
         return load_model(model)

@@ -103,7 +103,7 @@ def check_species(atoms: Atoms, known: Iterable[str]) -> None:
     atoms
         Structure.
     known
-        Chemical symbols, as of :func:`hotham_ase.models.species_of_file`.
+        Chemical symbols, as of :func:`hotham_ase.model.bundled.species_of_file`.
 
     Raises
     ------

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import block_diag
 
-from hotham_ase.conventions import real_spherical_harmonics
+from hotham_ase.basis.conventions import real_spherical_harmonics
 from hotham_ase.structures import build_structure
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.matrices import RealSpaceMatrix
-    from hotham_ase.orbitals import OrbitalBasis
 
 #: Largest difference that rounding may make, relative to the largest value, by precision.
 TOLERANCE = MappingProxyType({"float32": 2e-5, "float64": 1e-10})

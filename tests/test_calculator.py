@@ -29,12 +29,13 @@ from ase.spectrum.doscollection import GridDOSCollection
 from ase.spectrum.dosdata import GridDOSData
 from scipy.integrate import simpson
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.calculator import HotHamCalculator, SharedCalculatorWarning
-from hotham_ase.electronic import CoarseMeshWarning, ElectronicSystem, eigen
+from hotham_ase.electronic import CoarseMeshWarning, ElectronicSystem
 from hotham_ase.electronic import edges as edges_module
+from hotham_ase.electronic.solvers import eigen
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
 
 T = -2.7  # eV
 MESH = {"size": (6, 6, 1), "gamma": True}  # with K, unlike ASE's (6, 6, 1)

@@ -76,7 +76,7 @@ def test_structures_that_are_refused_at_once(carbon, atoms, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore::hotham_ase.uncertainty.ExtrapolationWarning")
+@pytest.mark.filterwarnings("ignore::hotham_ase.model.uncertainty.ExtrapolationWarning")
 @pytest.mark.parametrize("cell", [300, 1e6])
 def test_what_is_far_apart_does_not_interact(carbon, cell):
     """An atom in a huge periodic cell, and one of two far from one another, is a free atom."""

@@ -6,8 +6,8 @@ from ase import Atoms
 from ase.build import bulk, molecule, mx2
 from ase.io import read, write
 
-from hotham_ase.models import species_of_file
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
+from hotham_ase.model.bundled import species_of_file
 from hotham_ase.structure_files import detect_periodicity
 from hotham_ase.structures import (
     StructureError,

@@ -22,10 +22,10 @@ import yaml
 
 from hotham_ase import Dataset, HotHamCalculator, load_model
 from hotham_ase.dataset import check_dataset, import_folders
-from hotham_ase.train.evaluate import evaluate
+from hotham_ase.evaluation.evaluate import evaluate
+from hotham_ase.model.uncertainty import ExtrapolationWarning
 from hotham_ase.train.run import train
 from hotham_ase.train.template import template
-from hotham_ase.uncertainty import ExtrapolationWarning
 
 work = Path(tempfile.mkdtemp(prefix="hotham-"))
 runs = [path for path in sys.argv[1:] if Path(path).is_dir()]

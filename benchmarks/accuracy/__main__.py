@@ -20,9 +20,9 @@ import yaml
 from benchmarks.accuracy.cases import CASES, VARIANTS, Case, settings
 from benchmarks.accuracy.tables import tables
 from hotham_ase.dataset import Dataset, import_folders
+from hotham_ase.evaluation.evaluate import evaluate
 from hotham_ase.files import replacing
-from hotham_ase.predict import load_model
-from hotham_ase.train.evaluate import evaluate
+from hotham_ase.model.model import load_model
 from hotham_ase.train.run import read_log, train
 
 RECORD = "accuracy.json"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hotham_ase.dataset import Dataset
-from hotham_ase.train.data import hopping_margin
+from hotham_ase.train.data.prepared import hopping_margin
 
 SPLIT = {"train": 0.75, "validation": 0.10, "test": 0.15}
 NEVER_TRAINED_ON = "twisted_bilayer_28"

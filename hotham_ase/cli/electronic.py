@@ -246,7 +246,7 @@ def _calculation(
     initial: Path | None,
     update: Callable[..., None],
 ) -> tuple[Atoms, HotHamCalculator]:
-    from hotham_ase.models import species_of_file
+    from hotham_ase.model.bundled import species_of_file
     from hotham_ase.structures import build_structure, check_species
 
     atoms = build_structure(structure, _periodic(pbc))  # before the slow import of the network
@@ -255,7 +255,7 @@ def _calculation(
         check_species(atoms, known)
 
     from hotham_ase.calculator import HotHamCalculator
-    from hotham_ase.predict import load_model
+    from hotham_ase.model.model import load_model
 
     loaded = load_model(model)
     if loaded.needs_initial and initial is None:

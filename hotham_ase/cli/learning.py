@@ -13,7 +13,7 @@ from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.tables import format_entries
 
 if TYPE_CHECKING:
-    from hotham_ase.predict import HamiltonianModel
+    from hotham_ase.model.model import HamiltonianModel
 
 LONGER = ("by_shell", "by_distance", "by_expected_error")
 #: Columns of the tables of ``hotham evaluate``.
@@ -127,9 +127,9 @@ def evaluate(
         if path is not None:
             check_folder(path)
 
-    from hotham_ase.train.evaluate import check_zero
-    from hotham_ase.train.evaluate import evaluate as run
-    from hotham_ase.train.parts import check_choice
+    from hotham_ase.evaluation.evaluate import check_zero
+    from hotham_ase.evaluation.evaluate import evaluate as run
+    from hotham_ase.evaluation.parts import check_choice
 
     zero = None if energy_zero is None else check_zero(energy_zero)
     check_choice(split)
@@ -184,7 +184,7 @@ def import_checkpoint(
         raise ValueError(f"the output file must end in .safetensors, got {str(output)!r}")
     check_folder(output)
 
-    from hotham_ase.checkpoints import import_checkpoint as run
+    from hotham_ase.nn.published.checkpoints import import_checkpoint as run
 
     run(checkpoint, settings, output.stem).save(output)
     typer.echo(f"wrote {output}")
@@ -203,7 +203,7 @@ def info(
 
         everything = short = describe_dataset(file)
     else:
-        from hotham_ase.predict import load_model
+        from hotham_ase.model.model import load_model
 
         model = load_model(file)
         everything, short = model.describe(), _in_short(model)

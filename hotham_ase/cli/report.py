@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hotham_ase.calculator import HotHamCalculator
     from hotham_ase.electronic import BandEdges
-    from hotham_ase.uncertainty import Uncertainty
+    from hotham_ase.model.uncertainty import Uncertainty
 
 LEVELS_SHOWN = 8  # on either side of the Fermi level
 
@@ -225,6 +225,6 @@ def _written(kpt: np.ndarray | None) -> str:
 
 
 def _small(energy: float) -> str:
-    from hotham_ase.uncertainty import in_mev
+    from hotham_ase.model.uncertainty import in_mev
 
     return in_mev(energy) if energy >= 1e-4 else "less than 0.1 meV"

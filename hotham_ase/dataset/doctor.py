@@ -11,12 +11,12 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.special import expit
 
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.dataset.packing import PackedMatrix
 from hotham_ase.dataset.store import Dataset
 from hotham_ase.dataset.stored import DatasetError, StoredStructure
-from hotham_ase.electronic.eigen import EigenError, solve_dense
-from hotham_ase.orbitals import BasisError, OrbitalBasis
-from hotham_ase.pairs import PairList, PairListError
+from hotham_ase.electronic.solvers.eigen import EigenError, solve_dense
+from hotham_ase.matrices.pairs import PairList, PairListError
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.realspace import RealSpaceMatrix
-from hotham_ase.pairs import PairList
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -31,6 +31,7 @@ import numpy as np
 from ase import Atoms
 
 import hotham_ase
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset.stored import (
     DatasetError,
     StoredStructure,
@@ -49,7 +50,6 @@ from hotham_ase.hdf5 import (
     reserve,
     write_hdf5,
 )
-from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 
 FORMAT = "hotham-dataset"
 FORMAT_VERSION = 3

@@ -13,10 +13,10 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset.packing import PackedMatrix, pack, unpack
 from hotham_ase.dft.sample import Sample
 from hotham_ase.hdf5 import child_group, child_names, fixed_strings, read_array, read_attribute
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 
 if TYPE_CHECKING:
     import h5py

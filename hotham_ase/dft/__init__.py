@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.plausibility import check_electrons, check_sample
 from hotham_ase.dft.sample import DFTReadError, Sample, SampleError, UnsupportedRunError
-from hotham_ase.orbitals import OrbitalBasis
 
 __all__ = [
     "DFTReadError",
@@ -93,7 +93,8 @@ def _check_valence(sample: Sample, n_valence: Mapping[str, float], folder: Path)
 
 def run_format(folder: str | Path) -> str | None:
     """Which code's files a folder holds: "ABACUS", "DeepH" or "DeePTB"; None if of none."""
-    from hotham_ase.dft import abacus, deeph
+    from hotham_ase.dft import deeph
+    from hotham_ase.dft.abacus import run as abacus
 
     known = {"ABACUS": abacus.is_abacus, "DeepH": deeph.is_deeph, "DeePTB": deeph.is_deeptb}
     return next((name for name, is_run in known.items() if is_run(folder)), None)
@@ -103,7 +104,8 @@ def _reader(
     folder: Path, n_valence: Mapping[str, float] | None, verify: bool
 ) -> Callable[[Path], Sample] | None:
     """The reader of a folder's format; None if it is not known."""
-    from hotham_ase.dft import abacus, deeph
+    from hotham_ase.dft import deeph
+    from hotham_ase.dft.abacus import run as abacus
 
     readers: dict[str, Callable[[Path], Sample]] = {
         "ABACUS": partial(abacus.read_abacus, verify=verify),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hotham_ase.conventions import index_and_sign
+from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.dft.h5blocks import (
     H_FILE,
     LARGEST_L,

@@ -12,12 +12,12 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from pydantic import BaseModel, FiniteFloat
 
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.sample import DFTReadError, Sample, SampleError, UnsupportedRunError
 from hotham_ase.dft.triplets import matrix_from_triplets
 from hotham_ase.hdf5 import HDF5Error, child_group, child_names, is_group, open_hdf5, read_array
+from hotham_ase.matrices.pairs import PairListError
 from hotham_ase.matrices.realspace import RealSpaceMatrix
-from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
-from hotham_ase.pairs import PairListError
 
 if TYPE_CHECKING:
     import h5py

@@ -15,8 +15,8 @@ from scipy.linalg import LinAlgError, eigh
 
 from hotham_ase.dft.sample import DFTReadError, Sample
 from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import overlap_matrix
-from hotham_ase.pairs import PairList
 
 # PAOs of some codes are normalised to a few per cent only
 NORM_TOLERANCE = 0.05

@@ -13,7 +13,7 @@ from hotham_ase.matrices.realspace import MatrixError, RealSpaceMatrix
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from hotham_ase.orbitals import OrbitalBasis
+    from hotham_ase.basis.orbitals import OrbitalBasis
 
 
 class DFTReadError(ValueError):

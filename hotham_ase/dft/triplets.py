@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.conventions import index_and_sign
+from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.dft.sample import DFTReadError
+from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.realspace import MatrixError, RealSpaceMatrix
-from hotham_ase.pairs import PairList
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from hotham_ase.orbitals import OrbitalBasis
+    from hotham_ase.basis.orbitals import OrbitalBasis
 
 # codes drop elements below a threshold one by one, so that a block may lose its partner
 NEGLIGIBLE = 1e-6  # relative to the largest element
@@ -41,7 +41,7 @@ def matrix_from_triplets(
     atoms, basis
         The structure, in the file's order of atoms, and its orbitals.
     code
-        Whose orbital order and signs, see :func:`hotham_ase.conventions.convention`.
+        Whose orbital order and signs, see :func:`hotham_ase.basis.conventions.convention`.
     rows, columns : (n,) int
         Global orbital indices in the code's order.
     shifts : (n, 3) int

@@ -1,7 +1,6 @@
 """What follows from H and S: bands, Fermi level, densities of states, populations."""
 
 from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
-from hotham_ase.electronic.cost import Cost, check_all_bands, estimate_cost, uses_dense
 from hotham_ase.electronic.dos import (
     CoarseMeshWarning,
     DosError,
@@ -11,18 +10,6 @@ from hotham_ase.electronic.dos import (
     total_dos,
 )
 from hotham_ase.electronic.edges import BandEdges, KnownBands, find_band_edges
-from hotham_ase.electronic.eigen import (
-    BandWindow,
-    EigenError,
-    Eigenstates,
-    GhostStateWarning,
-    Guard,
-    IllConditionedWarning,
-    SolverOptions,
-    eigenvalues_at_kpts,
-    solve_dense,
-    solve_kpts,
-)
 from hotham_ase.electronic.fermi import (
     FermiLevelError,
     Filling,
@@ -40,6 +27,19 @@ from hotham_ase.electronic.population import (
     solve_with_shares,
 )
 from hotham_ase.electronic.smooth import density_of_states
+from hotham_ase.electronic.solvers.cost import Cost, check_all_bands, estimate_cost, uses_dense
+from hotham_ase.electronic.solvers.eigen import (
+    BandWindow,
+    EigenError,
+    Eigenstates,
+    GhostStateWarning,
+    Guard,
+    IllConditionedWarning,
+    SolverOptions,
+    eigenvalues_at_kpts,
+    solve_dense,
+    solve_kpts,
+)
 from hotham_ase.electronic.system import ElectronicSystem
 
 __all__ = [

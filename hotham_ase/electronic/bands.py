@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ase.spectrum.band_structure import BandStructure
 
-from hotham_ase.electronic import eigen
-from hotham_ase.electronic.eigen import (
+from hotham_ase.electronic.solvers import eigen
+from hotham_ase.electronic.solvers.eigen import (
     DEFAULT_OPTIONS,
     BandWindow,
     SolverOptions,

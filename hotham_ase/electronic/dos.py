@@ -14,12 +14,12 @@ from scipy.sparse import csr_array
 from hotham_ase.electronic.tetrahedra import states_below
 
 if TYPE_CHECKING:
+    from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.electronic.kmesh import KMesh
-    from hotham_ase.orbitals import OrbitalBasis
 
 Projection = Literal["species", "atom", "shell", "orbital"]
 PROJECTIONS = ("species", "atom", "shell", "orbital")
-#: Real harmonics in the order of :mod:`hotham_ase.conventions`, m = −l … l.
+#: Real harmonics in the order of :mod:`hotham_ase.basis.conventions`, m = −l … l.
 HARMONICS = (
     ("s",),
     ("p_y", "p_z", "p_x"),

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.electronic.eigen import (
+from hotham_ase.electronic.expansion import Expansion, expand, lowest_point
+from hotham_ase.electronic.kmesh import affordable_kpts
+from hotham_ase.electronic.solvers.eigen import (
     DEFAULT_OPTIONS,
     Eigenstates,
     SolverOptions,
     eigenvalues_at_kpts,
     solve_kpts,
 )
-from hotham_ase.electronic.expansion import Expansion, expand, lowest_point
-from hotham_ase.electronic.kmesh import affordable_kpts
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.kmesh import KMesh

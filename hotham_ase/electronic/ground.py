@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.electronic import eigen
 from hotham_ase.electronic.dos import level_spacing
 from hotham_ase.electronic.edges import TOUCHING, BandEdges, KnownBands, find_band_edges
-from hotham_ase.electronic.eigen import (
+from hotham_ase.electronic.fermi import Filling, fill_bands
+from hotham_ase.electronic.kmesh import affordable_kpts
+from hotham_ase.electronic.population import populations, solve_with_shares, symmetrized
+from hotham_ase.electronic.solvers import eigen
+from hotham_ase.electronic.solvers.eigen import (
     DEFAULT_OPTIONS,
     BandWindow,
     SolverOptions,
     eigenvalues_at_kpts,
 )
-from hotham_ase.electronic.fermi import Filling, fill_bands
-from hotham_ase.electronic.kmesh import affordable_kpts
-from hotham_ase.electronic.population import populations, solve_with_shares, symmetrized
 from hotham_ase.electronic.tetrahedra import level_of
 
 if TYPE_CHECKING:

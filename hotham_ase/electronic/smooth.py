@@ -25,18 +25,18 @@ from hotham_ase.electronic.dos import (
     projection_groups,
     total_dos,
 )
-from hotham_ase.electronic.eigen import DEFAULT_OPTIONS, SolverOptions, eigenvalues_at_kpts
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import Shares, solve_with_shares, symmetrized
+from hotham_ase.electronic.solvers.eigen import DEFAULT_OPTIONS, SolverOptions, eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import states_below
 
 if TYPE_CHECKING:
     from ase.spectrum.dosdata import GridDOSData
 
-    from hotham_ase.electronic.eigen import BandWindow
+    from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.electronic.kmesh import KMesh
+    from hotham_ase.electronic.solvers.eigen import BandWindow
     from hotham_ase.matrices import RealSpaceMatrix
-    from hotham_ase.orbitals import OrbitalBasis
 
 #: Part of the states near the Fermi level that the last refinement may have moved.
 TOLERANCE = 0.02

@@ -14,7 +14,6 @@ from ase.spectrum.band_structure import BandStructure
 from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
 from hotham_ase.electronic.dos import Projection, projection_groups
 from hotham_ase.electronic.edges import STILL, BandEdges, KnownBands
-from hotham_ase.electronic.eigen import BandWindow, Guard, SolverOptions, eigenvalues_at_kpts
 from hotham_ase.electronic.fermi import fermi_dirac
 from hotham_ase.electronic.ground import GroundState, ground_state
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
@@ -22,14 +21,20 @@ from hotham_ase.electronic.kpath import band_path
 from hotham_ase.electronic.population import Shares
 from hotham_ase.electronic.refinement import RefinedBandStructure, most_added, refine_bands
 from hotham_ase.electronic.smooth import density_of_states
+from hotham_ase.electronic.solvers.eigen import (
+    BandWindow,
+    Guard,
+    SolverOptions,
+    eigenvalues_at_kpts,
+)
 
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
+    from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.matrices import RealSpaceMatrix
-    from hotham_ase.orbitals import OrbitalBasis
 
 REFINED = (-10.0, 10.0)  # eV about the Fermi level; close bands within are looked at closely
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hotham_ase.hdf5 import reserve, write_hdf5
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
 
 if TYPE_CHECKING:
     import h5py

@@ -92,7 +92,7 @@ class BlockPattern:
 class Baseline(nn.Module):
     """Two-centre functions of the distance, onsite constants, and the scale of the residual.
 
-    All are fitted to the training set in closed form (:mod:`hotham_ase.train.baseline`) and are
+    All are fitted to the training set in closed form (:mod:`hotham_ase.train.fit.baseline`) and are
     buffers of the model.
 
     Parameters

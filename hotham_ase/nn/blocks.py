@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from hotham_ase.nn.layout import Orders
+from hotham_ase.nn.orders import Orders
 from hotham_ase.nn.rotation import coupling
 from hotham_ase.nn.so2 import SO2Linear
 

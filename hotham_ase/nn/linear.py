@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from hotham_ase.nn.layout import Orders, degrees, scale_degrees
+from hotham_ase.nn.orders import Orders, degrees, scale_degrees
 
 
 class DegreeLinear(nn.Module):

@@ -19,9 +19,9 @@ from hotham_ase.nn.blocks import (
 from hotham_ase.nn.embedding import RadialBasis, RadialScalars, smooth_cutoff
 from hotham_ase.nn.graph import Geometry, Graph, HoppingGraph, MessageGraph
 from hotham_ase.nn.interaction import ConvolutionKind, EdgeConvolution, Interaction
-from hotham_ase.nn.layout import Orders, join_orders
 from hotham_ase.nn.linear import DegreeLinear, EdgeGate, LocalNorm
-from hotham_ase.nn.published import PublishedConfig
+from hotham_ase.nn.orders import Orders, join_orders
+from hotham_ase.nn.published.network import PublishedConfig
 from hotham_ase.nn.rotation import EdgeFrames
 from hotham_ase.nn.so2 import SO2Linear
 

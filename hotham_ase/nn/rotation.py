@@ -18,7 +18,7 @@ from functools import cache
 import torch
 from e3nn.o3 import wigner_3j
 
-from hotham_ase.nn.layout import Orders, add_orders, join_orders, order_major, split_orders
+from hotham_ase.nn.orders import Orders, add_orders, join_orders, order_major, split_orders
 
 # above this degree products by degree are faster than one product with mostly zeros (measured)
 DENSE_UP_TO = 7

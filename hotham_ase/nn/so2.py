@@ -18,7 +18,7 @@ import math
 import torch
 from torch import nn
 
-from hotham_ase.nn.layout import Orders
+from hotham_ase.nn.orders import Orders
 
 
 class SO2Linear(nn.Module):

@@ -17,8 +17,8 @@ import torch
 
 from hotham_ase.memory import format_size
 from hotham_ase.nn.graph import Graph, HoppingGraph, MessageGraph
-from hotham_ase.nn.layout import Orders, join_orders
 from hotham_ase.nn.model import DescribedBlocks, HotHam
+from hotham_ase.nn.orders import Orders, join_orders
 from hotham_ase.nn.rotation import DENSE_UP_TO
 
 # pairs in a portion: on a CPU features should stay in the cache, a GPU wants many at once

@@ -109,7 +109,7 @@ class Expected(NamedTuple):
 
 
 class BlockUncertainty(nn.Module):
-    """Expected errors of blocks; fitted by :mod:`hotham_ase.train.uncertainty`.
+    """Expected errors of blocks; fitted by :mod:`hotham_ase.train.fit.uncertainty`.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class BlockUncertainty(nn.Module):
         self.register_buffer("hopping_factor", factor)
         # eV, what the network adds to blocks; 0 in older files
         self.register_buffer("hopping_scale", torch.zeros_like(factor))
-        # of bands, see hotham_ase.uncertainty; 0 where it was not calibrated
+        # of bands, see hotham_ase.model.uncertainty; 0 where it was not calibrated
         self.register_buffer("band_factor", torch.tensor(0.0, dtype=torch.float32))
 
     def atoms(self, descriptors: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
 
 SYMMETRY_TOLERANCE = 1e-6  # absolute, in Å or 1/Å, the overlap of normalised orbitals being <= 1
 

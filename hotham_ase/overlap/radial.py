@@ -9,7 +9,7 @@ from ase.units import Bohr
 from scipy.interpolate import CubicSpline
 from scipy.special import spherical_jn
 
-from hotham_ase.orbitals import SpeciesBasis
+from hotham_ase.basis.orbitals import SpeciesBasis
 
 # Two-centre integrals converge at 16 / Bohr; the onsite blocks need more because radial
 # functions have a kink where they are cut off.

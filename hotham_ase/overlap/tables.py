@@ -23,13 +23,13 @@ from ase.units import Bohr, Hartree
 from scipy.interpolate import CubicSpline
 from scipy.sparse import csr_array
 
-from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
-from hotham_ase.overlap.harmonics import (
+from hotham_ase.basis.harmonics import (
     cartesian_coupling,
     gaunt,
     solid_harmonic_gradient,
     solid_harmonics,
 )
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.overlap.radial import bessel_transform, k_grid, resolved_functions, scaled_bessel
 
 TABLE_STEP = 0.01 * Bohr  # Å; cubic splines are then good to 1e-9, their slopes to 1e-7 / Å

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.orbitals import BasisError, OrbitalBasis
+from hotham_ase.matrices.pairs import PairList, PairListError
 from hotham_ase.overlap.cartesian import OverlapGradient, PositionMatrix
 from hotham_ase.overlap.tables import Operator, PairTables, two_centre_tables
-from hotham_ase.pairs import PairList, PairListError
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -8,16 +8,16 @@ from dataclasses import replace
 import lightning.pytorch as pl
 import torch
 
-from hotham_ase.nn import networks
+from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.model.tensors import cutoffs
+from hotham_ase.nn import protocol as networks
 from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.nn.networks import Network
-from hotham_ase.orbitals import OrbitalBasis
-from hotham_ase.tensors import cutoffs
-from hotham_ase.train.baseline import FitStructure, fit_baseline, fit_scales
+from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import TrainConfig
-from hotham_ase.train.data import fit_structure, hopping_margin
-from hotham_ase.train.energy_zero import ReferenceSamples
+from hotham_ase.train.data.energy_zero import ReferenceSamples
+from hotham_ase.train.data.prepared import fit_structure, hopping_margin
 from hotham_ase.train.finetune import continue_from
+from hotham_ase.train.fit.baseline import FitStructure, fit_baseline, fit_scales
 
 
 class FitStructures(Sequence[FitStructure]):

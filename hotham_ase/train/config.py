@@ -18,9 +18,9 @@ from pydantic import (
 )
 
 from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.published import PublishedConfig
+from hotham_ase.nn.published.network import PublishedConfig
 from hotham_ase.train.durations import Duration, parse_duration
-from hotham_ase.train.loss_config import LossConfig
+from hotham_ase.train.loss.config import LossConfig
 from hotham_ase.train.settings import SettingsError, read_settings
 
 ARCHITECTURES: dict[str, type[BaseModel]] = {"default": ModelConfig, "published": PublishedConfig}

@@ -10,16 +10,16 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from hotham_ase.nn import networks
+from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.evaluation.evaluate import check_basis
+from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.tensors import cutoffs
+from hotham_ase.nn import protocol as networks
 from hotham_ase.nn.baseline import Baseline
 from hotham_ase.nn.model import HotHam
-from hotham_ase.nn.networks import Network
-from hotham_ase.orbitals import OrbitalBasis
-from hotham_ase.predict import HamiltonianModel, load_model
-from hotham_ase.tensors import cutoffs
-from hotham_ase.train.baseline import FitStructure, fit_baseline
+from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import ConfigError, TrainConfig
-from hotham_ase.train.evaluate import check_basis
+from hotham_ase.train.fit.baseline import FitStructure, fit_baseline
 
 Structures = Callable[[OrbitalBasis, Network, float], Sequence[FitStructure]]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import lightning.pytorch as pl
 import torch
 
-from hotham_ase.nn.networks import Network
+from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import OptimizerConfig
-from hotham_ase.train.data import Prepared
-from hotham_ase.train.losses import Loss
+from hotham_ase.train.data.prepared import Prepared
+from hotham_ase.train.loss.losses import Loss
 
 LARGEST_PRECONDITIONER = 512  # longer sides of a weight are left as they are
 

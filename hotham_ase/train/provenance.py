@@ -17,9 +17,9 @@ import torch
 
 from hotham_ase import __version__
 from hotham_ase.dataset import Dataset
-from hotham_ase.predict import load_model
+from hotham_ase.evaluation.parts import geometry_hash, seen_parts
+from hotham_ase.model.model import load_model
 from hotham_ase.train.config import TrainConfig
-from hotham_ase.train.parts import geometry_hash, seen_parts
 
 MOST_EPOCHS = 200  # of the learning curve
 MOST_VALUES = 5  # of a setting that are listed

@@ -20,28 +20,28 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset import Dataset
+from hotham_ase.evaluation.errors import BAND_WINDOW
+from hotham_ase.evaluation.evaluate import evaluate_samples
+from hotham_ase.evaluation.parts import part_of, seen_parts
+from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.nn.devices import torch_device
 from hotham_ase.nn.model import HotHam
-from hotham_ase.nn.networks import Network
-from hotham_ase.orbitals import OrbitalBasis
-from hotham_ase.predict import HamiltonianModel, load_model
+from hotham_ase.nn.protocol import Network
 from hotham_ase.train.build import build_network
 from hotham_ase.train.callbacks import BEST, LAST, Checkpoints, RunClock, WeightAverage, WholeFiles
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
-from hotham_ase.train.data import split_names
-from hotham_ase.train.energy_zero import ReferenceSamples
-from hotham_ase.train.evaluate import evaluate_samples
+from hotham_ase.train.data.energy_zero import ReferenceSamples
+from hotham_ase.train.data.loading import BatchLoader, EpochBatches, PairBatches, PreparedDataset
+from hotham_ase.train.data.prepared import split_names
 from hotham_ase.train.failures import TrainingError, devices_that_fail, disks_that_fill, written
-from hotham_ase.train.loading import BatchLoader, EpochBatches, PairBatches, PreparedDataset
-from hotham_ase.train.metrics import BAND_WINDOW
+from hotham_ase.train.fit.uncertainty import fit_bands, fit_uncertainty
 from hotham_ase.train.module import TrainingModule
-from hotham_ase.train.parts import part_of, seen_parts
 from hotham_ase.train.processes import check_device, cluster
 from hotham_ase.train.progress import RunProgress
 from hotham_ase.train.provenance import hardware, learning_curve, provenance
 from hotham_ase.train.resuming import check_start, check_unchanged, own_folder, write_identity
-from hotham_ase.train.uncertainty import fit_bands, fit_uncertainty
 
 Loaders = tuple[BatchLoader, BatchLoader | None]
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from hotham_ase.dataset import Dataset
 from hotham_ase.train.config import TrainConfig
-from hotham_ase.train.data import group_of
+from hotham_ase.train.data.prepared import group_of
 
 # what the training set decides where the configuration does not
 FROM_DATA = {"average_degree", "hopping_margin", "l_max"}

@@ -10,10 +10,10 @@ from ase import Atoms
 from scipy.integrate import simpson
 from scipy.linalg import eigh
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import DatasetWriter
 from hotham_ase.dft import Sample
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import Dataset, DatasetError, DatasetWriter, Finding, check_dataset
 from hotham_ase.dft import Sample, read_sample
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import kinetic_matrix
-from hotham_ase.pairs import PairList
 
 
 def write(path: Path, *samples: Sample) -> Path:

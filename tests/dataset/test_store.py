@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import Dataset, DatasetError, DatasetWriter
 from hotham_ase.dft import Sample
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
 
 
 def test_round_trip(dataset_path: Path, samples: list[Sample]):

@@ -13,11 +13,11 @@ from ase.units import Bohr, Rydberg
 from scipy.integrate import simpson
 from scipy.linalg import eigvalsh
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft import Sample
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
-from hotham_ase.pairs import PairList
 from tests.dft.layouts import NAMES, csr_text, levels_text
 
 ABACUS_RYDBERG = 13.605698066  # eV, what ABACUS multiplies by before printing

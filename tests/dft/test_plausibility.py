@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft import DFTReadError, Sample, read_sample
 from hotham_ase.dft.plausibility import (
     Eigenvalues,
@@ -16,8 +17,7 @@ from hotham_ase.dft.plausibility import (
     check_sample,
 )
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.orbitals import OrbitalBasis
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
 from tests.dft.conftest import abacus_matrices, levels_of
 
 
@@ -210,7 +210,7 @@ def test_printed_digits_are_taken_into_account(tmp_path, write_abacus, sample: S
 @pytest.mark.parametrize("run", ["silicon/000", "graphene/000"])
 def test_damage_to_real_runs(shared_data: Path, run: str):
     """What passed unseen: another unit, a dropped ±R, a shifted diagonal."""
-    from hotham_ase.dft.abacus_levels import read_eigenvalues
+    from hotham_ase.dft.abacus.levels import read_eigenvalues
 
     folder = shared_data / "abacus" / run
     sample, levels = read_sample(folder), read_eigenvalues(folder)

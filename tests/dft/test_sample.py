@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.dft import DFTReadError, Sample, SampleError, read_sample
-from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
 
 
 def test_sample_keeps_its_own_atoms(sample: Sample):

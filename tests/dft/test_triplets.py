@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from hotham_ase.conventions import real_spherical_harmonics
+from hotham_ase.basis.conventions import real_spherical_harmonics
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft import DFTReadError
 from hotham_ase.dft.triplets import matrix_from_triplets
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 
 # Cartesian real harmonics without phase, by m; all share the norm of their degree
 P = {-1: lambda x, y, z: y, 0: lambda x, y, z: z, 1: lambda x, y, z: x}

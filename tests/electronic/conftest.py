@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
 
 T, S0 = -2.7, 0.129  # eV and 1: graphene's hopping and overlap
 

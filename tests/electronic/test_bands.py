@@ -14,10 +14,10 @@ from hotham_ase.electronic import (
     BandPathError,
     band_path,
     band_structure,
-    eigen,
     eigenvalues_at_kpts,
 )
 from hotham_ase.electronic.bands import window_about_fermi_level
+from hotham_ase.electronic.solvers import eigen
 
 
 @pytest.mark.parametrize("overlapping", [False, True])

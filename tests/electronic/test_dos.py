@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.electronic import (
     build_mesh,
     eigenvalues_at_kpts,
@@ -17,8 +18,7 @@ from hotham_ase.electronic import (
 from hotham_ase.electronic.dos import broaden, energy_grid
 from hotham_ase.electronic.population import populations, solve_with_shares
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
 
 
 def integral(curve) -> np.ndarray:

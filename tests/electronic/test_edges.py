@@ -16,8 +16,8 @@ from hotham_ase.electronic import (
 )
 from hotham_ase.electronic.edges import KnownBands, find_band_edges
 from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import overlap_matrix
-from hotham_ase.pairs import PairList
 from hotham_ase.structures import build_structure
 
 
@@ -39,7 +39,7 @@ def decaying(distances: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def carbon():
-    from hotham_ase.predict import load_model
+    from hotham_ase.model.model import load_model
 
     model = load_model("carbon")
     return model, lambda atoms: (model.predict(atoms), overlap_matrix(atoms, model.basis))

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from ase.units import Ry
 
-from hotham_ase.electronic import build_mesh, eigen, eigenvalues_at_kpts, ground, ground_state
+from hotham_ase.electronic import build_mesh, eigenvalues_at_kpts, ground, ground_state
 from hotham_ase.electronic.bands import window_about_fermi_level
 from hotham_ase.electronic.fermi import fermi_dirac_level
+from hotham_ase.electronic.solvers import eigen
 
 
 def test_graphene(graphene_atoms, graphene_matrices):

@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.dft.dos import linear_tetrahedron_integration
 from scipy.special import ellipk
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.electronic import (
     CoarseMeshWarning,
     build_mesh,
@@ -18,7 +19,6 @@ from hotham_ase.electronic import (
 from hotham_ase.electronic.dos import DosError, interpolated_dos
 from hotham_ase.electronic.population import solve_with_shares
 from hotham_ase.electronic.tetrahedra import level_of, simplices, states_below
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 
 S_BASIS = OrbitalBasis((SpeciesBasis("C", (0,), (2.0,), 1.0), SpeciesBasis("H", (0,), (2.0,), 1.0)))
 
@@ -181,8 +181,8 @@ def test_projections_are_those_of_the_whole_mesh(carbon_matrices, projection):
 
 @pytest.fixture(scope="module")
 def carbon_matrices():
+    from hotham_ase.model.model import load_model
     from hotham_ase.overlap import overlap_matrix
-    from hotham_ase.predict import load_model
     from hotham_ase.structures import build_structure
 
     model, atoms = load_model("carbon"), build_structure("graphene")

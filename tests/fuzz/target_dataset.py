@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import Dataset, DatasetError, DatasetWriter, check_dataset
 from hotham_ase.dft import Sample
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 from tests.fuzz.hdf5_mutations import damage_file
 from tests.fuzz.mutations import Outcome

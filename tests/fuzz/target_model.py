@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.model.model import HamiltonianModel, ModelFileError, load_model
+from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.predict import HamiltonianModel, ModelFileError, load_model
-from hotham_ase.tensors import cutoffs
 from tests.fuzz.mutations import BINARY, Outcome, mutate
 
 NAME = "model"

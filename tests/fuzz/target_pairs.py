@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from hotham_ase.pairs import PairList, PairListError
+from hotham_ase.matrices.pairs import PairList, PairListError
 from tests.fuzz.mutations import Outcome
 
 NAME = "pairs"

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
 
 SIZES = {"H": 1, "C": 4, "N": 3}
 

@@ -11,7 +11,7 @@ import scipy.linalg
 from ase import Atoms
 
 from hotham_ase.matrices import RealSpaceMatrix, bloch
-from hotham_ase.pairs import PairList
+from hotham_ase.matrices.pairs import PairList
 
 KPTS = np.random.default_rng(0).uniform(-1, 1, size=(3, 3))
 

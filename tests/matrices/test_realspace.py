@@ -8,8 +8,8 @@ import pytest
 from ase import Atoms
 
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix, SpinKind
+from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.realspace import union_of_pairs
-from hotham_ase.pairs import PairList
 
 
 def test_layout(crystal, random_matrix):

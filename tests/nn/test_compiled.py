@@ -8,11 +8,11 @@ import torch
 from ase.build import graphene
 
 from hotham_ase import load_model
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.predict import HamiltonianModel
-from hotham_ase.tensors import cutoffs
 
 
 def test_the_traced_network_is_the_same(monkeypatch):

@@ -9,15 +9,15 @@ from e3nn.o3 import wigner_3j
 from scipy.spatial.transform import Rotation
 from sympy.physics.wigner import gaunt as sympy_gaunt
 
-from hotham_ase.conventions import real_spherical_harmonics
+from hotham_ase.basis.conventions import real_spherical_harmonics
 from hotham_ase.nn.devices import default_dtype
-from hotham_ase.nn.gaunt import (
+from hotham_ase.nn.gaunt.products import (
     GauntProduct,
     ZonalGauntProduct,
     gaunt_coefficients,
     zonal_coefficients,
 )
-from hotham_ase.nn.layout import degrees, join_orders, order_major_permutation, split_orders
+from hotham_ase.nn.orders import degrees, join_orders, order_major_permutation, split_orders
 from hotham_ase.nn.rotation import block_diagonal, wigner_matrices
 
 METHODS = ["direct", "quadrature", "fourier"]

@@ -13,15 +13,15 @@ from hotham_ase.nn.blocks import (
 )
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.embedding import RadialBasis, smooth_cutoff
-from hotham_ase.nn.gaunt import GauntProduct, ZonalGauntProduct
+from hotham_ase.nn.gaunt.products import GauntProduct, ZonalGauntProduct
 from hotham_ase.nn.interaction import EdgeConvolution, NodeUpdate
-from hotham_ase.nn.layout import (
+from hotham_ase.nn.linear import DegreeLinear, EdgeDegreeLinear, EdgeGate, LocalNorm, NodeGate
+from hotham_ase.nn.orders import (
     join_orders,
     order_major,
     order_major_permutation,
     split_orders,
 )
-from hotham_ase.nn.linear import DegreeLinear, EdgeDegreeLinear, EdgeGate, LocalNorm, NodeGate
 from hotham_ase.nn.rotation import block_diagonal, wigner_matrices
 from hotham_ase.nn.so2 import SO2Linear
 

@@ -9,13 +9,13 @@ from ase import Atoms
 from ase.build import graphene
 from scipy.spatial.transform import Rotation
 
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.matrices.pairs import PairListError
+from hotham_ase.model.model import HamiltonianModel, ModelFileError, load_model
+from hotham_ase.model.tensors import MatrixWriter, build_graph, cutoffs, to_union
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.graph import join
 from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
-from hotham_ase.pairs import PairListError
-from hotham_ase.predict import HamiltonianModel, ModelFileError, load_model
-from hotham_ase.tensors import MatrixWriter, build_graph, cutoffs, to_union
 from hotham_ase.testing import TOLERANCE, assert_equivariant, assert_hermitian
 
 BASIS = OrbitalBasis(

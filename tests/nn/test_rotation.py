@@ -7,10 +7,10 @@ from e3nn import o3
 from scipy.spatial.transform import Rotation
 from scipy.special import sph_harm_y
 
-from hotham_ase.conventions import real_spherical_harmonics
+from hotham_ase.basis.conventions import real_spherical_harmonics
 from hotham_ase.nn import rotation
 from hotham_ase.nn.devices import default_dtype
-from hotham_ase.nn.layout import join_orders, order_major
+from hotham_ase.nn.orders import join_orders, order_major
 from hotham_ase.nn.rotation import EdgeFrames, coupling, edge_rotations, wigner_matrices
 from hotham_ase.testing import TOLERANCE
 

@@ -9,12 +9,12 @@ import torch
 from ase import Atoms
 from ase.build import graphene
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.model.model import BYTES_PER_PAIR, HamiltonianModel
+from hotham_ase.model.tensors import build_graph, cutoffs
 from hotham_ase.nn import streaming
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.predict import BYTES_PER_PAIR, HamiltonianModel
-from hotham_ase.tensors import build_graph, cutoffs
 
 BASIS = OrbitalBasis(
     (SpeciesBasis("B", (0, 1), (1.7, 1.7), 3), SpeciesBasis("N", (0, 0, 1), (1.5, 1.5, 1.5), 5))

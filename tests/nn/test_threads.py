@@ -8,12 +8,12 @@ import pytest
 import torch
 from ase.build import graphene
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.networks import build_network
-from hotham_ase.nn.published import PublishedConfig
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.predict import HamiltonianModel
-from hotham_ase.tensors import cutoffs
+from hotham_ase.nn.protocol import build_network
+from hotham_ase.nn.published.network import PublishedConfig
 
 BASIS = OrbitalBasis((SpeciesBasis("C", (0, 1), (1.6, 1.6), 4),))
 CONFIGS = {

@@ -12,9 +12,10 @@ from scipy.interpolate import CubicSpline
 from scipy.linalg import eigvalsh
 from scipy.spatial.transform import Rotation
 
-from hotham_ase.conventions import real_spherical_harmonics
+from hotham_ase.basis.conventions import real_spherical_harmonics
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.matrices import MatrixError
-from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.matrices.pairs import PairList, PairListError
 from hotham_ase.overlap import (
     OverlapGradient,
     PositionMatrix,
@@ -24,7 +25,6 @@ from hotham_ase.overlap import (
     position_matrix,
     two_centre_tables,
 )
-from hotham_ase.pairs import PairList, PairListError
 
 
 def orbitals_at(species: SpeciesBasis, points: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 from scipy.sparse import csr_array
 
-from hotham_ase.conventions import index_and_sign
+from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.overlap import overlap_matrix
 
 ABACUS_BOHR = 0.529177210903  # Å, behind the lattice constants in the input files

@@ -8,8 +8,8 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 from scipy.integrate import simpson
 
-from hotham_ase.conventions import index_and_sign
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.basis.conventions import index_and_sign
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.overlap import kinetic_matrix, overlap_gradient, overlap_matrix, position_matrix
 
 gto = pytest.importorskip("pyscf.gto")

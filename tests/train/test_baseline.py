@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.baseline import BlockPattern, cubic_b_splines
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.tensors import cutoffs
-from hotham_ase.train.baseline import fit_baseline
-from hotham_ase.train.data import fit_structure, prepare
-from hotham_ase.train.losses import BlockErrors, EigenbasisLoss, block_errors
+from hotham_ase.train.data.prepared import fit_structure, prepare
+from hotham_ase.train.fit.baseline import fit_baseline
+from hotham_ase.train.loss.losses import BlockErrors, EigenbasisLoss, block_errors
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_energy_zeros_and_two_centre_functions_are_found(samples, network):
 def test_sets_without_a_common_species_keep_small_energy_zeros(samples, network):
     """Nothing relates the zeros of two sets; the fit must not drive them apart."""
     from hotham_ase.nn.baseline import Baseline
-    from hotham_ase.train.baseline import FitStructure
+    from hotham_ase.train.fit.baseline import FitStructure
 
     one = [fit_structure(s, s.basis, network) for s in samples[:2]]
     two = [
@@ -149,7 +149,7 @@ def test_eigenbasis_error_is_the_error_of_eigenvalues_to_first_order(samples, ne
 
 
 def test_eigenbasis_error_of_a_batch_is_the_mean(samples, network):
-    from hotham_ase.train.data import collate
+    from hotham_ase.train.data.prepared import collate
 
     items = [prepare(s, s.basis, network, k) for k, s in enumerate(samples[:2])]
     errors = [

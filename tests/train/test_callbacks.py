@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hotham_ase.predict import load_model
+from hotham_ase.model.model import load_model
 from hotham_ase.train import callbacks
 from hotham_ase.train.callbacks import Checkpoints, RunClock, TrainingError, WeightAverage
 from hotham_ase.train.run import read_log, train
@@ -139,7 +139,7 @@ def test_a_loss_that_is_no_number_ends_a_run(tmp_path):
 
 def test_gradients_that_are_no_numbers_end_a_run(tmp_path, data_file, monkeypatch):
     """SOAP needs eigenvectors of what the first of them give."""
-    from hotham_ase.train.losses import Loss
+    from hotham_ase.train.loss.losses import Loss
 
     def no_number(self, errors, progress=1.0):
         return errors.onsite_mae * float("nan"), {}

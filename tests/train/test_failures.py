@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hotham_ase.files import InUseError, locked
-from hotham_ase.predict import load_model
+from hotham_ase.model.model import load_model
 from hotham_ase.train import module
 from hotham_ase.train.config import ConfigError
 from hotham_ase.train.failures import TrainingError

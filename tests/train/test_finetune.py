@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset import Dataset, DatasetWriter
-from hotham_ase.orbitals import OrbitalBasis
+from hotham_ase.evaluation.evaluate import evaluate
+from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
-from hotham_ase.predict import HamiltonianModel, load_model
 from hotham_ase.train.build import build_network
 from hotham_ase.train.config import ConfigError, SplitConfig, load_config
-from hotham_ase.train.data import split_names
-from hotham_ase.train.evaluate import evaluate
+from hotham_ase.train.data.prepared import split_names
 from hotham_ase.train.run import train
 
 SETTINGS = """

@@ -13,25 +13,25 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
-from hotham_ase import predict as predict_module
-from hotham_ase.conventions import index_and_sign
+from hotham_ase.basis.conventions import index_and_sign
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import DatasetWriter
 from hotham_ase.dft.sample import Sample
+from hotham_ase.evaluation.evaluate import evaluate, evaluate_samples
 from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices.pairs import PairList
+from hotham_ase.model import model as predict_module
+from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.networks import build_network
-from hotham_ase.nn.published import PublishedConfig
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.nn.protocol import build_network
+from hotham_ase.nn.published.network import PublishedConfig
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
-from hotham_ase.pairs import PairList
-from hotham_ase.predict import HamiltonianModel, load_model
-from hotham_ase.tensors import cutoffs
 from hotham_ase.testing import assert_equivariant
 from hotham_ase.train.config import ConfigError
-from hotham_ase.train.data import hopping_margin, prepare, to_learn
-from hotham_ase.train.evaluate import evaluate, evaluate_samples
-from hotham_ase.train.loss_config import BandLossConfig, LossConfig
-from hotham_ase.train.losses import Loss
+from hotham_ase.train.data.prepared import hopping_margin, prepare, to_learn
+from hotham_ase.train.loss.config import BandLossConfig, LossConfig
+from hotham_ase.train.loss.losses import Loss
 from hotham_ase.train.run import train
 
 BASIS = OrbitalBasis(

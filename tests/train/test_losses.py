@@ -11,17 +11,17 @@ from pydantic import ValidationError
 from scipy.linalg import block_diag, eigh
 from scipy.spatial.transform import Rotation
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.sample import Sample
 from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.model.tensors import cutoffs, to_union
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
-from hotham_ase.tensors import cutoffs, to_union
-from hotham_ase.train.data import Eigenbasis, collate, prepare
-from hotham_ase.train.energy_zero import with_zero
-from hotham_ase.train.loss_config import BlockLossConfig, LossConfig
-from hotham_ase.train.losses import (
+from hotham_ase.train.data.energy_zero import with_zero
+from hotham_ase.train.data.prepared import Eigenbasis, collate, prepare
+from hotham_ase.train.loss.config import BlockLossConfig, LossConfig
+from hotham_ase.train.loss.losses import (
     BandLoss,
     BlockErrors,
     BlockLoss,

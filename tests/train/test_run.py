@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from hotham_ase.orbitals import BasisError, OrbitalBasis, SpeciesBasis
-from hotham_ase.predict import HamiltonianModel, load_model
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.evaluation.evaluate import evaluate, evaluate_samples
+from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.train.build import build_network
 from hotham_ase.train.config import ConfigError, TrainConfig
-from hotham_ase.train.evaluate import evaluate, evaluate_samples
 from hotham_ase.train.run import read_log, train
 
 SETTINGS = """
@@ -145,9 +145,9 @@ def test_reach_of_h_beyond_the_orbitals_is_learned(shared_data):
     Leaving them out moves bands within 5 eV of E_F by up to 16 meV.
     """
     from hotham_ase import read_sample
-    from hotham_ase.electronic.eigen import eigenvalues_at_kpts
-    from hotham_ase.tensors import build_graph
-    from hotham_ase.train.data import hopping_margin
+    from hotham_ase.electronic.solvers.eigen import eigenvalues_at_kpts
+    from hotham_ase.model.tensors import build_graph
+    from hotham_ase.train.data.prepared import hopping_margin
 
     sample = read_sample(shared_data / "abacus" / "silicon" / "000")
     margin = hopping_margin([sample])
@@ -166,8 +166,8 @@ def test_reach_of_h_beyond_the_orbitals_is_learned(shared_data):
 
 
 def test_a_model_with_a_margin_keeps_it(tmp_path, run, samples):
+    from hotham_ase.model.tensors import cutoffs
     from hotham_ase.nn.model import HotHam
-    from hotham_ase.tensors import cutoffs
 
     model = load_model(run)
     config = model.network.config.model_copy(update={"hopping_margin": 0.7})

@@ -13,15 +13,14 @@ from ase.build import molecule
 from scipy.spatial import KDTree
 
 from hotham_ase import HotHamCalculator
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.sample import Sample
-from hotham_ase.model_file import ModelFile
-from hotham_ase.nn import streaming
-from hotham_ase.nn.devices import default_dtype
-from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.nn.uncertainty import FLOOR, ROWS, BlockUncertainty, NearestTraining
-from hotham_ase.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.overlap import kinetic_matrix, overlap_matrix
-from hotham_ase.predict import (
+from hotham_ase.evaluation.errors import compare_blocks
+from hotham_ase.evaluation.evaluate import assess
+from hotham_ase.evaluation.figures import plot_reliability
+from hotham_ase.evaluation.report import write_report
+from hotham_ase.model.file import ModelFile
+from hotham_ase.model.model import (
     BYTES_PER_PAIR,
     BYTES_PER_UNCERTAIN_PAIR,
     EXTRAPOLATION,
@@ -30,20 +29,21 @@ from hotham_ase.predict import (
     ModelFileError,
     load_model,
 )
-from hotham_ase.tensors import build_graph, cutoffs
-from hotham_ase.train.baseline import fit_baseline
-from hotham_ase.train.data import fit_structure, prepare
-from hotham_ase.train.evaluate import assess
-from hotham_ase.train.figures import plot_reliability
-from hotham_ase.train.metrics import compare_blocks
-from hotham_ase.train.report import write_report
-from hotham_ase.train.uncertainty import (
+from hotham_ase.model.tensors import build_graph, cutoffs
+from hotham_ase.model.uncertainty import ExtrapolationWarning
+from hotham_ase.nn import streaming
+from hotham_ase.nn.devices import default_dtype
+from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.uncertainty import FLOOR, ROWS, BlockUncertainty, NearestTraining
+from hotham_ase.overlap import kinetic_matrix, overlap_matrix
+from hotham_ase.train.data.prepared import fit_structure, prepare
+from hotham_ase.train.fit.baseline import fit_baseline
+from hotham_ase.train.fit.uncertainty import (
     _Covariance,
     _training_atoms,
     fit_bands,
     fit_uncertainty,
 )
-from hotham_ase.uncertainty import ExtrapolationWarning
 
 CONFIG = ModelConfig(l_max=2, channels=4, convolutions=("gaunt",), n_radial=6, hidden=8)
 N_TRAINING = 16

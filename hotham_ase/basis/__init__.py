@@ -1,0 +1,1 @@
+"""Orbitals of every species, the conventions of codes, and harmonics."""

@@ -1,0 +1,365 @@
+"""ABACUS run folders: STRU, INPUT, KPT, the running log and the sparse H(R) and S(R).
+
+ABACUS writes lengths in Bohr and matrices in Rydberg; they are converted with `ase.units`.
+Energies that it prints in eV use its own Rydberg of 13.605698066 eV; they are scaled back, so
+that matrices, eigenvalues and Fermi level are on one scale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.units import Rydberg
+
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis, read_orb
+from hotham_ase.dft.abacus.csr import (
+    Header,
+    SparseMatrix,
+    largest_size,
+    read_binary,
+    read_counts,
+    read_csr,
+)
+from hotham_ase.dft.abacus.input import RECORDED, Settings, read_input
+from hotham_ase.dft.abacus.levels import FILES as LEVEL_FILES
+from hotham_ase.dft.abacus.levels import read_eigenvalues
+from hotham_ase.dft.abacus.log import Log, read_log
+from hotham_ase.dft.abacus.stru import Structure, read_stru
+from hotham_ase.dft.plausibility import EIGENVALUE_TOLERANCE, check_against_run
+from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
+from hotham_ase.dft.textfiles import LARGE, find_one, read_bytes, read_head, read_text
+from hotham_ase.dft.triplets import matrix_from_triplets
+from hotham_ase.matrices.realspace import RealSpaceMatrix
+
+# names that releases until 3.8 and 3.10 gave the files, then of the later ones; the names say
+# nothing about the layout
+H_FILES = (
+    "data-HR-sparse_SPIN0.csr",
+    "hrs1_nao.csr",
+    "hrs1g1_nao.csr",
+    "hrg1s1_nao.csr",
+    "hrs1_nao.dat",
+    "hrs1g1_nao.dat",
+)
+S_FILES = (
+    "data-SR-sparse_SPIN0.csr",
+    "srs1_nao.csr",
+    "sr_nao.csr",
+    "srs1g1_nao.csr",
+    "srg1_nao.csr",
+    "sr_nao.dat",
+    "srg1_nao.dat",
+)
+# what a run of another kind leaves
+_OF_OTHER_RUNS = ("data-HR-sparse_SPIN1.csr", "hrs2_nao.csr", "hrs2g1_nao.csr", "hrs2_nao.dat")
+_NPZ_FILES = ("hrs1_nao.npz", "hrs1g1_nao.npz")
+_ROUNDED = 20  # errors of elements add up to about so many in an eigenvalue
+
+
+def is_abacus(folder: str | Path) -> bool:
+    """Whether a folder looks like an ABACUS run."""
+    folder = Path(folder)
+    if not (folder / "INPUT").is_file():
+        return False
+    try:
+        return (folder / "STRU").is_file() or read_input(folder).structure.is_file()
+    except DFTReadError:  # another program's INPUT
+        return False
+
+
+def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
+    """Read one self-consistent ABACUS LCAO calculation made with ``out_mat_hs2 1``.
+
+    Text files may be compressed (``.gz``, ``.xz``). Orbital files are looked for in INPUT's
+    ``orbital_dir``, in the folder, and in ``orbitals/`` of the folder and its parents. Where the
+    run has no S file, S is computed from the orbitals.
+
+    Parameters
+    ----------
+    folder
+        The folder with STRU and INPUT.
+    verify
+        Compare the eigenvalues of H and S with those that the run printed, if it did and
+        converged, at one or two k-points (``provenance["eigenvalues"]`` is then "compared").
+
+    Returns
+    -------
+    Sample
+        Atoms in ABACUS's order at the positions that STRU gives. If ABACUS folded atoms into
+        the cell, the lattice vectors of the pairs are those of the positions given.
+
+    Raises
+    ------
+    DFTReadError
+        If a file is missing, cut short, or contradicts another one.
+    UnsupportedRunError
+        For spin-polarised and spinor calculations, for relaxations or molecular dynamics, and
+        for others that INPUT tells to be of a kind that is not supported.
+    """
+    folder = Path(folder)
+    if not is_abacus(folder):
+        raise DFTReadError(f"{folder} is not an ABACUS run: STRU or INPUT is missing")
+    settings = read_input(folder)
+    settings.check_supported()
+    out = settings.out
+    structure = read_stru(settings.structure, settings.get("latname", "none"))
+    log = read_log(out, [label for label, _, _ in structure.species])
+    _check_structure(settings, structure, log)
+    basis = _read_basis(settings, structure, log.n_valence)
+    atoms = structure.atoms
+    n_electrons = _n_electrons(settings, log, basis, atoms)
+    h_bytes, h_csr = _read_sparse(_hamiltonian_file(out), structure, basis)
+    hamiltonian = _matrix(h_csr, atoms, basis, "hamiltonian", Rydberg)
+    s_path = find_one(out, S_FILES)
+    if s_path is not None:
+        s_csr = _read_sparse(s_path, structure, basis)[1]
+        overlap = _matrix(s_csr, atoms, basis, "overlap", 1.0)
+    else:
+        from hotham_ase.overlap import overlap_matrix
+
+        overlap = overlap_matrix(atoms, basis)
+    provenance = {
+        "name": f"{folder.resolve().parent.name}/{folder.resolve().name}",
+        "code": "ABACUS",
+        "overlap": "computed" if s_path is None else "read",
+        **log.provenance,
+        **_settings_provenance(settings),
+        "sha256": _digest(settings, h_bytes),
+    }
+    if h_csr.n_missing:
+        provenance["empty_lattice_vectors"] = h_csr.n_missing
+    sample = Sample(
+        atoms=atoms,
+        basis=basis,
+        hamiltonian=hamiltonian,
+        overlap=overlap,
+        fermi_level=log.fermi_level,
+        n_electrons=n_electrons,
+        provenance=provenance,
+    )
+    return _compared(sample, settings, h_csr.rounding) if verify else sample
+
+
+def _compared(sample: Sample, settings: Settings, rounding: float) -> Sample:
+    """The sample, after its eigenvalues were compared with the run's."""
+    has_levels = find_one(settings.out, LEVEL_FILES) is not None
+    if has_levels and sample.provenance["scf_converged"]:
+        largest = float(np.abs(sample.hamiltonian.values).max())
+        tolerance = max(EIGENVALUE_TOLERANCE, _ROUNDED * rounding * largest)
+        if check_against_run(sample, read_eigenvalues(settings.folder), tolerance):
+            return sample.with_provenance(eigenvalues="compared")
+    if settings.to_prove is not None:
+        raise UnsupportedRunError(
+            f"{settings.folder} has {settings.to_prove}: whether H(R) is all of H can only be told "
+            f"from the run's own eigenvalues ({LEVEL_FILES[0]}), which were not compared"
+        )
+    return sample
+
+
+def _n_electrons(settings: Settings, log: Log, basis: OrbitalBasis, atoms: Atoms) -> float:
+    """The electrons that the run used: what INPUT says, else those of the atoms.
+
+    Raises
+    ------
+    DFTReadError
+        If the log counted others.
+    """
+    given = settings.number("nelec") or basis.n_electrons(atoms.numbers)
+    n_electrons = given + settings.number("nelec_delta")
+    if log.n_electrons is not None and abs(log.n_electrons - n_electrons) > 1e-4 * n_electrons:
+        raise DFTReadError(
+            f"the log in {settings.out} counts {log.n_electrons:g} electrons, but INPUT and the "
+            f"valences in the log give {n_electrons:g}"
+        )
+    return n_electrons
+
+
+def _check_structure(settings: Settings, structure: Structure, log: Log) -> None:
+    n_types = settings.number("ntype")
+    if n_types and n_types != len(structure.species):
+        raise DFTReadError(
+            f"{settings.folder}/INPUT has ntype {n_types:g}, {settings.structure} has "
+            f"{len(structure.species)} types"
+        )
+    source = f"the log in {settings.out}"
+    vectors = structure.atoms.cell[:] / structure.constant
+    if log.vectors is not None and not np.allclose(log.vectors, vectors, rtol=2e-5, atol=1e-6):
+        raise DFTReadError(
+            f"{source} has the lattice vectors {log.vectors.tolist()}, the structure file "
+            f"{np.round(vectors, 6).tolist()}: it is not the structure of this run"
+        )
+    if log.scaled_positions is not None:
+        # ten decimals, but from Å they are converted with a rounded Bohr
+        _check_same(structure.atoms, log.scaled_positions, 1e-6, source)
+
+
+def _check_same(atoms: Atoms, scaled: np.ndarray, tolerance: float, source: str) -> None:
+    """Refuse a structure that is not the run's; ABACUS may have folded atoms into the cell."""
+    mine = atoms.get_scaled_positions(wrap=False)
+    if mine.shape != scaled.shape:
+        raise DFTReadError(
+            f"{source} has {len(scaled)} atoms, the structure file {len(mine)}: it is not the "
+            "structure of this run"
+        )
+    difference = mine - scaled
+    error = np.abs(difference - np.rint(difference)).max(axis=1)
+    if not error.max() <= tolerance:
+        atom = int(error.argmax())
+        raise DFTReadError(
+            f"{source} has atom {atom} at {scaled[atom].tolist()}, the structure file at "
+            f"{np.round(mine[atom], 8).tolist()}: it is not the structure of this run"
+        )
+
+
+def _check_header(header: Header, structure: Structure, path: Path) -> None:
+    """Compare the structure in a matrix file, which has six digits."""
+    atoms = structure.atoms
+    if not np.allclose(header.cell, atoms.cell[:], rtol=2e-5, atol=1e-4):
+        raise DFTReadError(
+            f"{path} is of the cell {header.cell.tolist()}, the structure file has "
+            f"{np.round(atoms.cell[:], 5).tolist()}"
+        )
+    _check_same(atoms, header.scaled_positions, 1e-4, str(path))
+
+
+# ----------------------------------------------------------------------- provenance
+
+
+def _digest(settings: Settings, h_bytes: bytes) -> str:
+    digest = hashlib.sha256()
+    for path in (settings.structure, settings.folder / "INPUT", settings.kpoints):
+        digest.update(read_bytes(path) if path.is_file() else b"")
+    digest.update(h_bytes)
+    return digest.hexdigest()
+
+
+def _settings_provenance(settings: Settings) -> dict[str, Any]:
+    """What INPUT and KPT say about the accuracy of the run."""
+    kpts = None
+    if settings.kpoints.is_file():
+        words = read_text(settings.kpoints).split()
+        if words[1:2] == ["0"] and words[2:3] and words[2].lower() in ("gamma", "mp"):
+            mesh = words[3:6]
+            if len(mesh) == 3 and all(word.isdecimal() and len(word) < 6 for word in mesh):
+                kpts = {"mode": words[2], "mesh": [int(word) for word in mesh]}
+    return {
+        "nspin": 1,
+        "kpts": kpts,
+        "settings": {key: settings.values[key] for key in RECORDED if key in settings.values},
+    }
+
+
+# --------------------------------------------------------------- basis, matrix
+
+
+def _read_basis(
+    settings: Settings, structure: Structure, n_valence: dict[str, float]
+) -> OrbitalBasis:
+    folder = settings.folder
+    places = [folder / settings.get("orbital_dir", "."), folder]
+    places += [parent / "orbitals" for parent in (folder, *folder.resolve().parents)]
+    species: dict[str, SpeciesBasis] = {}
+    for label, symbol, name in structure.species:
+        path = next((p / name for p in places if (p / name).is_file()), None)
+        if path is None:
+            raise DFTReadError(
+                f"orbital file {name} of {label} was not found in {places[0]}, {folder} or an "
+                "orbitals/ folder above it"
+            )
+        if label not in n_valence:
+            raise DFTReadError(f"running_scf.log of {folder} has no electron number of {label}")
+        try:
+            orbitals = read_orb(path, n_valence[label])
+        except BasisError as error:
+            raise DFTReadError(str(error)) from error
+        if orbitals.symbol != symbol:
+            raise DFTReadError(f"{path} is for {orbitals.symbol}, STRU uses it for {label}")
+        if symbol in species and OrbitalBasis((orbitals,)) != OrbitalBasis((species[symbol],)):
+            raise UnsupportedRunError(f"{folder} uses different orbitals for atoms of {symbol}")
+        species[symbol] = orbitals
+    return OrbitalBasis(tuple(species.values()))
+
+
+def _hamiltonian_file(out: Path) -> Path:
+    other = find_one(out, _OF_OTHER_RUNS)
+    if other is not None:
+        raise DFTReadError(f"{other} is of a calculation with nspin 2, INPUT has nspin 1")
+    path = find_one(out, H_FILES)
+    if path is not None:
+        return path
+    npz = find_one(out, _NPZ_FILES)
+    if npz is not None:
+        raise UnsupportedRunError(f"{npz} is not read: run with out_hsr 1 for text")
+    raise DFTReadError(
+        f"{out} has no H(R) file ({H_FILES[0]} or {H_FILES[1]}): run with out_mat_hs2 1"
+    )
+
+
+def _read_sparse(
+    path: Path, structure: Structure, basis: OrbitalBasis
+) -> tuple[bytes, SparseMatrix]:
+    """Content of a matrix file, and its elements."""
+    n_basis = int(basis.n_orbitals(structure.atoms.numbers).sum())
+    if ".dat" in path.suffixes:
+        data = read_bytes(path)
+        return data, read_binary(data, n_basis, str(path))
+    # the counts come first: they say how large the content can be
+    n_vectors = read_counts(read_head(path, 2**16), n_basis, str(path))
+    data = read_bytes(path, min(largest_size(n_basis, n_vectors), 16 * LARGE))
+    matrix = read_csr(data, n_basis, str(path))
+    if matrix.header is not None:
+        _check_header(matrix.header, structure, path)
+    return data, matrix
+
+
+def _matrix(
+    csr: SparseMatrix, atoms: Atoms, basis: OrbitalBasis, name: str, unit: float
+) -> RealSpaceMatrix:
+    atom_of = np.repeat(np.arange(len(atoms)), basis.n_orbitals(atoms.numbers))
+    i, j = atom_of[csr.rows], atom_of[csr.columns]
+    shifts = _unfolded(atoms, basis, i, j, csr.shifts, np.abs(csr.values), name)
+    return matrix_from_triplets(
+        atoms, basis, "abacus", csr.rows, csr.columns, shifts, csr.values * unit, name=name
+    )
+
+
+def _unfolded(
+    atoms: Atoms,
+    basis: OrbitalBasis,
+    i: np.ndarray,
+    j: np.ndarray,
+    shifts: np.ndarray,
+    weights: np.ndarray,
+    name: str,
+) -> np.ndarray:
+    """Lattice vectors of the elements for the positions as given.
+
+    ABACUS may have folded atoms into the cell, so that its R belong to other positions. Matrix
+    elements decay with distance: of the two readings, the one under which large elements belong
+    to near atoms is right.
+    """
+
+    def lengths(of: np.ndarray) -> np.ndarray:
+        vectors = atoms.positions[j] - atoms.positions[i] + of @ atoms.cell[:]
+        return np.linalg.norm(vectors, axis=1)
+
+    best, length = shifts, lengths(shifts)
+    # coordinates on the border must not fall out of the cell by rounding
+    images = np.floor(atoms.get_scaled_positions(wrap=False) + 1e-12).astype(np.int64)
+    if images.any():
+        folded = shifts + images[i] - images[j]
+        if weights @ lengths(folded) < weights @ length:
+            best, length = folded, lengths(folded)
+    cutoffs = np.array([s.cutoff for s in basis.species])[basis.species_index(atoms.numbers)]
+    large = weights > 1e-3 * weights.max(initial=0.0)
+    too_far = length[large] > (cutoffs[i] + cutoffs[j])[large]
+    if too_far.any():
+        raise DFTReadError(
+            f"{name} has large elements between atoms farther apart than their orbitals reach: "
+            "STRU is not the structure that this matrix was computed for"
+        )
+    return best

@@ -1,0 +1,201 @@
+"""ABACUS's structure file STRU."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from ase.units import Bohr
+
+from hotham_ase.dft.abacus.lattices import lattice_vectors
+from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
+from hotham_ase.dft.textfiles import read_text
+
+_SECTIONS = (
+    "ATOMIC_SPECIES",
+    "NUMERICAL_ORBITAL",
+    "NUMERICAL_DESCRIPTOR",
+    "LATTICE_CONSTANT",
+    "LATTICE_VECTORS",
+    "LATTICE_PARAMETERS",
+    "LATTICE_PARAMETER",
+    "ATOMIC_POSITIONS",
+    "ABFS_ORBITAL",
+    "PAW_FILES",
+    "ABFS_JLES_ORBITAL",
+)
+_LONGEST = 1000.0  # Å, or cells; what is beyond is damage
+_SMALLEST = 0.5  # Å³ per atom
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What STRU says.
+
+    Attributes
+    ----------
+    atoms : ase.Atoms
+        In the file's order, periodic in all directions, positions as written.
+    species : tuple of (label, symbol, orbital file)
+        In the file's order; ABACUS's labels may be longer than the symbol ("Fe1").
+    constant : float
+        The lattice constant in Å.
+    """
+
+    atoms: Atoms
+    species: tuple[tuple[str, str, str], ...]
+    constant: float
+
+
+def read_stru(path: str | Path, latname: str = "none") -> Structure:
+    """Read a STRU file.
+
+    Positions may be Direct, Cartesian (in units of the lattice constant), Cartesian_au,
+    Cartesian_angstrom, or Cartesian_angstrom_center_xy, _xz, _yz and _xyz, which count from the
+    centre of the cell in these directions.
+
+    Parameters
+    ----------
+    path
+        The file.
+    latname
+        INPUT's ``latname``: a lattice whose parameters the file gives instead of vectors.
+
+    Raises
+    ------
+    DFTReadError
+        If a section is missing or not understood.
+    UnsupportedRunError
+        If there are ghost atoms.
+    """
+    path = Path(path)
+    sections = _sections(path)
+    try:
+        constant = float(sections["LATTICE_CONSTANT"][0][0]) * Bohr
+        cell = constant * _cell(sections, latname)
+        labels = [row[0] for row in sections["ATOMIC_SPECIES"]]
+        orbitals = [row[0] for row in sections["NUMERICAL_ORBITAL"]]
+        kind, *rows = sections["ATOMIC_POSITIONS"]
+        counts, positions = _positions(rows)
+        coordinates = np.array(positions, dtype=float).reshape(-1, 3)
+    except KeyError as error:
+        raise DFTReadError(f"{path} has no section {error.args[0]}") from error
+    except (ValueError, IndexError, StopIteration) as error:
+        raise DFTReadError(f"{path} is not understood: {error}") from error
+    if len(orbitals) != len(labels):
+        raise DFTReadError(f"{path} must have one orbital file per type")
+    if list(counts) != labels:
+        raise DFTReadError(
+            f"{path} must give positions for the types {labels} in this order, got {list(counts)}"
+        )
+    _check_geometry(path, cell, coordinates)
+    symbols = [_symbol(label, path) for label in labels]
+    atoms = Atoms(
+        [s for s, label in zip(symbols, labels, strict=True) for _ in range(counts[label])],
+        positions=_cartesian(path, kind[0], coordinates, cell, constant),
+        cell=cell,
+        pbc=True,
+    )
+    return Structure(atoms, tuple(zip(labels, symbols, orbitals, strict=True)), constant)
+
+
+def _sections(path: Path) -> dict[str, list[list[str]]]:
+    """Words of the lines of each section, without comments."""
+    sections: dict[str, list[list[str]]] = {}
+    current: list[list[str]] = []
+    for line in read_text(path).splitlines():
+        words = re.split(r"#|//", line)[0].split()
+        if not words:
+            continue
+        if words[0] in _SECTIONS:
+            if words[0] in sections:
+                raise DFTReadError(f"{path} has the section {words[0]} twice")
+            current = sections[words[0]] = []
+            words = words[1:]  # the first value may stand beside the section's name
+        if words:
+            current.append(words)
+    return sections
+
+
+def _cell(sections: dict[str, list[list[str]]], latname: str) -> np.ndarray:
+    """(3, 3) lattice vectors in units of the lattice constant."""
+    given = sections.get("LATTICE_PARAMETERS", sections.get("LATTICE_PARAMETER"))
+    if latname in ("none", "user_defined_lattice"):
+        if given is not None:
+            raise ValueError("it has LATTICE_PARAMETERS, but INPUT names no lattice (latname)")
+        cell = np.array([row[:3] for row in sections["LATTICE_VECTORS"][:3]], dtype=float)
+        if cell.shape != (3, 3):
+            raise ValueError("it must have three lattice vectors")
+        return cell
+    if "LATTICE_VECTORS" in sections:
+        raise ValueError(f"it has LATTICE_VECTORS, but INPUT has latname {latname}")
+    return lattice_vectors(latname, [float(word) for row in given or [] for word in row])
+
+
+def _check_geometry(path: Path, cell: np.ndarray, coordinates: np.ndarray) -> None:
+    if not np.isfinite(coordinates).all() or not np.isfinite(cell).all():
+        raise DFTReadError(f"{path} has coordinates that are not finite numbers")
+    if len(coordinates) == 0:
+        raise DFTReadError(f"{path} has no atoms")
+    if np.abs(cell).max() > _LONGEST or np.abs(coordinates).max() > _LONGEST:
+        raise DFTReadError(f"{path} has lattice vectors or positions beyond {_LONGEST:g} Å")
+    volume = abs(np.linalg.det(cell))
+    lengths = np.linalg.norm(cell, axis=1)
+    if volume < 1e-4 * lengths.prod() or volume < _SMALLEST * len(coordinates):
+        raise DFTReadError(
+            f"{path} has lattice vectors that span a volume of {volume:.3g} Å³ for "
+            f"{len(coordinates)} atoms"
+        )
+
+
+def _cartesian(
+    path: Path, kind: str, coordinates: np.ndarray, cell: np.ndarray, constant: float
+) -> np.ndarray:
+    """(n_atoms, 3) positions in Å."""
+    scale = {"cartesian": constant, "cartesian_au": Bohr, "cartesian_angstrom": 1.0}
+    form = kind.lower()
+    if form == "direct":
+        return coordinates @ cell
+    if form in scale:
+        return coordinates * scale[form]
+    _, is_centred, axes = form.partition("cartesian_angstrom_center_")
+    if not is_centred or axes not in ("xy", "xz", "yz", "xyz"):
+        raise DFTReadError(
+            f"{path} has positions of kind {kind!r}, expected Direct, Cartesian, Cartesian_au, "
+            "Cartesian_angstrom or Cartesian_angstrom_center_xy, _xz, _yz or _xyz"
+        )
+    return coordinates + 0.5 * cell.sum(axis=0) * [axis in axes for axis in "xyz"]
+
+
+def _positions(rows: list[list[str]]) -> tuple[dict[str, int], list[list[str]]]:
+    """Number of atoms of each type and all coordinates, from label, moment, count, atoms."""
+    counts: dict[str, int] = {}
+    positions: list[list[str]] = []
+    remaining = iter(rows)
+    for label in remaining:
+        if label[0] in counts:
+            raise ValueError(f"the atoms of {label[0]} come twice")
+        float(next(remaining)[0])  # the starting magnetic moment
+        counts[label[0]] = int(next(remaining)[0])
+        if counts[label[0]] < 0:
+            raise ValueError(f"{label[0]} has {counts[label[0]]} atoms")
+        for _ in range(counts[label[0]]):
+            positions.append(next(remaining)[:3])
+    return counts, positions
+
+
+def _symbol(label: str, path: Path) -> str:
+    """Chemical symbol at the beginning of a label such as Fe1 or O_up."""
+    if "empty" in label.lower():
+        raise UnsupportedRunError(
+            f"{path} has ghost atoms ({label!r}: orbitals without a nucleus), which are not "
+            "supported"
+        )
+    for symbol in (label[:2].capitalize(), label[:1].upper()):
+        if symbol in chemical_symbols[1:]:
+            return symbol
+    raise DFTReadError(f"{path} has an atom type {label!r} that does not begin with an element")

@@ -1,0 +1,91 @@
+"""Spin: which components a matrix has, and what they mean.
+
+A spinor block is H = Σ_c H_c σ_c with σ_0 = 1 and the Pauli matrices; where time reversal holds,
+H = H_0 + i Σ_a B_a σ_a with real H_0 and B_a.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+
+PAULI = np.array(
+    [[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]]
+)  # (4, 2, 2): 1, σ_x, σ_y, σ_z
+
+
+class Spin(str, Enum):
+    """How spin enters the matrices of a structure; the values are sisl's words.
+
+    ====================  =============================  ==============================
+    kind                  stored, for each element       partner (ji, −R) of (ij, R)
+    ====================  =============================  ==============================
+    ``unpolarized``       H_0, real                      H_0ᵀ
+    ``polarized``         H_up, H_down, real             the transpose of each
+    ``spin-orbit``        H_0, B_x, B_y, B_z, real       H_0ᵀ, −B_aᵀ
+    ``non-collinear``     H_0, A_x, A_y, A_z, complex    the conjugate transpose of each
+    ====================  =============================  ==============================
+
+    Everything that depends on spin is asked of it: how many components a matrix has, how many
+    electrons a state holds, whether k and −k are alike, and how H(k) is put together.
+    """
+
+    UNPOLARIZED = "unpolarized"
+    POLARIZED = "polarized"
+    NON_COLLINEAR = "non-collinear"
+    SPIN_ORBIT = "spin-orbit"
+
+    @property
+    def n_components(self) -> int:
+        """Stored components of a matrix."""
+        return {"unpolarized": 1, "polarized": 2}.get(self.value, 4)
+
+    @property
+    def n_spins(self) -> int:
+        """Spin channels that are solved one by one: the first axis of eigenvalues."""
+        return 2 if self is Spin.POLARIZED else 1
+
+    @property
+    def is_spinor(self) -> bool:
+        """Whether H(k) couples both spins: it has two rows for each orbital."""
+        return self.n_components == 4
+
+    @property
+    def degeneracy(self) -> int:
+        """Electrons that a state holds."""
+        return 2 if self is Spin.UNPOLARIZED else 1
+
+    @property
+    def has_time_reversal(self) -> bool:
+        """Whether the levels of each channel at k and −k are equal."""
+        return self is not Spin.NON_COLLINEAR
+
+    @property
+    def is_real(self) -> bool:
+        """Whether H(R) of each channel is real, and so is H(k) where k and −k are equivalent."""
+        return not self.is_spinor
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the stored components."""
+        return np.dtype(complex if self is Spin.NON_COLLINEAR else float)
+
+    @property
+    def mirror_signs(self) -> np.ndarray:
+        """(n_components,) sign that each component's conjugate transpose has as the partner's."""
+        signs = np.ones(self.n_components)
+        if self is Spin.SPIN_ORBIT:
+            signs[1:] = -1.0
+        return signs
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """(n_spins, n_components, s, s) complex or real: H of a channel is Σ_c H_c ⊗ coefficients.
+
+        s is 2 for spinors, else 1; the spin index is outermost, [[uu, ud], [du, dd]].
+        """
+        if not self.is_spinor:
+            return np.eye(self.n_spins)[:, :, None, None]
+        i = 1j if self is Spin.SPIN_ORBIT else 1.0
+        return np.concatenate([PAULI[:1], i * PAULI[1:]])[None]

@@ -1,0 +1,1 @@
+"""A trained model: network, orbitals, options, expected errors, and its file."""

@@ -1,0 +1,37 @@
+"""The bundled model files, and what can be said of a model file without loading the network."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+MAX_HEADER = 1 << 26  # bytes
+
+
+def species_of_file(model: str | Path) -> tuple[str, ...] | None:
+    """Chemical symbols that a model knows, from the header of its safetensors file.
+
+    Nothing is checked: what cannot be read is left to :func:`hotham_ase.model.model.load_model`,
+    which says what is wrong, but takes seconds to import.
+
+    Parameters
+    ----------
+    model
+        A bundled model's name, or a path.
+
+    Returns
+    -------
+    None if the file does not say.
+    """
+    path = Path(model)
+    if not path.is_file():
+        path = Path(__file__).parent / f"{model}.safetensors"
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))  # the format's: length, then JSON
+            header = json.loads(file.read(min(length, MAX_HEADER)))
+        entries = json.loads(header["__metadata__"]["species"])
+        return tuple(str(entry["symbol"]) for entry in entries)
+    except (OSError, ValueError, KeyError, TypeError, struct.error, RecursionError):
+        return None

@@ -1,0 +1,188 @@
+"""Structures and matrices as the network's tensors; the only crossing between torch and scipy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices.pairs import PairList
+from hotham_ase.model.uncertainty import Uncertainty
+from hotham_ase.nn.graph import Graph
+from hotham_ase.nn.protocol import Network
+from hotham_ase.nn.uncertainty import BlockUncertainty
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def cutoffs(basis: OrbitalBasis, margin: float = 0.0) -> list[list[float]]:
+    """(n_species, n_species) Å, the longest hopping of each pair of species.
+
+    Parameters
+    ----------
+    margin
+        Å by which it exceeds the reach of the orbitals, see :class:`ModelConfig`.
+    """
+    table = basis.pair_cutoffs
+    return [[table[a, b] + margin for b in basis.symbols] for a in basis.symbols]
+
+
+def build_graph(
+    atoms: Atoms, basis: OrbitalBasis, margin: float = 0.0, memory: float | None = None
+) -> tuple[PairList, Graph]:
+    """Hopping pairs of a structure, and the network's view of them.
+
+    Parameters
+    ----------
+    margin
+        See :func:`cutoffs`.
+    memory
+        See :meth:`PairList.from_atoms`.
+
+    Raises
+    ------
+    BasisError, PairListError, MemoryError
+        If an element is not known, atoms overlap, or pairs cannot be listed.
+    """
+    species = basis.species_index(atoms.numbers)
+    reach = {pair: cutoff + margin for pair, cutoff in basis.pair_cutoffs.items()}
+    pairs = PairList.from_atoms(atoms, reach, memory=memory)
+    pairs.check_distances()
+    graph = Graph(
+        species=torch.tensor(species),
+        edge_index=torch.tensor(pairs.edge_index),
+        edge_vectors=torch.tensor(pairs.edge_vectors),
+        reverse=torch.tensor(pairs.reverse_edge_index),
+        structure=torch.zeros(len(species), dtype=torch.long),
+    )
+    return pairs, graph
+
+
+class MatrixWriter:
+    """Collects blocks on the union of shells into a real-space matrix, in any order.
+
+    Parameters
+    ----------
+    pairs
+        The matrix's pairs.
+    basis
+        Orbitals of the species.
+    network
+        Whose union of shells.
+    """
+
+    def __init__(self, pairs: PairList, basis: OrbitalBasis, network: Network) -> None:
+        self.pairs, self.network = pairs, network
+        self.n_orbitals = basis.n_orbitals(pairs.numbers)
+        self.species = basis.species_index(pairs.numbers)
+        i, j = pairs.edge_index
+        sizes = np.concatenate([self.n_orbitals**2, self.n_orbitals[i] * self.n_orbitals[j]])
+        self.starts = np.cumsum(sizes) - sizes
+        self.values = np.empty(int(sizes.sum()))
+        # every atom has all orbitals of the union: blocks need no selection
+        self.is_plain = bool((sizes == sum(2 * l + 1 for l in network.union) ** 2).all())
+
+    def onsite(self, atoms: torch.Tensor, blocks: torch.Tensor) -> None:
+        """Put blocks (n, n_union, n_union) of some atoms."""
+        index = atoms.cpu().numpy()
+        self._put(index, self.species[index], self.species[index], blocks)
+
+    def hopping(self, edges: torch.Tensor, blocks: torch.Tensor) -> None:
+        """Put blocks (n, n_union, n_union) of some pairs."""
+        index = edges.cpu().numpy()
+        i, j = self.pairs.edge_index[:, index]
+        self._put(self.pairs.n_atoms + index, self.species[i], self.species[j], blocks)
+
+    def matrix(self) -> RealSpaceMatrix:
+        """The matrix, once all blocks are there."""
+        return RealSpaceMatrix(self.pairs, self.n_orbitals, self.values, name="hamiltonian")
+
+    def _put(self, index: np.ndarray, a: np.ndarray, b: np.ndarray, blocks: torch.Tensor) -> None:
+        values = blocks.detach().cpu().numpy()
+        if self.is_plain:
+            size = values.shape[1] * values.shape[2]
+            self.values.reshape(-1, size)[index] = values.reshape(-1, size)
+            return
+        for kind_a in np.unique(a):
+            for kind_b in np.unique(b):
+                of_kind = np.flatnonzero((a == kind_a) & (b == kind_b))
+                rows, columns = (self.network.orbitals[k].numpy() for k in (kind_a, kind_b))
+                picked = values[of_kind[:, None, None], rows[:, None], columns]
+                picked = picked.reshape(len(of_kind), len(rows) * len(columns))
+                target = self.starts[index[of_kind]][:, None] + np.arange(picked.shape[1])
+                self.values[target] = picked
+
+
+class UncertaintyWriter:
+    """Collects how unlike the training set the descriptors of all blocks are, in any order.
+
+    Parameters
+    ----------
+    model
+        On the graph's device.
+    pairs, graph
+        From :func:`build_graph`.
+    """
+
+    def __init__(self, model: BlockUncertainty, pairs: PairList, graph: Graph) -> None:
+        device = graph.species.device
+        self.model, self.pairs, self.graph = model.to(device), pairs, graph
+        self.atoms = torch.zeros(graph.n_atoms, device=device, dtype=torch.float32)
+        self.hopping_q2 = torch.zeros(graph.n_edges, device=device, dtype=torch.float32)
+
+    def onsite(self, atoms: torch.Tensor, descriptors: torch.Tensor) -> None:
+        """Take (n, n_descriptors) of some atoms."""
+        self.atoms[atoms] = self.model.atoms(descriptors.float())
+
+    def hopping(self, edges: torch.Tensor, descriptors: torch.Tensor) -> None:
+        """Take (n, n_descriptors) of some pairs."""
+        self.hopping_q2[edges] = self.model.hopping(descriptors.float())
+
+    def uncertainty(self, limit: float) -> Uncertainty:
+        """Expected errors and grades, both directions of a pair together."""
+        graph, model = self.graph, self.model
+        species_i, species_j = graph.species[graph.edge_index]
+        kind = species_i * model.n_species + species_j
+        lengths = torch.linalg.vector_norm(graph.edge_vectors, dim=-1).float()
+        hopping_q2 = (self.hopping_q2 + self.hopping_q2[graph.reverse]) / 2
+        expected = model.expected(self.atoms, hopping_q2, graph.species, graph.edge_index)
+        return Uncertainty(
+            self.pairs,
+            onsite_errors=_array(model.onsite_factor[graph.species] * expected.onsite.sqrt()),
+            hopping_errors=_array(model.hopping_errors(expected, lengths, kind)),
+            onsite_grades=_array(expected.onsite_grades),
+            hopping_grades=_array(expected.hopping_grades),
+            limit=limit,
+            band_factor=float(model.band_factor) or None,
+        )
+
+
+def _array(values: torch.Tensor) -> np.ndarray:
+    return values.double().cpu().numpy()
+
+
+def to_union(
+    matrix: RealSpaceMatrix, basis: OrbitalBasis, network: Network
+) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks of a matrix on the union of shells; orbitals that an atom lacks get zeros.
+
+    Returns
+    -------
+    onsite : (n_atoms, n_union, n_union)
+    hopping : (n_edges, n_union, n_union)
+    """
+    n_union = sum(2 * l + 1 for l in network.union)
+    blocks = np.zeros((matrix.block_atoms.shape[1], n_union, n_union))
+    kinds = basis.species_index(matrix.pairs.numbers)[matrix.block_atoms]
+    for a in range(len(basis.species)):
+        for b in range(len(basis.species)):
+            of_kind = np.flatnonzero((kinds[0] == a) & (kinds[1] == b))
+            rows, columns = network.orbitals[a].numpy(), network.orbitals[b].numpy()
+            index = matrix.block_offsets[of_kind][:, None] + np.arange(len(rows) * len(columns))
+            picked = matrix.values[0][index].reshape(-1, len(rows), len(columns))
+            blocks[of_kind[:, None, None], rows[:, None], columns] = picked
+    return blocks[: matrix.pairs.n_atoms], blocks[matrix.pairs.n_atoms :]

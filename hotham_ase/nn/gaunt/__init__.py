@@ -1,0 +1,1 @@
+"""Gaunt products of features: pointwise products of functions on the sphere."""

@@ -1,0 +1,1 @@
+"""The published architecture, for comparison and for checkpoints that exist."""

@@ -1,0 +1,496 @@
+"""Checkpoints of the published Hot-Ham code as models of this package."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import json
+import math
+import pickle
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from ase.units import Bohr
+from pydantic import ValidationError
+
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.model.tensors import cutoffs
+from hotham_ase.nn.devices import default_dtype
+from hotham_ase.nn.published.gaunt import GauntLayer
+from hotham_ase.nn.published.layers import HIDDEN, PublishedLayer, RadialNet
+from hotham_ase.nn.published.network import PublishedConfig, PublishedHotHam
+from hotham_ase.nn.published.output import SO2Layer
+from hotham_ase.nn.published.readout import IrrepReadout
+
+#: Settings without which the architecture is not known.
+_REQUIRED = (
+    "orbit", "rc", "basis_size", "L_max", "Ce", "Co", "using_layernorm", "restrict_last_out",
+    "using_rearrangement_linear",
+)  # fmt: skip
+#: Settings of which the package knows some values only.
+_LIMITED: dict[str, tuple[Any, ...]] = {
+    "dft": ("abacus", "openmx"),
+    "train_target": ("hamiltonian", "band", "hamiltonian_from_deeph"),
+    "model_type": (0,),
+    "using_layernorm2": (False,),
+    "using_CoordinateTransformation": (True,),
+    "edge_include_sc": (True,),
+    "fix_average": (False,),
+    "edgeselfinteraction": (False,),
+    "using_manybody": (False,),
+}
+#: Settings that do not change what a trained network predicts.
+_WITHOUT_EFFECT = (
+    "trainset", "valset", "testset", "optimizer", "lambda_2", "lr_scheduler", "factor", "patience",
+    "threshold", "lr", "new_lr", "epoch", "gamma", "batch_size", "shuffle", "seed", "prediction",
+    "intdtype", "floatdtype", "complexdtype", "device", "model_save_path", "checkpoint_interval",
+    "save_interval", "model_init_path", "init_from_model", "init_from_checkpoint", "split_stru",
+    "band_min", "band_max", "band_weight", "band_zerosweight", "N_average", "v_max",
+)  # fmt: skip
+_KNOWN = (*_REQUIRED, *_LIMITED, *_WITHOUT_EFFECT, "cutoff")
+#: Last words of the names of tensors that follow from the settings.
+_CONSTANTS = (
+    "N_average", "output_mask", "mask_m_in", "mask_m_out", "mask_outs", "irreps_index",
+    "Ciuv", "RCiuv", "HCiuv", "RCuvi_2l", "sh_z_edge", "sh_z_sc",
+)  # fmt: skip
+#: What the settings of the architecture are called here.
+_NAMES = {
+    "l_max": "L_max", "channels": "Ce", "odd_channels": "Co", "cutoff": "rc",
+    "n_radial": "basis_size", "layer_norm": "using_layernorm",
+    "restrict_output": "restrict_last_out",
+}  # fmt: skip
+
+
+class CheckpointError(ValueError):
+    """A checkpoint or its settings are damaged, foreign, or of a kind that is not supported."""
+
+
+def import_checkpoint(
+    checkpoint: str | Path, settings: str | Path, name: str = "model"
+) -> HamiltonianModel:
+    """Read a checkpoint of the published code; nothing in it is executed.
+
+    The basis has shells and ranges but no radial functions, and no numbers of valence electrons
+    (0): a checkpoint holds neither. So H can be predicted, but S cannot be computed.
+
+    Parameters
+    ----------
+    checkpoint
+        ``cp….pth`` as the published code writes it.
+    settings
+        The ``train.json`` of the same training. Pairs reach as far as ``rc``, or, where OpenMX
+        radii are given as ``cutoff`` (Bohr, by element), as far as the sum of two. ``orbit`` must
+        list the shells of an element in ascending l, as bases of this package have them.
+    name
+        Name of the model.
+
+    Returns
+    -------
+    HamiltonianModel, in the precision of the checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is damaged or something else, a setting is not supported, or tensors are
+        missing, left over, of other shapes than the settings say, not real or not finite.
+    OSError
+        If a file cannot be read.
+    """
+    checkpoint, settings = Path(checkpoint), Path(settings)
+    options = _read_settings(settings)
+    state = _read_state(checkpoint)
+    config = _config(options, settings)
+    basis = _basis(options, settings)
+    _check_channels(config, state, settings)
+    floats = [x.dtype for x in state.values() if x.is_floating_point()]
+    dtype = torch.float64 if torch.float64 in floats else torch.float32
+    with default_dtype(dtype):
+        table = cutoffs(basis)
+        network = PublishedHotHam(config, [s.shells for s in basis.species], table)
+    tensors = _Tensors(state, checkpoint)
+    weights = _convert(tensors, network, rearranged=options["using_rearrangement_linear"])
+    tensors.check_used()
+    network.load_state_dict(weights)
+    network.eval().requires_grad_(False)
+    provenance = {
+        "imported": {
+            "checkpoint": {"file": checkpoint.name, "sha256": _sha256(checkpoint)},
+            "settings": {"file": settings.name, "sha256": _sha256(settings), "content": options},
+            "valence electrons": "unknown",
+        }
+    }
+    return HamiltonianModel(network, basis, name, provenance)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    # the published examples have // comments and trailing commas; strings stay as they are
+    string = r'("(?:\\.|[^"\\])*")'
+    text = re.sub(string + r"|//[^\n]*", lambda m: m[1] or "", text)
+    text = re.sub(string + r"|,(?=\s*[}\]])", lambda m: m[1] or "", text)
+    try:
+        options = json.loads(text)
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
+        raise CheckpointError(f"{path} is not JSON that can be read: {error}") from error
+    if not isinstance(options, dict):
+        raise CheckpointError(f"{path} must hold a JSON object of settings")
+    for key, value in options.items():
+        if key not in _KNOWN:
+            near = difflib.get_close_matches(key, _KNOWN, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise CheckpointError(f"{path}: unknown setting {key!r}{hint}")
+        if key in _LIMITED and value not in _LIMITED[key]:
+            raise CheckpointError(
+                f"{path}: {key} = {value!r} is not supported, only "
+                f"{' or '.join(map(repr, _LIMITED[key]))}"
+            )
+    missing = [key for key in _REQUIRED if key not in options]
+    if missing:
+        raise CheckpointError(f"{path}: settings {missing} are missing")
+    rearranged = options["using_rearrangement_linear"]
+    if not isinstance(rearranged, bool):
+        raise CheckpointError(
+            f"{path}: using_rearrangement_linear must be true or false, got {rearranged!r}"
+        )
+    return options
+
+
+def _config(options: Mapping[str, Any], path: Path) -> PublishedConfig:
+    try:
+        # strictly, no text for numbers; only from JSON may lists be tuples then
+        text = json.dumps({ours: options[theirs] for ours, theirs in _NAMES.items()})
+        return PublishedConfig.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = _NAMES.get(str(problem["loc"][0]), "") if problem["loc"] else "Ce, Co"
+        raise CheckpointError(f"{path}: {where}: {problem['msg']}") from error
+
+
+def _check_channels(config: PublishedConfig, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse settings that ask for far more weights than there are, before making these."""
+    there = sum(x.numel() for x in state.values())
+    n_functions, most = config.n_radial, max(*config.channels, *config.odd_channels)
+    if max(n_functions, most**2) > there:
+        raise CheckpointError(
+            f"{path}: basis_size = {n_functions:.6g} and {most:.6g} channels ask for more weights "
+            f"than the {there} of the checkpoint"
+        )
+
+
+def _basis(options: Mapping[str, Any], path: Path) -> OrbitalBasis:
+    orbit, radii = options["orbit"], options.get("cutoff")
+    if not isinstance(orbit, dict) or not orbit:
+        raise CheckpointError(f"{path}: orbit must map elements to lists of shells, got {orbit!r}")
+    if radii is None and options.get("dft") == "openmx":
+        warnings.warn(
+            f"{path} has no cutoff radii: pairs will reach as far as rc = {options['rc']} Å, "
+            "while a training on OpenMX results took the pairs of these",
+            stacklevel=3,
+        )
+    if not isinstance(radii, dict | None):
+        raise CheckpointError(f"{path}: cutoff must map elements to radii in Bohr, got {radii!r}")
+    species = []
+    for symbol, labels in orbit.items():
+        if not isinstance(labels, list):
+            raise CheckpointError(
+                f"{path}: orbit of {symbol} must be a list of shells as '2s', '2p', …, "
+                f"got {labels!r}"
+            )
+        matches = [re.fullmatch(r"\d*([spdfg])", str(label)) for label in labels]
+        shells = tuple("spdfg".index(m[1]) for m in matches if m)
+        if len(shells) != len(labels):
+            raise CheckpointError(
+                f"{path}: orbit of {symbol} must be shells as '2s', '2p', …, got {labels}"
+            )
+        reach = options["rc"] / 2 if radii is None else _radius(radii, symbol, path)
+        try:
+            species.append(SpeciesBasis(symbol, shells, (reach,) * len(shells), 0.0))
+        except BasisError as error:
+            raise CheckpointError(f"{path}: orbit: {error}") from error
+    return OrbitalBasis(tuple(species))
+
+
+def _radius(radii: Mapping[str, Any], symbol: str, path: Path) -> float:
+    """Å."""
+    if symbol not in radii:
+        raise CheckpointError(f"{path}: cutoff lacks a radius of {symbol}")
+    radius = radii[symbol]
+    if isinstance(radius, bool) or not isinstance(radius, int | float):
+        raise CheckpointError(
+            f"{path}: cutoff of {symbol} must be a number in Bohr, got {radius!r}"
+        )
+    return radius * Bohr
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    data = path.read_bytes()
+    wrong = f"{path} is damaged or not a checkpoint"
+    if not data:
+        raise CheckpointError(f"{wrong}: it is empty")
+    if not data.startswith((b"PK", b"\x80")):
+        raise CheckpointError(f"{wrong}: it is neither a zip archive nor a pickle")
+    if data.startswith(b"PK"):
+        _check_archive(data, wrong)
+    try:
+        with warnings.catch_warnings():
+            # torch's doubts about old formats; what it cannot read is an error anyway
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch would go on with how to load it all the same
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it asks for {foreign[1]}" if foreign else "it is no pickle"
+        raise CheckpointError(
+            f"{wrong}: {what}, where only tensors and plain values may be; what could run code is "
+            "never loaded"
+        ) from error
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0].partition(". ")[0] or "it cannot be unpickled"
+        raise CheckpointError(f"{wrong}: {reason}") from error
+    except Exception as error:  # a pickle can be damaged so as to raise anything
+        raise CheckpointError(f"{wrong}: it cannot be unpickled") from error
+    state = content.get("model_state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(x, torch.Tensor) for name, x in state.items()
+    ):
+        raise CheckpointError(
+            f"{path} is not a checkpoint of Hot-Ham: it has no model_state_dict of named tensors"
+        )
+    for name, x in state.items():
+        # what a tensor says it holds must be there: no sparse, virtual or endlessly repeated ones
+        if (
+            x.layout is not torch.strided
+            or x.device.type != "cpu"
+            or x.numel() * x.element_size() > x.untyped_storage().nbytes()
+        ):
+            raise CheckpointError(f"{path}: tensor {name} must be dense and hold all its values")
+    return state
+
+
+def _check_archive(data: bytes, wrong: str) -> None:
+    """Refuse archives with wrong checksums, at which torch does not look, or compressed ones.
+
+    torch's are not compressed; such a one may grow without end.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            compressed = any(f.compress_type != zipfile.ZIP_STORED for f in archive.infolist())
+            damaged = None if compressed else archive.testzip()
+    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, struct.error) as error:
+        raise CheckpointError(f"{wrong}: {error}") from error
+    if compressed:
+        raise CheckpointError(f"{wrong}: torch does not compress its archives, as this one is")
+    if damaged is not None:
+        raise CheckpointError(f"{wrong}: the checksum of {damaged} in it is another")
+
+
+class _Tensors:
+    """The tensors of a checkpoint, each taken once and with the shape that the settings ask for."""
+
+    def __init__(self, state: Mapping[str, torch.Tensor], path: Path) -> None:
+        self.state, self.path, self.used = state, path, set[str]()
+
+    def take(self, name: str, *shape: int) -> torch.Tensor:
+        """A tensor in a shape; refused if missing, of another size, or no finite real numbers."""
+        if name not in self.state:
+            raise CheckpointError(f"{self.path}: tensor {name} is missing")
+        tensor = self.state[name]
+        # e3nn stores flat weights; where it stores matrices, their shape must agree
+        if tensor.numel() != math.prod(shape) or (tensor.dim() > 1 and tensor.shape[0] != shape[0]):
+            raise CheckpointError(
+                f"{self.path}: tensor {name} has shape {tuple(tensor.shape)}, but the settings "
+                f"ask for {shape}"
+            )
+        if not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{self.path}: tensor {name} must hold real numbers in floating point, "
+                f"got {tensor.dtype}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{self.path}: tensor {name} has values that are not finite")
+        self.used.add(name)
+        return tensor.reshape(shape)
+
+    def check_used(self) -> None:
+        """Refuse tensors that nobody took and that are no constants of the published code."""
+        for name, tensor in self.state.items():
+            if name in self.used or tensor.numel() == 0 or name.split(".")[-1] in _CONSTANTS:
+                continue
+            raise CheckpointError(
+                f"{self.path}: tensor {name} has no place in the network that the settings describe"
+            )
+
+
+State = dict[str, torch.Tensor]
+Sizes = tuple[int, int]  # natural and pseudo channels
+
+
+def _convert(tensors: _Tensors, network: PublishedHotHam, *, rearranged: bool) -> State:
+    """The network's own state from a checkpoint's tensors."""
+    c, n_species = network.config, len(network.shells)
+    sizes: list[Sizes] = list(zip(c.channels, c.odd_channels, strict=True))
+    out: State = {"species": tensors.take("node_emb.linear.weight", n_species, n_species)}
+    first = [tuple(w.shape[1:]) for w in network.first.outputs]
+    out |= _radial(tensors, "weight_f", "first", network.first, first)
+    n_l, n_out = c.l_max + 1, network.so2.so2.l_out + 1
+    for k, module in enumerate(network.convolutions):
+        layer = cast(GauntLayer, module)
+        theirs, ours = f"GauntConv_layer.{k}", f"convolutions.{k}"
+        out |= _common(tensors, theirs, ours, layer, sizes[k], sizes[k + 1], n_l, n_l)
+        out |= _gaunt(tensors, f"{theirs}.weight_gtp", ours, layer, sizes[k], sizes[k + 1])
+    ends = sizes[-2], sizes[-1]
+    out |= _common(tensors, "so2outputlayer", "so2", network.so2, *ends, n_l, n_out)
+    out |= _so2(tensors, network.so2, *ends)
+    for kind in ("node", "edge"):
+        for k, norm in enumerate(getattr(network, f"{kind}_norms")):
+            theirs, ours = f"LayerNorm_{kind}.{k}", f"{kind}_norms.{k}"
+            degrees = norm.weights[0].shape[0]
+            shapes = [(degrees, n) for n in sizes[k + 1] if n]
+            n = degrees * sum(sizes[k + 1])
+            weights = _split(tensors.take(f"{theirs}.weight", n), shapes)
+            out |= _listed(f"{ours}.weights", weights[: len(norm.weights)])
+            # all but the natural scalars' are never read
+            out[f"{ours}.bias"] = tensors.take(f"{theirs}.bias", n)[: len(norm.bias)]
+        readout = getattr(network, f"{kind}_readout")
+        out |= _readout(tensors, kind, readout, rearranged=rearranged)
+    return out
+
+
+# In what follows the weights of pseudo parity before the SO(2) layer are taken, so that their
+# shapes are checked, and left: they multiply zeros.
+
+
+def _listed(name: str, weights: Iterable[torch.Tensor]) -> State:
+    return {f"{name}.{k}": weight for k, weight in enumerate(weights)}
+
+
+def _split(flat: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+    """Cut the last axis into pieces and give these shapes."""
+    pieces = flat.split([math.prod(shape) for shape in shapes], dim=-1)
+    return [x.unflatten(-1, shape) for x, shape in zip(pieces, shapes, strict=True)]
+
+
+def _radial(
+    tensors: _Tensors, theirs: str, ours: str, net: RadialNet, shapes: Sequence[tuple[int, ...]]
+) -> State:
+    """A network of radial functions; theirs has outputs of these shapes, one after the other."""
+    width = sum(map(math.prod, shapes))
+    last = tensors.take(f"{theirs}.layer1.weight", HIDDEN, width)
+    return {
+        f"{ours}.hidden": tensors.take(f"{theirs}.layer0.weight", *net.hidden.shape),
+        **_listed(f"{ours}.outputs", _split(last, shapes)),
+    }
+
+
+def _gaunt(
+    tensors: _Tensors, theirs: str, ours: str, layer: GauntLayer, before: Sizes, after: Sizes
+) -> State:
+    n_l, channels = layer.product.radial.outputs[0].shape[1:]
+    # channels of both parities by degree, filter, mixing of natural, mixing of pseudo parity
+    shapes = [(3 * sum(before), n_l), (n_l,), (n_l, channels, after[0])]
+    if before[1] and after[1]:
+        shapes.append((n_l, 3 * before[1], after[1]))
+    name = f"{ours}.product.radial"
+    state = _radial(tensors, theirs, name, layer.product.radial, shapes)
+    state.pop(f"{name}.outputs.3", None)
+    state[f"{name}.outputs.0"] = state[f"{name}.outputs.0"][:, :channels].transpose(1, 2)
+    return state
+
+
+def _by_parity(
+    tensors: _Tensors,
+    name: str,
+    before: Sizes,
+    after: Sizes,
+    n_l: int,
+    n_scalars: int | None = None,
+) -> list[torch.Tensor]:
+    """Weights of a linear map within each parity and degree, of each parity that has a path."""
+    scalars = [] if n_scalars is None else [n_scalars]
+    shapes = [(n_l, a, *scalars, b) for a, b in zip(before, after, strict=True) if a and b]
+    return _split(tensors.take(f"{name}.weight", sum(map(math.prod, shapes))), shapes)
+
+
+def _common(
+    tensors: _Tensors,
+    theirs: str,
+    ours: str,
+    layer: PublishedLayer,
+    before: Sizes,
+    after: Sizes,
+    n_in: int,
+    n_out: int,
+) -> State:
+    """What all layers share."""
+    out: State = {}
+    for kind in ("node", "edge"):
+        n_scalars = getattr(layer, f"{kind}_self").weight.shape[0]
+        name = f"{theirs}.sc_{kind}"
+        weight = _by_parity(tensors, name, before, after, n_out, n_scalars)[0]
+        out[f"{ours}.{kind}_self.weight"] = weight.permute(2, 0, 1, 3)
+        for k, place, ends, n_l in ((1, "in", before, n_in), (2, "out", after, n_out)):
+            weights = _by_parity(tensors, f"{theirs}.lin{k}_{kind}", ends, ends, n_l)
+            n_used = len(getattr(layer, f"{kind}_{place}").weights)
+            out |= _listed(f"{ours}.{kind}_{place}.weights", weights[:n_used])
+    gate = layer.gate.weight
+    width = after[0] + (n_out - 1) * sum(after)
+    weight = tensors.take(f"{theirs}.gate.gates_lin.weight", after[0], width)
+    out[f"{ours}.gate.weight"] = weight[:, : gate.shape[1]]
+    return out
+
+
+def _so2(tensors: _Tensors, layer: SO2Layer, before: Sizes, after: Sizes) -> State:
+    theirs, ours = "so2outputlayer.so2tp", "so2"
+    n_in, n_out = layer.so2.l_in + 1, layer.so2.l_out + 1
+    # with pseudo parity in its input the published layer has pseudoscalars, which go nowhere
+    n_lost = after[1] if before[1] else 0
+    first = n_out * after[0]
+    kept = [k for k in range(n_out * sum(after)) if not first <= k < first + after[1]]
+    widths, out = [], State()
+    for m, weight in enumerate(layer.so2.weights):
+        columns, rows = 3 * (n_in - m) * sum(before), weight.shape[-1] + (0 if m else n_lost)
+        widths.append((rows,))
+        name = "fc_m0" if m == 0 else f"so2_m_fc.{m - 1}"
+        name = f"{theirs}.so2_lin.{name}.linear.weight"
+        matrix = tensors.take(name, 2 * rows if m else rows, columns)[:, : weight.shape[-2]]
+        if m:
+            matrix = matrix.unflatten(0, (2, rows))
+        elif n_lost:
+            matrix = matrix[kept]
+        out[f"{ours}.so2.weights.{m}"] = matrix.transpose(-1, -2)
+    bias = tensors.take(f"{theirs}.so2_lin.fc_m0.linear.bias", *widths[0])
+    out[f"{ours}.so2.bias"] = bias[kept] if n_lost else bias
+    radial = _radial(tensors, f"{theirs}.weights", f"{ours}.so2.radial", layer.so2.radial, widths)
+    if n_lost:
+        name = f"{ours}.so2.radial.outputs.0"
+        radial[name] = radial[name][:, kept]
+    shapes = [(n_out, n) for n in after if n]
+    alone = _radial(tensors, f"{theirs}.fc", f"{ours}.self_radial", layer.self_radial, shapes)
+    alone.pop(f"{ours}.self_radial.outputs.1", None)
+    three = 3 * before[0], 3 * before[1]
+    weights = _by_parity(tensors, f"{theirs}.sc_conv", three, after, n_out)
+    return out | radial | alone | {f"{ours}.self_pair.weights.0": weights[0]}
+
+
+def _readout(tensors: _Tensors, kind: str, readout: IrrepReadout, *, rearranged: bool) -> State:
+    name, shapes = f"{kind}_endlinear", [tuple(w.shape) for w in readout.weights]
+    if rearranged:
+        weights = [tensors.take(f"{name}.LinearList.{k}.weight", *s) for k, s in enumerate(shapes)]
+    else:
+        flat = tensors.take(f"{name}.weight", sum(map(math.prod, shapes)))
+        weights = [w.T for w in _split(flat, [(b, a) for a, b in shapes])]
+    return _listed(f"{kind}_readout.weights", weights)

@@ -1,0 +1,159 @@
+"""Gaunt convolution of the published network."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from hotham_ase.nn.gaunt.products import zonal_coefficients
+from hotham_ase.nn.published.graph import Rows
+from hotham_ase.nn.published.layers import (
+    PublishedLayer,
+    RadialNet,
+    degree_sizes,
+    degree_spread,
+    direction_signs,
+    mix_rows,
+    mix_sites,
+)
+
+PUBLISHED_GAUNT = 2 * math.pi  # the published product is this much larger than Gaunt's
+
+
+def zonal_gaunt(l_max: int) -> torch.Tensor:
+    """Gaunt coefficients ∫ Y_l3m Y_l2,0 Y_l1m dΩ.
+
+    Returns
+    -------
+    (l_max+1, (l_max+1)², (l_max+1)²) float64: l2, (l3, m), (l1, m); zero unless the m agree.
+    """
+    n_l = l_max + 1
+    out = np.zeros((n_l, n_l**2, n_l**2))
+    for m, block in enumerate(zonal_coefficients(l_max)):
+        for sign in {m, -m}:
+            index = np.array([l * l + l + sign for l in range(m, n_l)])
+            out[:, index[:, None], index] = np.moveaxis(block, 2, 0)
+    return torch.tensor(out)
+
+
+class EdgeGaunt(nn.Module):
+    """Gaunt product in the edge frame, its weights from the radial functions of the edge.
+
+    ``out_(l3 m c') = Σ_c w_(l3 c c') Σ_(l1 l2) G(l3 m, l2 0, l1 m) f_l2 u_(l1 c) x_(l1 m c)``.
+
+    Parameters
+    ----------
+    l_max
+        Largest degree of input, filter and output.
+    in_channels, out_channels
+        Channels, all of natural parity.
+    n_radial
+        Number of radial functions.
+    """
+
+    gaunt: torch.Tensor
+    spread: torch.Tensor
+    signs: torch.Tensor
+
+    def __init__(self, l_max: int, in_channels: int, out_channels: int, n_radial: int) -> None:
+        super().__init__()
+        n_l = l_max + 1
+        shapes = [(n_l, in_channels), (n_l,), (n_l, in_channels, out_channels)]
+        self.radial = RadialNet(n_radial, shapes)
+        gaunt = (PUBLISHED_GAUNT * zonal_gaunt(l_max)).to(torch.get_default_dtype())
+        self.register_buffer("gaunt", gaunt, persistent=False)
+        self.register_buffer("spread", degree_spread(l_max), persistent=False)
+        self.register_buffer("signs", direction_signs(l_max), persistent=False)
+
+    def forward(self, x: torch.Tensor, radial: torch.Tensor, zonal: torch.Tensor) -> torch.Tensor:
+        """Multiply x, of pairs, by the filter Σ_l f_l Y_l0, the Y_l0 of which are zonal.
+
+        The second directions of the result lack the sign (−1)^l: the gate adds it.
+        """
+        hidden = self.radial.activate(radial)
+        scale, filter, mix = self.radial.outputs
+        n = self.gaunt.shape[1]
+        product = ((hidden @ filter * zonal) @ self.gaunt.flatten(1)).view(-1, n, n)
+        scales = (hidden @ scale.flatten(1)).unflatten(1, scale.shape[1:])
+        scales = (scales[:, :, None] * self.signs).flatten(2)
+        x = torch.bmm(product, x.flatten(2) * (self.spread @ scales))
+        return torch.cat(mix_rows(x.unflatten(2, (2, -1)), hidden, mix.unbind(1)), dim=1)
+
+
+class GauntLayer(PublishedLayer):
+    """A convolution with the Gaunt product.
+
+    Parameters
+    ----------
+    l_max
+        Largest degree.
+    channels, out_channels
+        Natural channels before and after.
+    n_species, n_radial
+        Number of species and of radial functions.
+    n_lost
+        How many of the output's components, counted as (degree, channel, m) in the global frame,
+        are erased: what the published code does where pseudo parity is in use.
+    """
+
+    kept: torch.Tensor | None
+
+    def __init__(
+        self,
+        l_max: int,
+        channels: int,
+        out_channels: int,
+        n_species: int,
+        n_radial: int,
+        n_lost: int,
+    ) -> None:
+        super().__init__(l_max, l_max, channels, (out_channels, 0), n_species, n_radial)
+        self.product = EdgeGaunt(l_max, 3 * channels, out_channels, n_radial)
+        kept = None
+        if n_lost:
+            flat = torch.arange(out_channels * (l_max + 1) ** 2) >= n_lost
+            parts = flat.split([out_channels * size for size in degree_sizes(l_max)])
+            kept = torch.cat([p.view(out_channels, -1).T for p in parts])
+            kept = kept.to(torch.get_default_dtype())
+        self.register_buffer("kept", kept, persistent=False)
+
+    def forward(
+        self, nodes: torch.Tensor, edges: torch.Tensor, rows: Rows
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Edges from their atoms and themselves, then atoms from their edges.
+
+        Parameters
+        ----------
+        nodes : (n_atoms, (l_max+1)², channels)
+        edges : (n_pairs + n_atoms, (l_max+1)², 2, channels)
+        rows
+            Geometry and invariants.
+
+        Returns
+        -------
+        New features of atoms and of edges.
+        """
+        i, j = torch.bmm(rows.rotation, rows.gather(self.node_in(nodes))).chunk(2, dim=2)
+        first, second = self.edge_in(edges).unbind(2)
+        x = torch.cat([i, j, first, j, i, second], dim=2).unflatten(2, (2, -1))
+        y = self.product(x, rows.radial, rows.zonal)
+        if self.kept is not None:
+            y = self._erase(y, self.kept, rows)
+        y = self.gate(y)
+        messages = torch.bmm(rows.rotation.transpose(1, 2), y.flatten(2)).unflatten(2, (2, -1))
+        new_nodes = self.node_out(rows.average(messages.transpose(1, 2)))
+        own = mix_sites(edges, rows.site, rows.n_species, self.edge_self.matrices().unbind(1))
+        return (
+            new_nodes + self.node_self(nodes, rows.species),
+            self.edge_out(y) + torch.cat(own, dim=1),
+        )
+
+    def _erase(self, y: torch.Tensor, kept: torch.Tensor, rows: Rows) -> torch.Tensor:
+        """Multiply by a mask of global components."""
+        signs = (self.product.spread @ self.product.signs.squeeze(2))[:, :, None]
+        y = torch.bmm(rows.rotation.transpose(1, 2), (y * signs).flatten(2))
+        y = y.unflatten(2, (2, -1)) * kept[:, None]
+        return torch.bmm(rows.rotation, y.flatten(2)).unflatten(2, (2, -1)) * signs

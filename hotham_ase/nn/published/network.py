@@ -1,0 +1,216 @@
+"""The published Hot-Ham network, exactly, for its checkpoints and for comparison.
+
+Every pair is an edge in either direction, an atom with itself (i = j, R = 0) too; nodes are means
+of the edges that end there. Edge features stay in the frame of their pair, where the filter of the
+Gaunt product has m = 0 only and the SO(2) map falls apart by |m|; only nodes, and the means that
+the layer norm wants, are rotated.
+
+What the published network does, and the package's own does not:
+
+- Its layer norm runs over the whole structure, so that a block depends on all atoms however far.
+  It is not size-extensive: a supercell of a crystal agrees with the crystal, but a part of a larger
+  structure does not agree with the same part alone.
+- Its SO(2) layer leaves components at wrong places (:class:`~.published_output.EdgeSO2`). Only
+  rotations about the z axis, and translations, are symmetries of the prediction.
+- Features of pseudo parity before the SO(2) layer are zero whatever their weights: the first edge
+  features have natural parity and a Gaunt product keeps the parities apart. All such channels do
+  is to overwrite the first of the natural components with zeros. Their weights are left out here.
+
+Liang et al., arXiv 2509.04875, and the code published with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import nn
+
+from hotham_ase.nn.blocks import orbitals_in_union, union_of_shells
+from hotham_ase.nn.graph import Graph
+from hotham_ase.nn.published.gaunt import GauntLayer
+from hotham_ase.nn.published.graph import PublishedGeometry, Rows, published_radial
+from hotham_ase.nn.published.layers import GraphNorm, RadialNet, direction_signs
+from hotham_ase.nn.published.output import SO2Layer
+from hotham_ase.nn.published.readout import BlockTables, Head, IrrepReadout
+
+
+class PublishedConfig(BaseModel):
+    """Architecture of the published network.
+
+    Attributes
+    ----------
+    architecture
+        Tells model files of this network from those of the default one.
+    l_max
+        Largest degree of the features.
+    channels
+        Channels of natural parity (−1)^l: of the first edge features, of the output of each Gaunt
+        convolution, and, the last entry, of the SO(2) layer. n entries make n − 2 Gaunt
+        convolutions.
+    odd_channels
+        Channels of pseudo parity, likewise. Those before the SO(2) layer are zero, and where two
+        entries in a row are not 0 they erase natural components: 0 is the best choice for them.
+    cutoff
+        Å; range of the radial functions.
+    n_radial
+        Number of Chebyshev functions.
+    layer_norm
+        Whether a layer norm over the whole structure follows each layer.
+    restrict_output
+        Whether the SO(2) layer stops at the largest degree that blocks have.
+    hopping_margin
+        Å by which H reaches farther than the cutoffs of the basis.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    architecture: Literal["published"] = "published"
+    l_max: int = Field(4, ge=0, le=12)
+    channels: tuple[int, ...] = (4, 4, 8)
+    odd_channels: tuple[int, ...] = (0, 0, 8)
+    cutoff: float = Field(7.5, gt=0)
+    n_radial: int = Field(32, ge=2)
+    layer_norm: bool = True
+    restrict_output: bool = True
+    hopping_margin: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> PublishedConfig:
+        natural, odd = self.channels, self.odd_channels
+        if len(natural) < 3 or min(natural) < 1:
+            raise ValueError(f"channels must be three or more positive numbers, got {natural}")
+        if len(odd) != len(natural) or min(odd) < 0:
+            raise ValueError(
+                f"odd_channels must be {len(natural)} numbers >= 0, as many as channels, got {odd}"
+            )
+        if any(a and not b for a, b in pairwise(odd[:-1])):
+            raise ValueError(
+                f"odd_channels must not end between two Gaunt convolutions once begun, got {odd}"
+            )
+        return self
+
+
+class PublishedHotHam(nn.Module):
+    """The published network: species and positions in, matrix blocks out.
+
+    Parameters
+    ----------
+    config
+        Architecture.
+    shells
+        Angular momenta of the shells of each species.
+    cutoffs : (n_species, n_species)
+        Å; the longest hopping of each pair of species.
+    """
+
+    cutoffs: torch.Tensor
+    own_radial: torch.Tensor
+    signs: torch.Tensor
+
+    def __init__(
+        self,
+        config: PublishedConfig,
+        shells: Sequence[Sequence[int]],
+        cutoffs: Sequence[Sequence[float]],
+    ) -> None:
+        super().__init__()
+        c = self.config = config
+        self.shells = tuple(tuple(s) for s in shells)
+        self.union = union_of_shells(self.shells)
+        self.orbitals = [orbitals_in_union(s, self.union) for s in self.shells]
+        self.cutoff = max(max(row) for row in cutoffs)
+        self.register_buffer("cutoffs", torch.tensor(cutoffs), persistent=False)
+        n_species, n_gaunt = len(self.shells), len(c.channels) - 2
+        out_channels = c.channels[-1], c.odd_channels[-1]
+        l_out = min(c.l_max, 2 * max(self.union)) if c.restrict_output else c.l_max
+        numbers = n_species, c.n_radial
+
+        self.species = nn.Parameter(torch.randn(n_species, n_species))
+        self.first = RadialNet(2 * n_species + c.n_radial, [(c.l_max + 1, c.channels[0])])
+        self.convolutions = nn.ModuleList(
+            GauntLayer(c.l_max, c.channels[k], c.channels[k + 1], *numbers, _n_lost(c, k))
+            for k in range(n_gaunt)
+        )
+        self.so2 = SO2Layer(c.l_max, l_out, c.channels[-2], out_channels, *numbers)
+        sizes = [(c.l_max, (n, 0)) for n in c.channels[1:-1]] + [(l_out, out_channels)]
+        if not c.layer_norm:
+            sizes = []
+        self.node_norms = nn.ModuleList(GraphNorm(*size) for size in sizes)
+        self.edge_norms = nn.ModuleList(GraphNorm(*size) for size in sizes)
+        self.node_readout = IrrepReadout(self.union, l_out, out_channels)
+        self.edge_readout = IrrepReadout(self.union, l_out, out_channels)
+        self.tables = BlockTables(self.union, self.edge_readout.paths)
+        own_radial = published_radial(torch.zeros(1), c.n_radial, c.cutoff)
+        self.register_buffer("own_radial", own_radial.to(self.species.dtype), persistent=False)
+        self.register_buffer("signs", direction_signs(c.l_max), persistent=False)
+
+    @property
+    def receptive_field(self) -> float:
+        """Å; infinite with the layer norm, which runs over the whole structure.
+
+        Without it each entry of ``channels`` stands for one mean over pairs, which reach as far as
+        the hoppings whatever the range of the radial functions.
+        """
+        return math.inf if self.config.layer_norm else self.cutoff * len(self.config.channels)
+
+    def geometry(self, graph: Graph) -> PublishedGeometry:
+        """What depends on positions and species only; see :class:`PublishedGeometry`."""
+        c = self.config
+        radial = c.n_radial, c.cutoff
+        return PublishedGeometry.from_graph(graph, c.l_max, self.union, radial, self.species.dtype)
+
+    def forward(
+        self, graph: Graph, geometry: PublishedGeometry
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict all blocks, on the union of shells.
+
+        Returns
+        -------
+        onsite : (n_atoms, n_union, n_union) eV, symmetric
+        hopping : (n_edges, n_union, n_union) eV, each the transpose of its reverse
+        """
+        species = self.species.index_select(0, graph.species) / math.sqrt(len(self.species))
+        rows = Rows(graph, geometry, species, self.own_radial)
+        zonal = self.first(rows.site.flatten(0, 1))[0].unflatten(0, (-1, 2)).transpose(1, 2)
+        zonal = zonal * rows.zonal[:, :, None, None]
+        edges = _spread_zonal(zonal * self.signs)
+        messages = torch.bmm(rows.rotation.transpose(1, 2), edges.flatten(2))
+        nodes = rows.average(messages.unflatten(2, (2, -1)).transpose(1, 2))
+        for k, layer in enumerate(self.convolutions):
+            nodes, edges = layer(nodes, edges, rows)
+            if self.config.layer_norm:
+                nodes = self.node_norms[k](nodes, rows.atom_means)
+                edges = self.edge_norms[k](edges, rows.edge_means, rows.rotation)
+        onsite, hopping = self.so2(nodes, edges, rows, self._heads())
+        onsite = (onsite + onsite.transpose(1, 2)) / 2
+        both = torch.stack([hopping, hopping.transpose(1, 2)], dim=1).flatten(0, 1)
+        return onsite, both.index_select(0, geometry.place)
+
+    def _heads(self) -> list[Head]:
+        layer, readouts = self.so2, (self.node_readout, self.edge_readout)
+        norms: list[GraphNorm | None] = [None, None]
+        if self.config.layer_norm:
+            norms = [cast(GraphNorm, n[-1]) for n in (self.node_norms, self.edge_norms)]
+        return [
+            Head(*parts, self.tables)
+            for parts in zip((layer.node_out, layer.edge_out), norms, readouts, strict=True)
+        ]
+
+
+def _n_lost(config: PublishedConfig, k: int) -> int:
+    """How many components a Gaunt convolution loses."""
+    odd = config.odd_channels[k : k + 2]
+    return odd[1] * (config.l_max + 1) ** 2 if all(odd) else 0
+
+
+def _spread_zonal(zonal: torch.Tensor) -> torch.Tensor:
+    """(n, (l_max+1)², 2, channels) with m = 0 components only, from (n, l_max+1, 2, channels)."""
+    n_l = zonal.shape[1]
+    out = zonal.new_zeros(len(zonal), n_l**2, *zonal.shape[2:])
+    index = torch.tensor([l * l + l for l in range(n_l)], device=zonal.device)
+    return out.index_copy(1, index, zonal)

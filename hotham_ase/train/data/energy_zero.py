@@ -1,0 +1,77 @@
+"""What is learned of a sample.
+
+The zero of energy is arbitrary: H and H + μS describe the same physics. Where H0 is known, the
+difference from it may be learned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.dataset import Dataset
+from hotham_ase.train.loss.config import EnergyZero
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from hotham_ase.dft.sample import Sample
+
+
+def with_zero(sample: Sample, energy_zero: EnergyZero) -> Sample:
+    """The sample with the zero of energy in which it is learned.
+
+    Parameters
+    ----------
+    sample
+        As the DFT code left it.
+    energy_zero
+        ``fermi`` shifts it to H − E_F S; ``fit`` and ``none`` leave it as it is.
+
+    Raises
+    ------
+    ValueError
+        If the Fermi level is needed but not known.
+    """
+    if energy_zero != "fermi":
+        return sample
+    if sample.fermi_level is None:
+        raise ValueError(
+            f"energy_zero must be 'fit' or 'none' for {sample.name}, whose Fermi level is not known"
+        )
+    hamiltonian = sample.hamiltonian - sample.fermi_level * sample.overlap
+    return replace(sample, hamiltonian=hamiltonian, fermi_level=0.0)
+
+
+class ReferenceSamples:
+    """The samples of a data set, each with the zero of energy in which it is learned.
+
+    Parameters
+    ----------
+    data
+        An open data set.
+    energy_zero
+        See :func:`with_zero`.
+    initial
+        Whether samples keep their H0, so that the difference from it is learned.
+    """
+
+    def __init__(self, data: Dataset, energy_zero: EnergyZero, initial: bool = False) -> None:
+        self.data, self.energy_zero, self.initial = data, energy_zero, initial
+
+    @property
+    def basis(self) -> OrbitalBasis:
+        """Of all species."""
+        return self.data.basis
+
+    def atoms(self, index: int) -> Atoms:
+        """A structure alone."""
+        return self.data.atoms(index)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = with_zero(self.data[index], self.energy_zero)
+        return sample if self.initial else replace(sample, initial_hamiltonian=None)

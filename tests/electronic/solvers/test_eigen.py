@@ -1,0 +1,143 @@
+"""Eigenproblems against closed forms, scipy and themselves by another way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from hotham_ase.electronic.solvers import eigen
+from hotham_ase.electronic.solvers.eigen import (
+    BandWindow,
+    EigenError,
+    IllConditionedWarning,
+    eigenvalues_at_kpts,
+    solve_dense,
+    solve_kpts,
+)
+from hotham_ase.matrices import RealSpaceMatrix
+
+
+def random_problem(n: int, *, real: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    h, a = (
+        rng.normal(size=(n, n)) + (0 if real else 1j) * rng.normal(size=(n, n)) for _ in range(2)
+    )
+    return h + h.conj().T, np.eye(n) + 0.3 * a @ a.conj().T / n
+
+
+def assert_solves(h: np.ndarray, s: np.ndarray, states: eigen.Eigenstates) -> None:
+    c, n_bands = states.columns, len(states.eigenvalues)
+    assert (np.diff(states.eigenvalues) >= 0).all()
+    np.testing.assert_allclose(c.conj().T @ s @ c, np.eye(n_bands), atol=1e-9)
+    np.testing.assert_allclose(h @ c, s @ c * states.eigenvalues, atol=1e-8)
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_dense_solves_the_problem(real):
+    h, s = random_problem(12, real=real)
+    states = solve_dense(h.astype(complex), s.astype(complex))
+    assert_solves(h, s, states)
+    assert states.n_removed == 0
+    expected = np.sort(np.linalg.eigvals(np.linalg.solve(s, h)).real)
+    np.testing.assert_allclose(states.eigenvalues, expected, atol=1e-10)
+    values = solve_dense(h, s, vectors=False)
+    np.testing.assert_allclose(values.eigenvalues, expected, atol=1e-10)
+    with pytest.raises(ValueError, match="vectors=True"):
+        values.columns  # noqa: B018
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+@pytest.mark.parametrize("first", [0, 7, 8, 9, 26])
+def test_window_is_part_of_all(first, vectors):
+    """Also where a threefold level lies at the window's edge."""
+    h, s = (scipy.linalg.block_diag(m, m, m) for m in random_problem(10))
+    window = BandWindow(first, 4, np.nan)
+    states = solve_dense(h, s, vectors=vectors, window=window)
+    expected = scipy.linalg.eigh(h, s, eigvals_only=True)[first : first + 4]
+    np.testing.assert_allclose(states.eigenvalues, expected, atol=1e-12)
+    assert states.first_band == first
+    if vectors:
+        assert_solves(h, s, states)
+
+
+def test_without_overlap_is_identity():
+    h, _ = random_problem(6)
+    np.testing.assert_allclose(
+        solve_dense(h).eigenvalues, solve_dense(h, np.eye(6)).eigenvalues, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("split", [0.0, 1e-9])
+def test_duplicated_orbital_is_projected_out(split):
+    """A basis with one function twice spans what it spans with it once."""
+    h, s = random_problem(5)
+    copy = np.eye(5)[:, [0, 1, 2, 3, 4, 2]]
+    h6, s6 = copy.T @ h @ copy, copy.T @ s @ copy
+    s6[5, 5] += split
+    states = solve_dense(h6, s6)
+    assert states.n_removed == 1
+    np.testing.assert_allclose(states.eigenvalues, solve_dense(h, s).eigenvalues, atol=1e-6)
+    assert np.isfinite(states.columns).all()
+    np.testing.assert_allclose(states.columns.conj().T @ s6 @ states.columns, np.eye(5), atol=1e-6)
+
+
+def test_threshold_decides_what_is_kept():
+    s = np.diag([1.0, 1e-3, 1e-7])
+    assert solve_dense(np.eye(3), s, threshold=1e-8).n_removed == 0
+    assert solve_dense(np.eye(3), s).n_removed == 1
+    assert solve_dense(np.eye(3), s, threshold=1e-2).n_removed == 2
+
+
+def test_indefinite_overlap_is_refused():
+    with pytest.raises(EigenError, match="not positive: its lowest eigenvalue is -0.1"):
+        solve_dense(np.eye(2), np.diag([1.0, -0.1]))
+    with pytest.raises(EigenError, match="no eigenvalue"):
+        solve_dense(np.eye(2), np.zeros((2, 2)))
+    with pytest.raises(EigenError, match="finite"):
+        solve_dense(np.array([[np.nan]]), np.eye(1))
+
+
+def duplicated_chain(chain) -> tuple[RealSpaceMatrix, RealSpaceMatrix]:
+    h = chain()
+    double = np.ones((2, 2))
+
+    def twice(matrix, onsite):
+        n = matrix.pairs.n_edges
+        hops = [matrix.hopping_block(e) * double for e in range(n)]
+        return RealSpaceMatrix.from_blocks(matrix.pairs, [onsite * double], hops)
+
+    return twice(h, 0.0), twice(0.0 * h, 1.0)
+
+
+def test_singular_overlap_warns_once(chain):
+    h, s = duplicated_chain(chain)
+    kpts = np.linspace([0, 0, 0], [0, 0, 0.5], 5)
+    with pytest.warns(IllConditionedWarning, match="1 of 2 directions.*5 of 5") as caught:
+        values = eigenvalues_at_kpts(h, s, kpts)
+    assert len(caught) == 1
+    np.testing.assert_allclose(values[0, :, 0], -2 * np.cos(2 * np.pi * kpts[:, 2]), atol=1e-10)
+
+
+def test_many_kpts_sparse_equals_dense(graphene_atoms, graphene_matrices, monkeypatch):
+    rng = np.random.default_rng(0)
+    from hotham_ase.matrices.pairs import PairList
+
+    atoms = graphene_atoms.repeat((3, 3, 1))
+    atoms.positions += rng.normal(scale=0.05, size=(18, 3))
+    pairs = PairList.from_atoms(atoms, 3.0)
+    d = pairs.edge_lengths
+    ones = np.ones(18, dtype=int)
+    h = RealSpaceMatrix(pairs, ones, np.concatenate([rng.normal(size=18), -3 * np.exp(1.4 - d)]))
+    s = RealSpaceMatrix(pairs, ones, np.concatenate([np.ones(18), 0.1 * np.exp(1.4 - d)]))
+    kpts = rng.uniform(-0.5, 0.5, size=(3, 3)) * [1, 1, 0]
+    full = eigenvalues_at_kpts(h, s, kpts)
+    window = BandWindow(5, 6, float(full[0, :, 7:9].mean()))
+    dense = eigenvalues_at_kpts(h, s, kpts, window=window)
+    monkeypatch.setattr(eigen, "uses_dense", lambda *_, **__: False)
+    sparse = eigenvalues_at_kpts(h, s, kpts, window=window)
+    np.testing.assert_allclose(dense, full[..., 5:11], atol=1e-12)
+    np.testing.assert_allclose(sparse, dense, atol=1e-9)
+    for kpt, states in zip(kpts, solve_kpts(h, s, kpts, window=window, vectors=True), strict=True):
+        h_k, s_k = (m.at_k(kpt, format="dense") for m in (h, s))
+        assert_solves(h_k, s_k, states)

@@ -1,0 +1,146 @@
+"""Shift-invert against dense solutions, where it is hard as well."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+from scipy.sparse import csr_array
+
+from hotham_ase.electronic.solvers import shift_invert
+from hotham_ase.electronic.solvers.eigen import BandWindow, EigenError, solve_dense
+from hotham_ase.electronic.solvers.shift_invert import ShiftInvert, energy_of_band, solve_window
+
+
+def assert_solves(h, s, states) -> None:
+    c = states.columns
+    np.testing.assert_allclose(c.conj().T @ s @ c, np.eye(c.shape[1]), atol=1e-9)
+    np.testing.assert_allclose(h @ c, s @ c * states.eigenvalues, atol=1e-8)
+
+
+def banded(n: int, seed: int = 1) -> tuple[csr_array, csr_array]:
+    rng = np.random.default_rng(seed)
+    off = rng.normal(size=n - 1) + 1j * rng.normal(size=n - 1)
+    h = np.diag(rng.normal(size=n)).astype(complex) + np.diag(off, 1) + np.diag(off.conj(), -1)
+    s = np.eye(n, dtype=complex) + 0.2 * (np.eye(n, k=1) + np.eye(n, k=-1))
+    return csr_array(h), csr_array(s)
+
+
+def test_inertia_counts_eigenvalues():
+    h, s = banded(60)
+    exact = scipy.linalg.eigh(h.toarray(), s.toarray(), eigvals_only=True)
+    for energy in (-10.0, -1.3, 0.0, 0.77, 10.0):
+        assert ShiftInvert(h, s, energy).n_below == (exact < energy).sum()
+    energy = energy_of_band(h, s, 20)
+    assert (exact < energy).sum() == 20
+
+
+@pytest.mark.parametrize("first", [0, 23, 52])
+def test_shift_invert_equals_dense(first):
+    h, s = banded(60)
+    exact = solve_dense(h.toarray(), s.toarray())
+    window = BandWindow(first, 8, float(exact.eigenvalues[first : first + 8].mean()) + 1e-3)
+    states = solve_window(h, s, window)
+    np.testing.assert_allclose(states.eigenvalues, exact.window(first, 8).eigenvalues, atol=1e-9)
+    assert_solves(h.toarray(), s.toarray(), states)
+    with pytest.raises(EigenError, match="were not found"):
+        solve_window(h, s, BandWindow(0, 2, float(exact.eigenvalues[-1]) + 1.0))
+
+
+def dense_window(h, s, window: BandWindow) -> np.ndarray:
+    return solve_dense(h.toarray(), s.toarray(), vectors=False, window=window).eigenvalues
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shift_on_an_eigenvalue(seed):
+    """The factors are useless there, and counts ambiguous: another shift is taken."""
+    h, s = banded(60, seed)
+    exact = scipy.linalg.eigh(h.toarray(), s.toarray(), eigvals_only=True)
+    for first in (0, 24, 54):
+        window = BandWindow(first, 6, float(exact[first + 2]))
+        values = solve_window(h, s, window).eigenvalues
+        np.testing.assert_allclose(values, exact[first : first + 6], atol=1e-9)
+
+
+@pytest.mark.parametrize("first", [0, 30, 31, 32, 84])
+def test_threefold_levels_are_all_found(first):
+    h, s = (scipy.linalg.block_diag(*3 * [m.toarray()]) for m in banded(30))
+    exact = scipy.linalg.eigh(h, s, eigvals_only=True)[first : first + 6]
+    window = BandWindow(first, 6, float(exact.mean()))
+    values = solve_window(csr_array(h), csr_array(s), window).eigenvalues
+    np.testing.assert_allclose(values, exact, atol=1e-9)
+
+
+def test_missing_band_is_no_answer(monkeypatch):
+    """Lanczos that overlooks a level is found out by the counts at the edges."""
+    h, s = banded(60)
+    eigsh = shift_invert.spla.eigsh
+
+    def forgetful(*args, **options):
+        values, c = eigsh(*args, **options)
+        kept = np.arange(len(values)) != np.abs(values - options["sigma"]).argmax() // 2
+        return values[kept], c[:, kept]
+
+    monkeypatch.setattr(shift_invert.spla, "eigsh", forgetful)
+    with pytest.raises(EigenError, match="were not found near 0 eV.*missing"):
+        solve_window(h, s, BandWindow(26, 6, 0.0))
+
+
+def nearly_dependent(split: float, error: float) -> tuple[csr_array, csr_array]:
+    """Three functions twice, the copies a little off, and H a little wrong there."""
+    copy = np.eye(60)[:, [*range(60), 5, 17, 30]]
+    h, s = (copy.T @ m.toarray() @ copy for m in banded(60))
+    extra = np.arange(60, 63)
+    h[extra, extra] -= error
+    s[extra, extra] += split
+    return csr_array(h), csr_array(s)
+
+
+@pytest.mark.parametrize(("split", "error"), [(2e-6, 1e-3), (2e-6, 0.0), (1e-7, 1e-4)])
+@pytest.mark.parametrize("first", [0, 25, 54])
+def test_near_singular_overlap_as_in_dense(split, error, first):
+    """The errors put ghosts at −500 eV, which would move every band's number by three."""
+    h, s = nearly_dependent(split, error)
+    exact = solve_dense(h.toarray(), s.toarray(), vectors=False)
+    assert exact.n_removed == 3
+    energy = float(exact.eigenvalues[first : first + 6].mean())
+    states = solve_window(h, s, BandWindow(first, 6, energy))
+    np.testing.assert_allclose(states.eigenvalues, exact.eigenvalues[first : first + 6], atol=1e-8)
+    assert states.n_removed == 3
+
+
+def test_exactly_dependent_functions_are_refused():
+    with pytest.raises(EigenError, match="linearly dependent"):
+        solve_window(*nearly_dependent(0.0, 0.0), BandWindow(20, 6, 0.3))
+
+
+def test_indefinite_overlap_is_refused_as_in_dense():
+    h, s = banded(60)
+    values, u = np.linalg.eigh(s.toarray())
+    bad = s.toarray() - (values[0] + 8.9e-3) * np.outer(u[:, 0], u[:, 0].conj())
+    for solve in (
+        lambda: solve_dense(h.toarray(), bad),
+        lambda: solve_window(h, csr_array(bad), BandWindow(20, 6, 0.0)),
+    ):
+        with pytest.raises(EigenError, match=r"not positive: its lowest eigenvalue is -0.0089"):
+            solve()
+    h.data[3] = np.nan
+    with pytest.raises(EigenError, match="finite"):
+        solve_window(h, s, BandWindow(20, 6, 0.0))
+
+
+def test_energy_of_band_takes_few_factorizations(monkeypatch):
+    h, s = banded(400)
+    exact = scipy.linalg.eigh(h.toarray(), s.toarray(), eigvals_only=True)
+    shifts = []
+    factorize = ShiftInvert.__init__
+
+    def counted(self, h_k, s_k, sigma, *args, **options):
+        shifts.append(sigma)
+        factorize(self, h_k, s_k, sigma, *args, **options)
+
+    monkeypatch.setattr(ShiftInvert, "__init__", counted)
+    for band in (1, 60, 399):
+        shifts.clear()
+        assert (exact < energy_of_band(h, s, band)).sum() == band
+        assert len(shifts) <= 8
