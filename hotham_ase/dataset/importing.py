@@ -27,7 +27,7 @@ class ImportReport:
     imported : tuple of str
         Folders in the data set, in its order.
     formats : tuple of str
-        Of each of these: "ABACUS", "DeepH", "DeePTB".
+        Names of their formats, see :func:`hotham_ase.dft.formats.formats`.
     skipped : tuple of (folder, reason)
         Folders left out, and why.
     """
@@ -36,6 +36,10 @@ class ImportReport:
     imported: tuple[str, ...]
     formats: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
+
+
+class _SkippedError(Exception):
+    """Why a folder is left out."""
 
 
 class _NothingToWriteError(Exception):
@@ -107,8 +111,7 @@ def import_folders(
     if existing == "refuse" and Path(output).exists():
         raise FileExistsError(errno.EEXIST, "exists already", str(output))
     names = _longer_names(paths)
-    imported: list[str] = []
-    formats: list[str] = []
+    formats: dict[str, str] = {}
     skipped: list[tuple[str, str]] = []
     try:
         with DatasetWriter(output) as writer:
@@ -116,19 +119,17 @@ def import_folders(
                 with Dataset(output) as before:
                     writer.extend(before)
             for done, path in enumerate(paths, start=1):
-                reason = _import_one(writer, path, names.get(path), n_valence)
-                if reason is None:
-                    imported.append(path)
-                    formats.append(run_format(path) or "")
-                else:
-                    skipped.append((path, reason))
+                try:
+                    formats[path] = _import_one(writer, path, names.get(path), n_valence)
+                except _SkippedError as error:
+                    skipped.append((path, str(error)))
                 if on_progress is not None:
                     on_progress(done, len(paths), path)
-            if not imported:
+            if not formats:
                 raise _NothingToWriteError
     except _NothingToWriteError:
         return ImportReport(None, (), (), tuple(skipped))
-    return ImportReport(Path(output), tuple(imported), tuple(formats), tuple(skipped))
+    return ImportReport(Path(output), tuple(formats), tuple(formats.values()), tuple(skipped))
 
 
 def _longer_names(paths: list[str]) -> dict[str, str]:
@@ -145,16 +146,17 @@ def _longer_names(paths: list[str]) -> dict[str, str]:
 
 def _import_one(
     writer: DatasetWriter, path: str, name: str | None, n_valence: Mapping[str, float] | None
-) -> str | None:
-    """Add one folder, under its own name if there is none; the reason why not, if so."""
+) -> str:
+    """Add one folder, under its own name if none is given; the name of its format."""
     try:
         sample = read_sample(path, n_valence=n_valence)
     except Exception as error:  # whatever is wrong with one folder must not end a long import
-        return str(error) or type(error).__name__
+        raise _SkippedError(str(error) or type(error).__name__) from error
     try:
         if name is not None:
-            sample = replace(sample, provenance={**sample.provenance, "name": name})
+            sample = replace(sample, provenance=replace(sample.provenance, name=name))
         writer.add(sample)
     except (ValueError, NotImplementedError) as error:
-        return str(error)
-    return None
+        raise _SkippedError(str(error)) from error
+    found = run_format(path)
+    return "" if found is None else found.name

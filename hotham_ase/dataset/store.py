@@ -22,6 +22,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,13 +32,14 @@ import numpy as np
 from ase import Atoms
 
 import hotham_ase
-from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.dataset.stored import (
     DatasetError,
     StoredStructure,
     read_basis,
     write_basis,
 )
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.hdf5 import (
     HDF5Error,
@@ -53,6 +55,32 @@ from hotham_ase.hdf5 import (
 
 FORMAT = "hotham-dataset"
 FORMAT_VERSION = 3
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """A data set in short.
+
+    Attributes
+    ----------
+    n_structures
+        How many there are.
+    n_atoms
+        Of the smallest and of the largest one.
+    n_initial
+        Structures with an initial Hamiltonian.
+    orbitals
+        Shells of each element, such as 2s2p1d.
+    format_version, package_version
+        What the file was written as, and by.
+    """
+
+    n_structures: int
+    n_atoms: tuple[int, int]
+    n_initial: int
+    orbitals: dict[str, str]
+    format_version: int
+    package_version: str
 
 
 class DatasetWriter:
@@ -309,7 +337,7 @@ class Dataset:
         """Structure alone; see :meth:`geometry`."""
         return self.geometry(index).atoms()
 
-    def provenance(self, index: int) -> dict[str, Any]:
+    def provenance(self, index: int) -> Provenance:
         """Where one structure comes from; see :meth:`geometry`."""
         return self.geometry(index).origin()
 
@@ -352,23 +380,21 @@ class Dataset:
             return str(read_attribute(self._open(), "fingerprint", "s"))
 
     @property
-    def attributes(self) -> dict[str, Any]:
-        """Short description: sizes, elements with their orbitals, versions, fingerprint."""
+    def summary(self) -> DatasetSummary:
+        """Short description; the structures are read, their matrices are not."""
         with _dataset_errors():
             file = self._open()
             version = read_attribute(file, "format_version", "i")
             package = read_attribute(file, "package_version", "s")
         n_atoms = [len(self.atoms(i)) for i in range(len(self))]
-        return {
-            "format_version": version,
-            "package_version": package,
-            "n_structures": len(self),
-            "n_atoms": [min(n_atoms), max(n_atoms)],
-            "n_initial": sum(map(self.has_initial, range(len(self)))),
-            "orbitals": {s.symbol: s.label for s in self.basis.species},
-            "has_radial": self.basis.has_radial,
-            "fingerprint": self.fingerprint,
-        }
+        return DatasetSummary(
+            n_structures=len(self),
+            n_atoms=(min(n_atoms), max(n_atoms)),
+            n_initial=sum(map(self.has_initial, range(len(self)))),
+            orbitals={s.symbol: s.label for s in self.basis.species},
+            format_version=version,
+            package_version=package,
+        )
 
     def verify_checksums(self) -> list[str]:
         """Names of the structures whose content is not what was written; empty if all is well.
@@ -416,11 +442,11 @@ def _merge(one: OrbitalBasis, other: OrbitalBasis) -> OrbitalBasis:
     merged = []
     for species in other.species:
         if species.symbol in one:
-            mine = one[species.symbol]
-            alike = mine.shells == species.shells and mine.n_valence == species.n_valence
-            if alike and not mine.has_radial and not species.has_radial:
-                cutoffs = np.maximum(mine.cutoffs, species.cutoffs)
-                species = SpeciesBasis(mine.symbol, mine.shells, tuple(cutoffs), mine.n_valence)
+            known = one[species.symbol]
+            alike = known.shells == species.shells and known.n_valence == species.n_valence
+            if alike and not known.has_radial and not species.has_radial:
+                cutoffs = np.maximum(known.cutoffs, species.cutoffs)
+                species = replace(species, cutoffs=tuple(cutoffs))
                 one = OrbitalBasis(
                     tuple(species if s.symbol == species.symbol else s for s in one.species)
                 )

@@ -50,7 +50,7 @@ def provenance(
             "sha256": data.fingerprint,
             "structures": {names[k]: checksums[k] for k in used},
             "geometries": {names[k]: geometry_hash(data.atoms(k)) for k in used},
-            "dft": dft_settings(data.provenance(k) for k in used),
+            "dft": dft_settings(data.provenance(k).to_dict() for k in used),
         },
         "split": {part: [names[k] for k in indices] for part, indices in split.items()},
         "settings": config.model_dump(mode="json", include=kept),
