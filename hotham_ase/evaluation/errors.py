@@ -25,9 +25,9 @@ from hotham_ase.electronic.solvers.eigen import (
     SolverOptions,
     eigenvalues_at_kpts,
 )
+from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.realspace import union_of_pairs
-from hotham_ase.train.loss.config import EnergyZero
 
 if TYPE_CHECKING:
     from ase.spectrum.band_structure import BandStructure
@@ -127,8 +127,8 @@ def compare_blocks(
     )
     mu = 0.0
     if energy_zero == "fit":
-        s = overlap.values[0]
-        mu = float(s @ (predicted.values[0] - reference.values[0]) / (s @ s))
+        difference = predicted.values[0] - reference.values[0]
+        mu = float(best_shift(difference, overlap.values[0]))
     elif energy_zero == "fermi":
         if sample.fermi_level is None:
             raise ValueError(
