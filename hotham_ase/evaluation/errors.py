@@ -71,23 +71,23 @@ class BlockComparison:
     @property
     def raw(self) -> np.ndarray:
         """(n_values,) ΔH in eV as the zeros of energy are."""
-        return self.predicted.values[0] - self.reference.values[0]
+        return self.predicted.single - self.reference.single
 
     @cached_property
     def errors(self) -> np.ndarray:
         """(n_values,) ΔH − μS in eV."""
-        return self.raw - self.mu * self.overlap.values[0]
+        return self.raw - self.mu * self.overlap.single
 
     @property
     def n_onsite(self) -> int:
         """Elements of onsite blocks, which come first."""
-        return int(self.predicted.block_offsets[self.predicted.pairs.n_atoms])
+        return self.predicted.layout.n_onsite
 
     @property
     def block_squares(self) -> np.ndarray:
         """(n_blocks,) mean square error in eV² of each block, onsite blocks first."""
-        offsets = self.predicted.block_offsets
-        return np.add.reduceat(self.errors**2, offsets[:-1]) / np.diff(offsets)
+        layout = self.predicted.layout
+        return np.add.reduceat(self.errors**2, layout.offsets[:-1]) / layout.sizes
 
 
 def pairs_in_reach(sample: Sample) -> PairList:
@@ -127,8 +127,7 @@ def compare_blocks(
     )
     mu = 0.0
     if energy_zero == "fit":
-        difference = predicted.values[0] - reference.values[0]
-        mu = float(best_shift(difference, overlap.values[0]))
+        mu = float(best_shift(predicted.single - reference.single, overlap.single))
     elif energy_zero == "fermi":
         if sample.fermi_level is None:
             raise ValueError(

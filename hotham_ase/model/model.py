@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.matrices import RealSpaceMatrix, SpinKind
+from hotham_ase.matrices import RealSpaceMatrix, Spin
 from hotham_ase.memory import format_size
 from hotham_ase.model.file import ModelFile, ModelFileError, basis_content
 from hotham_ase.model.tensors import MatrixWriter, UncertaintyWriter, build_graph, cutoffs
@@ -275,7 +275,7 @@ class HamiltonianModel:
             )
         n_orbitals = self.basis.n_orbitals(atoms.numbers)
         initial.check_belongs(atoms, n_orbitals, "initial_hamiltonian")
-        if initial.spin is not SpinKind.UNPOLARIZED:
+        if initial.spin is not Spin.UNPOLARIZED:
             raise ValueError(
                 f"initial_hamiltonian must be unpolarized, got spin kind {initial.spin.value}"
             )
