@@ -14,10 +14,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
+from hotham_ase.errors import HothamError, UsageError
+
 LOCK = ".lock"
 
 
-class InUseError(OSError):
+class InUseError(HothamError, OSError):
     """A folder that another process is working in."""
 
 
@@ -175,5 +177,5 @@ def parse_size(size: str | int, name: str = "memory") -> int:
     except ValidationError:
         n_bytes = 0
     if n_bytes <= 0:
-        raise ValueError(f"{name} must be a size like '8GiB' or a number of bytes, got {size!r}")
+        raise UsageError(f"{name} must be a size like '8GiB' or a number of bytes, got {size!r}")
     return n_bytes

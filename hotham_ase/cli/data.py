@@ -11,6 +11,7 @@ import typer
 from hotham_ase.cli.output import check_folder
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.tables import printable
+from hotham_ase.errors import UsageError
 
 
 def import_(
@@ -36,16 +37,16 @@ def import_(
     """Collect DFT results in one data set; folders that cannot be read are reported and skipped."""
     check_folder(output)
     if force and append:
-        raise ValueError("give --force or --append, not both")
+        raise UsageError("give --force or --append, not both")
     if output.exists() and not (force or append):
-        raise ValueError(f"{output} exists already: give --force to replace it, --append to add")
+        raise UsageError(f"{output} exists already: give --force to replace it, --append to add")
     valence = dict(map(_parse_valence, n_valence or []))
 
     from hotham_ase.dataset.importing import find_runs, import_folders
 
     runs = [run for folder in folders for run in find_runs(folder)] if recursive else folders
     if not runs:
-        raise ValueError(f"no runs in {', '.join(map(str, folders))} or the folders below")
+        raise UsageError(f"no runs in {', '.join(map(str, folders))} or the folders below")
     with progress_bar("importing") as advance:
         report = import_folders(
             runs,
@@ -58,7 +59,7 @@ def import_(
         reason = reason.removeprefix(f"{folder} ").removeprefix(f"{folder}: ")
         typer.echo(printable(f"skipped {folder}: {reason}"), err=True)
     if report.output is None:
-        raise ValueError(f"none of the {len(runs)} folders could be imported, nothing is written")
+        raise UsageError(f"none of the {len(runs)} folders could be imported, nothing is written")
     places = (str(Path(folder).parent) for folder in report.imported)
     counts = Counter(zip(report.formats, places, strict=True))
     for (code, place), count in counts.items():
@@ -77,7 +78,7 @@ def _parse_valence(text: str) -> tuple[str, float]:
     except ValueError:
         electrons = -1.0
     if symbol not in chemical_symbols[1:] or not 0 < electrons < 200:
-        raise ValueError(f"--n-valence must be like C=4, got {text!r}")
+        raise UsageError(f"--n-valence must be like C=4, got {text!r}")
     return symbol, electrons
 
 

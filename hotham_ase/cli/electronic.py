@@ -19,6 +19,7 @@ from hotham_ase.cli.output import (
 )
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.report import Report, levels, report_of
+from hotham_ase.errors import HothamError, UsageError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -129,7 +130,7 @@ def bands(
         if not atoms.pbc.any():
             result = None
         else:
-            with contextlib.suppress(ValueError):  # which the calculation says better
+            with contextlib.suppress(HothamError):  # which the calculation says better
                 if not quiet:
                     _say_cost(atoms, calculator, _length(atoms, path, npoints))
             result = calculator.get_band_structure(path=path, npoints=npoints)
@@ -192,12 +193,12 @@ def dos(
     check_output(output)
     window = _window(emin, emax)
     if project is None and lowdin:
-        raise ValueError("--lowdin goes with --project")
+        raise UsageError("--lowdin goes with --project")
     with progress_bar("loading") as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
-        with contextlib.suppress(ValueError):  # which the calculation says better
+        with contextlib.suppress(HothamError):  # which the calculation says better
             if not quiet:
                 _say_cost(atoms, calculator, vectors=project is not None)
         parts = []
@@ -216,7 +217,7 @@ def dos(
 
 def _window(emin: float, emax: float) -> tuple[float, float]:
     if not emin < emax:
-        raise ValueError(f"--emin must be below --emax, got {emin} and {emax}")
+        raise UsageError(f"--emin must be below --emax, got {emin} and {emax}")
     return emin, emax
 
 
@@ -259,11 +260,11 @@ def _calculation(
 
     loaded = load_model(model)
     if loaded.needs_initial and initial is None:
-        raise ValueError(
+        raise UsageError(
             f"--initial must be given for {model}, which predicts the correction to H0"
         )
     if not loaded.needs_initial and initial is not None:
-        raise ValueError(f"--initial must not be given for {model}, which predicts all of H")
+        raise UsageError(f"--initial must not be given for {model}, which predicts all of H")
     calculator = HotHamCalculator(
         loaded,
         **options,
@@ -315,7 +316,7 @@ def _periodic(text: str | None) -> list[bool] | None:
         return None
     axes = "" if text == "none" else text
     if len(set(axes)) != len(axes) or not set(axes) <= set("xyz"):
-        raise ValueError(f"--pbc must be none, or letters among x, y and z, got {text!r}")
+        raise UsageError(f"--pbc must be none, or letters among x, y and z, got {text!r}")
     return [axis in axes for axis in "xyz"]
 
 

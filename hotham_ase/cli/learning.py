@@ -11,6 +11,7 @@ import typer
 from hotham_ase.cli.output import announced, check_folder
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.tables import format_entries
+from hotham_ase.errors import UsageError
 
 if TYPE_CHECKING:
     from hotham_ase.model.model import HamiltonianModel
@@ -53,13 +54,13 @@ def train(
     """Train a model as a configuration file says."""
     if init is not None:
         if config is not None or resume or max_time is not None:
-            raise ValueError("--init goes with no configuration, --resume or --max-time")
+            raise UsageError("--init goes with no configuration, --resume or --max-time")
         _write_template(init, output)
         return
     if config is None:
-        raise ValueError("give a configuration; hotham train --init DATA.h5 writes one")
+        raise UsageError("give a configuration; hotham train --init DATA.h5 writes one")
     if output is not None:
-        raise ValueError("--output goes with --init; the configuration says where a model goes")
+        raise UsageError("--output goes with --init; the configuration says where a model goes")
 
     from hotham_ase.train.callbacks import LAST
     from hotham_ase.train.config import load_config
@@ -82,7 +83,7 @@ def _write_template(data: Path, output: Path | None) -> None:
     if output is not None:
         check_folder(output)
         if output.exists():
-            raise ValueError(f"{output} exists already; choose another file")
+            raise UsageError(f"{output} exists already; choose another file")
 
     from hotham_ase.train.template import template
 
@@ -122,7 +123,7 @@ def evaluate(
     The first errors are those of the structures that the model has not seen.
     """
     if report is not None and report.suffix.lower() != ".html":
-        raise ValueError(f"the output file must end in .html, got {str(report)!r}")
+        raise UsageError(f"the output file must end in .html, got {str(report)!r}")
     for path in (report, output):
         if path is not None:
             check_folder(path)
@@ -181,7 +182,7 @@ def import_checkpoint(
 ) -> None:
     """Make a model file of a checkpoint of the published code; nothing in it is executed."""
     if output.suffix != ".safetensors":
-        raise ValueError(f"the output file must end in .safetensors, got {str(output)!r}")
+        raise UsageError(f"the output file must end in .safetensors, got {str(output)!r}")
     check_folder(output)
 
     from hotham_ase.nn.published.checkpoints import import_checkpoint as run

@@ -32,6 +32,7 @@ import numpy as np
 import typer
 
 from hotham_ase.cli.tables import printable
+from hotham_ase.errors import UsageError
 from hotham_ase.files import replacing
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def check_output(path: Path) -> None:
         return
     known = (*PLOTS, ".json", ".csv")
     if path.suffix.lower() not in known:
-        raise ValueError(f"the output file must end in {', '.join(known)}, got {str(path)!r}")
+        raise UsageError(f"the output file must end in {', '.join(known)}, got {str(path)!r}")
     check_folder(path)
 
 

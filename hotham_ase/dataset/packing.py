@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hotham_ase.errors import NotSupportedError
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.realspace import RealSpaceMatrix
 
@@ -47,7 +48,7 @@ def pack(matrix: RealSpaceMatrix) -> PackedMatrix:
         For the other spin kinds.
     """
     if len(matrix.values) != 1:
-        raise NotImplementedError(f"{matrix.spin.value} matrices cannot be stored yet")
+        raise NotSupportedError(f"{matrix.spin.value} matrices cannot be stored yet")
     pairs = matrix.pairs
     kept = np.flatnonzero(np.arange(pairs.n_edges) < pairs.reverse_edge_index)
     blocks = np.concatenate([np.arange(pairs.n_atoms), pairs.n_atoms + kept])

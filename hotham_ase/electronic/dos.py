@@ -12,6 +12,7 @@ from ase.spectrum.dosdata import GridDOSData
 from scipy.sparse import csr_array
 
 from hotham_ase.electronic.tetrahedra import states_below
+from hotham_ase.errors import HothamError
 
 if TYPE_CHECKING:
     from hotham_ase.basis.orbitals import OrbitalBasis
@@ -35,7 +36,7 @@ REACH = 8.0  # sigma; beyond it a Gaussian is below 1e-14 of its height
 CHUNK = 1 << 14  # states broadened at a time
 
 
-class DosError(ValueError):
+class DosError(HothamError, ValueError):
     """A broadening or a projection that a density of states cannot have."""
 
 

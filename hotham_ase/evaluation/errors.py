@@ -25,6 +25,7 @@ from hotham_ase.electronic.solvers.eigen import (
     SolverOptions,
     eigenvalues_at_kpts,
 )
+from hotham_ase.errors import UsageError
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.realspace import union_of_pairs
 from hotham_ase.train.loss.config import EnergyZero
@@ -131,7 +132,7 @@ def compare_blocks(
         mu = float(s @ (predicted.values[0] - reference.values[0]) / (s @ s))
     elif energy_zero == "fermi":
         if sample.fermi_level is None:
-            raise ValueError(
+            raise UsageError(
                 f"energy_zero must be 'fit' or 'none' for {sample.name}, whose Fermi level is "
                 "not known"
             )

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy.sparse import csr_array
 
+from hotham_ase.errors import NotSupportedError
+
 if TYPE_CHECKING:
     from hotham_ase.matrices.realspace import RealSpaceMatrix
 
@@ -39,7 +41,7 @@ class BlochSum:
 
     def __init__(self, matrix: RealSpaceMatrix) -> None:
         if matrix.spin.n_components != 1:
-            raise NotImplementedError(
+            raise NotSupportedError(
                 f"Bloch sums of {matrix.spin.value} matrices are not yet available"
             )
         self.n_basis = matrix.n_basis

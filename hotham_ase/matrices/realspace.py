@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hotham_ase.errors import HothamError
 from hotham_ase.hdf5 import reserve, write_hdf5
 from hotham_ase.matrices.pairs import PairList
 
@@ -26,7 +27,7 @@ HERMITICITY_TOLERANCE = 1e-6  # relative to the largest element
 PORTION = 2**19  # elements that are checked at a time
 
 
-class MatrixError(ValueError):
+class MatrixError(HothamError, ValueError):
     """Blocks that do not form a Hermitian matrix, or matrices that do not go together."""
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hotham_ase.errors import HothamError
+
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.guard import Guard
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 OVERLAP_THRESHOLD = 1e-5
 
 
-class EigenError(ValueError):
+class EigenError(HothamError, ValueError):
     """An eigenproblem that has no meaningful solution."""
 
 
