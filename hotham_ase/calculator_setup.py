@@ -23,9 +23,9 @@ from hotham_ase.electronic import (
     KPointError,
 )
 from hotham_ase.errors import HothamError, UsageError
-from hotham_ase.files import parse_size
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairListError
+from hotham_ase.memory import parse_size
 from hotham_ase.model.uncertainty import ExtrapolationWarning, Uncertainty
 
 if TYPE_CHECKING:
