@@ -25,6 +25,7 @@ from hotham_ase.electronic.solvers.problem import (
     SolverOptions,
 )
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
+from hotham_ase.errors import UsageError
 from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.realspace import union_of_pairs
@@ -130,7 +131,7 @@ def compare_blocks(
         mu = float(best_shift(predicted.single - reference.single, overlap.single))
     elif energy_zero == "fermi":
         if sample.fermi_level is None:
-            raise ValueError(
+            raise UsageError(
                 f"energy_zero must be 'fit' or 'none' for {sample.name}, whose Fermi level is "
                 "not known"
             )

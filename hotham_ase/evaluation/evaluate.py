@@ -11,6 +11,7 @@ import numpy as np
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.dataset import Dataset
+from hotham_ase.errors import UsageError
 from hotham_ase.evaluation.errors import (
     BandComparison,
     BlockComparison,
@@ -280,7 +281,7 @@ def assess(
         trust = trust_metrics(prediction, everywhere)
         rows.append({"name": sample.name, **part, **blocks, **bands, **trust})
     if not rows:
-        raise ValueError("samples must hold at least one structure, got none")
+        raise UsageError("samples must hold at least one structure, got none")
     return Evaluation(rows, statistics, energy_zero, headline)
 
 
@@ -294,7 +295,7 @@ def predict_sample(model: HamiltonianModel, sample: Sample, device: str = "auto"
     """
     initial = sample.initial_hamiltonian if model.needs_initial else None
     if model.needs_initial and initial is None:
-        raise ValueError(
+        raise UsageError(
             f"samples must have an initial_hamiltonian for {model.name}, which predicts the "
             f"correction to it, but {sample.name} has none"
         )
@@ -341,7 +342,7 @@ def check_zero(energy_zero: str) -> EnergyZero:
         if energy_zero == choice:
             zero: EnergyZero = choice
             return zero
-    raise ValueError(f"energy_zero must be none, fermi or fit, got {energy_zero!r}")
+    raise UsageError(f"energy_zero must be none, fermi or fit, got {energy_zero!r}")
 
 
 def trained_zero(model: HamiltonianModel) -> str:

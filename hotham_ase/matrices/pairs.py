@@ -11,6 +11,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from scipy.spatial import cKDTree
 
+from hotham_ase.errors import HothamError
 from hotham_ase.memory import format_size, free_memory
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ SMALL = 2**26  # bytes that nobody asks the system for
 PORTION = 2**18  # images that are tried at a time
 
 
-class PairListError(ValueError):
+class PairListError(HothamError, ValueError):
     """A pair list is not what it must be: one-sided, duplicated, or out of range."""
 
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.errors import HothamError
 from hotham_ase.files import replacing
 
 DIGEST = "digest"
@@ -23,7 +24,7 @@ GROUPS = ("network.", "basis.", "uncertainty.")
 DTYPES = (torch.float32, torch.float64)
 
 
-class ModelFileError(ValueError):
+class ModelFileError(HothamError, ValueError):
     """A model that cannot be found, or a file that is not a model."""
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.errors import UsageError
 from hotham_ase.matrices import RealSpaceMatrix, Spin
 from hotham_ase.memory import format_size
 from hotham_ase.model.file import ModelFile, ModelFileError, basis_content
@@ -191,9 +192,9 @@ class HamiltonianModel:
         Parameters, errors and H itself are those of :meth:`predict`.
         """
         if len(atoms) == 0:
-            raise ValueError("atoms must hold at least one atom, got none")
+            raise UsageError("atoms must hold at least one atom, got none")
         if memory is not None and not isinstance(self.network, HotHam):
-            raise ValueError(
+            raise UsageError(
                 f"memory cannot be bounded for {self.name}: the layer norm of the published "
                 f"architecture runs over the whole structure; got memory={memory!r}"
             )
@@ -259,24 +260,24 @@ class HamiltonianModel:
         """Refuse an H0 that is missing, not needed, or not of these atoms and orbitals."""
         if initial is None:
             if self.needs_initial:
-                raise ValueError(
+                raise UsageError(
                     f"initial_hamiltonian must be given for {self.name}, which predicts the "
                     "correction to H0; got None"
                 )
             return
         if not self.needs_initial:
-            raise ValueError(
+            raise UsageError(
                 f"initial_hamiltonian must be None for {self.name}, which predicts all of H; got "
                 f"{type(initial).__name__}"
             )
         if not isinstance(initial, RealSpaceMatrix):
-            raise ValueError(
+            raise UsageError(
                 f"initial_hamiltonian must be a RealSpaceMatrix, got {type(initial).__name__}"
             )
         n_orbitals = self.basis.n_orbitals(atoms.numbers)
         initial.check_belongs(atoms, n_orbitals, "initial_hamiltonian")
         if initial.spin is not Spin.UNPOLARIZED:
-            raise ValueError(
+            raise UsageError(
                 f"initial_hamiltonian must be unpolarized, got spin kind {initial.spin.value}"
             )
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from hotham_ase.errors import UsageError
 from hotham_ase.nn.orders import Orders
 from hotham_ase.nn.rotation import coupling
 from hotham_ase.nn.so2 import SO2Linear
@@ -63,7 +64,7 @@ class BlockReadout(nn.Module):
     def __init__(self, shells: Sequence[int], l_max: int, natural: int, pseudo: int) -> None:
         super().__init__()
         if l_max < 2 * max(shells):
-            raise ValueError(
+            raise UsageError(
                 f"l_max must be at least {2 * max(shells)} for orbitals up to l = {max(shells)}, "
                 f"got {l_max}"
             )

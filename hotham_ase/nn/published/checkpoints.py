@@ -21,6 +21,7 @@ from ase.units import Bohr
 from pydantic import ValidationError
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.errors import HothamError
 from hotham_ase.model.model import HamiltonianModel
 from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.devices import default_dtype
@@ -69,7 +70,7 @@ _NAMES = {
 }  # fmt: skip
 
 
-class CheckpointError(ValueError):
+class CheckpointError(HothamError, ValueError):
     """A checkpoint or its settings are damaged, foreign, or of a kind that is not supported."""
 
 
