@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,7 +21,6 @@ from hotham_ase.nn.graph import Geometry, Graph, HoppingGraph, MessageGraph
 from hotham_ase.nn.interaction import ConvolutionKind, EdgeConvolution, Interaction
 from hotham_ase.nn.linear import DegreeLinear, EdgeGate, LocalNorm
 from hotham_ase.nn.orders import Orders, join_orders
-from hotham_ase.nn.published.network import PublishedConfig
 from hotham_ase.nn.rotation import EdgeFrames
 from hotham_ase.nn.so2 import SO2Linear
 
@@ -72,11 +71,6 @@ class ModelConfig(BaseModel):
     pseudo_channels: int = Field(8, ge=1)
     average_degree: float = Field(30.0, gt=0)
     hopping_margin: float = Field(0.0, ge=0)
-
-    @classmethod
-    def published(cls, **settings: Any) -> PublishedConfig:
-        """The published code's architecture; see :class:`PublishedConfig` for the settings."""
-        return PublishedConfig(**settings)
 
 
 class DescribedBlocks(NamedTuple):
