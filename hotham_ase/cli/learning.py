@@ -184,7 +184,7 @@ def import_checkpoint(
         raise ValueError(f"the output file must end in .safetensors, got {str(output)!r}")
     check_folder(output)
 
-    from hotham_ase.nn.published.checkpoints import import_checkpoint as run
+    from hotham_ase.model.checkpoints import import_checkpoint as run
 
     run(checkpoint, settings, output.stem).save(output)
     typer.echo(f"wrote {output}")

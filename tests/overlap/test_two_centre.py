@@ -12,7 +12,7 @@ from scipy.interpolate import CubicSpline
 from scipy.linalg import eigvalsh
 from scipy.spatial.transform import Rotation
 
-from hotham_ase.basis.conventions import real_spherical_harmonics
+from hotham_ase.basis.harmonics import real_spherical_harmonics
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.matrices import MatrixError
 from hotham_ase.matrices.pairs import PairList, PairListError
