@@ -10,8 +10,10 @@ from functools import cached_property
 import numpy as np
 from ase.data import atomic_numbers
 
+from hotham_ase.errors import HothamError
 
-class BasisError(ValueError):
+
+class BasisError(HothamError, ValueError):
     """A species is missing from a basis, or two bases do not match."""
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset.store import Dataset
 from hotham_ase.matrices.spin import Spin
 
@@ -97,9 +96,11 @@ def describe_dataset(path: str | Path) -> DatasetDescription:
     codes: Counter[str] = Counter()
     versions: Counter[str] = Counter()
     functionals: Counter[str] = Counter()
-    n_orbitals, n_fermi_level, n_unconverged = [], 0, 0
+    n_atoms, n_orbitals = [], []
+    n_initial = n_fermi_level = n_unconverged = 0
     with Dataset(path, verify=False) as dataset:
-        summary, basis, names = dataset.summary, dataset.basis, dataset.names
+        basis, names = dataset.basis, dataset.names
+        format_version, package_version = dataset.versions
         for index in range(len(dataset)):
             stored = dataset.geometry(index)
             atoms, origin = stored.atoms(), stored.origin()
@@ -108,6 +109,8 @@ def describe_dataset(path: str | Path) -> DatasetDescription:
             codes[origin.code or "unknown"] += 1
             versions[origin.version or "unknown"] += 1
             functionals[origin.xc or "unknown"] += 1
+            n_initial += dataset.has_initial(index)
+            n_atoms.append(len(atoms))
             n_orbitals.append(int(basis.n_orbitals(atoms.numbers).sum()))
             n_fermi_level += not np.isnan(stored.fermi_level)
             n_unconverged += origin.scf_converged is False
@@ -118,24 +121,20 @@ def describe_dataset(path: str | Path) -> DatasetDescription:
             n_structures=len(names),
             groups=dict(Counter(name.rpartition("/")[0] or "(no group)" for name in names)),
             formulas=dict(formulas),
-            n_atoms=summary.n_atoms,
+            n_atoms=(min(n_atoms), max(n_atoms)),
             n_orbitals=(min(n_orbitals), max(n_orbitals)),
-            species=_describe_species(basis),
+            species={
+                one.symbol: SpeciesDescription(one.label, round(one.cutoff, 4), one.n_valence)
+                for one in basis.species
+            },
             has_radial=basis.has_radial,
             spin=Spin.UNPOLARIZED.value,  # the only kind that is stored
             overlap=dict(overlap),
-            n_initial=summary.n_initial,
+            n_initial=n_initial,
             n_fermi_level=n_fermi_level,
             origin={"code": dict(codes), "version": dict(versions), "xc": dict(functionals)},
             n_unconverged=n_unconverged,
-            format_version=summary.format_version,
-            package_version=summary.package_version,
+            format_version=format_version,
+            package_version=package_version,
             fingerprint=dataset.fingerprint,
         )
-
-
-def _describe_species(basis: OrbitalBasis) -> dict[str, SpeciesDescription]:
-    return {
-        one.symbol: SpeciesDescription(one.label, round(one.cutoff, 4), one.n_valence)
-        for one in basis.species
-    }

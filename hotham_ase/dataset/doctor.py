@@ -120,12 +120,8 @@ def _duplicates(seen: list[_Seen]) -> Iterator[Finding]:
 
 def _settings(seen: list[_Seen]) -> Iterator[Finding]:
     origins = [one.origin for one in seen]
-    for key, found in (
-        ("code", {one.code for one in origins}),
-        ("version", {one.version for one in origins}),
-        ("xc", {one.xc for one in origins}),
-    ):
-        values = sorted(filter(None, found))
+    for key in ("code", "version", "xc"):
+        values = sorted({value for one in origins if (value := getattr(one, key))})
         if len(values) > 1:
             text = f"structures differ in {key}: {', '.join(values)}"
             yield Finding(None, "warning", "mixed-settings", text)

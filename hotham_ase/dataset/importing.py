@@ -12,6 +12,7 @@ from typing import Literal
 
 from hotham_ase.dataset.store import Dataset, DatasetWriter
 from hotham_ase.dft import read_sample, run_format
+from hotham_ase.errors import HothamError
 
 ProgressCallback = Callable[[int, int, str], None]
 
@@ -36,10 +37,6 @@ class ImportReport:
     imported: tuple[str, ...]
     formats: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
-
-
-class _SkippedError(Exception):
-    """Why a folder is left out."""
 
 
 class _NothingToWriteError(Exception):
@@ -111,7 +108,7 @@ def import_folders(
     if existing == "refuse" and Path(output).exists():
         raise FileExistsError(errno.EEXIST, "exists already", str(output))
     names = _longer_names(paths)
-    formats: dict[str, str] = {}
+    imported: list[str] = []
     skipped: list[tuple[str, str]] = []
     try:
         with DatasetWriter(output) as writer:
@@ -119,17 +116,19 @@ def import_folders(
                 with Dataset(output) as before:
                     writer.extend(before)
             for done, path in enumerate(paths, start=1):
-                try:
-                    formats[path] = _import_one(writer, path, names.get(path), n_valence)
-                except _SkippedError as error:
-                    skipped.append((path, str(error)))
+                reason = _import_one(writer, path, names.get(path), n_valence)
+                if reason is None:
+                    imported.append(path)
+                else:
+                    skipped.append((path, reason))
                 if on_progress is not None:
                     on_progress(done, len(paths), path)
-            if not formats:
+            if not imported:
                 raise _NothingToWriteError
     except _NothingToWriteError:
         return ImportReport(None, (), (), tuple(skipped))
-    return ImportReport(Path(output), tuple(formats), tuple(formats.values()), tuple(skipped))
+    formats = tuple(found.name for path in imported if (found := run_format(path)))
+    return ImportReport(Path(output), tuple(imported), formats, tuple(skipped))
 
 
 def _longer_names(paths: list[str]) -> dict[str, str]:
@@ -146,17 +145,16 @@ def _longer_names(paths: list[str]) -> dict[str, str]:
 
 def _import_one(
     writer: DatasetWriter, path: str, name: str | None, n_valence: Mapping[str, float] | None
-) -> str:
-    """Add one folder, under its own name if none is given; the name of its format."""
+) -> str | None:
+    """Add one folder, under its own name if none is given; the reason why not, if so."""
     try:
         sample = read_sample(path, n_valence=n_valence)
     except Exception as error:  # whatever is wrong with one folder must not end a long import
-        raise _SkippedError(str(error) or type(error).__name__) from error
+        return str(error) or type(error).__name__
     try:
         if name is not None:
             sample = replace(sample, provenance=replace(sample.provenance, name=name))
         writer.add(sample)
-    except (ValueError, NotImplementedError) as error:
-        raise _SkippedError(str(error)) from error
-    found = run_format(path)
-    return "" if found is None else found.name
+    except HothamError as error:
+        return str(error)
+    return None

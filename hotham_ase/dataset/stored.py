@@ -17,6 +17,7 @@ from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset.packing import PackedMatrix, pack, unpack
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
+from hotham_ase.errors import HothamError
 from hotham_ase.hdf5 import child_group, child_names, fixed_strings, read_array, read_attribute
 from hotham_ase.overlap import overlap_matrix
 
@@ -30,7 +31,7 @@ _MATRIX = ("edge_index", "cell_shifts", "values")
 _ATTRIBUTES = ("provenance", "n_electrons", "fermi_level")
 
 
-class DatasetError(ValueError):
+class DatasetError(HothamError, ValueError):
     """A file that is not a data set, is damaged, or has nothing in it."""
 
 

@@ -17,17 +17,14 @@ from hotham_ase.dft.plausibility import (
     LARGEST_DENSE,
     NEAR_PAIRS,
     OVERLAPPING,
-    block_sizes,
     describe_nearest,
 )
 from hotham_ase.dft.provenance import Provenance
-from hotham_ase.electronic.solvers.eigen import (
-    EigenError,
-    Guard,
-    IllConditionedWarning,
-    SolverOptions,
-    solve_kpts,
-)
+from hotham_ase.electronic.kmesh import Grid, KMesh, reduced
+from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.problem import EigenError, IllConditionedWarning, SolverOptions
+from hotham_ase.electronic.solvers.solve import solve_kpts
+from hotham_ase.matrices.energy_zero import best_shift
 from hotham_ase.matrices.pairs import PairList, PairListError
 from hotham_ase.overlap import overlap_matrix
 
@@ -152,13 +149,9 @@ def _check_raw_matrix(
         return
     if len(i) == 0 and PairList.from_atoms(atoms, basis.pair_cutoffs).n_edges:
         yield _error("no-pairs", f"{name} has no pairs of atoms at all")
-    both = np.concatenate(
-        [
-            np.column_stack([i, j, packed.cell_shifts]),
-            np.column_stack([j, i, -packed.cell_shifts]),
-        ]
-    )
-    n_repeated = len(both) - len(np.unique(both, axis=0))
+    pairs = np.column_stack([i, j, packed.cell_shifts])
+    reverse = np.column_stack([j, i, -packed.cell_shifts])
+    n_repeated = 2 * len(pairs) - len(np.unique(np.concatenate([pairs, reverse]), axis=0))
     if n_repeated:
         yield _error("no-pairs", f"{name} lists {n_repeated} pairs more than once")
     largest = float(np.abs(packed.values).max(initial=0.0))
@@ -201,7 +194,7 @@ def _is_folded(sample: Sample) -> bool:
     pairs = matrix.pairs
     i, j = pairs.edge_index
     # matrix elements decay with distance: the reading that puts large ones on near atoms is right
-    sizes = np.add.reduceat(np.abs(matrix.values[0]), matrix.block_offsets[:-1])
+    sizes = np.add.reduceat(np.abs(matrix.single), matrix.layout.offsets[:-1])
     weights = sizes[pairs.n_atoms :]
     folded = pairs.edge_vectors + (images[i] - images[j]) @ pairs.cell
     return bool(weights @ np.linalg.norm(folded, axis=1) < weights @ pairs.edge_lengths)
@@ -229,7 +222,7 @@ def _check_blocks(sample: Sample) -> Iterator[Finding]:
     empty = [atom for atom in range(len(sample.atoms)) if not h.onsite_block(atom).any()]
     if empty:
         yield _error("missing-blocks", f"hamiltonian has no onsite block of atoms {empty[:9]}")
-    overlapping = block_sizes(s)[s.pairs.n_atoms :] > OVERLAPPING
+    overlapping = s.layout.largest(s.values)[s.pairs.n_atoms :] > OVERLAPPING
     first, second = s.pairs.edge_index
     there = h.pairs.find(first, second, s.pairs.cell_shifts) >= 0
     missing = np.flatnonzero(overlapping & ~there)
@@ -267,32 +260,28 @@ def _check_spectrum(sample: Sample) -> Iterator[Finding]:
     h, s = sample.hamiltonian, sample.overlap
     if h.n_basis > LARGEST_DENSE:
         return
-    kpts, weights = _coarse_mesh(sample)
-    guard = None
-    levels: list[np.ndarray] = []
+    mesh = _coarse_mesh(sample.atoms)
     try:
-        # the solver leaves levels out that lie deeper below the atoms' own than bonds can bring
-        # them, and the guard remembers the deepest: here that is a finding and no warning
-        guard = Guard.of(h, s, depth=BONDING)
+        # at any depth: otherwise the guard would leave out the very levels that are looked for
+        guard = Guard.of(h, s, depth=np.inf)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", IllConditionedWarning)
-            states = solve_kpts(h, s, kpts, options=SolverOptions(guard=guard))
+            states = solve_kpts(h, s, mesh.ibz_kpts, options=SolverOptions(guard=guard))
             levels = [one.eigenvalues for one in states]
     except EigenError as error:
-        if guard is None or guard.ghost is None:
-            yield _error("overlap-indefinite", str(error))
-            return
-    if guard.ghost is not None:
+        yield _error("overlap-indefinite", str(error))
+        return
+    lowest = min(one[0] for one in levels)
+    if lowest < guard.baseline - BONDING:
         yield _error(
             "absurd-levels",
-            f"the lowest level is {guard.ghost:.1f} eV, that of the atoms' own blocks "
+            f"the lowest level is {lowest:.1f} eV, that of the atoms' own blocks "
             f"{guard.baseline:.1f} eV: H and S do not belong together",
         )
-        return
     if sample.fermi_level is None:
         return
     filled = [expit((sample.fermi_level - one) / SMEARING).sum() for one in levels]
-    count = 2 * float(weights @ filled)
+    count = h.spin.degeneracy * float(mesh.weights @ filled)
     if abs(count - sample.n_electrons) > max(0.5, COUNT_TOLERANCE * sample.n_electrons):
         yield _error(
             "electron-count",
@@ -327,23 +316,15 @@ def _check_initial(sample: Sample) -> Iterator[Finding]:
 
 def _size(h: RealSpaceMatrix, s: RealSpaceMatrix) -> float:
     """Frobenius norm of H − μS, eV, with the μ that makes it smallest."""
-    mu = float((s.values * h.on_pairs(s.pairs).values).sum() / (s.values**2).sum())
-    return float(np.linalg.norm((h - mu * s).values))
+    mu = best_shift(h.on_pairs(s.pairs).single, s.single)
+    return float(np.linalg.norm((h - float(mu) * s).values))
 
 
-def _coarse_mesh(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+def _coarse_mesh(atoms: Atoms) -> KMesh:
     """About one point per 0.4 Å⁻¹, shifted off the symmetry points; k and −k counted once."""
-    lengths = sample.atoms.cell.lengths()
-    sizes = [
-        int(np.clip(np.ceil(2 * np.pi / (0.4 * length)), 1, 4)) if periodic and length > 0 else 1
-        for length, periodic in zip(lengths, sample.atoms.pbc, strict=True)
-    ]
-    grid = np.stack(np.meshgrid(*(np.arange(n) for n in sizes), indexing="ij"), -1).reshape(-1, 3)
-    kpts = (grid + 0.5 * (np.array(sizes) > 1)) / sizes
-    kpts -= np.rint(kpts)
-    partner = np.round(-kpts - np.rint(-kpts), 9)
-    kept: dict[tuple[float, ...], float] = {}
-    for kpt, other in zip(np.round(kpts, 9) + 0.0, partner + 0.0, strict=True):
-        key = tuple(other) if tuple(other) in kept else tuple(kpt)
-        kept[key] = kept.get(key, 0.0) + 1 / len(kpts)
-    return np.array(list(kept)), np.array(list(kept.values()))
+    lengths = atoms.cell.lengths()
+    lengths[~atoms.pbc | (lengths == 0)] = np.inf
+    n1, n2, n3 = np.clip(np.ceil(2 * np.pi / (0.4 * lengths)), 1, 4).astype(int).tolist()
+    # even numbers of points have none at Γ anyway
+    offset = np.array([0.5 / n if n % 2 and n > 1 else 0.0 for n in (n1, n2, n3)])
+    return reduced(Grid((n1, n2, n3), offset, atoms.pbc, np.ones(3)))

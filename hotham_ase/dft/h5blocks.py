@@ -18,15 +18,15 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from pydantic import BaseModel, FiniteFloat
 
-from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.format import Format
-from hotham_ase.dft.provenance import Provenance, ProvenanceError, name_of
-from hotham_ase.dft.sample import DFTReadError, Sample, SampleError, UnsupportedRunError
+from hotham_ase.dft.provenance import Provenance, name_of
+from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.textfiles import SMALL, read_text
 from hotham_ase.dft.triplets import matrix_from_triplets
-from hotham_ase.hdf5 import HDF5Error, child_group, child_names, is_group, open_hdf5, read_array
-from hotham_ase.matrices.pairs import PairListError
-from hotham_ase.matrices.realspace import RealSpaceMatrix
+from hotham_ase.errors import HothamError
+from hotham_ase.hdf5 import child_group, child_names, is_group, open_hdf5, read_array
+from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
@@ -232,14 +232,9 @@ class BlockFolder:
         """
         try:
             return self._sample(n_valence)
-        except (
-            HDF5Error,
-            BasisError,
-            SampleError,
-            ProvenanceError,
-            PairListError,
-            RecursionError,
-        ) as error:
+        except DFTReadError:
+            raise
+        except (HothamError, RecursionError) as error:
             raise DFTReadError(f"{self.path} cannot be read: {error}") from error
 
     def _sample(self, n_valence: Mapping[str, float]) -> Sample:
@@ -338,7 +333,10 @@ def _read_blocks(folder: BlockFolder, file: str) -> _Blocks:
             raise DFTReadError(f"{path} has the block {name!r} twice")
         keys[(i, j, *shift)] = name
         block = read_array(group, name, "fc", (len(places[i]), len(places[j])))
-        _check_block(path, name, block)
+        if np.iscomplexobj(block):
+            raise UnsupportedRunError(f"{path} has complex blocks: spinors are not supported yet")
+        if not np.isfinite(block).all():
+            raise DFTReadError(f"{path}: block {name!r} has values that are not finite")
         rows.append(np.repeat(offsets[i] + places[i], len(places[j])))
         columns.append(np.tile(offsets[j] + places[j], len(places[i])))
         values.append(block.ravel())
@@ -373,13 +371,6 @@ def _sorted_places(shells: tuple[int, ...]) -> np.ndarray:
     starts = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells])])
     taken = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in order])
     return np.argsort(taken)
-
-
-def _check_block(path: Path, name: str, block: np.ndarray) -> None:
-    if np.iscomplexobj(block):
-        raise UnsupportedRunError(f"{path} has complex blocks: spinors are not supported yet")
-    if not np.isfinite(block).all():
-        raise DFTReadError(f"{path}: block {name!r} has values that are not finite")
 
 
 def _valence(

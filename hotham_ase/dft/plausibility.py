@@ -95,7 +95,8 @@ def check_electrons(sample: Sample) -> None:
     kpts = np.array([[0.21, 0.17, 0.13], [-0.21, 0.33, 0.29]]) * sample.atoms.pbc
     n_kpts = len(kpts) if sample.atoms.pbc.any() and sample.hamiltonian.n_basis <= SMALL else 1
     levels = np.concatenate([_levels(sample, kpt) for kpt in kpts[:n_kpts]])
-    n_electrons = 2 * (levels < sample.fermi_level).sum() / n_kpts
+    filled = (levels < sample.fermi_level).sum() / n_kpts
+    n_electrons = sample.hamiltonian.spin.degeneracy * filled
     if abs(n_electrons - sample.n_electrons) > max(2.0, LARGEST_COUNT_ERROR * sample.n_electrons):
         raise DFTReadError(
             f"{sample.name}: {n_electrons:g} electrons are below the Fermi level of "
@@ -254,7 +255,7 @@ def _check_missing_pairs(sample: Sample) -> None:
     for matrix in (sample.hamiltonian, sample.overlap):
         near = PairList.from_atoms(sample.atoms, _near_cutoffs(sample, matrix))
         _refuse_missing(sample, matrix, near, "where orbitals overlap")
-    size = block_sizes(sample.overlap)[len(sample.atoms) :]
+    size = sample.overlap.layout.largest(sample.overlap.values)[len(sample.atoms) :]
     overlapping = np.flatnonzero(size > OVERLAPPING)
     if len(overlapping):
         pairs = _selection(sample.overlap.pairs, overlapping)
@@ -283,7 +284,7 @@ def _near_cutoffs(sample: Sample, matrix: RealSpaceMatrix) -> dict[tuple[str, st
 def _refuse_missing(sample: Sample, matrix: RealSpaceMatrix, pairs: PairList, where: str) -> None:
     i, j = pairs.edge_index
     found = matrix.pairs.find(i, j, pairs.cell_shifts)
-    size = block_sizes(matrix)[len(sample.atoms) :]
+    size = matrix.layout.largest(matrix.values)[len(sample.atoms) :]
     missing = np.flatnonzero((found < 0) | (np.append(size, 0.0)[found] == 0.0))
     if len(missing):
         raise DFTReadError(
@@ -300,8 +301,3 @@ def describe_nearest(pairs: PairList, edges: np.ndarray) -> str:
         f"the nearest at {pairs.edge_lengths[e]:.2f} Å (i={i}, j={j}, "
         f"R={pairs.cell_shifts[e].tolist()})"
     )
-
-
-def block_sizes(matrix: RealSpaceMatrix) -> np.ndarray:
-    """(n_blocks,) largest element of every block."""
-    return np.maximum.reduceat(np.abs(matrix.values).max(axis=0), matrix.block_offsets[:-1])

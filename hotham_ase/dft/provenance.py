@@ -102,8 +102,7 @@ class Provenance:
 
     def to_dict(self) -> dict[str, Any]:
         """All that is known as one JSON-able object, its keys sorted."""
-        record = dict(self.extra)
-        record.update({key: value for key in _KINDS if (value := getattr(self, key)) is not None})
-        if self.initial is not None:
-            record["initial"] = self.initial.to_dict()
+        known = {key: getattr(self, key) for key in _KINDS}
+        known["initial"] = None if self.initial is None else self.initial.to_dict()
+        record = {**self.extra, **{k: value for k, value in known.items() if value is not None}}
         return dict(sorted(record.items()))

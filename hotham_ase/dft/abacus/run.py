@@ -106,7 +106,7 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
     if not is_abacus(folder):
         raise DFTReadError(f"{folder} is not an ABACUS run: STRU or INPUT is missing")
     settings = read_input(folder)
-    said = ", ".join(f"{k} {settings.values[k]}" for k in SPIN_KEYS if k in settings.values)
+    said = ", ".join(f"{k} {settings.values[k]}" for k in SPIN_KEYS if settings.get(k, "0") != "0")
     FORMAT.check_spin(folder, settings.spin, said)
     settings.check_supported()
     structure = read_stru(settings.structure, settings.get("latname", "none"))
@@ -292,21 +292,15 @@ def _matrix(
     csr: SparseMatrix, atoms: Atoms, basis: OrbitalBasis, name: str, unit: float
 ) -> RealSpaceMatrix:
     atom_of = np.repeat(np.arange(len(atoms)), basis.n_orbitals(atoms.numbers))
-    i, j = atom_of[csr.rows], atom_of[csr.columns]
-    shifts = _unfolded(atoms, basis, i, j, csr.shifts, np.abs(csr.values), name)
+    shifts = _unfolded(csr, atoms, basis, atom_of, name)
     return matrix_from_triplets(
-        atoms, basis, FORMAT.convention, csr.rows, csr.columns, shifts, csr.values * unit, name=name
+        *(atoms, basis, FORMAT.convention, csr.rows, csr.columns, shifts, csr.values * unit),
+        name=name,
     )
 
 
 def _unfolded(
-    atoms: Atoms,
-    basis: OrbitalBasis,
-    i: np.ndarray,
-    j: np.ndarray,
-    shifts: np.ndarray,
-    weights: np.ndarray,
-    name: str,
+    csr: SparseMatrix, atoms: Atoms, basis: OrbitalBasis, atom_of: np.ndarray, name: str
 ) -> np.ndarray:
     """Lattice vectors of the elements for the positions as given.
 
@@ -314,16 +308,18 @@ def _unfolded(
     elements decay with distance: of the two readings, the one under which large elements belong
     to near atoms is right.
     """
+    i, j = atom_of[csr.rows], atom_of[csr.columns]
+    weights = np.abs(csr.values)
 
     def lengths(of: np.ndarray) -> np.ndarray:
         vectors = atoms.positions[j] - atoms.positions[i] + of @ atoms.cell[:]
         return np.linalg.norm(vectors, axis=1)
 
-    best, length = shifts, lengths(shifts)
+    best, length = csr.shifts, lengths(csr.shifts)
     # coordinates on the border must not fall out of the cell by rounding
     images = np.floor(atoms.get_scaled_positions(wrap=False) + 1e-12).astype(np.int64)
     if images.any():
-        folded = shifts + images[i] - images[j]
+        folded = csr.shifts + images[i] - images[j]
         if weights @ lengths(folded) < weights @ length:
             best, length = folded, lengths(folded)
     cutoffs = np.array([s.cutoff for s in basis.species])[basis.species_index(atoms.numbers)]
