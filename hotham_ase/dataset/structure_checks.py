@@ -94,6 +94,7 @@ def check_structure(stored: StoredStructure, basis: OrbitalBasis) -> Iterator[Fi
         return
     sample = stored.sample(basis)
     yield from _check_provenance(sample.provenance)
+    # with atoms of other cells, all further findings would be void
     if _is_folded(sample):
         yield _error(
             "folded-coordinates",
@@ -149,6 +150,7 @@ def _check_raw_matrix(
         return
     if len(i) == 0 and PairList.from_atoms(atoms, basis.pair_cutoffs).n_edges:
         yield _error("no-pairs", f"{name} has no pairs of atoms at all")
+    # one of each two pairs is stored: together with the reverses none comes twice
     pairs = np.column_stack([i, j, packed.cell_shifts])
     reverse = np.column_stack([j, i, -packed.cell_shifts])
     n_repeated = 2 * len(pairs) - len(np.unique(np.concatenate([pairs, reverse]), axis=0))
@@ -303,6 +305,7 @@ def _check_initial(sample: Sample) -> Iterator[Finding]:
             f"the run that gave H0 made {steps} steps: H0 should be of the density before the "
             "first update",
         )
+    # H0 + μS is as good a start as H0 for any μ
     change = _size(sample.hamiltonian - sample.initial_hamiltonian, sample.overlap)
     ratio = change / max(_size(sample.hamiltonian, sample.overlap), 1e-30)
     if ratio >= 1:

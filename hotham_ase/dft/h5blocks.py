@@ -114,7 +114,7 @@ def read_table(
         raise DFTReadError(f"{folder / name} is not a table of numbers: {error}") from error
     if not np.isfinite(numbers).all():
         raise DFTReadError(f"{folder / name} has numbers that are not finite")
-    if dtype in _WHOLE:
+    if dtype in _WHOLE:  # codes write them as 6, 6.0 or 6.0e+00
         lowest, highest, expected = _WHOLE[dtype]
         if not (numbers == np.clip(np.rint(numbers), lowest, highest)).all():
             raise DFTReadError(f"{folder / name} must hold {expected}")
@@ -159,6 +159,7 @@ def make_atoms(
     largest = max(np.abs(positions).max(), np.abs(cell).max())
     if largest > LARGEST_LENGTH:
         raise DFTReadError(f"{folder} has coordinates of {largest:.3g} Å")
+    # where nothing repeats a lattice vector means nothing, and may be zero
     periodic = cell[np.broadcast_to(pbc, 3)]
     if np.linalg.matrix_rank(periodic) < len(periodic):
         raise DFTReadError(f"{folder} has lattice vectors that are not independent")
