@@ -142,7 +142,7 @@ def evaluate(
             split=split,
             report=report,
             on_progress=on_progress,
-        )
+        ).to_dict()
     typer.echo(_which(errors))
     for line in format_entries(_on_screen(errors)):
         typer.echo(line)
@@ -251,10 +251,10 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
 
 
 def _errors(means: Any) -> str:
-    from hotham_ase.train.run import describe_errors
+    from hotham_ase.evaluation.evaluate import describe_errors
 
     try:
-        return describe_errors(means)
+        return describe_errors(means["mae_meV"], means["band_mae_meV"], means["n_structures"])
     except (KeyError, TypeError, ValueError):  # a record that another program made
         return "see --verbose"
 

@@ -10,12 +10,11 @@ import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn import protocol as networks
 from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.nn.protocol import Network
+from hotham_ase.nn.protocol import Network, build_network
 from hotham_ase.train.config import TrainConfig
-from hotham_ase.train.data.energy_zero import ReferenceSamples
 from hotham_ase.train.data.prepared import fit_structure, hopping_margin
+from hotham_ase.train.data.references import ReferenceSamples
 from hotham_ase.train.finetune import continue_from
 from hotham_ase.train.fit.baseline import FitStructure, fit_baseline, fit_scales
 
@@ -67,7 +66,7 @@ class FitStructures(Sequence[FitStructure]):
         return item
 
 
-def build_network(
+def start_network(
     config: TrainConfig, data: ReferenceSamples, indices: Sequence[int]
 ) -> tuple[Network, OrbitalBasis]:
     """The untrained network with its baseline fitted to the training set, or a trained one.
@@ -105,7 +104,7 @@ def build_network(
         model = model.model_copy(update={"hopping_margin": margin})
     table = cutoffs(basis, model.hopping_margin)
     pl.seed_everything(seed, verbose=False)
-    network = networks.build_network(model, shells, table)
+    network = build_network(model, shells, table)
     if not isinstance(network, HotHam):
         return network, basis
     structures = FitStructures(data, indices, basis, network, config.cache)

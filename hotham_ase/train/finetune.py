@@ -14,10 +14,9 @@ from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.evaluation.evaluate import check_basis
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn import protocol as networks
 from hotham_ase.nn.baseline import Baseline
 from hotham_ase.nn.model import HotHam
-from hotham_ase.nn.protocol import Network
+from hotham_ase.nn.protocol import Network, build_network
 from hotham_ase.train.config import ConfigError, TrainConfig
 from hotham_ase.train.fit.baseline import FitStructure, fit_baseline
 
@@ -35,7 +34,7 @@ def continue_from(
     Parameters
     ----------
     config
-        ``init_from``, ``freeze``, ``refit_baseline`` and ``initial_hamiltonian``.
+        ``init_from``, ``freeze``, ``refit_baseline`` and ``learns_correction``.
     basis
         Orbitals of the data.
     structures
@@ -80,12 +79,12 @@ def _check_architecture(config: TrainConfig, model: HamiltonianModel) -> None:
 
 
 def _check_initial(config: TrainConfig, model: HamiltonianModel) -> None:
-    if config.initial_hamiltonian != model.needs_initial:
+    if config.learns_correction != model.needs_initial:
         learned = "the correction to H0" if model.needs_initial else "all of H"
         raise ConfigError(
             f"initial_hamiltonian must be {str(model.needs_initial).lower()} to go on from "
             f"{config.init_from}, which predicts {learned}; got "
-            f"{str(config.initial_hamiltonian).lower()}"
+            f"{str(config.learns_correction).lower()}"
         )
 
 
@@ -94,7 +93,7 @@ def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) 
     old = model.network
     shells = tuple(s.shells for s in basis.species)
     table = cutoffs(basis, old.config.hopping_margin)
-    network = networks.build_network(old.config, shells, table)
+    network = build_network(old.config, shells, table)
     if new and not isinstance(old, HotHam):
         raise ConfigError(
             f"init_from: the published architecture cannot learn the new species {list(new)}"

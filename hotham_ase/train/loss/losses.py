@@ -12,10 +12,12 @@ from typing import Literal
 
 import torch
 
+from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.train.data.prepared import Eigenbasis, Prepared
-from hotham_ase.train.loss.config import BlockLossConfig, EnergyZero, LossConfig
+from hotham_ase.train.loss.config import BlockLossConfig, LossConfig
 
 MEV = 1e-3  # eV
+Blocks = tuple[torch.Tensor, torch.Tensor]  # onsite, hopping
 
 
 def per_structure(values: torch.Tensor, structure: torch.Tensor, n: int) -> torch.Tensor:
@@ -42,7 +44,7 @@ def block_errors(
         What they should be.
     energy_zero
         See :class:`~hotham_ase.train.loss.config.LossConfig`; for ``fermi`` the target must have
-        its Fermi level at 0, see :func:`~hotham_ase.train.data.energy_zero.with_zero`.
+        its Fermi level at 0, see :func:`~hotham_ase.train.data.references.with_zero`.
 
     Returns
     -------
@@ -56,15 +58,15 @@ def block_errors(
     hopping = (hopping - target.hopping) * target.hopping_mask
     if energy_zero != "fit":
         return onsite, hopping, onsite.new_zeros(n)
-    s_on, s_hop = target.onsite_overlap, target.hopping_overlap
-    overlap = per_structure(s_on * s_on, of_atom, n) + per_structure(s_hop * s_hop, of_edge, n)
-    mixed = per_structure(s_on * onsite, of_atom, n) + per_structure(s_hop * hopping, of_edge, n)
-    mu = mixed / overlap
-    return (
-        onsite - mu[of_atom][:, None, None] * s_on,
-        hopping - mu[of_edge][:, None, None] * s_hop,
-        mu,
-    )
+
+    def over_structures(a: Blocks, b: Blocks) -> torch.Tensor:
+        """(n_structures,) Σ A B over onsite and hopping blocks."""
+        return per_structure(a[0] * b[0], of_atom, n) + per_structure(a[1] * b[1], of_edge, n)
+
+    overlap = target.onsite_overlap, target.hopping_overlap
+    mu = best_shift((onsite, hopping), overlap, over_structures)
+    onsite = onsite - mu[of_atom][:, None, None] * overlap[0]
+    return onsite, hopping - mu[of_edge][:, None, None] * overlap[1], mu
 
 
 def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
