@@ -340,6 +340,7 @@ def _quiet_lightning() -> Iterator[None]:
                 r"Checkpoint directory .* exists and is not empty",
                 r"GPU available but not used",
                 r".*sync_dist=True",  # all processes validate on the same
+                r"The checkpoint was not created with WeightAveraging",  # but by an older version
                 r"You defined a `validation_step` but have no `val_dataloader`",
             ):
                 warnings.filterwarnings("ignore", hint)
