@@ -26,7 +26,7 @@ from hotham_ase.evaluation.figures import (
 )
 from hotham_ase.evaluation.records import Record
 from hotham_ase.files import replacing
-from hotham_ase.model.model import EXTRAPOLATION
+from hotham_ase.model.uncertainty import EXTRAPOLATION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -137,19 +137,24 @@ class WeightAverage(WeightAveraging):
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         """Begin with the weights there are."""
         super().setup(trainer, pl_module, stage)
-        self._average_model.n_averaged.fill_(1)
+        self._copy.n_averaged.fill_(1)
+
+    @property
+    def _copy(self) -> Any:
+        """Lightning's copy of the module, which has the average; it is there in a training."""
+        return self._average_model
 
     @property
     def network(self) -> torch.nn.Module:
         """A network with the average for its weights."""
-        return self._average_model.module.network
+        return self._copy.module.network
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From a checkpoint; Lightning reads the average itself from those that it wrote."""
         if "average" in state_dict:  # of a run that an older version began
             n_steps = state_dict["n_steps"]
             self.network.load_state_dict(state_dict["average"], strict=False)
-            self._average_model.n_averaged.fill_(1 + n_steps)
+            self._copy.n_averaged.fill_(1 + n_steps)
             state_dict = {"latest_update_step": n_steps}
         super().load_state_dict(state_dict)
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from hotham_ase.errors import HothamError
 from hotham_ase.nn.failures import first_line, is_lost
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LITTLE = 2**20  # bytes; a disk with less is full
 
 
-class TrainingError(ValueError):
+class TrainingError(HothamError, ValueError):
     """A run that cannot go on."""
 
 

@@ -27,7 +27,6 @@ from hotham_ase.evaluation.parts import part_of, seen_parts
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.nn.devices import torch_device
 from hotham_ase.nn.failures import devices_that_fail
-from hotham_ase.nn.model import HotHam
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.build import start_network
 from hotham_ase.train.callbacks import BEST, LAST, Checkpoints, RunClock, WeightAverage, WholeFiles
@@ -165,7 +164,7 @@ class _Run:
             raise TrainingError(f"{best} is damaged: {error}") from error
         network = self.network.eval().requires_grad_(False)
         uncertainty = None
-        if isinstance(network, HotHam) and self.loaders[1] is not None:
+        if self.loaders[1] is not None:
             training, held_out = (part.structures for part in self.loaders if part is not None)
             network.to(torch_device(config.device))
             uncertainty = fit_uncertainty(network, training, held_out, self.energy_zero)
@@ -176,7 +175,7 @@ class _Run:
             self.basis,
             config.name,
             uncertainty=uncertainty,
-            needs_initial=config.learns_correction,
+            learns_correction=config.learns_correction,
         )
         errors: dict[str, Evaluation] = {}
         for part in ("validation", "test"):

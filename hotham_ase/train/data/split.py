@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hotham_ase.errors import UsageError
 from hotham_ase.train.config import SplitConfig
 
 
@@ -44,7 +45,7 @@ def split_names(names: Sequence[str], config: SplitConfig) -> dict[str, list[int
         parts["train"] += shuffled[n_test + n_validation :]
     for part, indices in parts.items():
         if not indices and getattr(config, part) > 0:
-            raise ValueError(
+            raise UsageError(
                 f"split leaves no structure for {part}: {sum(map(len, parts.values()))} of "
                 f"{len(names)} are not excluded; give more data or set {part} to 0"
             )

@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from hotham_ase.errors import UsageError
 from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.train.data.prepared import Eigenbasis, Prepared
 from hotham_ase.train.loss.config import BlockLossConfig, LossConfig
@@ -178,13 +179,13 @@ class BlockLoss:
         for key, weight in config.pair_weights.items():
             pair = key.split("-")
             if len(pair) != 2 or not set(pair) <= set(symbols):
-                raise ValueError(
+                raise UsageError(
                     f"pair_weights must be of pairs such as 'C-N' of {', '.join(symbols)}, "
                     f"got {key!r}"
                 )
             i, j = (symbols.index(symbol) for symbol in pair)
             if (i, j) in pairs:
-                raise ValueError(f"pair_weights must have each pair once, got {key!r} again")
+                raise UsageError(f"pair_weights must have each pair once, got {key!r} again")
             pairs[i, j] = pairs[j, i] = weight
         both_ways = tuple((i, j, weight) for (i, j), weight in pairs.items())
         return cls(config.kind, config.onsite_weight, config.distance_weights, both_ways)
