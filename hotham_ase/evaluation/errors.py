@@ -127,7 +127,7 @@ def compare_blocks(
     predicted, reference, overlap = (
         m.on_pairs(pairs) for m in (predicted, sample.hamiltonian, sample.overlap)
     )
-    mu = 0.0
+    mu = 0.0  # as the code that calculated the reference has it
     if energy_zero == "fit":
         mu = float(best_shift(predicted.single - reference.single, overlap.single))
     elif energy_zero == "fermi":
@@ -232,6 +232,7 @@ def dos_distance(
     -------
     0 for equal, 2 for disjoint densities; 0 if the reference has no state there.
     """
+    # five points to a σ: the trapezoidal rule is exact for sums of Gaussians then
     n = round(2 * BAND_WINDOW / DOS_SIGMA * 5) + 1
     grid = level + np.linspace(-BAND_WINDOW, BAND_WINDOW, n)
     dos, dos_reference = (

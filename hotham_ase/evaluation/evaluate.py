@@ -348,7 +348,7 @@ def check_basis(model: HamiltonianModel, basis: OrbitalBasis) -> None:
                 f"the data have {given.label} orbitals on {given.symbol}, the model predicts "
                 f"{known.label}; use data of the model's basis"
             )
-        if known.radial is None or given.radial is None:
+        if known.radial is None or given.radial is None:  # older files do not say
             continue
         if known.radial.shape != given.radial.shape or not np.allclose(
             known.radial, given.radial, atol=1e-6

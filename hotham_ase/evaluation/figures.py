@@ -185,6 +185,7 @@ def plot_band_comparison(bands: BandComparison) -> Figure:
     )
     for structure, style, label in drawn:
         energies = structure.energies[0] - structure.reference
+        # bands far outside the window would only make the file large
         near = (np.abs(energies) < 1.2 * BAND_WINDOW).any(axis=0)
         for segment in path_segments(distances, structure.path.kpts):
             lines = ax.plot(distances[segment], energies[segment][:, near], **style)

@@ -195,6 +195,7 @@ class ErrorStatistics:
         """Count blocks of one pair of species."""
         sizes = [2 * np.array(self.basis.species[k].shells) + 1 for k in (i, j)]
         starts = [np.cumsum(n) - n for n in sizes]
+        # (n_blocks, n_orb_i, n_orb_j), summed over blocks and then over the orbitals of a shell
         size = np.abs(comparison.errors[comparison.predicted.layout.index(blocks)])
 
         def by_shell(values: np.ndarray, reduce: np.ufunc) -> np.ndarray:

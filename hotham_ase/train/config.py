@@ -215,6 +215,7 @@ def load_config(path: str | Path) -> TrainConfig:
         raise ConfigError(
             f"{path}: " + "; ".join(_explain(e, content) for e in error.errors())
         ) from error
+    # a name that is no file is that of a bundled model
     folder = path.resolve().parent
     places: dict[str, Path | str] = {"data": folder / config.data, "output": folder / config.output}
     if config.init_from is not None and (folder / config.init_from).is_file():

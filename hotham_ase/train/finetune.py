@@ -54,7 +54,8 @@ def continue_from(
     new = [s for s in basis.symbols if s not in model.basis]
     if known:
         check_basis(model, basis.subset(known))
-    species = {s.symbol: s for s in (*basis.species, *model.basis.species)}  # ours where in both
+    # orbitals of species that both know are the model's, the network was trained in them
+    species = {s.symbol: s for s in (*basis.species, *model.basis.species)}
     both = OrbitalBasis(tuple(species.values()))
     network = _extended(model, both, new)
     if network.baseline is not None:
@@ -64,17 +65,17 @@ def continue_from(
 
 
 def _check_architecture(config: TrainConfig, model: HamiltonianModel) -> None:
-    theirs, ours = model.network.config, config.model
-    given = ours.model_fields_set
-    if given and type(ours) is not type(theirs):
+    trained, wanted = model.network.config, config.model
+    given = wanted.model_fields_set
+    if given and type(wanted) is not type(trained):
         raise ConfigError(
             f"model: {config.init_from} has another architecture; leave model out to keep it"
         )
     for key in sorted(given):
-        if getattr(ours, key) != getattr(theirs, key):
+        if getattr(wanted, key) != getattr(trained, key):
             raise ConfigError(
-                f"model.{key} is {getattr(ours, key)}, but {config.init_from} has "
-                f"{getattr(theirs, key)}; leave it out to keep the model's"
+                f"model.{key} is {getattr(wanted, key)}, but {config.init_from} has "
+                f"{getattr(trained, key)}; leave it out to keep the model's"
             )
 
 

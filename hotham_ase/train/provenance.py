@@ -144,6 +144,7 @@ class TrainingRecord:
         cls, config: TrainConfig, data: Dataset, split: Mapping[str, Sequence[int]], run: RunRecord
     ) -> TrainingRecord:
         """The record of a run that was made with these, without errors."""
+        # the architecture is in the file anyway, with what was left open filled in
         kept = {"split", "training", "precision", "devices", "baseline", "freeze", "refit_baseline"}
         kept |= {"learns_correction"}
         names = data.names

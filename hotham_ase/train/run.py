@@ -25,13 +25,16 @@ from hotham_ase.dataset import Dataset
 from hotham_ase.evaluation.evaluate import Evaluation, describe_errors, evaluate_samples
 from hotham_ase.evaluation.parts import part_of, seen_parts
 from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.tensors import build_graph
 from hotham_ase.nn.devices import torch_device
 from hotham_ase.nn.failures import devices_that_fail
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.build import start_network
 from hotham_ase.train.callbacks import BEST, LAST, Checkpoints, RunClock, WeightAverage, WholeFiles
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
-from hotham_ase.train.data.batches import BatchLoader, EpochBatches, PairBatches, PreparedDataset
+from hotham_ase.train.data.batches import BatchLoader, EpochBatches, PairBatches
+from hotham_ase.train.data.cached import Cached
+from hotham_ase.train.data.prepared import Prepared, prepare
 from hotham_ase.train.data.references import ReferenceSamples
 from hotham_ase.train.data.split import split_names
 from hotham_ase.train.failures import TrainingError, disks_that_fill, written
@@ -90,7 +93,7 @@ def train(
         torch.set_num_threads(config.threads)
     with _quiet_lightning():
         trainer = _trainer(config, started)
-        first = trainer.is_global_zero
+        first = trainer.is_global_zero  # of several processes the one that writes
         with (
             Dataset(config.data) as data,
             own_folder(config.output) if first else nullcontext(),
@@ -163,6 +166,7 @@ class _Run:
         except (SafetensorError, RuntimeError) as error:
             raise TrainingError(f"{best} is damaged: {error}") from error
         network = self.network.eval().requires_grad_(False)
+        # errors to expect are calibrated on what was not trained on: the validation structures
         uncertainty = None
         if self.loaders[1] is not None:
             training, held_out = (part.structures for part in self.loaders if part is not None)
@@ -266,20 +270,22 @@ def _loaders(
     """
     settings = config.training
 
-    def prepared(indices: Sequence[int], share: float) -> PreparedDataset:
-        return PreparedDataset(data, indices, basis, network, share * config.cache)
+    def make(index: int) -> Prepared:
+        return prepare(data[index], basis, network, index)
 
-    structures = prepared(split["train"], 0.85)
+    structures = Cached(make, split["train"], 0.85 * config.cache)
     sampler: EpochBatches
     if settings.batch_pairs is None:
         sampler = EpochBatches(len(structures), settings.batch_size, settings.seed, *turn)
     else:
-        counts = structures.pair_counts()
-        sampler = PairBatches(counts, settings.batch_pairs, settings.seed, *turn)
+        margin = network.config.hopping_margin  # pairs are counted without reading a matrix
+        graphs = (build_graph(data.atoms(k), basis, margin) for k in split["train"])
+        counts = [pairs.n_edges for pairs, _ in graphs]
+        sampler = PairBatches(np.array(counts), settings.batch_pairs, settings.seed, *turn)
     training = BatchLoader(structures, sampler, config.loaders)
     if not split["validation"]:
         return training, None
-    structures = prepared(split["validation"], 0.15)
+    structures = Cached(make, split["validation"], 0.15 * config.cache)
     # every process validates on all, so that all agree on what is best
     return training, BatchLoader(
         structures, EpochBatches(len(structures), settings.batch_size, None), config.loaders
@@ -311,7 +317,7 @@ def _trainer(config: TrainConfig, started: float) -> pl.Trainer:
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         enable_model_summary=False,
-        use_distributed_sampler=False,
+        use_distributed_sampler=False,  # each process knows its share of every batch itself
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,11 +97,6 @@ class Prepared:
         """The same on another device."""
         return _move(self, device)
 
-    @property
-    def n_bytes(self) -> int:
-        """Memory of all tensors."""
-        return _n_bytes(self)
-
 
 def _move(item: Any, device: torch.device) -> Any:
     if isinstance(item, torch.Tensor):
@@ -111,14 +106,6 @@ def _move(item: Any, device: torch.device) -> Any:
     if isinstance(item, tuple):
         return tuple(_move(part, device) for part in item)
     return replace(item, **{f.name: _move(getattr(item, f.name), device) for f in fields(item)})
-
-
-def _n_bytes(item: Any) -> int:
-    if isinstance(item, torch.Tensor):
-        return item.element_size() * item.nelement()
-    if isinstance(item, tuple):
-        return sum(map(_n_bytes, item))
-    return sum(_n_bytes(getattr(item, f.name)) for f in fields(item)) if is_dataclass(item) else 0
 
 
 def to_learn(sample: Sample) -> RealSpaceMatrix:
@@ -182,6 +169,7 @@ def prepare(sample: Sample, basis: OrbitalBasis, network: Network, index: int = 
     """
     graph, shifts, h, s = target_blocks(sample, basis, network)
     dtype = next(network.parameters()).dtype
+    # blocks have the shape of the union of all species' shells: masks tell which orbitals exist
     has = torch.zeros(len(basis.species), h[0].shape[-1])
     for k, orbitals in enumerate(network.orbitals):
         has[k, orbitals] = 1.0
@@ -229,6 +217,7 @@ def _eigenbasis(
         h_k, s_k = (
             matrix.at_k(kpt, format="dense").real for matrix in (sample.hamiltonian, sample.overlap)
         )
+        # with k = −k the phases are ±1, and what is imaginary is rounding
         try:
             states = guard.solve(DenseSolver(), h_k, s_k)
         except LevelError:

@@ -41,6 +41,7 @@ def with_zero(sample: Sample, energy_zero: EnergyZero) -> Sample:
         raise UsageError(
             f"energy_zero must be 'fit' or 'none' for {sample.name}, whose Fermi level is not known"
         )
+    # H and H − E_F S have the same eigenvectors, and eigenvalues that differ by E_F
     hamiltonian = sample.hamiltonian - sample.fermi_level * sample.overlap
     return replace(sample, hamiltonian=hamiltonian, fermi_level=0.0)
 

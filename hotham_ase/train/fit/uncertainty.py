@@ -210,6 +210,7 @@ def _seen_blocks(
         graph, target = batch.graph, batch.target
         with torch.no_grad():
             onsite, hopping = network.described_blocks(graph, batch.geometry)
+            # without the shift of each structure, as a prediction is judged
             errors = block_errors(onsite.blocks, hopping.blocks, batch, energy_zero)
         species_i, species_j = graph.species[graph.edge_index]
         n_atoms = graph.n_atoms

@@ -55,6 +55,7 @@ def block_errors(
     target, of_atom = batch.target, batch.graph.structure
     of_edge = of_atom[batch.graph.edge_index[0]]
     n = int(of_atom[-1]) + 1
+    # orbitals that a species lacks have no error
     onsite = (onsite - target.onsite) * target.onsite_mask
     hopping = (hopping - target.hopping) * target.hopping_mask
     if energy_zero != "fit":
@@ -129,6 +130,8 @@ def _in_eigenbasis(
         i, j = graph.edge_index
         n_edges = int((graph.structure[i] == structure).sum())
         if eigenbasis is not None:
+            # H(k) of this structure alone: pairs of atoms, then orbitals on the union of shells,
+            # of which those that do not exist are left out
             where = slice(edge, edge + n_edges)
             blocks = (i[where] - atom) * n_atoms + j[where] - atom
             own = torch.arange(n_atoms, device=i.device) * (n_atoms + 1)
@@ -187,6 +190,7 @@ class BlockLoss:
             if (i, j) in pairs:
                 raise UsageError(f"pair_weights must have each pair once, got {key!r} again")
             pairs[i, j] = pairs[j, i] = weight
+        # H is Hermitian: block ji is learned with block ij
         both_ways = tuple((i, j, weight) for (i, j), weight in pairs.items())
         return cls(config.kind, config.onsite_weight, config.distance_weights, both_ways)
 
