@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -201,7 +202,7 @@ def info(
     if _is_hdf5(file):
         from hotham_ase.dataset import describe_dataset
 
-        everything = short = describe_dataset(file)
+        everything = short = asdict(describe_dataset(file))
     else:
         from hotham_ase.model.model import load_model
 

@@ -14,6 +14,7 @@ from scipy.spatial import KDTree
 
 from hotham_ase import HotHamCalculator
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.evaluation.errors import compare_blocks
 from hotham_ase.evaluation.evaluate import evaluate_samples
@@ -190,7 +191,7 @@ def hydrocarbon(name, seed, atoms):
     overlap = overlap_matrix(atoms, basis)
     h = kinetic_matrix(atoms, basis)
     n_electrons = float(basis.n_electrons(atoms.numbers))
-    return Sample(atoms, basis, h, overlap, None, n_electrons, {"name": name, "code": "test"})
+    return Sample(atoms, basis, h, overlap, None, n_electrons, Provenance(name, "test"))
 
 
 def test_every_species_and_pair_has_its_own_factor():
@@ -259,7 +260,7 @@ def test_without_pairs_there_is_none(model, chains):
     far.positions *= 10
     overlap = overlap_matrix(far, basis)
     h = kinetic_matrix(far, basis)
-    sample = Sample(far, basis, h, overlap, None, 16.0, {"name": "far", "code": "test"})
+    sample = Sample(far, basis, h, overlap, None, 16.0, Provenance("far", "test"))
     alone = [prepare(sample, basis, network)]
     normal = [prepare(chains[1], basis, network)]
     assert alone[0].graph.n_edges == 0
