@@ -114,11 +114,9 @@ def _terminate(number: int, _: object) -> None:
 
 def _is_about_the_input(error: Exception) -> bool:
     """Whether an error tells the user something; any other is a bug and keeps its traceback."""
-    if isinstance(error, (HothamError, OSError, MemoryError)):
-        return True
-    from ase.calculators.calculator import CalculatorError
+    from ase.calculators.calculator import CalculatorError  # bases of what our calculators raise
 
-    return isinstance(error, CalculatorError)
+    return isinstance(error, (HothamError, OSError, MemoryError, CalculatorError))
 
 
 def describe_error(error: Exception) -> str:
