@@ -186,7 +186,7 @@ def import_published(
         raise UsageError(f"the output file must end in .safetensors, got {str(output)!r}")
     check_writable(output)
 
-    from hotham_ase.nn.published.checkpoints import import_checkpoint
+    from hotham_ase.model.checkpoints import import_checkpoint
 
     import_checkpoint(checkpoint, settings, output.stem).save(output)
     typer.echo(f"wrote {output}")
