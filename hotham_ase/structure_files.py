@@ -54,11 +54,8 @@ def read_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:
     StructureWarning
         If the file holds several structures and no index is given, or has vacuum.
     """
-    if not Path(text).is_file():  # a file's own name may contain an @ as well
-        path, _, index = text.rpartition("@")
-        atoms = _read_index(path, index)
-    else:
-        atoms = _read_last(text)
+    # a file's own name may contain an @ as well
+    atoms = _read_last(text) if Path(text).is_file() else _read_index(*text.rpartition("@")[::2])
     _check_occupancies(text, atoms)
     _check_values(text, atoms)
     if pbc is None:
