@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.files import replacing
-from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn.architectures import build_network, check_sizes, parse_config
+from hotham_ase.model.tensors import network_for
+from hotham_ase.nn.architectures import check_sizes, read_config
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.protocol import Network
 from hotham_ase.nn.uncertainty import BlockUncertainty
@@ -181,10 +181,7 @@ def basis_content(basis: OrbitalBasis) -> tuple[str, dict[str, torch.Tensor]]:
     """The text ``species`` and the tensors from which :meth:`ModelFile.basis` makes a basis."""
     entries, tensors = [], {}
     for s in basis.species:
-        entry = SpeciesEntry(
-            symbol=s.symbol, shells=s.shells, cutoffs=s.cutoffs, n_valence=s.n_valence
-        )
-        entries.append(entry.model_dump())
+        entries.append(SpeciesEntry.model_validate(s, from_attributes=True).model_dump())
         if s.grid is not None and s.radial is not None:
             tensors[f"basis.{s.symbol}.grid"] = torch.tensor(s.grid)
             tensors[f"basis.{s.symbol}.radial"] = torch.tensor(s.radial)
@@ -245,11 +242,6 @@ class StoredModel:
         ):
             raise ModelFileError(f"the uncertainty of {self.name} is that of another network")
 
-    @property
-    def cutoff(self) -> float:
-        """Å; the longest hopping."""
-        return self.network.cutoff
-
     def describe(self) -> dict[str, Any]:
         """What ``hotham info`` prints."""
         field = self.network.receptive_field
@@ -257,7 +249,7 @@ class StoredModel:
             "name": self.name,
             "species": {s.symbol: s.label for s in self.basis.species},
             "valence electrons": {s.symbol: s.n_valence for s in self.basis.species},
-            "hopping cutoff (Å)": round(self.cutoff, 4),
+            "hopping cutoff (Å)": round(self.network.cutoff, 4),
             "receptive field (Å)": field if math.isfinite(field) else "the whole structure",
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "radial functions": self.basis.has_radial,
@@ -340,21 +332,15 @@ def _in_one_line(error: Exception) -> str:
 
 
 def _read_network(path: Path, file: ModelFile, basis: OrbitalBasis) -> Network:
-    config, weights = parse_config(file.texts["config"]), file.group("network.")
+    config, weights = read_config(file.json("config")), file.group("network.")
     dtypes = {w.dtype for w in weights.values()}
     if len(dtypes) != 1:
         raise ModelFileError(f"{path} must have weights of one precision, got {dtypes or 'none'}")
     # before a network of that size is built
     check_sizes(config, [w.shape for w in weights.values()])
-    table = cutoffs(basis, config.hopping_margin)
     with default_dtype(dtypes.pop()):
-        network = build_network(config, tuple(s.shells for s in basis.species), table)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelFileError(
-            f"{path} does not fit its own architecture: {_in_one_line(error)}"
-        ) from error
+        network = network_for(config, basis)
+    _fill(network, weights, f"{path} does not fit its own architecture")
     return network.eval().requires_grad_(False)
 
 
@@ -373,10 +359,12 @@ def _read_uncertainty(
     newer = ("nearest.points", "nearest.usual", "hopping_scale", "band_factor")
     # what older files lack keeps its value
     state = {**{k: v for k, v in uncertainty.state_dict().items() if k in newer}, **state}
-    try:
-        uncertainty.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelFileError(
-            f"{path} has an uncertainty of another network: {_in_one_line(error)}"
-        ) from error
+    _fill(uncertainty, state, f"{path} has an uncertainty of another network")
     return uncertainty
+
+
+def _fill(module: torch.nn.Module, state: Mapping[str, torch.Tensor], complaint: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelFileError(f"{complaint}: {_in_one_line(error)}") from error

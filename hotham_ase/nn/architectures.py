@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -59,7 +58,7 @@ def config_class(content: object) -> type[NetworkConfig]:
 
 
 def read_config(content: Any) -> NetworkConfig:
-    """Settings from their content; ready ones are taken as they are.
+    """Settings from their content, as in files; ready ones are taken as they are.
 
     Raises
     ------
@@ -69,17 +68,6 @@ def read_config(content: Any) -> NetworkConfig:
     if isinstance(content, NetworkConfig):
         return content
     return config_class(content).model_validate(content)
-
-
-def parse_config(text: str) -> NetworkConfig:
-    """Read the JSON of a configuration; one that names no architecture is the default's.
-
-    Raises
-    ------
-    json.JSONDecodeError, pydantic.ValidationError
-        If the text is not JSON, or has unknown keys or values.
-    """
-    return config_class(json.loads(text)).model_validate_json(text)
 
 
 def check_sizes(config: NetworkConfig, shapes: Iterable[Sequence[int]]) -> None:
