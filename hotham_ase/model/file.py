@@ -242,6 +242,11 @@ class StoredModel:
         ):
             raise ModelFileError(f"the uncertainty of {self.name} is that of another network")
 
+    @property
+    def cutoff(self) -> float:
+        """Å; the longest hopping."""
+        return self.network.cutoff
+
     def describe(self) -> dict[str, Any]:
         """What ``hotham info`` prints."""
         field = self.network.receptive_field
@@ -249,7 +254,7 @@ class StoredModel:
             "name": self.name,
             "species": {s.symbol: s.label for s in self.basis.species},
             "valence electrons": {s.symbol: s.n_valence for s in self.basis.species},
-            "hopping cutoff (Å)": round(self.network.cutoff, 4),
+            "hopping cutoff (Å)": round(self.cutoff, 4),
             "receptive field (Å)": field if math.isfinite(field) else "the whole structure",
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "radial functions": self.basis.has_radial,

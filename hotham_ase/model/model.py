@@ -142,13 +142,13 @@ class HamiltonianModel(StoredModel):
         """Refuse an H0 that is missing, not needed, or not of these atoms and orbitals."""
         got = None if initial is None else type(initial).__name__
         if self.learns_correction != (initial is not None):
-            needed = f"given for {self.name}, which predicts the correction to H0"
-            must_be = (
-                needed
-                if self.learns_correction
-                else f"None for {self.name}, which predicts all of H"
+            wanted, learned = "None", "all of H"
+            if self.learns_correction:
+                wanted, learned = "given", "the correction to H0"
+            raise ValueError(
+                f"initial_hamiltonian must be {wanted} for {self.name}, which predicts {learned}; "
+                f"got {got}"
             )
-            raise ValueError(f"initial_hamiltonian must be {must_be}; got {got}")
         if initial is None:
             return
         if not isinstance(initial, RealSpaceMatrix):
