@@ -22,9 +22,10 @@ from hotham_ase.electronic import (
     FermiLevelError,
     KPointError,
 )
-from hotham_ase.files import parse_size
+from hotham_ase.errors import HothamError, UsageError
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairListError
+from hotham_ase.memory import parse_size
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import ExtrapolationWarning, Uncertainty
@@ -150,7 +151,7 @@ def load(model: str | Path | Model) -> Model:
 
     try:
         return load_model(model)
-    except (ValueError, OSError) as error:
+    except (HothamError, OSError) as error:
         raise InputError(str(error)) from error
 
 
@@ -207,7 +208,7 @@ def check_values(given: Mapping[str, Any]) -> None:
             from hotham_ase.nn.devices import torch_device
 
             torch_device(device)
-    except ValueError as error:
+    except UsageError as error:
         raise InputError(str(error)) from error
 
 

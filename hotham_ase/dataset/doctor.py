@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.special import expit
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.dataset.packing import PackedMatrix
 from hotham_ase.dataset.store import Dataset
 from hotham_ase.dataset.stored import DatasetError, StoredStructure
-from hotham_ase.electronic.solvers.eigen import EigenError, solve_dense
+from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.guard import onsite_levels
+from hotham_ase.electronic.solvers.problem import EigenError
 from hotham_ase.matrices.pairs import PairList, PairListError
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ def _is_folded(sample: Sample) -> bool:
         return False
     pairs = matrix.pairs
     i, j = pairs.edge_index
-    sizes = np.add.reduceat(np.abs(matrix.values[0]), matrix.block_offsets[:-1])
+    sizes = np.add.reduceat(np.abs(matrix.single), matrix.layout.offsets[:-1])
     weights = sizes[pairs.n_atoms :]
     folded = pairs.edge_vectors + (images[i] - images[j]) @ pairs.cell
     return bool(weights @ np.linalg.norm(folded, axis=1) < weights @ pairs.edge_lengths)
@@ -300,8 +301,7 @@ def _check_blocks(sample: Sample) -> Iterator[Problem]:
     empty = [atom for atom in range(len(sample.atoms)) if not h.onsite_block(atom).any()]
     if empty:
         yield "error", "missing-blocks", f"hamiltonian has no onsite block of atoms {empty[:9]}"
-    sizes = np.maximum.reduceat(np.abs(s.values).max(axis=0), s.block_offsets[:-1])
-    overlapping = sizes[s.pairs.n_atoms :] > OVERLAPPING
+    overlapping = s.layout.largest(s.values)[s.pairs.n_atoms :] > OVERLAPPING
     first, second = s.pairs.edge_index
     there = h.pairs.find(first, second, s.pairs.cell_shifts) >= 0
     missing = np.flatnonzero(overlapping & ~there)
@@ -349,14 +349,15 @@ def _check_spectrum(sample: Sample) -> Iterator[Problem]:
         h_k = sample.hamiltonian.at_k(kpt, format="dense")
         s_k = sample.overlap.at_k(kpt, format="dense")
         try:
-            levels = solve_dense(h_k, s_k, vectors=False).eigenvalues
+            # without a guard: it would leave out the very levels that are looked for
+            levels = DenseSolver().solve(h_k, s_k, vectors=False).eigenvalues
         except EigenError as error:
             yield "error", "overlap-indefinite", f"at k = {kpt.tolist()}: {error}"
             return
         lowest = min(lowest, levels[0])
         if sample.fermi_level is not None:
             count += 2 * weight * float(expit((sample.fermi_level - levels) / SMEARING).sum())
-    atomic = _lowest_of_atoms(sample)
+    atomic = onsite_levels(sample.hamiltonian, sample.overlap)[0]
     if lowest < atomic - BONDING:
         yield (
             "error",
@@ -375,13 +376,6 @@ def _check_spectrum(sample: Sample) -> Iterator[Problem]:
             f"but there are {sample.n_electrons:g}: H is H0 or of another structure, or its zero "
             "of energy was shifted",
         )
-
-
-def _lowest_of_atoms(sample: Sample) -> float:
-    """Lowest eigenvalue of the onsite blocks, eV; those of S are sound if S(k) is positive."""
-    h, s = sample.hamiltonian, sample.overlap
-    blocks = ((h.onsite_block(i), s.onsite_block(i)) for i in range(len(sample.atoms)))
-    return min(float(eigh(a, b, eigvals_only=True, subset_by_index=(0, 0))[0]) for a, b in blocks)
 
 
 def _check_initial(sample: Sample) -> Iterator[Problem]:

@@ -8,12 +8,14 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from hotham_ase.errors import HothamError
+
 TOUCHING = 1e-6  # eV; bands that overlap by less touch
 ROUNDING = 1e-9  # relative; what sums of k-point weights are off by
 MARGIN = 1e-3  # eV; how far beyond the outermost band the level of full or empty bands lies
 
 
-class FermiLevelError(ValueError):
+class FermiLevelError(HothamError, ValueError):
     """An electron count that the bands cannot hold."""
 
 

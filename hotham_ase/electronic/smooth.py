@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.spectrum.doscollection import GridDOSCollection
 
 from hotham_ase.electronic.dos import (
     CoarseMeshWarning,
@@ -27,15 +26,17 @@ from hotham_ase.electronic.dos import (
 )
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import Shares, solve_with_shares, symmetrized
-from hotham_ase.electronic.solvers.eigen import DEFAULT_OPTIONS, SolverOptions, eigenvalues_at_kpts
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import states_below
 
 if TYPE_CHECKING:
+    from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.electronic.kmesh import KMesh
-    from hotham_ase.electronic.solvers.eigen import BandWindow
+    from hotham_ase.electronic.solvers.problem import BandWindow
     from hotham_ase.matrices import RealSpaceMatrix
 
 #: Part of the states near the Fermi level that the last refinement may have moved.
@@ -154,7 +155,11 @@ def density_of_states(
     for curve in curves:
         curve.info.update(solved.info | seconds)
         labelled.append(curve)
-    return labelled[0] if projection is None else GridDOSCollection(labelled)
+    if projection is None:
+        return labelled[0]
+    from ase.spectrum.doscollection import GridDOSCollection  # which takes Matplotlib along
+
+    return GridDOSCollection(labelled)
 
 
 def _total(

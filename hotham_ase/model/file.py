@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.errors import HothamError
 from hotham_ase.files import replacing
 from hotham_ase.model.tensors import network_for
 from hotham_ase.nn.architectures import check_sizes, read_config
@@ -41,7 +42,7 @@ GROUPS = ("network.", "basis.", "uncertainty.")
 DTYPES = (torch.float32, torch.float64)
 
 
-class ModelFileError(ValueError):
+class ModelFileError(HothamError, ValueError):
     """A model that cannot be found, or a file that is not a model."""
 
 

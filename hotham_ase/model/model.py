@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hotham_ase.matrices import RealSpaceMatrix, SpinKind
+from hotham_ase.errors import UsageError
+from hotham_ase.matrices import RealSpaceMatrix, Spin
 from hotham_ase.memory import format_size
 from hotham_ase.model.bundled import bundled_models, model_path
 from hotham_ase.model.file import ModelFileError, StoredModel
@@ -131,10 +132,10 @@ class HamiltonianModel(StoredModel):
 
     def _check_request(self, atoms: Atoms, options: PredictionOptions) -> None:
         if len(atoms) == 0:
-            raise ValueError("atoms must hold at least one atom, got none")
+            raise UsageError("atoms must hold at least one atom, got none")
         reason = self.network.whole_because
         if options.memory is not None and reason is not None:
-            raise ValueError(
+            raise UsageError(
                 f"memory cannot be bounded for {self.name}: {reason}; got memory={options.memory!r}"
             )
 
@@ -145,18 +146,18 @@ class HamiltonianModel(StoredModel):
             wanted, learned = "None", "all of H"
             if self.learns_correction:
                 wanted, learned = "given", "the correction to H0"
-            raise ValueError(
+            raise UsageError(
                 f"initial_hamiltonian must be {wanted} for {self.name}, which predicts {learned}; "
                 f"got {got}"
             )
         if initial is None:
             return
         if not isinstance(initial, RealSpaceMatrix):
-            raise ValueError(f"initial_hamiltonian must be a RealSpaceMatrix, got {got}")
+            raise UsageError(f"initial_hamiltonian must be a RealSpaceMatrix, got {got}")
         n_orbitals = self.basis.n_orbitals(atoms.numbers)
         initial.check_belongs(atoms, n_orbitals, "initial_hamiltonian")
-        if initial.spin is not SpinKind.UNPOLARIZED:
-            raise ValueError(
+        if initial.spin is not Spin.UNPOLARIZED:
+            raise UsageError(
                 f"initial_hamiltonian must be unpolarized, got spin kind {initial.spin.value}"
             )
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-from hotham_ase.files import parse_size
-from hotham_ase.memory import MEMORY_SHARE, free_memory
+from hotham_ase.errors import UsageError
+from hotham_ase.memory import MEMORY_SHARE, free_memory, parse_size
 
 
 def torch_device(device: str) -> torch.device:
@@ -29,7 +29,7 @@ def torch_device(device: str) -> torch.device:
     if found is None or found.type == "meta":
         gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
         gpus += ["mps"] if torch.backends.mps.is_available() else []
-        raise ValueError(
+        raise UsageError(
             f"device must be 'auto' or a torch device of this machine, got {device!r}: it has "
             f"{', '.join(['cpu', *gpus])}{'' if gpus else ' and no GPU that torch can use'}"
         )

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from hotham_ase.errors import HothamError
 from hotham_ase.nn.architectures import config_class, read_config
 from hotham_ase.nn.model import ModelConfig
 from hotham_ase.nn.protocol import NetworkConfig
@@ -28,7 +29,7 @@ DEFAULT_EPOCHS = 200
 LEARNING_RATES = {"soap": 1e-2, "adam": 4e-3}
 
 
-class ConfigError(ValueError):
+class ConfigError(HothamError, ValueError):
     """A configuration that cannot be used; the message names the key."""
 
 

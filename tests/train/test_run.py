@@ -146,7 +146,7 @@ def test_reach_of_h_beyond_the_orbitals_is_learned(shared_data):
     Leaving them out moves bands within 5 eV of E_F by up to 16 meV.
     """
     from hotham_ase import read_sample
-    from hotham_ase.electronic.solvers.eigen import eigenvalues_at_kpts
+    from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
     from hotham_ase.model.tensors import build_graph
     from hotham_ase.train.data.prepared import hopping_margin
 
@@ -231,7 +231,7 @@ def test_evaluation_measures_a_known_error(run, samples):
     s = samples[0].overlap.on_pairs(predicted.pairs).values[0]
     wrong = 0.5 * predicted.values[0]
     left = wrong - s * np.linalg.lstsq(s[:, None], wrong, rcond=None)[0]
-    n_onsite = predicted.block_offsets[predicted.pairs.n_atoms]
+    n_onsite = predicted.layout.offsets[predicted.pairs.n_atoms]
     assert errors["mae_meV"] == pytest.approx(1e3 * np.abs(left).mean())
     assert errors["mae_raw_meV"] == pytest.approx(1e3 * np.abs(wrong).mean())
     assert errors["mae_onsite_meV"] == pytest.approx(1e3 * np.abs(left[:n_onsite]).mean())
