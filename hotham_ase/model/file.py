@@ -309,6 +309,7 @@ class StoredModel:
     def _of(cls: type[Stored], path: Path, file: ModelFile) -> Stored:
         if file.json("conventions") != CONVENTIONS:
             raise ModelFileError(f"{path} uses other conventions: {file.texts['conventions']}")
+        # older files do not say it: their networks predict all of H
         needs_initial = json.loads(file.texts.get("needs_initial", "false"))
         provenance = file.json("provenance")
         if not isinstance(needs_initial, bool) or not isinstance(provenance, dict):

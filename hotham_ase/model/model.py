@@ -154,6 +154,7 @@ class HamiltonianModel(StoredModel):
             return
         if not isinstance(initial, RealSpaceMatrix):
             raise UsageError(f"initial_hamiltonian must be a RealSpaceMatrix, got {got}")
+        # it is added block by block: from another structure or basis the sum would mean nothing
         n_orbitals = self.basis.n_orbitals(atoms.numbers)
         initial.check_belongs(atoms, n_orbitals, "initial_hamiltonian")
         if initial.spin is not Spin.UNPOLARIZED:

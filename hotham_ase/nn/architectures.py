@@ -79,6 +79,7 @@ def check_sizes(config: NetworkConfig, shapes: Iterable[Sequence[int]]) -> None:
         If a number of channels, functions or hidden units exceeds all lengths of the tensors, or
         a range is beyond 1000 Å or so short that radial functions become countless.
     """
+    # numbers of channels are lengths of tensors, floats are ranges in Å
     longest = max((n for shape in shapes for n in shape), default=0)
     for name, value in config:
         for number in value if isinstance(value, tuple) else (value,):

@@ -22,6 +22,7 @@ def torch_device(device: str) -> torch.device:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    # only a tensor on it tells whether a device is there
     try:
         found = torch.empty(0, device=device).device if isinstance(device, str) else None
     except (RuntimeError, AssertionError, NotImplementedError):

@@ -155,6 +155,7 @@ class Network(nn.Module, ABC):
         MemoryError
             If not even the surroundings of a single atom fit.
         """
+        # in one piece: a network that can do with less overrides this
         onsite, hopping = self.described_blocks(graph, self.geometry(graph))
         for sink in sinks:
             sink.onsite(torch.arange(graph.n_atoms), onsite)
