@@ -52,9 +52,7 @@ def build_network(
 def config_class(content: object) -> type[NetworkConfig]:
     """The class of settings with this content; without ``architecture`` they are the default's."""
     name = content.get("architecture") if isinstance(content, Mapping) else None
-    return ARCHITECTURES[name if isinstance(name, str) and name in ARCHITECTURES else "default"]()[
-        0
-    ]
+    return ARCHITECTURES.get(str(name), _default)()[0]
 
 
 def read_config(content: Any) -> NetworkConfig:
