@@ -115,7 +115,11 @@ class ModelFile:
         try:
             with safe_open(path, framework="pt") as file:
                 texts = file.metadata() or {}
-                _check_format(path, texts.get("format"))
+                if texts.get("format") not in FILE_FORMATS:
+                    raise ModelFileError(
+                        f"{path} is not a hotham_ase model: its format is {texts.get('format')!r}, "
+                        f"expected {' or '.join(map(repr, FILE_FORMATS))}"
+                    )
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ModelFileError(f"{path} is not a safetensors file: {error}") from error
@@ -165,14 +169,9 @@ class ModelFile:
         """
         radial, species = self.group("basis."), []
         for entry in _SPECIES.validate_json(self.texts["species"]):
-            grid, values = (radial.pop(f"{entry.symbol}.{k}", None) for k in ("grid", "radial"))
-            species.append(
-                SpeciesBasis(
-                    **entry.model_dump(),
-                    grid=None if grid is None else grid.numpy(),
-                    radial=None if values is None else values.numpy(),
-                )
-            )
+            names = {key: f"{entry.symbol}.{key}" for key in ("grid", "radial")}
+            arrays = {k: radial.pop(name).numpy() for k, name in names.items() if name in radial}
+            species.append(SpeciesBasis(**entry.model_dump(), **arrays))
         if radial:
             raise ValueError(f"radial functions {list(radial)} are of no species of the basis")
         return OrbitalBasis(tuple(species))
@@ -187,14 +186,6 @@ def basis_content(basis: OrbitalBasis) -> tuple[str, dict[str, torch.Tensor]]:
             tensors[f"basis.{s.symbol}.grid"] = torch.tensor(s.grid)
             tensors[f"basis.{s.symbol}.radial"] = torch.tensor(s.radial)
     return json.dumps(entries), tensors
-
-
-def _check_format(path: Path, found: str | None) -> None:
-    if found not in FILE_FORMATS:
-        raise ModelFileError(
-            f"{path} is not a hotham_ase model: its format is {found!r}, expected "
-            f"{' or '.join(map(repr, FILE_FORMATS))}"
-        )
 
 
 Stored = TypeVar("Stored", bound="StoredModel")
@@ -295,7 +286,7 @@ class StoredModel:
             If it cannot be read.
         """
         try:
-            return cls._of(path, ModelFile.read(path))
+            return cls._from_content(path, ModelFile.read(path))
         except ModelFileError:
             raise
         except KeyError as error:
@@ -306,7 +297,7 @@ class StoredModel:
             raise ModelFileError(f"{path} is damaged: {_in_one_line(error)}") from error
 
     @classmethod
-    def _of(cls: type[Stored], path: Path, file: ModelFile) -> Stored:
+    def _from_content(cls: type[Stored], path: Path, file: ModelFile) -> Stored:
         if file.json("conventions") != CONVENTIONS:
             raise ModelFileError(f"{path} uses other conventions: {file.texts['conventions']}")
         # older files do not say it: their networks predict all of H
@@ -323,14 +314,8 @@ class StoredModel:
             )
         basis = file.basis()
         network = _read_network(path, file, basis)
-        return cls(
-            network,
-            basis,
-            file.texts["name"],
-            provenance,
-            uncertainty=_read_uncertainty(path, file.group("uncertainty."), network),
-            learns_correction=needs_initial,
-        )
+        uncertainty = _read_uncertainty(path, file.group("uncertainty."), network)
+        return cls(network, basis, file.texts["name"], provenance, uncertainty, needs_initial)
 
 
 def _in_one_line(error: Exception) -> str:
