@@ -13,8 +13,7 @@ from torch import nn
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.evaluation.evaluate import check_basis
 from hotham_ase.model.model import HamiltonianModel, load_model
-from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn.architectures import build_network
+from hotham_ase.model.tensors import network_for
 from hotham_ase.nn.baseline import Baseline
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import ConfigError, TrainConfig
@@ -92,9 +91,7 @@ def _check_initial(config: TrainConfig, model: HamiltonianModel) -> None:
 def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) -> Network:
     """The model's network for more species."""
     old = model.network
-    shells = tuple(s.shells for s in basis.species)
-    table = cutoffs(basis, old.config.hopping_margin)
-    network = build_network(old.config, shells, table)
+    network = network_for(old.config, basis)
     if new and not old.adds_species:
         raise ConfigError(
             f"init_from: the published architecture cannot learn the new species {list(new)}"

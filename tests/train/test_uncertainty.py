@@ -20,7 +20,7 @@ from hotham_ase.evaluation.errors import compare_blocks
 from hotham_ase.evaluation.evaluate import evaluate_samples
 from hotham_ase.evaluation.figures import plot_reliability
 from hotham_ase.evaluation.report import write_report
-from hotham_ase.model.file import FILE_FORMATS, ModelFile, ModelFileError
+from hotham_ase.model.file import ModelFile, ModelFileError
 from hotham_ase.model.model import (
     BYTES_PER_PAIR,
     BYTES_PER_UNCERTAIN_PAIR,
@@ -345,7 +345,7 @@ def test_files_that_know_covariances_only_still_work(model, chains, tmp_path):
     fitted = model.uncertainty.state_dict()
     old.load_state_dict({k: v for k, v in fitted.items() if k not in added}, strict=False)
     replace(model, uncertainty=old).save(path)
-    file = ModelFile.read(path, FILE_FORMATS)
+    file = ModelFile.read(path)
     tensors = {k: v for k, v in file.tensors.items() if k.removeprefix("uncertainty.") not in added}
     assert len(file.tensors) == len(tensors) + len(added)
     ModelFile(tensors, file.texts).write(path)
