@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.nn.published.network import PublishedConfig, PublishedHotHam
+from hotham_ase.nn.published.config import PublishedConfig
+from hotham_ase.nn.published.network import PublishedHotHam
 
 NetworkConfig: TypeAlias = ModelConfig | PublishedConfig
 Network: TypeAlias = HotHam | PublishedHotHam

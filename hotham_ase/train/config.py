@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.published.network import PublishedConfig
+from hotham_ase.nn.published.config import PublishedConfig
 from hotham_ase.train.durations import Duration, parse_duration
 from hotham_ase.train.loss.config import LossConfig
 from hotham_ase.train.settings import SettingsError, read_settings
