@@ -79,8 +79,8 @@ def between_bins(
     return torch.lerp(rows.index_select(0, row), rows.index_select(0, row + 1), weight)
 
 
-class BlockPattern:
-    """Which elements of a block in the edge frame a two-centre integral may fill.
+def two_centre_elements(shells: Sequence[int]) -> torch.Tensor:
+    """Which elements of a block in the edge frame each two-centre function fills.
 
     Axial symmetry leaves elements between equal m only, equal for +m and −m: one function of the
     distance for each pair of shells and each m ≥ 0 (Slater and Koster, Phys. Rev. 94, 1498 (1954)).
@@ -89,25 +89,21 @@ class BlockPattern:
     ----------
     shells
         The union of shells.
+
+    Returns
+    -------
+    (n_functions, n_union²) of 0 and 1
     """
-
-    def __init__(self, shells: Sequence[int]) -> None:
-        self.n_union = n_orbitals(shells)
-        offsets = [n_orbitals(shells[:k]) for k in range(len(shells))]
-        rows = []
-        for a, la in enumerate(shells):
-            for b, lb in enumerate(shells):
-                for m in range(min(la, lb) + 1):
-                    element = torch.zeros(self.n_union, self.n_union)
-                    for sign in (m, -m):
-                        element[offsets[a] + la + sign, offsets[b] + lb + sign] = 1.0
-                    rows.append(element.flatten())
-        self.elements = torch.stack(rows)  # (n_functions, n_union²)
-
-    @property
-    def n_functions(self) -> int:
-        """Number of radial functions of a pair of species."""
-        return len(self.elements)
+    n_union = n_orbitals(shells)
+    centres = [n_orbitals(shells[:k]) + l for k, l in enumerate(shells)]  # where m = 0 lies
+    rows = []
+    for a, la in zip(centres, shells, strict=True):
+        for b, lb in zip(centres, shells, strict=True):
+            for m in range(min(la, lb) + 1):
+                element = torch.zeros(n_union, n_union)
+                element[[a + m, a - m], [b + m, b - m]] = 1.0
+                rows.append(element.flatten())
+    return torch.stack(rows)
 
 
 class Baseline(nn.Module):
@@ -157,17 +153,15 @@ class Baseline(nn.Module):
         n_bins: int = 32,
     ) -> None:
         super().__init__()
-        pattern = BlockPattern(shells)
+        elements, n_union = two_centre_elements(shells), n_orbitals(shells)
         self.shells, self.n_species, self.cutoff = tuple(shells), n_species, cutoff
-        self.n_splines, self.n_bins, self.n_union = n_splines, n_bins, pattern.n_union
-        n_union, n_functions = pattern.n_union, pattern.n_functions
-        self.register_buffer("coefficients", torch.zeros(0, n_splines, n_functions))
+        self.n_splines, self.n_bins, self.n_union = n_splines, n_bins, n_union
+        self.register_buffer("coefficients", torch.zeros(0, n_splines, len(elements)))
         self.register_buffer("onsite", torch.zeros(n_species, n_union, n_union))
         self.register_buffer("onsite_scale", torch.ones(n_species, n_union, n_union))
         self.register_buffer("log_scale", torch.zeros(0, n_bins, n_union, n_union))
-        self.register_buffer(
-            "elements", pattern.elements.to(torch.get_default_dtype()), persistent=False
-        )
+        elements = elements.to(torch.get_default_dtype())
+        self.register_buffer("elements", elements, persistent=False)
         self.register_buffer("kinds", torch.zeros(0, dtype=torch.long), persistent=False)
         row = torch.zeros(n_species**2, dtype=torch.long)  # of each pair, in the tables
         self.register_buffer("row", row, persistent=False)
@@ -206,33 +200,35 @@ class Baseline(nn.Module):
 
     def cover(self, kinds: torch.Tensor) -> None:
         """Give pairs rows, of zeros where they have none yet."""
-        before, coefficients, log_scale = self.kinds, self.coefficients, self.log_scale
+        before, tables = self.kinds, (self.coefficients, self.log_scale)
         self._lay_out(torch.cat([before, kinds.to(before)]).unique())
-        self.coefficients[self.row[before]] = coefficients[: len(before)]
-        self.log_scale[self.row[before]] = log_scale[: len(before)]
+        for table, old in zip((self.coefficients, self.log_scale), tables, strict=True):
+            table[self.row[before]] = old[: len(before)]
 
-    def take_over(self, other: Baseline, place: torch.Tensor) -> None:
-        """Everything of a baseline for other species, of which species s is ``place[s]`` here."""
-        rows, columns = place[other.kinds // other.n_species], place[other.kinds % other.n_species]
-        self._take(other, rows * self.n_species + columns, other.kinds)
-        self._take_onsite(other, place, slice(None))
+    def take_over(
+        self, other: Baseline, place: torch.Tensor, species: torch.Tensor, kinds: torch.Tensor
+    ) -> None:
+        """What another baseline has for some species and pairs.
 
-    def replace(self, other: Baseline, species: Sequence[int], kinds: Sequence[int]) -> None:
-        """Some species' constants and some pairs' functions of a baseline for the same species."""
-        chosen = torch.tensor(kinds, dtype=torch.long)
-        self._take(other, chosen, chosen)
-        self._take_onsite(other, species, species)
-
-    def _take(self, other: Baseline, kinds: torch.Tensor, theirs: torch.Tensor) -> None:
-        # where the other has no row its last one, of zeros, is taken: into our own last one if
-        # there is no row here either
-        self.cover(kinds[torch.isin(theirs, other.kinds)])
-        self.coefficients[self.row[kinds]] = other.coefficients[other.row[theirs]].to(self.onsite)
-        self.log_scale[self.row[kinds]] = other.log_scale[other.row[theirs]].to(self.onsite)
-
-    def _take_onsite(self, other: Baseline, species: Any, theirs: Any) -> None:
-        self.onsite[species] = other.onsite[theirs].to(self.onsite)
-        self.onsite_scale[species] = other.onsite_scale[theirs].to(self.onsite)
+        Parameters
+        ----------
+        other
+            Of the same shells, cutoff and sizes.
+        place : (other.n_species,) int64
+            Which of our species each of its species is.
+        species : (n,) int64
+            Its species of which the onsite constants and scales are taken.
+        kinds : (n_pairs,) int64
+            Its pairs of which the functions and scales are taken: zeros where it has none.
+        """
+        own = place[kinds // other.n_species] * self.n_species + place[kinds % other.n_species]
+        self.cover(own[torch.isin(kinds, other.kinds)])
+        # a pair without a row in either gives the last row of the one to that of the other: zeros
+        for name in ("coefficients", "log_scale"):
+            rows = getattr(other, name)[other.row[kinds]]
+            getattr(self, name)[self.row[own]] = rows.to(self.onsite)
+        for name in ("onsite", "onsite_scale"):
+            getattr(self, name)[place[species]] = getattr(other, name)[species].to(self.onsite)
 
     def _lay_out(self, kinds: torch.Tensor) -> None:
         """Tables of zeros with a row for each of these pairs, and one for all others if any."""

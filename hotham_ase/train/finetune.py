@@ -120,7 +120,8 @@ def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) 
             elif not name.startswith("baseline."):
                 value.copy_(before[name])
         if isinstance(network, HotHam) and isinstance(old, HotHam):
-            network.baseline.take_over(old.baseline, place)
+            species, kinds = torch.arange(len(place)), old.baseline.kinds
+            network.baseline.take_over(old.baseline, place, species, kinds)
     return network
 
 
@@ -145,7 +146,8 @@ def _refit(
     chosen = [s for s in present if everything or s in added]
     pairs = itertools.product(present, present)
     kinds = [a * n_species + b for a, b in pairs if everything or {a, b} & added]
-    network.baseline.replace(fresh, chosen, kinds)
+    place = torch.arange(n_species)
+    network.baseline.take_over(fresh, place, torch.tensor(chosen), torch.tensor(kinds))
 
 
 def _freeze(network: Network, patterns: Sequence[str]) -> None:

@@ -222,7 +222,7 @@ def test_species_are_added_to_a_baseline(n_before):
     before = random_baseline(n_before, [1, n_before + 2])
     after = Baseline((0, 1), 24, 5.0)
     place = torch.arange(n_before) + 4
-    after.take_over(before, place)
+    after.take_over(before, place, torch.arange(n_before), before.kinds)
     lengths = torch.full((n_before**2,), 2.0)
     i, j = torch.cartesian_prod(torch.arange(n_before), torch.arange(n_before)).T
     kind, new_kind = i * n_before + j, place[i] * 24 + place[j]
@@ -237,7 +237,7 @@ def test_some_pairs_are_replaced():
     expected = {1: old, 2: new, 5: new}
     lengths = torch.tensor([2.0])
     wanted = {k: b.hopping(lengths, torch.tensor([k])) for k, b in expected.items()}
-    old.replace(new, [4], [2, 3, 5, 7])
+    old.take_over(new, torch.arange(20), torch.tensor([4]), torch.tensor([2, 3, 5, 7]))
     for k, value in wanted.items():
         assert torch.equal(old.hopping(lengths, torch.tensor([k])), value)
     for k in (3, 7):  # which the new one does not have

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hotham_ase.nn.baseline import Baseline, BlockPattern, cubic_b_splines
+from hotham_ase.nn.baseline import Baseline, cubic_b_splines, two_centre_elements
+from hotham_ase.nn.blocks import n_orbitals
 from hotham_ase.nn.rotation import EdgeFrames
 
 RIDGE = 1e-7  # relative to the mean diagonal of the normal matrix
@@ -102,6 +103,23 @@ def _frames(structure: FitStructure, shells: Sequence[int]) -> EdgeFrames:
     return EdgeFrames.from_vectors(vectors, 0, tuple(shells), torch.float64)
 
 
+def _constant_elements(shells: Sequence[int]) -> torch.Tensor:
+    """(n, n_union²) for every pair of shells of equal l the diagonal of their block.
+
+    These elements are left of an onsite block in the average over all directions.
+    """
+    starts = [n_orbitals(shells[:k]) for k in range(len(shells))]
+    rows = []
+    for a, la in zip(starts, shells, strict=True):
+        for b, lb in zip(starts, shells, strict=True):
+            if la == lb:
+                m = torch.arange(2 * la + 1)
+                element = torch.zeros(n_orbitals(shells), n_orbitals(shells), dtype=torch.float64)
+                element[a + m, b + m] = 1.0
+                rows.append(element.flatten())
+    return torch.stack(rows)
+
+
 class _Kind:
     """What the normal equations of one kind need: a pair of species, or a species onsite.
 
@@ -139,78 +157,66 @@ class _Kind:
         return torch.tensor(self.solve(self.b_h - shifted))
 
 
+class _Blocks:
+    """The kinds of hopping, or of onsite, blocks: only those of the training set take memory.
+
+    Parameters
+    ----------
+    elements : (n_functions, n_union²)
+        The elements of a block that share a function.
+    n_basis, ridge
+        See :class:`_Kind`.
+    """
+
+    def __init__(self, elements: torch.Tensor, n_basis: int, ridge: float) -> None:
+        self.elements, self.n_basis, self.ridge = elements, n_basis, ridge
+        self.kinds: dict[int, _Kind] = {}
+
+    def add(
+        self,
+        structure: int,
+        kind_of: np.ndarray,
+        basis: np.ndarray,
+        blocks: tuple[torch.Tensor, torch.Tensor],
+    ) -> tuple[float, float]:
+        """Take H and S of a structure; gives Σ S² and Σ S H over the elements of all functions."""
+        weight = self.elements.sum(1)
+        h, s = ((x.double().flatten(1) @ self.elements.T / weight).numpy() for x in blocks)
+        count = weight.numpy()
+        for kind in np.unique(kind_of).tolist():
+            of_kind = kind_of == kind
+            if kind not in self.kinds:
+                self.kinds[kind] = _Kind(count, self.n_basis, self.ridge)
+            self.kinds[kind].add(structure, basis[of_kind], h[of_kind], s[of_kind])
+        return (count * s * s).sum(), (count * s * h).sum()
+
+
 class _Problem:
-    """Normal equations, kind by kind: only kinds that the training set has take memory."""
+    """Normal equations, kind by kind."""
 
     def __init__(
         self, baseline: Baseline, structures: Sequence[FitStructure], shells: Sequence[int]
     ) -> None:
         self.baseline = baseline
-        self.elements = BlockPattern(shells).elements.double()  # (n_functions, n_union²)
-        self.onsite_elements = self._scalar_pattern(shells)
-        self.hoppings: dict[int, _Kind] = {}
-        self.onsite: dict[int, _Kind] = {}
-        self.s_s = np.zeros(len(structures))
-        self.s_h = np.zeros(len(structures))
+        elements = two_centre_elements(shells).double()
+        self.hopping = _Blocks(elements, baseline.n_splines, RIDGE)
+        self.onsite = _Blocks(_constant_elements(shells), 1, 0.0)
+        self.s_s, self.s_h = np.zeros((2, len(structures)))
         for k, structure in enumerate(structures):
-            self._add(k, structure, shells)
-
-    @staticmethod
-    def _scalar_pattern(shells: Sequence[int]) -> torch.Tensor:
-        """(n, n_union²) for every pair of shells of equal l the diagonal of their block.
-
-        Averaged over all directions, an atom's surroundings leave these elements only.
-        """
-        starts = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells])])
-        rows = []
-        for a, la in enumerate(shells):
-            for b, lb in enumerate(shells):
-                if la == lb:
-                    element = torch.zeros(int(starts[-1]), int(starts[-1]), dtype=torch.float64)
-                    for m in range(2 * la + 1):
-                        element[starts[a] + m, starts[b] + m] = 1.0
-                    rows.append(element.flatten())
-        return torch.stack(rows)
-
-    def _add(self, k: int, structure: FitStructure, shells: Sequence[int]) -> None:
-        """A structure's hoppings, expanded in splines, and its onsite blocks, in constants."""
-        frames = _frames(structure, shells)
-        (h_on, h), (s_on, s) = structure.hamiltonian, structure.overlap
-        h, s = (_to_edge(frames, blocks.double()) for blocks in (h, s))
-        lengths = torch.linalg.vector_norm(structure.vectors.double(), dim=-1)
-        splines = cubic_b_splines(lengths, self.baseline.cutoff, self.baseline.n_splines)
-        self._add_blocks(k, self.hoppings, self.elements, structure.pair_kind, splines, h, s, RIDGE)
-        ones = torch.ones(len(h_on), 1, dtype=torch.float64)
-        elements = self.onsite_elements
-        self._add_blocks(k, self.onsite, elements, structure.species, ones, h_on, s_on, 0.0)
-
-    def _add_blocks(
-        self,
-        k: int,
-        kinds: dict[int, _Kind],
-        elements: torch.Tensor,
-        kind_of: torch.Tensor,
-        basis: torch.Tensor,
-        h: torch.Tensor,
-        s: torch.Tensor,
-        ridge: float,
-    ) -> None:
-        count = elements.sum(1)
-        weight, functions = count.numpy(), basis.numpy()
-        h_mean, s_mean = (
-            (blocks.double().flatten(1) @ elements.T / count).numpy() for blocks in (h, s)
-        )
-        self.s_s[k] += (weight * s_mean * s_mean).sum()
-        self.s_h[k] += (weight * s_mean * h_mean).sum()
-        for kind in np.unique(kind_of.numpy()):
-            of_kind = kind_of.numpy() == kind
-            sums = kinds.setdefault(int(kind), _Kind(weight, functions.shape[1], ridge))
-            sums.add(k, functions[of_kind], h_mean[of_kind], s_mean[of_kind])
+            (h_on, h), (s_on, s) = structure.hamiltonian, structure.overlap
+            frames = _frames(structure, shells)
+            lengths = torch.linalg.vector_norm(structure.vectors.double(), dim=-1)
+            splines = cubic_b_splines(lengths, baseline.cutoff, baseline.n_splines).numpy()
+            blocks = _to_edge(frames, h.double()), _to_edge(frames, s.double())
+            hopping = self.hopping.add(k, structure.pair_kind.numpy(), splines, blocks)
+            ones = np.ones((len(h_on), 1))  # an onsite block does not depend on a distance
+            onsite = self.onsite.add(k, structure.species.numpy(), ones, (h_on, s_on))
+            self.s_s[k], self.s_h[k] = np.add(hopping, onsite)
 
     def energy_zeros(self) -> np.ndarray:
         """Solve for μ after eliminating all coefficients."""
         matrix, vector = np.diag(self.s_s), self.s_h.copy()
-        for kind in (*self.hoppings.values(), *self.onsite.values()):
+        for kind in (*self.hopping.kinds.values(), *self.onsite.kinds.values()):
             having = list(kind.b_s)  # structures
             b_s = np.stack(list(kind.b_s.values()))  # (n, n_functions, n_basis)
             solved = kind.solve(kind.weight[:, None] * b_s)
@@ -225,13 +231,13 @@ class _Problem:
     def store(self, mu: np.ndarray) -> None:
         """Put coefficients and onsite constants for given energy zeros into the baseline."""
         baseline = self.baseline
-        baseline.cover(torch.tensor(sorted(self.hoppings)))
+        baseline.cover(torch.tensor(list(self.hopping.kinds)))
         baseline.coefficients.zero_()
         baseline.onsite.zero_()
-        for kind, sums in self.hoppings.items():
+        for kind, sums in self.hopping.kinds.items():
             baseline.coefficients[baseline.row[kind]] = sums.coefficients(mu).T.to(baseline.onsite)
-        for species, sums in self.onsite.items():
-            constants = sums.coefficients(mu)[:, 0] @ self.onsite_elements
+        for species, sums in self.onsite.kinds.items():
+            constants = sums.coefficients(mu)[:, 0] @ self.onsite.elements
             baseline.onsite[species] = constants.view_as(baseline.onsite[species])
 
 
@@ -275,7 +281,7 @@ def _store_scales(
         left = mean_square(h_on - shift * s_on - baseline.onsite[structure.species])
         onsite_power.index_add_(0, structure.species, left)
         n_atoms.index_add_(0, structure.species, torch.ones(len(left), dtype=torch.float64))
-    baseline.cover(torch.tensor(sorted(power)))
+    baseline.cover(torch.tensor(list(power)))
     for kind in power:
         known = weight[kind] > 1e-3
         if not known.any():
