@@ -108,20 +108,18 @@ def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) 
         )
     state, before = network.state_dict(), old.state_dict()
     place = torch.tensor([basis.symbols.index(s) for s in model.basis.symbols])
-    kinds = (place[:, None] * len(basis.species) + place).flatten()
     of_species = {
         f"{name}.weight" for name, m in network.named_modules() if isinstance(m, nn.Embedding)
     }
-    of_species |= {"baseline.onsite", "baseline.onsite_scale"}
-    of_pairs = {"baseline.coefficients", "baseline.log_scale"}
     with torch.no_grad():
         for name, value in state.items():
             if name in of_species:
                 value[place] = before[name].to(value)
-            elif name in of_pairs:
-                value[kinds] = before[name].to(value)
-            else:
+            elif not name.startswith("baseline."):
                 value.copy_(before[name])
+        if network.baseline is not None and old.baseline is not None:
+            species, kinds = torch.arange(len(place)), old.baseline.kinds
+            network.baseline.take_over(old.baseline, place, species, kinds)
     return network
 
 
@@ -137,7 +135,7 @@ def _refit(
     if not new and not everything:
         return
     structures, n_species = training(basis, network, 0.0), len(basis.species)
-    fresh = _like(baseline, network)
+    fresh = baseline.empty_like()
     fit_baseline(fresh, structures, network.union)
     present = sorted({int(s) for structure in structures for s in structure.species.unique()})
     added = {basis.symbols.index(s) for s in new}
@@ -151,17 +149,8 @@ def _refit(
     chosen = [s for s in present if everything or s in added]
     pairs = itertools.product(present, present)
     kinds = [a * n_species + b for a, b in pairs if everything or {a, b} & added]
-    for name in ("onsite", "onsite_scale"):
-        getattr(baseline, name)[chosen] = getattr(fresh, name)[chosen]
-    for name in ("coefficients", "log_scale"):
-        getattr(baseline, name)[kinds] = getattr(fresh, name)[kinds]
-
-
-def _like(baseline: Baseline, network: Network) -> Baseline:
-    """An empty baseline of the same shape."""
-    return Baseline(
-        network.union, baseline.n_species, baseline.cutoff, baseline.n_splines, baseline.n_bins
-    )
+    place = torch.arange(n_species)
+    baseline.take_over(fresh, place, torch.tensor(chosen), torch.tensor(kinds))
 
 
 def _freeze(network: Network, patterns: Sequence[str]) -> None:
