@@ -108,8 +108,8 @@ def solve_with_shares(
 
     Returns
     -------
-    eigenvalues : (1, n_kpts, n_bands) eV
-    shares : (n_kpts, n_groups, n_bands)
+    eigenvalues : (n_spins, n_kpts, n_bands) eV
+    shares : (n_spins, n_kpts, n_groups, n_bands)
     """
     weights_of = {"mulliken": mulliken_weights, "lowdin": lowdin_weights}[shares]
     values, rows = [], []
@@ -118,7 +118,7 @@ def solve_with_shares(
         values.append(states.eigenvalues)
         s_k = None if overlap is None else overlap.at_k(kpt)
         rows.append(group_weights(weights_of(states.columns, s_k), group))
-    return stack_bands(values)[None], stack_bands(rows)
+    return stack_bands(values)[None], stack_bands(rows)[None]
 
 
 def symmetrized(
@@ -132,7 +132,7 @@ def symmetrized(
 
     Parameters
     ----------
-    shares : (n_kpts, n_groups, n_bands)
+    shares : (n_spins, n_kpts, n_groups, n_bands)
     group : (n_basis,) int
         Group of each orbital.
     n_orbitals : (n_atoms,) int
@@ -141,7 +141,7 @@ def symmetrized(
     """
     if symmetry is None:
         return shares
-    n_groups = shares.shape[1]
+    n_groups = shares.shape[2]
     start = np.concatenate([[0], np.cumsum(n_orbitals)[:-1]])
     atom = np.repeat(np.arange(len(n_orbitals)), n_orbitals)
     # the same orbital of the atom that stands for all equivalent ones
@@ -149,7 +149,10 @@ def symmetrized(
     related = csr_array((np.ones(len(group)), (group, group[other])), shape=(n_groups, n_groups))
     _, kind = connected_components(related, directed=False)
     counts = np.bincount(kind)[kind]
-    return np.stack([group_weights(row, kind)[kind] / counts[:, None] for row in shares])
+    rows = [
+        group_weights(row, kind)[kind] / counts[:, None] for of_spin in shares for row in of_spin
+    ]
+    return np.reshape(rows, shares.shape)
 
 
 def populations(
@@ -159,9 +162,9 @@ def populations(
 
     Parameters
     ----------
-    shares : (n_kpts, n_groups, n_bands)
+    shares : (n_spins, n_kpts, n_groups, n_bands)
         Of all bands that are not empty.
-    occupations : (1, n_kpts, n_bands)
+    occupations : (n_spins, n_kpts, n_bands)
         Electrons per state.
     kpoint_weights : (n_kpts,)
         Sum to 1.
@@ -170,7 +173,7 @@ def populations(
     -------
     (n_groups,)
     """
-    return np.einsum("k,kn,kgn->g", kpoint_weights, occupations[0], shares)
+    return np.einsum("k,skn,skgn->g", kpoint_weights, occupations, shares)
 
 
 def mulliken_charges(

@@ -16,7 +16,7 @@ from hotham_ase.electronic.solvers.problem import (
     BandWindow,
     EigenError,
     Eigenstates,
-    LevelError,
+    Sought,
     not_positive,
     real_if_real,
 )
@@ -187,30 +187,19 @@ class ShiftInvertSolver:
     format: ClassVar[Literal["csr", "dense"]] = "csr"
     finds_all: ClassVar[bool] = False
 
-    def cost(
-        self, hamiltonian: RealSpaceMatrix, window: BandWindow | None, *, vectors: bool
-    ) -> Cost:
+    def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
         """What one k-point takes; eigenvectors are found in any case."""
-        return estimate_sparse(hamiltonian, _given(window).n_bands)
+        return estimate_sparse(hamiltonian, _window(sought).n_bands)
 
-    def solve(
-        self,
-        h_k: sp.csr_array,
-        s_k: sp.csr_array | None = None,
-        *,
-        window: BandWindow | None = None,
-        vectors: bool = True,
-        threshold: float = OVERLAP_THRESHOLD,
-        floor: float = -np.inf,
-    ) -> Eigenstates:
-        """The bands of a window, which must be given, none of them missing."""
-        window = _given(window)
+    def solve(self, h_k: sp.csr_array, s_k: sp.csr_array | None, sought: Sought) -> Eigenstates:
+        """The bands of a window, which must be given."""
         h_k, s_k = real_if_real(h_k, s_k)
-        removed = None if s_k is None else small_directions(s_k, threshold)
-        if not np.isneginf(floor):
-            _check_floor(h_k, s_k, removed, floor)
-        states = counted_window(h_k, s_k, window, removed)
-        return states if vectors else replace(states, vectors=None)
+        removed = None if s_k is None else small_directions(s_k, sought.threshold)
+        if not np.isneginf(sought.floor):
+            n_removed = 0 if removed is None else removed.shape[1]
+            sought.check_floor(_lowest(h_k, s_k, removed, sought.floor), n_removed)
+        states = counted_window(h_k, s_k, _window(sought), removed)
+        return states if sought.vectors else replace(states, vectors=None)
 
     def lowest_overlap(self, s_k: sp.csr_array) -> float:
         """The lowest eigenvalue of S."""
@@ -218,25 +207,22 @@ class ShiftInvertSolver:
         return float(nearest.eigenvalues[0])
 
 
-def _given(window: BandWindow | None) -> BandWindow:
-    if window is None:
+def _window(sought: Sought) -> BandWindow:
+    if sought.window is None:
         raise ValueError("window must be given: shift-invert does not find all bands")
-    return window
+    return sought.window
 
 
-def _check_floor(
+def _lowest(
     h_k: sp.csr_array, s_k: sp.csr_array | None, removed: np.ndarray | None, floor: float
-) -> None:
-    """Refuse levels below the floor, which a count tells."""
-    factor = ShiftInvert(h_k, s_k, floor, removed)
+) -> float:
+    """The lowest level in eV, or the floor if a count tells that all lie above it."""
+    factor, step = ShiftInvert(h_k, s_k, floor, removed), DEEPER
     if factor.n_below == 0:
-        return
-    step = DEEPER
+        return floor
     while factor.n_below > 0:  # how deep they lie
         factor, step = factor.at(floor - step), 2 * step + DEEPER
-    lowest = float(factor.nearest(2).eigenvalues[0])
-    n_removed = 0 if removed is None else removed.shape[1]
-    raise LevelError(f"a level lies at {lowest:.6g} eV, below {floor:.6g} eV", lowest, n_removed)
+    return float(factor.nearest(2).eigenvalues[0])
 
 
 def small_directions(s_k: sp.csr_array, threshold: float) -> np.ndarray | None:

@@ -21,6 +21,7 @@ from hotham_ase.electronic.solvers.problem import (
     IllConditionedWarning,
     Solver,
     SolverOptions,
+    Sought,
 )
 from hotham_ase.electronic.solvers.shift_invert import energy_of_band
 
@@ -79,7 +80,7 @@ def solve_kpts(
     guard = options.guard or Guard.of(hamiltonian, overlap)
     if not solver.finds_all and window is not None and math.isnan(window.energy):
         window = located(hamiltonian, overlap, window)
-    task = partial(_solve_at, hamiltonian, overlap, solver, window, vectors)
+    task = partial(_solve_at, hamiltonian, overlap, solver, Sought(window, vectors))
     removed: list[int] = []
     size = max(AHEAD // (16 * hamiltonian.n_basis**2), 1) if vectors else len(kpts)
     for start in range(0, len(kpts), max(size, 1)):
@@ -94,8 +95,7 @@ def _solve_at(
     hamiltonian: RealSpaceMatrix,
     overlap: RealSpaceMatrix | None,
     solver: Solver,
-    window: BandWindow | None,
-    vectors: bool,
+    sought: Sought,
     guard: Guard,
     kpt: np.ndarray,
 ) -> tuple[Eigenstates, Guard]:
@@ -103,7 +103,7 @@ def _solve_at(
     guard = replace(guard)
     s_k = None if overlap is None else overlap.at_k(kpt, format=solver.format)
     h_k = hamiltonian.at_k(kpt, format=solver.format)
-    return guard.solve(solver, h_k, s_k, window=window, vectors=vectors), guard
+    return guard.solve(solver, h_k, s_k, sought), guard
 
 
 def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:

@@ -13,12 +13,15 @@ from hotham_ase.electronic.solvers.problem import (
     Eigenstates,
     IllConditionedWarning,
     SolverOptions,
+    Sought,
 )
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, solve_kpts
 from hotham_ase.matrices import RealSpaceMatrix
 
-solve_dense = DenseSolver().solve
+
+def solve_dense(h: np.ndarray, s: np.ndarray | None = None, **sought) -> Eigenstates:
+    return DenseSolver().solve(h, s, Sought(**sought))
 
 
 def random_problem(n: int, *, real: bool = False) -> tuple[np.ndarray, np.ndarray]:
