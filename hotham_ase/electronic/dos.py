@@ -83,6 +83,7 @@ def broaden(
     -------
     (n_series, n_energies) per eV
     """
+    # a sparse matrix holds what of each Gaussian is not zero; its product sums all of a portion
     step = energies[1] - energies[0]
     half = int(np.ceil(REACH * sigma / step))
     out = np.zeros((len(weights), len(energies)))
@@ -159,6 +160,7 @@ def projected_dos(
     """
     grid = energy_grid(eigenvalues, sigma)
     energies = grid if energies is None else np.asarray(energies, dtype=float)
+    # a state of k-point k counts as w_k of the cell's, times its electrons
     if shares is None:
         weights = np.broadcast_to(kpoint_weights[:, None], eigenvalues.shape).reshape(1, -1)
     else:
@@ -211,7 +213,7 @@ def projection_groups(
         symbol = chemical_symbols[number]
         for l in basis[symbol].shells:
             info = {"symbol": symbol}
-            if projection == "orbital":
+            if projection == "orbital":  # no atom in the key: those of all atoms add up
                 for m in range(-l, l + 1):
                     key = tuple({**info, "orbital": _harmonic(l, m)}.items())
                     group.append(index.setdefault(key, len(index)))
@@ -272,6 +274,7 @@ def interpolated_dos(
         States per eV and cell on the energy scale of the eigenvalues.
     """
     bounds = _bounds(energies)
+    # differences of a count are exact, where the density of flat bands would be infinite
     below = states_below(eigenvalues, mesh, bounds, shares)
     return _curves(energies, spin.degeneracy * np.diff(below) / np.diff(bounds), infos)
 
@@ -309,6 +312,7 @@ def level_spacing(eigenvalues: np.ndarray, mesh: KMesh, fermi_level: float) -> f
     near = np.abs(whole - fermi_level) < NEAR_LEVEL
     differences = []
     for axis in np.flatnonzero(np.array(mesh.grid.size) > 1):
+        # across the zone's border too
         other = np.roll(whole, -1, axis=axis)
         counts = near | np.roll(near, -1, axis=axis)
         differences.append((whole - other)[counts])

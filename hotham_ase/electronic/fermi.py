@@ -85,6 +85,7 @@ def fill_bands(
     filling = _whole_bands(eigenvalues, weights, n_electrons, spin.degeneracy)
     if filling is not None:
         return filling
+    # bands are filled in part: a metal, or an open shell
     level = fermi_dirac_level(eigenvalues, weights, n_electrons / spin.degeneracy, kT)
     occupations = fermi_dirac(eigenvalues, level, kT=kT, spin=spin)
     if kT == 0:

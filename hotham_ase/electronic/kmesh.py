@@ -280,6 +280,7 @@ def automatic_size(atoms: Atoms, density: float = DENSITY) -> tuple[int, int, in
     reciprocal = atoms.cell.uncomplete(atoms.pbc).reciprocal()[:]
     sizes = []
     for periodic, length in zip(atoms.pbc, np.linalg.norm(reciprocal, axis=1), strict=True):
+        # less rounding, which must not add a point to a cell just at the limit
         n = math.ceil(2 * math.pi * length * density - 1e-6) if periodic else 1
         sizes.append(max(n, 1) if n <= 3 else 6 * math.ceil(n / 6))
     return sizes[0], sizes[1], sizes[2]

@@ -67,7 +67,7 @@ def lowdin_weights(vectors: np.ndarray, s_k: np.ndarray | csr_array | None) -> n
     if s_k is None:
         return np.abs(vectors) ** 2
     s, u = scipy.linalg.eigh(s_k.toarray() if isinstance(s_k, csr_array) else s_k)
-    root = np.sqrt(np.clip(s, 0.0, None))
+    root = np.sqrt(np.clip(s, 0.0, None))  # rounding puts zeros below zero
     return np.abs(u @ (root[:, None] * (u.conj().T @ vectors))) ** 2
 
 
@@ -116,6 +116,7 @@ def solve_with_shares(
     solutions = solve_kpts(hamiltonian, overlap, kpts, window=window, vectors=True, options=options)
     for kpt, states in zip(kpts, solutions, strict=True):
         values.append(states.eigenvalues)
+        # vectors of one k-point are large: only their sums over groups are kept
         s_k = None if overlap is None else overlap.at_k(kpt)
         rows.append(group_weights(weights_of(states.columns, s_k), group))
     return stack_bands(values)[None], stack_bands(rows)[None]

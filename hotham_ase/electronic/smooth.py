@@ -72,27 +72,27 @@ def density_of_states(
 
     Parameters
     ----------
-    hamiltonian, overlap
-        H(R) in eV and S(R); without S the basis is taken as orthonormal.
+    hamiltonian, overlap, window, options
+        As for :func:`hotham_ase.electronic.solvers.solve.solve_kpts`.
     mesh
         A uniform mesh; lists of k-points need a sigma.
     fermi_level
         eV; near it the mesh must be fine, and 20 eV above it interpolated densities end.
-    basis
-        Orbitals of the species, for the projections.
-    projection
-        None for the total; otherwise see :func:`hotham_ase.electronic.dos.projection_groups`.
+    basis, projection
+        See :func:`hotham_ase.electronic.dos.projection_groups`; None is the total.
     shares
         ``mulliken``, whose projections may be negative in places, or ``lowdin``, whose are not.
     sigma
         Standard deviation of Gaussians in eV. None interpolates the bands linearly; the levels of
         molecules get Gaussians of 0.1 eV then.
     refine
-        Whether to refine the mesh as far as needed, see :class:`SmoothMesh`.
-    window
-        Only these bands.
-    options
-        How to solve.
+        Whether to refine the mesh as far as needed, see :class:`SmoothMesh`. One that is still too
+        coarse is told of by a :class:`~hotham_ase.electronic.dos.CoarseMeshWarning`.
+
+    Raises
+    ------
+    DosError
+        If sigma is missing for a list of k-points, or it or the projection cannot be.
     """
     begin = time.perf_counter()
     sigma = _checked(sigma, hamiltonian, mesh)
@@ -105,8 +105,8 @@ def density_of_states(
         # symmetry takes orbitals of one m into those of others
         mesh = solved.mesh.without_symmetry() if projection == "orbital" else solved.mesh
         solved = problem.smooth_projections(mesh, group, shares, refine and sigma is None)
-    info = solved.info | {"seconds": f"{time.perf_counter() - begin:.1f}"}
     curves = list(solved.curves(infos, fermi_level, sigma, hamiltonian.spin))
+    info = solved.info | {"seconds": f"{time.perf_counter() - begin:.1f}"}
     for curve in curves:
         curve.info.update(info)
     return curves[0] if projection is None else GridDOSCollection(curves)
@@ -261,6 +261,7 @@ class _Problem:
                 shares=shares,
                 options=self.options,
             )
+            # a k-point stands for others, whose states lie on equivalent atoms
             parts = symmetrized(parts, group, self.hamiltonian.n_orbitals, mesh.symmetry)
             solved = SmoothMesh(mesh, energies, parts)
             solved = solved.compared(solved.half, _bounds(energies, self.fermi_level))

@@ -11,11 +11,15 @@ from hotham_ase.electronic import build_mesh, eigenvalues_at_kpts, mulliken_char
 from hotham_ase.electronic.dos import (
     broaden,
     energy_grid,
+    interpolated_dos,
+    level_spacing,
     projected_dos,
     projection_groups,
     total_dos,
 )
+from hotham_ase.electronic.fermi import fill_bands
 from hotham_ase.electronic.population import populations, solve_with_shares
+from hotham_ase.electronic.tetrahedra import level_of
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.spin import Spin
@@ -173,3 +177,35 @@ def test_labels():
     assert group.tolist() == [0, 0, 1, 2, 3] * 2
     with pytest.raises(ValueError, match="species, atom, shell, orbital, got 'angular'"):
         projection_groups("angular", [5], basis)
+
+
+def test_two_spins_alike_are_one_without_spin():
+    """Each state holds half as many electrons, and there are two of each; so are the levels."""
+    atoms, basis, h, s = multi_orbital_crystal()
+    infos, group = projection_groups("shell", atoms.numbers, basis)
+    mesh = build_mesh(atoms, (2, 2, 2))
+    bands, shares = solve_with_shares(h, s, mesh.ibz_kpts, group)
+    both = [np.concatenate([one, one]) for one in (bands, shares)]
+    energies = np.arange(bands.min() - 1, bands.max() + 1, 0.05)
+    curves = [
+        (
+            projected_dos(e, mesh.weights, p, infos, sigma=0.3, spin=spin),
+            interpolated_dos(e, mesh, energies, p, infos, spin=spin),
+        )
+        for e, p, spin in ((bands, shares, Spin.UNPOLARIZED), (*both, Spin.POLARIZED))
+    ]
+    for one, two in zip(*curves, strict=True):
+        np.testing.assert_allclose(one.get_all_weights(), two.get_all_weights(), atol=1e-9)
+    fillings = [
+        fill_bands(e, mesh.weights, 8.6, spin=spin, kT=0.1)
+        for e, spin in ((bands, Spin.UNPOLARIZED), (both[0], Spin.POLARIZED))
+    ]
+    assert fillings[0].fermi_level == pytest.approx(fillings[1].fermi_level, abs=1e-9)
+    electrons = [
+        populations(p, f.occupations, mesh.weights)
+        for p, f in zip((shares, both[1]), fillings, strict=True)
+    ]
+    np.testing.assert_allclose(*electrons, atol=1e-7)
+    together = np.concatenate(both[0], axis=1)
+    assert level_of(together, mesh, 8.6) == pytest.approx(level_of(bands[0], mesh, 4.3), abs=1e-8)
+    assert level_spacing(both[0], mesh, 0.0) == pytest.approx(level_spacing(bands, mesh, 0.0))

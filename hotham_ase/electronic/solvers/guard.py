@@ -195,6 +195,7 @@ class Guard:
                 self.ghost,
                 n_removed,
             )
+        # beyond the lowest of S, so that something is left out, and where errors are amplified
         expected = UNKNOWN if self.error is None else self.error / AMPLIFIED
         start = max(2 * self.threshold, 2 * lowest_overlap, expected)
         self.threshold = min(start, MAX_THRESHOLD)
@@ -215,6 +216,7 @@ def onsite_levels(hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None)
             s, u = np.linalg.eigh(overlap.onsite_block(atom))
             if s[0] < -OVERLAP_THRESHOLD:
                 raise not_positive(s[0])
+            # an atom's functions may depend on one another: without what they have in common
             kept = s > OVERLAP_THRESHOLD
             x = u[:, kept] / np.sqrt(s[kept])
             h = x.T @ h @ x

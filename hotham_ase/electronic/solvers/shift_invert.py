@@ -75,7 +75,7 @@ class ShiftInvert:
             self.sigma = float(sigma) + unit * nudge
             matrix = (h_k - self.sigma * s_k).tocsc()
             factors = _symmetric_lu(matrix)
-            if factors is not None:
+            if factors is not None:  # by Sylvester's law, what D has below zero lies below σ
                 self._factors = factors
                 self.n_below = int((factors.U.diagonal().real < 0).sum())
                 self._remove(removed)
@@ -242,6 +242,7 @@ def small_directions(s_k: sp.csr_array, threshold: float) -> np.ndarray | None:
             f"S(k) has {n_small} eigenvalues below {threshold:g}, more than the "
             f"{MAX_DIRECTIONS} that can be projected out of sparse matrices"
         )
+    # the lowest eigenvectors of S, found as the lowest bands of H are
     states = counted_window(s_k, None, BandWindow(0, n_small, 0.0), None, unit=unit)
     if states.eigenvalues[0] < -min(threshold, OVERLAP_THRESHOLD):
         raise not_positive(states.eigenvalues[0])
@@ -276,7 +277,7 @@ def counted_window(
         If the bands are not found.
     """
     reason = ""
-    for nudge in NUDGES:
+    for nudge in NUDGES:  # a shift may lie on a level, or pivots may vanish there
         try:
             energy = window.energy + unit * nudge
             factor = ShiftInvert(h_k, s_k, energy, removed, unit=unit)

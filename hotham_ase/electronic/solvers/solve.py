@@ -81,6 +81,7 @@ def solve_kpts(
     if not solver.finds_all and window is not None and math.isnan(window.energy):
         window = located(hamiltonian, overlap, window)
     task = partial(_solve_at, hamiltonian, overlap, solver, Sought(window, vectors))
+    # eigenvectors are held back in portions, eigenvalues all, until they have one threshold
     removed: list[int] = []
     size = max(AHEAD // (16 * hamiltonian.n_basis**2), 1) if vectors else len(kpts)
     for start in range(0, len(kpts), max(size, 1)):
@@ -115,7 +116,7 @@ def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
         f"{guard.threshold:.3g} were left out at {np.count_nonzero(removed)} of {len(removed)} "
         "k-points"
     )
-    if guard.ghost is None:
+    if guard.ghost is None:  # what was left out may be harmless
         message = f"the basis is nearly linearly dependent: {left_out}"
         warnings.warn(message, IllConditionedWarning, stacklevel=3)
         return
