@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hotham_ase.errors import HothamError
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -22,7 +24,7 @@ MAX_CELLS = 1e6  # lattice vectors between atoms: positions lose more than six o
 SMALLEST_VOLUME = 1e-4  # of periodic cell vectors, relative to their lengths
 
 
-class StructureError(ValueError):
+class StructureError(HothamError, ValueError):
     """A structure's name or file cannot be understood."""
 
 

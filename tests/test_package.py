@@ -1,11 +1,18 @@
 """The package as a whole: its public names, what importing it costs, what it needs."""
 
+import ast
+import importlib
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import hotham_ase
+from hotham_ase.errors import HothamError
+
+PACKAGE = Path(hotham_ase.__file__).parent
 
 
 def run_python(code):
@@ -25,6 +32,19 @@ def test_at_most_twelve_public_names_and_each_resolves():
 def test_unknown_names_are_refused():
     with pytest.raises(AttributeError, match="'hotham_ase' has no attribute 'Calculator'"):
         hotham_ase.Calculator  # noqa: B018
+
+
+def test_every_error_has_the_package_s_base_and_a_built_in_one():
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef) and re.match("[A-Z].*Error$", node.name):
+                module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+                found.append(getattr(importlib.import_module(module), node.name))
+    assert len(found) > 20
+    for error in set(found) - {HothamError}:
+        assert issubclass(error, HothamError)
+        assert issubclass(error, (ValueError, OSError, NotImplementedError, RuntimeError))
 
 
 def test_importing_the_package_imports_nothing_heavy():

@@ -13,11 +13,13 @@ from ase.data import atomic_numbers
 from ase.units import Bohr
 from scipy.integrate import simpson
 
+from hotham_ase.errors import HothamError
+
 _LARGEST_ORB = 64 * 2**20  # bytes of an orbital file
 _LARGEST_VALUE = 1e6  # of a radial function, Bohr^(-3/2)
 
 
-class BasisError(ValueError):
+class BasisError(HothamError, ValueError):
     """A species is missing from a basis, or two bases do not match."""
 
 

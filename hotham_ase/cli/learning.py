@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hotham_ase.cli.output import announced, check_folder
+from hotham_ase.cli.output import announced
 from hotham_ase.cli.progress import progress_bar
-from hotham_ase.cli.tables import format_entries
+from hotham_ase.cli.tables import show_entries
+from hotham_ase.errors import UsageError
+from hotham_ase.files import check_writable
 
 if TYPE_CHECKING:
     from hotham_ase.model.model import HamiltonianModel
@@ -30,7 +32,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of a data set
 Model = Annotated[str, typer.Argument(help="A bundled model's name, or a file.")]
 
 
-def train(
+def train_model(
     config: Annotated[
         Path | None, typer.Argument(help="A YAML file; --init writes a commented one.")
     ] = None,
@@ -53,23 +55,23 @@ def train(
     """Train a model as a configuration file says."""
     if init is not None:
         if config is not None or resume or max_time is not None:
-            raise ValueError("--init goes with no configuration, --resume or --max-time")
+            raise UsageError("--init goes with no configuration, --resume or --max-time")
         _write_template(init, output)
         return
     if config is None:
-        raise ValueError("give a configuration; hotham train --init DATA.h5 writes one")
+        raise UsageError("give a configuration; hotham train --init DATA.h5 writes one")
     if output is not None:
-        raise ValueError("--output goes with --init; the configuration says where a model goes")
+        raise UsageError("--output goes with --init; the configuration says where a model goes")
 
     from hotham_ase.train.callbacks import LAST
     from hotham_ase.train.config import load_config
-    from hotham_ase.train.run import train as run
+    from hotham_ase.train.run import train
 
     settings = load_config(config)
     if max_time is not None:
         settings = settings.within(max_time)
     try:
-        run(settings, resume=resume, say=typer.echo)
+        train(settings, resume=resume, say=typer.echo)
     except (KeyboardInterrupt, SystemExit):
         if (settings.output / "checkpoints" / LAST).is_file():
             again = f"hotham train {config} --resume"
@@ -80,9 +82,9 @@ def train(
 
 def _write_template(data: Path, output: Path | None) -> None:
     if output is not None:
-        check_folder(output)
+        check_writable(output)
         if output.exists():
-            raise ValueError(f"{output} exists already; choose another file")
+            raise UsageError(f"{output} exists already; choose another file")
 
     from hotham_ase.train.template import template
 
@@ -94,7 +96,7 @@ def _write_template(data: Path, output: Path | None) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-def evaluate(
+def evaluate_model(
     model: Model,
     dataset: Annotated[Path, typer.Argument(help="A data set that hotham import wrote.")],
     report: Annotated[
@@ -122,19 +124,18 @@ def evaluate(
     The first errors are those of the structures that the model has not seen.
     """
     if report is not None and report.suffix.lower() != ".html":
-        raise ValueError(f"the output file must end in .html, got {str(report)!r}")
+        raise UsageError(f"the output file must end in .html, got {str(report)!r}")
     for path in (report, output):
         if path is not None:
-            check_folder(path)
+            check_writable(path)
 
-    from hotham_ase.evaluation.evaluate import check_zero
-    from hotham_ase.evaluation.evaluate import evaluate as run
+    from hotham_ase.evaluation.evaluate import check_zero, evaluate
     from hotham_ase.evaluation.parts import check_choice
 
     zero = None if energy_zero is None else check_zero(energy_zero)
     check_choice(split)
     with progress_bar("evaluating") as on_progress:
-        errors = run(
+        errors = evaluate(
             model,
             dataset,
             device=device,
@@ -144,8 +145,7 @@ def evaluate(
             on_progress=on_progress,
         )
     typer.echo(_which(errors))
-    for line in format_entries(_on_screen(errors)):
-        typer.echo(line)
+    show_entries(_on_screen(errors))
     if report is not None:
         typer.echo(f"wrote {report}")
     if output is not None:
@@ -174,19 +174,19 @@ def _which(errors: dict[str, Any]) -> str:
     return f"errors of {n} structures, {errors['headline']}, out of {numbers}"
 
 
-def import_checkpoint(
+def import_published(
     checkpoint: Annotated[Path, typer.Argument(help="The published code's cp….pth.")],
     settings: Annotated[Path, typer.Argument(help="The train.json of the same training.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
 ) -> None:
     """Make a model file of a checkpoint of the published code; nothing in it is executed."""
     if output.suffix != ".safetensors":
-        raise ValueError(f"the output file must end in .safetensors, got {str(output)!r}")
-    check_folder(output)
+        raise UsageError(f"the output file must end in .safetensors, got {str(output)!r}")
+    check_writable(output)
 
-    from hotham_ase.nn.published.checkpoints import import_checkpoint as run
+    from hotham_ase.model.checkpoints import import_checkpoint
 
-    run(checkpoint, settings, output.stem).save(output)
+    import_checkpoint(checkpoint, settings, output.stem).save(output)
     typer.echo(f"wrote {output}")
 
 
@@ -210,8 +210,7 @@ def info(
     if as_json:
         typer.echo(json.dumps(everything, indent=2))
         return
-    for line in format_entries(everything if verbose else short, longest=10):
-        typer.echo(line)
+    show_entries(everything if verbose else short, longest=10)
 
 
 def _is_hdf5(file: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from hotham_ase.dataset.store import Dataset, DatasetWriter
 from hotham_ase.dft import read_sample, run_format
+from hotham_ase.errors import HothamError
 
 ProgressCallback = Callable[[int, int, str], None]
 
@@ -155,6 +156,6 @@ def _import_one(
         if name is not None:
             sample = replace(sample, provenance={**sample.provenance, "name": name})
         writer.add(sample)
-    except (ValueError, NotImplementedError) as error:
+    except HothamError as error:
         return str(error)
     return None

@@ -16,6 +16,7 @@ from ase.data import chemical_symbols
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset.packing import PackedMatrix, pack, unpack
 from hotham_ase.dft.sample import Sample
+from hotham_ase.errors import HothamError
 from hotham_ase.hdf5 import child_group, child_names, fixed_strings, read_array, read_attribute
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _MATRIX = ("edge_index", "cell_shifts", "values")
 _ATTRIBUTES = ("provenance", "n_electrons", "fermi_level")
 
 
-class DatasetError(ValueError):
+class DatasetError(HothamError, ValueError):
     """A file that is not a data set, is damaged, or has nothing in it."""
 
 

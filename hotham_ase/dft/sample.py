@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hotham_ase.matrices.realspace import MatrixError, RealSpaceMatrix
+from hotham_ase.errors import HothamError
+from hotham_ase.matrices import MatrixError, RealSpaceMatrix
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from hotham_ase.basis.orbitals import OrbitalBasis
 
 
-class DFTReadError(ValueError):
+class DFTReadError(HothamError, ValueError):
     """A folder or file of another code that cannot be read; the message says why."""
 
 
@@ -24,7 +25,7 @@ class UnsupportedRunError(DFTReadError):
     """A valid calculation of a kind that is not supported yet."""
 
 
-class SampleError(ValueError):
+class SampleError(HothamError, ValueError):
     """The parts of a sample do not belong together."""
 
 

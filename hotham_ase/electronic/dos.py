@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from ase.data import chemical_symbols
-from ase.spectrum.doscollection import GridDOSCollection
-from ase.spectrum.dosdata import GridDOSData
 from scipy.sparse import csr_array
 
 from hotham_ase.electronic.tetrahedra import states_below
+from hotham_ase.errors import HothamError
 
 if TYPE_CHECKING:
+    from ase.spectrum.doscollection import GridDOSCollection
+    from ase.spectrum.dosdata import GridDOSData
+
     from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.electronic.kmesh import KMesh
     from hotham_ase.matrices.spin import Spin
@@ -37,7 +39,7 @@ REACH = 8.0  # sigma; beyond it a Gaussian is below 1e-14 of its height
 CHUNK = 1 << 14  # states broadened at a time
 
 
-class DosError(ValueError):
+class DosError(HothamError, ValueError):
     """A broadening or a projection that a density of states cannot have."""
 
 
@@ -173,6 +175,9 @@ def projected_dos(
 def _curves(
     energies: np.ndarray, values: np.ndarray, infos: Sequence[dict[str, str]]
 ) -> GridDOSCollection:
+    from ase.spectrum.doscollection import GridDOSCollection  # which take Matplotlib along
+    from ase.spectrum.dosdata import GridDOSData
+
     return GridDOSCollection(
         [GridDOSData(energies, v, info=dict(i)) for v, i in zip(values, infos, strict=True)]
     )

@@ -9,6 +9,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from hotham_ase.errors import HothamError
+
 if TYPE_CHECKING:
     from hotham_ase.matrices.spin import Spin
 
@@ -17,7 +19,7 @@ ROUNDING = 1e-9  # relative; what sums of k-point weights are off by
 MARGIN = 1e-3  # eV; how far beyond the outermost band the level of full or empty bands lies
 
 
-class FermiLevelError(ValueError):
+class FermiLevelError(HothamError, ValueError):
     """An electron count that the bands cannot hold."""
 
 

@@ -14,6 +14,7 @@ from ase.dft.kpoints import BandPath, monkhorst_pack
 
 from hotham_ase.electronic.kconvert import path_in_cell
 from hotham_ase.electronic.symmetry import Symmetry, crystal_symmetry
+from hotham_ase.errors import HothamError
 from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ GRAMMAR = (
 )
 
 
-class KPointError(ValueError):
+class KPointError(HothamError, ValueError):
     """k-points that a structure does not have, or that cannot be understood."""
 
 

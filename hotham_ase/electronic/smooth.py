@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.spectrum.doscollection import GridDOSCollection
 
 from hotham_ase.electronic.dos import (
     TOTAL,
@@ -31,6 +30,7 @@ from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import states_below
 
 if TYPE_CHECKING:
+    from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.basis.orbitals import OrbitalBasis
@@ -105,11 +105,11 @@ def density_of_states(
         # symmetry takes orbitals of one m into those of others
         mesh = solved.mesh.without_symmetry() if projection == "orbital" else solved.mesh
         solved = problem.smooth_projections(mesh, group, shares, refine and sigma is None)
-    curves = list(solved.curves(infos, fermi_level, sigma, hamiltonian.spin))
+    curves = solved.curves(infos, fermi_level, sigma, hamiltonian.spin)
     info = solved.info | {"seconds": f"{time.perf_counter() - begin:.1f}"}
     for curve in curves:
         curve.info.update(info)
-    return curves[0] if projection is None else GridDOSCollection(curves)
+    return next(iter(curves)) if projection is None else curves
 
 
 def _checked(sigma: float | None, hamiltonian: RealSpaceMatrix, mesh: KMesh) -> float | None:

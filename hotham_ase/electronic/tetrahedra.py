@@ -19,6 +19,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.sparse import csr_array
 
+from hotham_ase.errors import UsageError
+
 if TYPE_CHECKING:
     from hotham_ase.electronic.kmesh import Grid, KMesh
 
@@ -61,7 +63,7 @@ def simplices(mesh: KMesh) -> tuple[np.ndarray, np.ndarray]:
 
 def _grid(mesh: KMesh) -> Grid:
     if mesh.grid is None:
-        raise ValueError("mesh must be a uniform one, got k-points one by one")
+        raise UsageError("mesh must be a uniform one, got k-points one by one")
     return mesh.grid
 
 

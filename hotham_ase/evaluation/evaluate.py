@@ -11,6 +11,7 @@ import numpy as np
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.dataset import Dataset
+from hotham_ase.errors import UsageError
 from hotham_ase.evaluation.errors import (
     BandComparison,
     BlockComparison,
@@ -22,9 +23,11 @@ from hotham_ase.evaluation.errors import (
 )
 from hotham_ase.evaluation.parts import UNSEEN, check_choice, chosen, parts_of
 from hotham_ase.evaluation.statistics import ErrorStatistics
-from hotham_ase.model.model import HamiltonianModel, Prediction, load_model
+from hotham_ase.matrices.energy_zero import EnergyZero
+from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.options import PredictionOptions
+from hotham_ase.model.protocol import Prediction
 from hotham_ase.train.failures import devices_that_fail
-from hotham_ase.train.loss.config import EnergyZero
 
 if TYPE_CHECKING:
     from hotham_ase.dft.sample import Sample
@@ -280,7 +283,7 @@ def assess(
         trust = trust_metrics(prediction, everywhere)
         rows.append({"name": sample.name, **part, **blocks, **bands, **trust})
     if not rows:
-        raise ValueError("samples must hold at least one structure, got none")
+        raise UsageError("samples must hold at least one structure, got none")
     return Evaluation(rows, statistics, energy_zero, headline)
 
 
@@ -292,13 +295,14 @@ def predict_sample(model: HamiltonianModel, sample: Sample, device: str = "auto"
     ValueError
         If the sample has no H0, but the model needs it.
     """
-    initial = sample.initial_hamiltonian if model.needs_initial else None
-    if model.needs_initial and initial is None:
-        raise ValueError(
+    initial = sample.initial_hamiltonian if model.learns_correction else None
+    if model.learns_correction and initial is None:
+        raise UsageError(
             f"samples must have an initial_hamiltonian for {model.name}, which predicts the "
             f"correction to it, but {sample.name} has none"
         )
-    return model.predict_with_uncertainty(sample.atoms, device=device, initial_hamiltonian=initial)
+    options = PredictionOptions(device=device)
+    return model.predict_with_uncertainty(sample.atoms, options, initial_hamiltonian=initial)
 
 
 def trust_metrics(prediction: Prediction, comparison: BlockComparison) -> dict[str, Any]:
@@ -341,7 +345,7 @@ def check_zero(energy_zero: str) -> EnergyZero:
         if energy_zero == choice:
             zero: EnergyZero = choice
             return zero
-    raise ValueError(f"energy_zero must be none, fermi or fit, got {energy_zero!r}")
+    raise UsageError(f"energy_zero must be none, fermi or fit, got {energy_zero!r}")
 
 
 def trained_zero(model: HamiltonianModel) -> str:

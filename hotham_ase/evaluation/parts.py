@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hotham_ase.dataset import Dataset
+from hotham_ase.errors import UsageError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -31,7 +32,7 @@ def check_choice(split: str) -> str:
         Otherwise.
     """
     if split not in CHOICES:
-        raise ValueError(f"split must be one of {', '.join(CHOICES)}, got {split!r}")
+        raise UsageError(f"split must be one of {', '.join(CHOICES)}, got {split!r}")
     return split
 
 
@@ -126,7 +127,7 @@ def chosen(parts: Sequence[str], split: str) -> list[int]:
     indices = [k for k, part in enumerate(parts) if part in wanted]
     if not indices:
         there = ", ".join(f"{parts.count(part)} {part}" for part in PARTS if part in parts)
-        raise ValueError(
+        raise UsageError(
             f"split must be a part of which the data have structures, got {split!r}: the model "
             f"knows them as {there}"
         )

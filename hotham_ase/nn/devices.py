@@ -6,8 +6,8 @@ import threading
 
 import torch
 
-from hotham_ase.files import parse_size
-from hotham_ase.memory import MEMORY_SHARE, free_memory
+from hotham_ase.errors import UsageError
+from hotham_ase.memory import MEMORY_SHARE, free_memory, parse_size
 
 
 def torch_device(device: str) -> torch.device:
@@ -27,19 +27,11 @@ def torch_device(device: str) -> torch.device:
     if found is None or found.type == "meta":
         gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
         gpus += ["mps"] if torch.backends.mps.is_available() else []
-        raise ValueError(
+        raise UsageError(
             f"device must be 'auto' or a torch device of this machine, got {device!r}: it has "
             f"{', '.join(['cpu', *gpus])}{'' if gpus else ' and no GPU that torch can use'}"
         )
     return found
-
-
-def torch_dtype(dtype: str) -> torch.dtype:
-    """``float32`` or ``float64``."""
-    table = {"float32": torch.float32, "float64": torch.float64}
-    if dtype not in table:
-        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-    return table[dtype]
 
 
 class default_dtype:

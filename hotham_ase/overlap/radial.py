@@ -9,7 +9,7 @@ from ase.units import Bohr
 from scipy.interpolate import CubicSpline
 from scipy.special import spherical_jn
 
-from hotham_ase.basis.orbitals import SpeciesBasis
+from hotham_ase.basis.orbitals import BasisError, SpeciesBasis
 
 # Two-centre integrals converge at 16 / Bohr; the onsite blocks need more because radial
 # functions have a kink where they are cut off.
@@ -66,7 +66,7 @@ def resolved_functions(species: SpeciesBasis) -> tuple[np.ndarray, np.ndarray]:
     """
     grid, radial = species.grid, species.radial
     if grid is None or radial is None:
-        raise ValueError(f"species {species.symbol} must have radial functions")
+        raise BasisError(f"species {species.symbol} must have radial functions")
     cutoffs = np.array(species.cutoffs)[:, None]
     refinement = int(np.ceil((grid[1] - grid[0]) / FINEST_STEP))
     if refinement > 1:

@@ -11,12 +11,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from hotham_ase.errors import HothamError
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LITTLE = 2**20  # bytes; a disk with less is full
 LOST = ("CUDA error", "HIP error", "CUDA driver", "NCCL error", "cuBLAS error", "CUBLAS_STATUS")
 
 
-class TrainingError(ValueError):
+class TrainingError(HothamError, ValueError):
     """A run that cannot go on."""
 
 

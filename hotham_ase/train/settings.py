@@ -8,11 +8,13 @@ from typing import Any
 
 import yaml
 
+from hotham_ase.errors import HothamError
+
 LARGEST = 2**20  # bytes
 DEEPEST = 20  # levels
 
 
-class SettingsError(ValueError):
+class SettingsError(HothamError, ValueError):
     """A file that is not one of settings; the message says where."""
 
 

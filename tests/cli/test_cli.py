@@ -18,10 +18,10 @@ from ase.io.jsonio import read_json
 from hotham_ase import __version__
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.calculator import HotHamCalculator
-from hotham_ase.cli import main
 from hotham_ase.dataset import Dataset, DatasetWriter
 from hotham_ase.dft import Sample
 from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.model import HotHam, ModelConfig
 from hotham_ase.overlap import overlap_matrix
@@ -74,7 +74,7 @@ def data_file(tmp_path_factory):
                 Sample(
                     atoms=atoms,
                     basis=basis,
-                    hamiltonian=model.predict(atoms, dtype="float64"),
+                    hamiltonian=model.predict(atoms, PredictionOptions(dtype="float64")),
                     overlap=overlap_matrix(atoms, basis),
                     fermi_level=None,
                     n_electrons=8,
@@ -115,14 +115,26 @@ except SystemExit:
     assert result.stderr.splitlines()[-1] == ""
 
 
-def test_a_bug_keeps_its_traceback(hotham, monkeypatch):
-    def broken(text, pbc):
-        raise KeyError(text)
+# Stands for a fault of ours in the middle of a command.
+FAULTY = """
+import sys
+import hotham_ase.structures
+from hotham_ase.cli import main
+def broken(text, pbc):
+    raise {}("inside")
+hotham_ase.structures.build_structure = broken
+sys.argv = ["hotham", "bands", "graphene"]
+main()
+"""
 
-    monkeypatch.setattr("hotham_ase.structures.build_structure", broken)
-    monkeypatch.setattr(sys, "argv", ["hotham", "bands", "graphene"])
-    with pytest.raises(KeyError):
-        main()
+
+@pytest.mark.parametrize("error", ["ValueError", "KeyError", "TypeError", "NotImplementedError"])
+def test_a_bug_keeps_its_traceback(error):
+    command = [sys.executable, "-c", FAULTY.format(error)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Traceback (most recent call last):")
+    assert result.stderr.splitlines()[-1] in (f"{error}: inside", f"{error}: 'inside'")
 
 
 # Stands for a terminal's Ctrl-C or a batch system's kill in the middle of an import.
@@ -393,7 +405,7 @@ def test_import_of_nothing_writes_nothing(hotham, tmp_path):
 
 def test_initial_hamiltonian_of_a_run_folder(hotham, model_file, tmp_path, monkeypatch):
     basis, atoms = small_basis(), build_structure("graphene")
-    model = dataclasses.replace(small_model(basis), needs_initial=True)
+    model = dataclasses.replace(small_model(basis), learns_correction=True)
     path = tmp_path / "correction.safetensors"
     model.save(path)
     overlap = overlap_matrix(atoms, basis)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from hotham_ase.errors import HothamError
+
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.cost import Cost
     from hotham_ase.electronic.solvers.guard import Guard
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 OVERLAP_THRESHOLD = 1e-5
 
 
-class EigenError(ValueError):
+class EigenError(HothamError, ValueError):
     """An eigenproblem that has no meaningful solution."""
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset import Dataset
-from hotham_ase.train.loss.config import EnergyZero
+from hotham_ase.errors import UsageError
+from hotham_ase.matrices.energy_zero import EnergyZero
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -37,7 +38,7 @@ def with_zero(sample: Sample, energy_zero: EnergyZero) -> Sample:
     if energy_zero != "fermi":
         return sample
     if sample.fermi_level is None:
-        raise ValueError(
+        raise UsageError(
             f"energy_zero must be 'fit' or 'none' for {sample.name}, whose Fermi level is not known"
         )
     hamiltonian = sample.hamiltonian - sample.fermi_level * sample.overlap

@@ -14,6 +14,7 @@ from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.guard import Guard
 from hotham_ase.electronic.solvers.problem import LevelError, Sought
+from hotham_ase.errors import UsageError
 from hotham_ase.model.tensors import build_graph, cutoffs, to_union
 from hotham_ase.nn.graph import Geometry, Graph, join
 from hotham_ase.nn.protocol import Network
@@ -154,9 +155,8 @@ def hopping_margin(samples: Iterable[Sample]) -> float:
         reach = np.array(cutoffs(basis))
         i, j = basis.species_index(matrix.pairs.numbers)[matrix.pairs.edge_index]
         beyond = matrix.pairs.edge_lengths - reach[i, j]
-        starts = matrix.block_offsets[matrix.pairs.n_atoms : -1]
-        if len(starts) and beyond.max() >= 0:
-            largest = np.maximum.reduceat(np.abs(matrix.values[0]), starts)
+        if len(beyond) and beyond.max() >= 0:
+            largest = matrix.layout.largest(matrix.values)[matrix.pairs.n_atoms :]
             margin = max(margin, float(beyond[largest > NEGLIGIBLE].max(initial=0.0)))
     return math.ceil(10 * margin) / 10
 
@@ -301,7 +301,7 @@ def split_names(names: Sequence[str], config: SplitConfig) -> dict[str, list[int
         parts["train"] += shuffled[n_test + n_validation :]
     for part, indices in parts.items():
         if not indices and getattr(config, part) > 0:
-            raise ValueError(
+            raise UsageError(
                 f"split leaves no structure for {part}: {sum(map(len, parts.values()))} of "
                 f"{len(names)} are not excluded; give more data or set {part} to 0"
             )

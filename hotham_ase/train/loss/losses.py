@@ -12,10 +12,14 @@ from typing import Literal
 
 import torch
 
+from hotham_ase.errors import UsageError
+from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.train.data.prepared import Eigenbasis, Prepared
-from hotham_ase.train.loss.config import BlockLossConfig, EnergyZero, LossConfig
+from hotham_ase.train.loss.config import BlockLossConfig, LossConfig
 
 MEV = 1e-3  # eV
+
+Blocks = tuple[torch.Tensor, torch.Tensor]  # onsite, hopping
 
 
 def per_structure(values: torch.Tensor, structure: torch.Tensor, n: int) -> torch.Tensor:
@@ -57,9 +61,11 @@ def block_errors(
     if energy_zero != "fit":
         return onsite, hopping, onsite.new_zeros(n)
     s_on, s_hop = target.onsite_overlap, target.hopping_overlap
-    overlap = per_structure(s_on * s_on, of_atom, n) + per_structure(s_hop * s_hop, of_edge, n)
-    mixed = per_structure(s_on * onsite, of_atom, n) + per_structure(s_hop * hopping, of_edge, n)
-    mu = mixed / overlap
+
+    def inner(a: Blocks, b: Blocks) -> torch.Tensor:
+        return per_structure(a[0] * b[0], of_atom, n) + per_structure(a[1] * b[1], of_edge, n)
+
+    mu = best_shift((onsite, hopping), (s_on, s_hop), inner)
     return (
         onsite - mu[of_atom][:, None, None] * s_on,
         hopping - mu[of_edge][:, None, None] * s_hop,
@@ -176,13 +182,13 @@ class BlockLoss:
         for key, weight in config.pair_weights.items():
             pair = key.split("-")
             if len(pair) != 2 or not set(pair) <= set(symbols):
-                raise ValueError(
+                raise UsageError(
                     f"pair_weights must be of pairs such as 'C-N' of {', '.join(symbols)}, "
                     f"got {key!r}"
                 )
             i, j = (symbols.index(symbol) for symbol in pair)
             if (i, j) in pairs:
-                raise ValueError(f"pair_weights must have each pair once, got {key!r} again")
+                raise UsageError(f"pair_weights must have each pair once, got {key!r} again")
             pairs[i, j] = pairs[j, i] = weight
         both_ways = tuple((i, j, weight) for (i, j), weight in pairs.items())
         return cls(config.kind, config.onsite_weight, config.distance_weights, both_ways)

@@ -22,6 +22,7 @@ from hotham_ase.electronic import (
 from hotham_ase.electronic.population import populations, solve_with_shares
 from hotham_ase.electronic.solvers.guard import Guard
 from hotham_ase.electronic.solvers.problem import Sought
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.structures import build_structure
 
 DENSE = DenseSolver()
@@ -154,7 +155,7 @@ def carbon():
 def predicted(model, atoms):
     from hotham_ase.overlap import overlap_matrix
 
-    prediction = model.predict_with_uncertainty(atoms, device="cpu")
+    prediction = model.predict_with_uncertainty(atoms, PredictionOptions(device="cpu"))
     overlap = overlap_matrix(atoms, model.basis)
     guard = Guard.of(prediction.hamiltonian, overlap, error=prediction.uncertainty.rms_error)
     return prediction.hamiltonian, overlap, SolverOptions(guard=guard)
