@@ -249,14 +249,7 @@ def _check_overlap(sample: Sample) -> None:
 def _selection(pairs: PairList, edges: np.ndarray) -> PairList:
     """Some of the pairs, and their reverses."""
     kept = np.unique(np.concatenate([edges, pairs.reverse_edge_index[edges]]))
-    return PairList(
-        pairs.numbers,
-        pairs.positions,
-        pairs.cell,
-        pairs.pbc,
-        pairs.edge_index[:, kept],
-        pairs.cell_shifts[kept],
-    )
+    return pairs.select(kept)
 
 
 def _check_missing_pairs(sample: Sample) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -222,14 +222,22 @@ class PairList:
 
     def select(self, edges: np.ndarray) -> PairList:
         """The list of some of the pairs, by ascending index."""
-        return PairList(
-            self.numbers,
-            self.positions,
-            self.cell,
-            self.pbc,
-            self.edge_index[:, edges],
-            self.cell_shifts[edges],
+        return self.with_pairs(self.edge_index[:, edges], self.cell_shifts[edges])
+
+    def union(self, other: PairList) -> PairList:
+        """All pairs of two lists of the same atoms."""
+        i, j = other.edge_index
+        new = np.flatnonzero(self.find(i, j, other.cell_shifts) < 0)
+        if len(new) == 0:
+            return self
+        return self.with_pairs(
+            np.concatenate([self.edge_index, other.edge_index[:, new]], axis=1),
+            np.concatenate([self.cell_shifts, other.cell_shifts[new]]),
         )
+
+    def with_pairs(self, edge_index: np.ndarray, cell_shifts: np.ndarray) -> PairList:
+        """Other pairs of the same atoms."""
+        return replace(self, edge_index=edge_index, cell_shifts=cell_shifts)
 
     def check_distances(self, shortest: float = 0.3) -> None:
         """Refuse overlapping atoms.
