@@ -85,6 +85,7 @@ class BlochSum:
         phases = np.exp(2j * np.pi * (self.lattice_vectors @ kpt))
         if format == "dense":
             out = self._dense_at(phases)
+            # the gauges differ by a unitary diagonal matrix: U† A U, U = exp(ik·r)
             if gauge == "atomic":
                 phase = self._atomic_phase(kpt)
                 out *= phase.conj()[:, None]

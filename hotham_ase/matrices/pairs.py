@@ -77,6 +77,7 @@ class PairList:
         positions = np.asarray(self.positions, dtype=float)
         if positions.shape != (n_atoms, 3):
             raise PairListError(f"positions must have shape ({n_atoms}, 3), got {positions.shape}")
+        # sorted, so that a pair and its reverse are found by bisection
         reach = np.abs(shifts).max(axis=0, initial=0)
         order = np.argsort(
             pair_keys(edge_index[0], edge_index[1], shifts, n_atoms, reach), kind="stable"
@@ -135,6 +136,7 @@ class PairList:
         if not largest > 0 or not np.isfinite(largest):
             raise PairListError(f"cutoff must be a positive length in Å, got {cutoff}")
         i, j, shifts, lengths = _find_pairs(positions, cell, pbc, largest, memory)
+        # the shorter cutoffs of some species: all were found within the largest
         keep = lengths < largest
         if isinstance(cutoff, Mapping):
             keep = lengths < _pair_cutoffs(atoms.numbers, cutoff, i, j)
@@ -185,6 +187,7 @@ class PairList:
         keys = self._keys(i, j, self.cell_shifts)
         if (np.diff(keys) == 0).any():
             raise PairListError("pairs must be unique, but some (i, j, R) come more than once")
+        # keys ascend as the list does
         reverse_keys = self._keys(j, i, -self.cell_shifts)
         reverse = np.minimum(np.searchsorted(keys, reverse_keys), max(len(keys) - 1, 0))
         missing = np.flatnonzero(keys[reverse] != reverse_keys)

@@ -142,6 +142,7 @@ class RealSpaceMatrix:
                 f"{label} must be of the {len(atoms)} atoms {atoms.symbols}, got a matrix of "
                 f"{pairs.n_atoms} atoms or other elements"
             )
+        # files of structures keep 8 digits and more
         same_place = np.allclose(pairs.positions, atoms.positions, atol=1e-8)
         if not same_place or not np.allclose(pairs.cell, atoms.cell[:], atol=1e-8):
             raise MatrixError(f"{label} must have the structure's positions and cell")
@@ -166,8 +167,9 @@ class RealSpaceMatrix:
                 f"{self.spin.value} and the orbitals of every atom must be the same"
             )
         layout = BlockLayout(self.pairs.union(other.pairs), self.n_orbitals)
-        ours, theirs = (m.layout.transfer(m.values, layout) for m in (self, other))
-        return replace(self, pairs=layout.pairs, values=ours + theirs)
+        values = self.layout.transfer(self.values, layout)
+        values = values + other.layout.transfer(other.values, layout)
+        return replace(self, pairs=layout.pairs, values=values)
 
     def __sub__(self, other: RealSpaceMatrix) -> RealSpaceMatrix:
         return self + (-1.0) * other
