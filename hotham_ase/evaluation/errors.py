@@ -29,7 +29,6 @@ from hotham_ase.errors import UsageError
 from hotham_ase.evaluation.records import BandErrors, HamiltonianErrors
 from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.matrices.pairs import PairList
-from hotham_ase.matrices.realspace import union_of_pairs
 from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def compare_blocks(
     ValueError
         If the Fermi level is needed but not known.
     """
-    pairs = union_of_pairs(predicted.pairs, pairs_in_reach(sample))
+    pairs = predicted.pairs.union(pairs_in_reach(sample))
     predicted, reference, overlap = (
         m.on_pairs(pairs) for m in (predicted, sample.hamiltonian, sample.overlap)
     )
