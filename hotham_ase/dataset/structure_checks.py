@@ -26,6 +26,7 @@ from hotham_ase.electronic.solvers.problem import EigenError, IllConditionedWarn
 from hotham_ase.electronic.solvers.solve import solve_kpts
 from hotham_ase.matrices.energy_zero import best_shift
 from hotham_ase.matrices.pairs import PairList, PairListError
+from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import overlap_matrix
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ def _check_spectrum(sample: Sample) -> Iterator[Finding]:
     h, s = sample.hamiltonian, sample.overlap
     if h.n_basis > LARGEST_DENSE:
         return
-    mesh = _coarse_mesh(sample.atoms)
+    mesh = _coarse_mesh(sample.atoms, h.spin)
     try:
         # at any depth: otherwise the guard would leave out the very levels that are looked for
         guard = Guard.of(h, s, depth=np.inf)
@@ -323,11 +324,11 @@ def _size(h: RealSpaceMatrix, s: RealSpaceMatrix) -> float:
     return float(np.linalg.norm((h - float(mu) * s).values))
 
 
-def _coarse_mesh(atoms: Atoms) -> KMesh:
+def _coarse_mesh(atoms: Atoms, spin: Spin) -> KMesh:
     """About one point per 0.4 Å⁻¹, shifted off the symmetry points; k and −k counted once."""
     lengths = atoms.cell.lengths()
     lengths[~atoms.pbc | (lengths == 0)] = np.inf
     n1, n2, n3 = np.clip(np.ceil(2 * np.pi / (0.4 * lengths)), 1, 4).astype(int).tolist()
     # even numbers of points have none at Γ anyway
     offset = np.array([0.5 / n if n % 2 and n > 1 else 0.0 for n in (n1, n2, n3)])
-    return reduced(Grid((n1, n2, n3), offset, atoms.pbc, np.ones(3)))
+    return reduced(Grid((n1, n2, n3), offset, atoms.pbc, np.ones(3)), None, spin)

@@ -68,7 +68,7 @@ def data_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(model, data_file, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    errors = evaluate(model, data_file, device="cpu", report=path)
+    errors = evaluate(model, data_file, device="cpu", report=path).to_dict()
     return path.read_text(encoding="utf-8"), errors
 
 

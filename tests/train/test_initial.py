@@ -227,7 +227,7 @@ def test_a_turned_structure_with_its_own_h0_gives_the_turned_h(runs):
 
 def test_evaluations_take_h0_from_the_data(runs, molecules, tmp_path):
     _, data, paths = runs
-    errors = evaluate(paths[True], data, device="cpu", report=tmp_path / "report.html")
+    errors = evaluate(paths[True], data, device="cpu", report=tmp_path / "report.html").to_dict()
     assert errors["n_structures"] == 3  # of the test split
     assert len(errors["structures"]) == len(molecules)
     assert (tmp_path / "report.html").is_file()

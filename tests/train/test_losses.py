@@ -19,8 +19,8 @@ from hotham_ase.model.tensors import cutoffs, to_union
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
-from hotham_ase.train.data.energy_zero import with_zero
 from hotham_ase.train.data.prepared import Eigenbasis, collate, prepare
+from hotham_ase.train.data.references import with_zero
 from hotham_ase.train.loss.config import BlockLossConfig, LossConfig
 from hotham_ase.train.loss.losses import (
     BandLoss,
