@@ -32,12 +32,7 @@ from ase import Atoms
 
 import hotham_ase
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
-from hotham_ase.dataset.stored import (
-    DatasetError,
-    StoredStructure,
-    read_basis,
-    write_basis,
-)
+from hotham_ase.dataset.stored import DatasetError, StoredStructure, read_basis, write_basis
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.hdf5 import (

@@ -13,12 +13,7 @@ from scipy.special import expit
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.dataset.packing import PackedMatrix
 from hotham_ase.dataset.stored import StoredStructure
-from hotham_ase.dft.plausibility import (
-    LARGEST_DENSE,
-    NEAR_PAIRS,
-    OVERLAPPING,
-    describe_nearest,
-)
+from hotham_ase.dft.plausibility import LARGEST_DENSE, NEAR_PAIRS, OVERLAPPING, describe_nearest
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.electronic.kmesh import Grid, KMesh, reduced
 from hotham_ase.electronic.solvers.guard import Guard

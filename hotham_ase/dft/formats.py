@@ -128,9 +128,8 @@ def _check_same_orbitals(sample: Sample, basis: OrbitalBasis, folder: Path) -> N
     for symbol in sorted(set(sample.atoms.symbols)):
         of_run, of_start = sample.basis[symbol], basis[symbol]
         both = of_run.has_radial and of_start.has_radial
-        if of_run.shells != of_start.shells or (
-            both and sample.basis.subset([symbol]) != basis.subset([symbol])
-        ):
+        same = sample.basis.subset([symbol]) == basis.subset([symbol])
+        if of_run.shells != of_start.shells or (both and not same):
             raise DFTReadError(
                 f"{folder} does not belong to its run: its {of_start.label} orbitals of {symbol} "
                 f"are not the run's {of_run.label}"

@@ -191,8 +191,7 @@ def _levels(sample: Sample, kpt: np.ndarray) -> np.ndarray:
 
 
 def _check_periodicity(sample: Sample) -> None:
-    matrices = (sample.hamiltonian, sample.overlap)
-    for matrix in matrices:
+    for matrix in (sample.hamiltonian, sample.overlap):
         crossing = matrix.pairs.cell_shifts[:, ~sample.atoms.pbc].any(axis=1)
         if crossing.any():
             shift = matrix.pairs.cell_shifts[crossing.argmax()].tolist()
