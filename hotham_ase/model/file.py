@@ -170,7 +170,9 @@ class ModelFile:
         radial, species = self.group("basis."), []
         for entry in _SPECIES.validate_json(self.texts["species"]):
             names = {key: f"{entry.symbol}.{key}" for key in ("grid", "radial")}
-            arrays = {k: radial.pop(name).numpy() for k, name in names.items() if name in radial}
+            arrays: dict[str, Any] = {
+                k: radial.pop(name).numpy() for k, name in names.items() if name in radial
+            }
             species.append(SpeciesBasis(**entry.model_dump(), **arrays))
         if radial:
             raise ValueError(f"radial functions {list(radial)} are of no species of the basis")

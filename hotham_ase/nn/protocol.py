@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class NetworkConfig(BaseModel):
     """Settings of an architecture; unknown keys and values are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     if TYPE_CHECKING:  # a field of each class, which has its own place in files and templates
 
