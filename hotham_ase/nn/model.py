@@ -177,10 +177,10 @@ class HotHam(Network):
         )
 
     def predict_blocks(
-        self, graph: Graph, positions: torch.Tensor, sink: BlockSink, memory: float
+        self, graph: Graph, positions: torch.Tensor, sinks: Sequence[BlockSink], memory: float
     ) -> None:
         """In portions of pairs and blocks of atoms, see :mod:`hotham_ase.nn.streaming`."""
-        predict_blocks(self, graph, positions, sink, memory)
+        predict_blocks(self, graph, positions, sinks, memory)
 
     def compile_hot_parts(self) -> None:
         """Messages and the readout of pairs; changes the network."""

@@ -9,8 +9,7 @@ import lightning.pytorch as pl
 import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn.architectures import build_network
+from hotham_ase.model.tensors import network_for
 from hotham_ase.nn.model import ModelConfig
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import TrainConfig
@@ -83,15 +82,14 @@ def start_network(
     if "hopping_margin" not in model.model_fields_set:
         margin = hopping_margin(data[k] for k in indices)
         model = model.model_copy(update={"hopping_margin": margin})
-    table = cutoffs(basis, model.hopping_margin)
     pl.seed_everything(seed, verbose=False)
-    network = build_network(model, shells, table)
+    network = network_for(model, basis)
     structures = _fit_structures(data, indices, basis, network, config.cache)
     if isinstance(model, ModelConfig) and "average_degree" not in model.model_fields_set:
         degree = _average_degree(structures, model.message_cutoff)
         pl.seed_everything(seed, verbose=False)  # the same weights as if it had been given
         model = model.model_copy(update={"average_degree": degree})
-        network = build_network(model, shells, table)
+        network = network_for(model, basis)
     if network.baseline is None:
         return network, basis
     if config.baseline:

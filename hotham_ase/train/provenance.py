@@ -178,7 +178,7 @@ def _data_record(
         sha256=data.fingerprint,
         structures={names[k]: checksums[k] for k in used},
         geometries={names[k]: geometry_hash(data.atoms(k)) for k in used},
-        dft=dft_settings(data.provenance(k) for k in used),
+        dft=dft_settings(data.provenance(k).to_dict() for k in used),
     )
 
 

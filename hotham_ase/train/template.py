@@ -40,13 +40,13 @@ def template(data: str | Path, folder: str | Path = ".") -> str:
 def _describe(dataset: Dataset) -> list[str]:
     """Comment lines on what is in a data set."""
     groups = Counter(group_of(name) or "(no group)" for name in dataset.names)
-    attributes = dataset.attributes
-    low, high = attributes["n_atoms"]
-    n_initial = attributes["n_initial"]
+    sizes = [len(dataset.atoms(k)) for k in range(len(dataset))]
+    low, high = min(sizes), max(sizes)
+    n_initial = sum(map(dataset.has_initial, range(len(dataset))))
     n_atoms = str(low) if low == high else f"{low} to {high}"
-    species = ", ".join(f"{s} {label}" for s, label in attributes["orbitals"].items())
+    species = ", ".join(f"{s.symbol} {s.label}" for s in dataset.basis.species)
     found = [
-        f"{attributes['n_structures']} structures of {n_atoms} atoms",
+        f"{len(dataset)} structures of {n_atoms} atoms",
         f"species: {species}",
         "groups: " + ", ".join(f"{group} ({n})" for group, n in sorted(groups.items())),
         *([f"initial Hamiltonians: of {n_initial} structures"] if n_initial else []),

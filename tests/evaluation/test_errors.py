@@ -9,6 +9,7 @@ from ase import Atoms
 from scipy.linalg import eigh
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.evaluation.errors import (
     band_metrics,
@@ -52,7 +53,7 @@ def sample():
     basis = basis_of()
     overlap = overlap_matrix(atoms, basis)
     hamiltonian = kinetic_matrix(atoms, basis) - 33.0 * overlap
-    return Sample(atoms, basis, hamiltonian, overlap, -1.5, 10.0, {"name": "wire"})
+    return Sample(atoms, basis, hamiltonian, overlap, -1.5, 10.0, Provenance("wire"))
 
 
 def planted(matrix, onsite, hopping):
@@ -231,7 +232,7 @@ def test_bands_and_gap_of_a_molecule(sample):
         eigvals_only=True,
     )
     middle = (levels[4] + levels[5]) / 2
-    molecule = Sample(atoms, sample.basis, hamiltonian, overlap, middle, 10.0, {"name": "m"})
+    molecule = Sample(atoms, sample.basis, hamiltonian, overlap, middle, 10.0, Provenance("m"))
     metrics = band_metrics(compare_blocks(1.03 * hamiltonian, molecule, "none"), molecule, "none")
     near = levels[np.abs(levels - middle) < 5.0]
     assert len(near) >= 2

@@ -54,7 +54,7 @@ def with_nitrogen(sample, shift, **changes):
 def write(path, samples):
     with DatasetWriter(path) as writer:
         for k, sample in enumerate(samples):
-            provenance = {**sample.provenance, "name": f"chain/{k}"}
+            provenance = replace(sample.provenance, name=f"chain/{k}")
             writer.add(replace(sample, provenance=provenance))
     return path
 

@@ -14,12 +14,13 @@ from scipy.spatial import KDTree
 
 from hotham_ase import HotHamCalculator
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.evaluation.errors import compare_blocks
 from hotham_ase.evaluation.evaluate import evaluate_samples
 from hotham_ase.evaluation.figures import plot_reliability
 from hotham_ase.evaluation.report import write_report
-from hotham_ase.model.file import FILE_FORMATS, ModelFile, ModelFileError
+from hotham_ase.model.file import ModelFile, ModelFileError
 from hotham_ase.model.model import (
     BYTES_PER_PAIR,
     BYTES_PER_UNCERTAIN_PAIR,
@@ -190,7 +191,7 @@ def hydrocarbon(name, seed, atoms):
     overlap = overlap_matrix(atoms, basis)
     h = kinetic_matrix(atoms, basis)
     n_electrons = float(basis.n_electrons(atoms.numbers))
-    return Sample(atoms, basis, h, overlap, None, n_electrons, {"name": name, "code": "test"})
+    return Sample(atoms, basis, h, overlap, None, n_electrons, Provenance(name, "test"))
 
 
 def test_every_species_and_pair_has_its_own_factor():
@@ -259,7 +260,7 @@ def test_without_pairs_there_is_none(model, chains):
     far.positions *= 10
     overlap = overlap_matrix(far, basis)
     h = kinetic_matrix(far, basis)
-    sample = Sample(far, basis, h, overlap, None, 16.0, {"name": "far", "code": "test"})
+    sample = Sample(far, basis, h, overlap, None, 16.0, Provenance("far", "test"))
     alone = [prepare(sample, basis, network)]
     normal = [prepare(chains[1], basis, network)]
     assert alone[0].graph.n_edges == 0
@@ -344,7 +345,7 @@ def test_files_that_know_covariances_only_still_work(model, chains, tmp_path):
     fitted = model.uncertainty.state_dict()
     old.load_state_dict({k: v for k, v in fitted.items() if k not in added}, strict=False)
     replace(model, uncertainty=old).save(path)
-    file = ModelFile.read(path, FILE_FORMATS)
+    file = ModelFile.read(path)
     tensors = {k: v for k, v in file.tensors.items() if k.removeprefix("uncertainty.") not in added}
     assert len(file.tensors) == len(tensors) + len(added)
     ModelFile(tensors, file.texts).write(path)

@@ -13,7 +13,7 @@ import torch
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.guard import Guard
-from hotham_ase.electronic.solvers.problem import LevelError
+from hotham_ase.electronic.solvers.problem import LevelError, Sought
 from hotham_ase.model.tensors import build_graph, cutoffs, to_union
 from hotham_ase.nn.graph import Geometry, Graph, join
 from hotham_ase.nn.protocol import Network
@@ -219,7 +219,7 @@ def _eigenbasis(
         )
         # with k = −k the phases are ±1, and what is imaginary is rounding
         try:
-            states = guard.solve(DenseSolver(), h_k, s_k)
+            states = guard.solve(DenseSolver(), h_k, s_k, Sought())
         except LevelError:
             return None
         if states.n_removed:
