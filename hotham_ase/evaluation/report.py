@@ -74,6 +74,7 @@ def write_report(
     """
     import matplotlib as mpl
 
+    # a name that the page does not get is an error, not a blank
     environment = Environment(
         loader=PackageLoader("hotham_ase.evaluation", "."),
         autoescape=True,
