@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
@@ -207,21 +207,15 @@ def evaluate_samples(
 
     H is compared on all pairs whose orbitals can overlap, whatever the model's cutoff, so that
     errors of different models compare; what one of them lacks is zero there. Bands, Fermi level,
-    gap and density of states are those of all of H on a mesh, from the same S. The code's arbitrary
-    zero of energy is removed from every structure, see
-    :func:`~hotham_ase.evaluation.errors.compare_blocks` and
-    :func:`~hotham_ase.evaluation.errors.band_metrics`.
+    gap and density of states are those of all of H on a mesh, from the same S. From every structure
+    the code's arbitrary zero of energy is removed.
 
     Parameters
     ----------
-    model
-        The model.
-    samples
-        References in the model's basis.
-    device
-        See :meth:`HamiltonianModel.predict`.
-    energy_zero
-        What zero is removed.
+    model, samples
+        Samples are references in the model's basis.
+    device, energy_zero
+        See :func:`evaluate`.
     parts
         What each sample was to the model, see :func:`~hotham_ase.evaluation.parts.parts_of`; None
         if that is not known.
@@ -246,8 +240,7 @@ def evaluate_samples(
         if part is None or headline != "unseen" or part in UNSEEN:
             statistics.add(comparison)
             if prediction.uncertainty is not None:
-                trusted = everywhere.on_pairs(prediction.uncertainty.pairs)
-                statistics.add_expected(trusted.block_squares, prediction.uncertainty)
+                statistics.add_expected(everywhere, prediction.uncertainty)
         rows.append(
             StructureErrors(
                 name=sample.name,
@@ -320,11 +313,9 @@ def check_zero(energy_zero: str) -> EnergyZero:
     ValueError
         Otherwise.
     """
-    for choice in get_args(EnergyZero):
-        if energy_zero == choice:
-            zero: EnergyZero = choice
-            return zero
-    raise UsageError(f"energy_zero must be none, fermi or fit, got {energy_zero!r}")
+    if energy_zero not in get_args(EnergyZero):
+        raise UsageError(f"energy_zero must be none, fermi or fit, got {energy_zero!r}")
+    return cast(EnergyZero, energy_zero)
 
 
 def trained_zero(model: HamiltonianModel) -> str:

@@ -39,7 +39,7 @@ def plot_parity(statistics: ErrorStatistics) -> Figure:
     histogram = statistics.parity
     used = np.abs(histogram.x[:-1])[histogram.counts.any(axis=1)]
     limit = float(used.max(initial=1.0)) * 1.05
-    _draw_counts(ax, histogram)
+    _draw_counts(figure, ax, histogram)
     ax.axline((0, 0), slope=1, color=GREY, lw=0.6, zorder=1)
     largest = PARITY_LINEAR * np.sinh(limit)
     powers = 10.0 ** np.arange(-1, np.floor(np.log10(largest)) + 1)
@@ -58,7 +58,7 @@ def plot_sizes(statistics: ErrorStatistics) -> Figure:
     figure = _figure(3.7, 3.1)
     ax = figure.add_subplot()
     histogram = statistics.sizes
-    _draw_counts(ax, histogram)
+    _draw_counts(figure, ax, histogram)
     for axis, edges, other in ((ax.xaxis, histogram.x, 1), (ax.yaxis, histogram.y, 0)):
         used = edges[:-1][histogram.counts.any(axis=other)]
         low, high = (used[0], used[-1]) if len(used) else (edges[0], edges[-1])
@@ -71,7 +71,7 @@ def plot_sizes(statistics: ErrorStatistics) -> Figure:
     return figure
 
 
-def _draw_counts(ax: Axes, histogram: Histogram) -> None:
+def _draw_counts(figure: Figure, ax: Axes, histogram: Histogram) -> None:
     from matplotlib.colors import LogNorm
 
     counts = np.ma.masked_equal(histogram.counts.T, 0)
@@ -79,9 +79,7 @@ def _draw_counts(ax: Axes, histogram: Histogram) -> None:
     mesh = ax.pcolormesh(
         histogram.x, histogram.y, counts, norm=LogNorm(1, top), cmap=COUNTS, rasterized=True
     )
-    figure = ax.get_figure(root=True)
-    if figure is not None:
-        figure.colorbar(mesh, ax=ax, label="elements", pad=0.02, aspect=30)
+    figure.colorbar(mesh, ax=ax, label="elements", pad=0.02, aspect=30)
 
 
 def plot_distances(statistics: ErrorStatistics) -> Figure:
@@ -153,12 +151,14 @@ def plot_shells(statistics: ErrorStatistics) -> Figure:
                 ax.set_axis_off()
                 continue
             labels = [shell_labels(statistics.basis[symbol].shells) for symbol in (a, b)]
-            _heat_map(ax, 1e3 * tally.mae, labels)
+            _heat_map(figure, ax, 1e3 * tally.mae, labels)
             ax.set_title(f"{a} onsite" if part == "onsite" else f"{a}–{b} hopping", fontsize=9)
     return figure
 
 
-def _heat_map(ax: Axes, values: np.ndarray, labels: Sequence[Sequence[str]]) -> None:
+def _heat_map(
+    figure: Figure, ax: Axes, values: np.ndarray, labels: Sequence[Sequence[str]]
+) -> None:
     top = float(np.nanmax(values)) or 1.0
     image = ax.imshow(values, cmap=ERRORS, vmin=0, vmax=top, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
@@ -169,9 +169,7 @@ def _heat_map(ax: Axes, values: np.ndarray, labels: Sequence[Sequence[str]]) -> 
     ax.set_xticks(range(len(labels[1])), labels[1])
     ax.tick_params(length=0, right=False)
     ax.spines[:].set_visible(False)
-    figure = ax.get_figure(root=True)
-    if figure is not None:
-        figure.colorbar(image, ax=ax, label=r"mean $|\Delta H|$ (meV)", pad=0.02)
+    figure.colorbar(image, ax=ax, label=r"mean $|\Delta H|$ (meV)", pad=0.02)
 
 
 def plot_band_comparison(bands: BandComparison) -> Figure:

@@ -24,7 +24,6 @@ from hotham_ase.evaluation.figures import (
     plot_shells,
     plot_sizes,
 )
-from hotham_ase.evaluation.records import Record
 from hotham_ase.files import replacing
 from hotham_ase.model.uncertainty import EXTRAPOLATION
 
@@ -46,8 +45,6 @@ COLUMNS = (
     ("dos_distance", "ΔDOS", "%"),
 )
 SHIFT = ("mu_meV", "μ", "meV")
-
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # headings, and rows of cells
 
 
 def write_report(
@@ -77,6 +74,7 @@ def write_report(
     """
     import matplotlib as mpl
 
+    # a name that the page does not get is an error, not a blank
     environment = Environment(
         loader=PackageLoader("hotham_ase.evaluation", "."),
         autoescape=True,
@@ -97,10 +95,8 @@ def write_report(
             extrapolation=EXTRAPOLATION,
             pictures=_pictures(model, evaluation),
             bands=[(each.name, _source(plot_band_comparison(each))) for each in bands],
-            means_table=_means(evaluation),
-            species_table=_species(evaluation),
-            trust_table=_trust(evaluation),
-            structure_table=_structures(evaluation),
+            columns=COLUMNS,
+            shift=SHIFT,
             about=[("evaluated on", f"{file}, SHA-256 {sha256}"), *_about(model)],
         )
     with replacing(path) as html:
@@ -141,64 +137,6 @@ def _number(value: float, unit: str = "meV") -> str:
     """Three digits, or the sign and size of something tiny."""
     value = 100 * value if unit == "%" else value
     return f"{value:{'.3g' if abs(value) < 1000 else '.0f'}}".replace("-", "−")
-
-
-def _cells(errors: Record, columns: Sequence[tuple[str, str, str]] = COLUMNS) -> list[str]:
-    values = errors.to_dict()
-    return [_number(values[key], unit) for key, _, unit in columns]
-
-
-def _headings(columns: Sequence[tuple[str, str, str]] = COLUMNS) -> list[str]:
-    return [f"{label} ({unit})" for _, label, unit in columns]
-
-
-def _means(evaluation: Evaluation) -> Table:
-    headline = evaluation.headline or "all"
-    means = {headline: evaluation.means}
-    if set(evaluation.parts) != {headline}:
-        means |= {f"part: {part}": errors for part, errors in evaluation.parts.items()}
-    if len(evaluation.groups) > 1:
-        means |= {name or "(no group)": errors for name, errors in evaluation.groups.items()}
-    rows = [[name, str(e.n_structures), *_cells(e)] for name, e in means.items()]
-    return ["", "structures", *_headings()], rows
-
-
-def _species(evaluation: Evaluation) -> Table:
-    head = ["pair of species", "blocks", "MAE (meV)", "RMSE (meV)", "largest (meV)", "elements"]
-    rows = [
-        [
-            record.pair.replace("-", "–"),
-            record.blocks,
-            *map(_number, (record.errors.mae_meV, record.errors.rmse_meV, record.errors.max_meV)),
-            f"{record.errors.n:,}".replace(",", " "),
-        ]
-        for record in evaluation.statistics.by_species()
-    ]
-    return head, rows
-
-
-def _structures(evaluation: Evaluation) -> Table:
-    """Every structure, the worst first."""
-    columns = (*COLUMNS, SHIFT)
-    rows = [[row.name, row.part or "", *_cells(row, columns)] for row in evaluation.ranked()]
-    return ["structure", "part", *_headings(columns)], rows
-
-
-def _trust(evaluation: Evaluation) -> Table:
-    """Expected and seen errors of every structure, and where it was an extrapolation."""
-    head = ["structure", "expected (meV)", "seen (meV)", "largest grade", "extrapolating atoms"]
-    rows = [
-        [
-            row.name,
-            _number(row.trust.expected_block_error_meV),
-            _number(row.trust.block_error_meV),
-            "∞" if row.trust.largest_grade is None else _number(row.trust.largest_grade),
-            str(row.trust.n_extrapolating),
-        ]
-        for row in evaluation.ranked()
-        if row.trust is not None
-    ]
-    return head, rows
 
 
 def _about(model: HamiltonianModel) -> Iterator[tuple[str, str]]:

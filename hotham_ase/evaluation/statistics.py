@@ -160,16 +160,9 @@ class ErrorStatistics:
                     self._add_shells(part, i, j, comparison, blocks[which])
         self._add_distances(matrix, errors, reference)
 
-    def add_expected(self, squares: np.ndarray, uncertainty: Uncertainty) -> None:
-        """Count blocks by the error that was expected of them.
-
-        Parameters
-        ----------
-        squares : (n_blocks,) eV²
-            Mean square error seen in each block of the uncertainty.
-        uncertainty
-            What was expected.
-        """
+    def add_expected(self, comparison: BlockComparison, uncertainty: Uncertainty) -> None:
+        """Count blocks by the error that was expected of them."""
+        squares = comparison.on_pairs(uncertainty.pairs).block_squares
         expected = uncertainty.onsite_errors, uncertainty.hopping_errors
         seen = np.split(squares, [len(expected[0])])
         for table, sigma, square in zip(self.reliability, expected, seen, strict=True):

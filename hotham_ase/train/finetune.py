@@ -111,6 +111,7 @@ def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) 
     of_species = {
         f"{name}.weight" for name, m in network.named_modules() if isinstance(m, nn.Embedding)
     }
+    # rows of species go to their new places, all else is the same for all species
     with torch.no_grad():
         for name, value in state.items():
             if name in of_species:

@@ -4,8 +4,10 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from hotham_ase.train.data.batches import BatchLoader, EpochBatches, PairBatches
+from hotham_ase.train.data.cached import Cached
 
 
 def flat(batches):
@@ -97,3 +99,17 @@ def test_an_error_in_a_thread_is_raised():
 
     with pytest.raises(ValueError, match="unreadable"):
         list(BatchLoader(Broken(), EpochBatches(6, 2, 0), 1))
+
+
+def test_what_was_made_is_kept_while_memory_allows():
+    """Items of 1 KiB in a cache for three of them; indices are those of the data set."""
+    made = []
+
+    def make(index):
+        made.append(index)
+        return torch.full((128,), float(index), dtype=torch.float64), ()
+
+    cached = Cached(make, [7, 5, 3, 1], 3.5 * 2**-20)
+    for _ in range(3):
+        assert [float(item[0][0]) for item in cached] == [7, 5, 3, 1]
+    assert made == [7, 5, 3, 1, 1, 1]

@@ -23,6 +23,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
     ("text", "message"),
     [
         ("data: d.h5\nmodle: {}\n", "unknown key 'modle', did you mean 'model'"),
+        ("data: d.h5\nlearns_correction: true\n", "unknown key 'learns_correction'"),
         ("data: d.h5\nmodel: {chanels: 4}\n", "'model.chanels', did you mean 'channels'"),
         ("data: d.h5\ntraining: {max_epochs: 0}\n", "training.max_epochs: .*greater than or equal"),
         ("data: d.h5\nsplit: {train: 0.9}\n", "must be 1, got 1.15"),

@@ -57,7 +57,21 @@ def fit_uncertainty(
     """
     if network.n_descriptors is None or network.baseline is None:
         return None
-    covariances = [_Covariance(n) for n in network.n_descriptors]
+    out = _of_training_set(network, network.n_descriptors, training, energy_zero)
+    if out is None or not _calibrate(out, _seen_blocks(network, held_out, energy_zero)):
+        return None
+    out.hopping_scale.copy_(_added(network, network.baseline, out.n_bins))
+    return out.float()
+
+
+def _of_training_set(
+    network: Network,
+    n_descriptors: tuple[int, int],
+    training: Sequence[Prepared],
+    energy_zero: EnergyZero,
+) -> BlockUncertainty | None:
+    """All but the factors; None if there are no pairs."""
+    covariances = [_Covariance(n) for n in n_descriptors]
     atoms: list[_SeenBlocks] = []
     for of_structure in _seen_blocks(network, training, energy_zero):
         atoms.append(of_structure[0])
@@ -73,9 +87,7 @@ def fit_uncertainty(
         torch.cat([blocks.kind for blocks in atoms]),
         n_species,
     )
-    out = BlockUncertainty(
-        network.n_descriptors, n_species, network.cutoff, n_points=len(points)
-    ).double()
+    out = BlockUncertainty(n_descriptors, n_species, network.cutoff, n_points=len(points)).double()
     out.nearest.points.copy_(points)
     out.nearest.usual.copy_(usual)
     modules = out.onsite, out.hopping
@@ -85,10 +97,7 @@ def fit_uncertainty(
     for of_structure in _seen_blocks(network, training, energy_zero):
         for module, blocks in zip(modules, of_structure, strict=True):
             module.limit.scatter_reduce_(0, blocks.kind, blocks.rigidity(module), "amax")
-    if not _calibrate(out, _seen_blocks(network, held_out, energy_zero)):
-        return None
-    out.hopping_scale.copy_(_added(network, network.baseline, out.n_bins))
-    return out.float()
+    return out
 
 
 def _calibrate(out: BlockUncertainty, held_out: Iterable[tuple[_SeenBlocks, _SeenBlocks]]) -> bool:
