@@ -24,7 +24,7 @@ def test_folders_are_searched(hotham, runs: Path, tmp_path: Path):
     path = tmp_path / "data.h5"
     code, out, _ = hotham("import", "--recursive", tmp_path, "-o", path)
     assert code == 0
-    assert f"    3  DeepH   {runs}\nwrote {path}: 3 of 3 structures" in out
+    assert out == f"3  DeepH  {runs}\nwrote {path}: 3 of 3 structures\n"
     assert check_dataset(path) == []
     code, _, err = hotham("import", "--recursive", runs.parent / "empty", "-o", tmp_path / "b.h5")
     assert code == 2
