@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,7 +146,7 @@ def evaluate_model(
             split=split,
             report=report,
             on_progress=on_progress,
-        )
+        ).to_dict()
     typer.echo(_which(errors))
     show_entries(_on_screen(errors))
     if report is not None:
@@ -204,7 +205,7 @@ def info(
     if _is_hdf5(file):
         from hotham_ase.dataset import describe_dataset
 
-        everything = short = describe_dataset(file)
+        everything = short = asdict(describe_dataset(file))
     else:
         from hotham_ase.model.model import load_model
 
@@ -253,10 +254,10 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
 
 
 def _errors(means: Any) -> str:
-    from hotham_ase.train.run import describe_errors
+    from hotham_ase.evaluation.evaluate import describe_errors
 
     try:
-        return describe_errors(means)
+        return describe_errors(means["mae_meV"], means["band_mae_meV"], means["n_structures"])
     except (KeyError, TypeError, ValueError):  # a record that another program made
         return "see --verbose"
 

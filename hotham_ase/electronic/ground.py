@@ -119,7 +119,7 @@ def ground_state(
         shares = symmetrized(shares, group, hamiltonian.n_orbitals, mesh.symmetry)
     first = 0 if sought is None else sought.first
     filling = fill_bands(
-        energies, mesh.weights, n_electrons - degeneracy * first, degeneracy=degeneracy, kT=kT
+        energies, mesh.weights, n_electrons - degeneracy * first, spin=hamiltonian.spin, kT=kT
     )
     edges = None
     n_filled = n_electrons / degeneracy

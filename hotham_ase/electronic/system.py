@@ -139,7 +139,7 @@ class ElectronicSystem:
             return state
         energies = self._eigenvalues(mesh.ibz_kpts, window, "solving on the path")
         kT = kT if state.is_metal else 0.0
-        occupations = fermi_dirac(energies, state.fermi_level, kT=kT, degeneracy=self.degeneracy)
+        occupations = fermi_dirac(energies, state.fermi_level, kT=kT, spin=self.hamiltonian.spin)
         return replace(state, eigenvalues=energies, occupations=occupations)
 
     def path_bands(
@@ -252,7 +252,6 @@ class ElectronicSystem:
             shares=shares,
             sigma=sigma,
             refine=refine,
-            degeneracy=self.degeneracy,
             window=self.window(n_bands),
             options=self._options("solving for the density of states"),
         )

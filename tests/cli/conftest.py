@@ -8,7 +8,7 @@ import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import DatasetWriter
-from hotham_ase.dft import Sample
+from hotham_ase.dft import Provenance, Sample
 from hotham_ase.model.model import HamiltonianModel
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
@@ -67,7 +67,7 @@ def data_file(tmp_path_factory):
                     overlap=overlap_matrix(atoms, basis),
                     fermi_level=None,
                     n_electrons=8,
-                    provenance={"name": name, "overlap": "computed"},
+                    provenance=Provenance(name=name, overlap="computed"),
                 )
             )
     return path

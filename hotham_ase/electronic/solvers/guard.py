@@ -20,7 +20,8 @@ The cure is canonical orthogonalization with a larger threshold: such directions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,12 +30,12 @@ import scipy.linalg
 from hotham_ase.electronic.solvers.dense import lowest_overlap_bound
 from hotham_ase.electronic.solvers.problem import (
     OVERLAP_THRESHOLD,
-    BandWindow,
     EigenError,
     Eigenstates,
     IllConditionedWarning,
     LevelError,
     Solver,
+    Sought,
     not_positive,
 )
 
@@ -117,26 +118,17 @@ class Guard:
         """No level lies below it, in eV."""
         return self.baseline - self.depth
 
-    def solve(
-        self,
-        solver: Solver,
-        h_k: Any,
-        s_k: Any = None,
-        *,
-        window: BandWindow | None = None,
-        vectors: bool = True,
-    ) -> Eigenstates:
-        """Solutions without ghosts; otherwise as :meth:`.problem.Solver.solve`.
+    def solve(self, solver: Solver, h_k: Any, s_k: Any, sought: Sought) -> Eigenstates:
+        """Solutions without ghosts, otherwise those of the solver.
 
         Ghosts among the valence bands are found in dense matrices only, by solvers of sparse ones
         those below the floor.
 
         Parameters
         ----------
-        solver
-            The back end.
-        h_k, s_k, window, vectors
-            As for its ``solve``.
+        solver, h_k, s_k, sought
+            See :class:`hotham_ase.electronic.solvers.problem.Solver`; threshold and floor are the
+            guard's own.
 
         Raises
         ------
@@ -144,17 +136,11 @@ class Guard:
             If there are ghosts even where S is not small, or as the solver does.
         """
         if s_k is None:  # no direction is small: what lies deep is what H says
-            return solver.solve(h_k, window=window, vectors=vectors)
+            return solver.solve(h_k, None, sought)
         while True:
+            sought = replace(sought, threshold=self.threshold, floor=self.floor)
             try:
-                states = solver.solve(
-                    h_k,
-                    s_k,
-                    window=window,
-                    vectors=vectors,
-                    threshold=self.threshold,
-                    floor=self.floor,
-                )
+                states = solver.solve(h_k, s_k, sought)
                 ghost, n_removed = self._hidden(h_k, s_k), states.n_removed
             except LevelError as error:
                 ghost, n_removed = error.energy, error.n_removed
@@ -210,6 +196,7 @@ class Guard:
                 self.ghost,
                 n_removed,
             )
+        # beyond the lowest of S, so that something is left out, and where errors are amplified
         expected = UNKNOWN if self.error is None else self.error / AMPLIFIED
         start = max(2 * self.threshold, 2 * lowest_overlap, expected)
         self.threshold = min(start, MAX_THRESHOLD)
@@ -218,21 +205,26 @@ class Guard:
 def onsite_levels(hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None) -> np.ndarray:
     """Levels of every atom's own block of H, in the space that its own orbitals span; ascending.
 
+    Those of all spins.
+
     Raises
     ------
     EigenError
         If a block of S is not positive, or all are zero.
     """
-    levels = []
-    for atom in range(hamiltonian.pairs.n_atoms):
-        h = hamiltonian.onsite_block(atom)
+    levels, spin = [], hamiltonian.spin
+    atoms = range(hamiltonian.pairs.n_atoms)
+    for atom, table in itertools.product(atoms, spin.coefficients):
+        blocks = (hamiltonian.onsite_block(atom, c) for c in range(spin.n_components))
+        h = sum(map(np.kron, table, blocks))
         if overlap is not None:
-            s, u = np.linalg.eigh(overlap.onsite_block(atom))
+            s, u = np.linalg.eigh(np.kron(np.eye(len(table[0])), overlap.onsite_block(atom)))
             if s[0] < -OVERLAP_THRESHOLD:
                 raise not_positive(s[0])
+            # an atom's functions may depend on one another: without what they have in common
             kept = s > OVERLAP_THRESHOLD
             x = u[:, kept] / np.sqrt(s[kept])
-            h = x.T @ h @ x
+            h = x.T.conj() @ h @ x
         levels.append(np.linalg.eigvalsh(h))
     if not any(map(len, levels)):
         raise EigenError(f"no eigenvalue of the overlap matrix exceeds {OVERLAP_THRESHOLD:g}")
