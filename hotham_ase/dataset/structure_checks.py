@@ -282,7 +282,8 @@ def _check_spectrum(sample: Sample) -> Iterator[Finding]:
     if sample.fermi_level is None:
         return
     filled = [expit((sample.fermi_level - one) / SMEARING).sum() for one in levels]
-    count = h.spin.degeneracy * float(mesh.weights @ filled)
+    of_kpts = np.reshape(filled, (h.spin.n_spins, -1)).sum(axis=0)
+    count = h.spin.degeneracy * float(mesh.weights @ of_kpts)
     if abs(count - sample.n_electrons) > max(0.5, COUNT_TOLERANCE * sample.n_electrons):
         yield _error(
             "electron-count",
