@@ -9,7 +9,12 @@ from hotham_ase.electronic.dos import (
     projection_groups,
     total_dos,
 )
-from hotham_ase.electronic.edges import BandEdges, KnownBands, find_band_edges
+from hotham_ase.electronic.edges import (
+    BandEdgeError,
+    BandEdges,
+    KnownBands,
+    find_band_edges,
+)
 from hotham_ase.electronic.fermi import (
     FermiLevelError,
     Filling,
@@ -43,6 +48,7 @@ from hotham_ase.electronic.solvers.eigen import (
 from hotham_ase.electronic.system import ElectronicSystem
 
 __all__ = [
+    "BandEdgeError",
     "BandEdges",
     "BandPathError",
     "BandWindow",
