@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -31,9 +31,14 @@ from scipy.integrate import simpson
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.calculator import HotHamCalculator, SharedCalculatorWarning
-from hotham_ase.electronic import CoarseMeshWarning, ElectronicSystem
+from hotham_ase.electronic import (
+    CoarseMeshWarning,
+    ElectronicSystem,
+    ShiftInvertSolver,
+    SolverOptions,
+    system,
+)
 from hotham_ase.electronic import edges as edges_module
-from hotham_ase.electronic.solvers import eigen
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 
@@ -682,7 +687,8 @@ def test_window_of_bands(model, monkeypatch, sparse):
     everything = calc.get_property("eigenvalues")
     path = calc.get_band_structure("GMK", 6)
     if sparse:
-        monkeypatch.setattr(eigen, "uses_dense", lambda *_, **__: False)
+        options = partial(SolverOptions, solver=ShiftInvertSolver())
+        monkeypatch.setattr(system, "SolverOptions", options)
     calc.set(n_bands=6)
     np.testing.assert_allclose(calc.get_property("eigenvalues"), everything[..., 13:19], atol=1e-8)
     assert calc.get_fermi_level() == pytest.approx(0, abs=1e-5)

@@ -75,7 +75,7 @@ print(*sorted(optional & set(sys.modules)))
 def test_the_numerical_half_never_loads_torch():
     code = """
 import sys
-import hotham_ase.matrices.bloch, hotham_ase.overlap, hotham_ase.electronic.solvers.eigen
+import hotham_ase.matrices.bloch, hotham_ase.overlap, hotham_ase.electronic.solvers.solve
 print("torch" in sys.modules)
 """
     assert run_python(code).strip() == "False"

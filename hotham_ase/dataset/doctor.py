@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.special import expit
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.dataset.packing import PackedMatrix
 from hotham_ase.dataset.store import Dataset
 from hotham_ase.dataset.stored import DatasetError, StoredStructure
-from hotham_ase.electronic.solvers.eigen import EigenError, solve_dense
+from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.guard import onsite_levels
+from hotham_ase.electronic.solvers.problem import EigenError
 from hotham_ase.matrices.pairs import PairList, PairListError
 
 if TYPE_CHECKING:
@@ -349,14 +350,15 @@ def _check_spectrum(sample: Sample) -> Iterator[Problem]:
         h_k = sample.hamiltonian.at_k(kpt, format="dense")
         s_k = sample.overlap.at_k(kpt, format="dense")
         try:
-            levels = solve_dense(h_k, s_k, vectors=False).eigenvalues
+            # without a guard: it would leave out the very levels that are looked for
+            levels = DenseSolver().solve(h_k, s_k, vectors=False).eigenvalues
         except EigenError as error:
             yield "error", "overlap-indefinite", f"at k = {kpt.tolist()}: {error}"
             return
         lowest = min(lowest, levels[0])
         if sample.fermi_level is not None:
             count += 2 * weight * float(expit((sample.fermi_level - levels) / SMEARING).sum())
-    atomic = _lowest_of_atoms(sample)
+    atomic = onsite_levels(sample.hamiltonian, sample.overlap)[0]
     if lowest < atomic - BONDING:
         yield (
             "error",
@@ -375,13 +377,6 @@ def _check_spectrum(sample: Sample) -> Iterator[Problem]:
             f"but there are {sample.n_electrons:g}: H is H0 or of another structure, or its zero "
             "of energy was shifted",
         )
-
-
-def _lowest_of_atoms(sample: Sample) -> float:
-    """Lowest eigenvalue of the onsite blocks, eV; those of S are sound if S(k) is positive."""
-    h, s = sample.hamiltonian, sample.overlap
-    blocks = ((h.onsite_block(i), s.onsite_block(i)) for i in range(len(sample.atoms)))
-    return min(float(eigh(a, b, eigvals_only=True, subset_by_index=(0, 0))[0]) for a, b in blocks)
 
 
 def _check_initial(sample: Sample) -> Iterator[Problem]:

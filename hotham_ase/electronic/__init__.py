@@ -32,19 +32,20 @@ from hotham_ase.electronic.population import (
     solve_with_shares,
 )
 from hotham_ase.electronic.smooth import density_of_states
-from hotham_ase.electronic.solvers.cost import Cost, check_all_bands, estimate_cost, uses_dense
-from hotham_ase.electronic.solvers.eigen import (
+from hotham_ase.electronic.solvers.cost import Cost, estimate_cost
+from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.guard import GhostStateWarning, Guard
+from hotham_ase.electronic.solvers.policy import check_all_bands, choose_solver
+from hotham_ase.electronic.solvers.problem import (
     BandWindow,
     EigenError,
     Eigenstates,
-    GhostStateWarning,
-    Guard,
     IllConditionedWarning,
+    Solver,
     SolverOptions,
-    eigenvalues_at_kpts,
-    solve_dense,
-    solve_kpts,
 )
+from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, solve_kpts
 from hotham_ase.electronic.system import ElectronicSystem
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "BandWindow",
     "CoarseMeshWarning",
     "Cost",
+    "DenseSolver",
     "DosError",
     "EigenError",
     "Eigenstates",
@@ -69,11 +71,14 @@ __all__ = [
     "KnownBands",
     "Projection",
     "Shares",
+    "ShiftInvertSolver",
+    "Solver",
     "SolverOptions",
     "band_path",
     "band_structure",
     "build_mesh",
     "check_all_bands",
+    "choose_solver",
     "density_of_states",
     "eigenvalues_at_kpts",
     "estimate_cost",
@@ -86,10 +91,8 @@ __all__ = [
     "mulliken_weights",
     "projected_dos",
     "projection_groups",
-    "solve_dense",
     "solve_kpts",
     "solve_with_shares",
     "total_dos",
-    "uses_dense",
     "window_about_fermi_level",
 ]

@@ -13,13 +13,9 @@ from hotham_ase.electronic.edges import TOUCHING, BandEdges, KnownBands, find_ba
 from hotham_ase.electronic.fermi import Filling, fill_bands
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import populations, solve_with_shares, symmetrized
-from hotham_ase.electronic.solvers import eigen
-from hotham_ase.electronic.solvers.eigen import (
-    DEFAULT_OPTIONS,
-    BandWindow,
-    SolverOptions,
-    eigenvalues_at_kpts,
-)
+from hotham_ase.electronic.solvers.policy import choose_solver
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import level_of
 
 if TYPE_CHECKING:
@@ -145,7 +141,7 @@ class _FilledMesh:
         options: SolverOptions,
     ) -> _FilledMesh:
         # populations need every filled band; a small problem has them all at no extra cost
-        if group is not None or eigen.uses_dense(hamiltonian, window, options):
+        if group is not None or choose_solver(hamiltonian, window, options).finds_all:
             window = None
         matrices, shares = (hamiltonian, overlap), None
         if group is None:

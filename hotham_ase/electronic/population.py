@@ -9,16 +9,12 @@ import scipy.linalg
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from hotham_ase.electronic.solvers.eigen import (
-    DEFAULT_OPTIONS,
-    SolverOptions,
-    solve_kpts,
-    stack_bands,
-)
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions
+from hotham_ase.electronic.solvers.solve import solve_kpts, stack_bands
 
 if TYPE_CHECKING:
     from hotham_ase.basis.orbitals import OrbitalBasis
-    from hotham_ase.electronic.solvers.eigen import BandWindow
+    from hotham_ase.electronic.solvers.problem import BandWindow
     from hotham_ase.electronic.symmetry import Symmetry
     from hotham_ase.matrices import RealSpaceMatrix
 
@@ -104,7 +100,7 @@ def solve_with_shares(
     Parameters
     ----------
     hamiltonian, overlap, kpts, window, options
-        As for :func:`hotham_ase.electronic.solvers.eigen.solve_kpts`.
+        As for :func:`hotham_ase.electronic.solvers.solve.solve_kpts`.
     group : (n_basis,) int
         Group of each orbital.
     shares

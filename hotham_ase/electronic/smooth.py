@@ -27,7 +27,8 @@ from hotham_ase.electronic.dos import (
 )
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import Shares, solve_with_shares, symmetrized
-from hotham_ase.electronic.solvers.eigen import DEFAULT_OPTIONS, SolverOptions, eigenvalues_at_kpts
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import states_below
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.electronic.kmesh import KMesh
-    from hotham_ase.electronic.solvers.eigen import BandWindow
+    from hotham_ase.electronic.solvers.problem import BandWindow
     from hotham_ase.matrices import RealSpaceMatrix
 
 #: Part of the states near the Fermi level that the last refinement may have moved.

@@ -29,12 +29,9 @@ from hotham_ase.electronic.kpath import band_path
 from hotham_ase.electronic.population import Shares, mulliken_charges
 from hotham_ase.electronic.refinement import most_added, refine_bands
 from hotham_ase.electronic.smooth import density_of_states
-from hotham_ase.electronic.solvers.eigen import (
-    BandWindow,
-    Guard,
-    SolverOptions,
-    eigenvalues_at_kpts,
-)
+from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.problem import BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 
 if TYPE_CHECKING:
     from ase.spectrum.doscollection import GridDOSCollection

@@ -18,13 +18,13 @@ from hotham_ase.electronic.dos import total_dos
 from hotham_ase.electronic.fermi import fill_bands
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.kpath import BandPathError, band_path
-from hotham_ase.electronic.solvers.eigen import (
+from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
-    Guard,
     IllConditionedWarning,
     SolverOptions,
-    eigenvalues_at_kpts,
 )
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.errors import UsageError
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.realspace import union_of_pairs

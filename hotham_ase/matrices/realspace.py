@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from hotham_ase.errors import HothamError
 from hotham_ase.hdf5 import reserve, write_hdf5
 from hotham_ase.matrices.pairs import PairList
+from hotham_ase.matrices.spin import Spin as SpinKind
 
 if TYPE_CHECKING:
     import h5py
@@ -29,20 +29,6 @@ PORTION = 2**19  # elements that are checked at a time
 
 class MatrixError(HothamError, ValueError):
     """Blocks that do not form a Hermitian matrix, or matrices that do not go together."""
-
-
-class SpinKind(str, Enum):
-    """How spin enters a matrix; the values are sisl's words."""
-
-    UNPOLARIZED = "unpolarized"
-    POLARIZED = "polarized"
-    NON_COLLINEAR = "non-collinear"
-    SPIN_ORBIT = "spin-orbit"
-
-    @property
-    def n_components(self) -> int:
-        """Stored components: 1; 2 (up, down); 4 (uu, ud, du, dd)."""
-        return {"unpolarized": 1, "polarized": 2}.get(self.value, 4)
 
 
 @dataclass(frozen=True, eq=False)

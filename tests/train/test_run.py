@@ -145,7 +145,7 @@ def test_reach_of_h_beyond_the_orbitals_is_learned(shared_data):
     Leaving them out moves bands within 5 eV of E_F by up to 16 meV.
     """
     from hotham_ase import read_sample
-    from hotham_ase.electronic.solvers.eigen import eigenvalues_at_kpts
+    from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
     from hotham_ase.model.tensors import build_graph
     from hotham_ase.train.data.prepared import hopping_margin
 

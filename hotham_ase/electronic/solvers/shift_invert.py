@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 from scipy.sparse import linalg as spla
 
-from hotham_ase.electronic.solvers.dense import not_positive
+from hotham_ase.electronic.solvers.cost import Cost, estimate_sparse
 from hotham_ase.electronic.solvers.problem import (
     OVERLAP_THRESHOLD,
     BandWindow,
     EigenError,
     Eigenstates,
+    LevelError,
+    not_positive,
+    real_if_real,
 )
+
+if TYPE_CHECKING:
+    from hotham_ase.matrices import RealSpaceMatrix
 
 NUDGES = (0.0, 1.3e-3, -2.9e-3, 7.1e-3)  # shifts tried, in eV for H
 INACCURATE = 1e-7  # relative residual of a solve above which factors are not used
@@ -21,6 +30,7 @@ TOO_NEAR = 1e-8  # eV; a shift so close to an eigenvalue has no reliable count
 SMALLEST_GAP = 1e-6  # eV; where levels are apart by more, those below can be counted
 RESIDUAL = 1e-7  # eV; largest ‖Hc − εSc‖ of a band
 ROOM = 4  # bands sought beyond a window, among which its edges are checked
+DEEPER = 20.0  # eV; step of the search for a level below a floor
 MAX_ENERGY = 1e7  # eV; no band lies beyond it
 MAX_SEARCHED = 64  # states among which a band is looked for
 MAX_DIRECTIONS = 500  # near-singular directions of S that can be projected out
@@ -170,44 +180,63 @@ def _symmetric_lu(matrix: sp.csc_array) -> spla.SuperLU | None:
 # ------------------------------------------------------------------ windows
 
 
-def solve_window(
-    h_k: sp.csr_array,
-    s_k: sp.csr_array | None,
-    window: BandWindow,
-    *,
-    threshold: float = OVERLAP_THRESHOLD,
-) -> Eigenstates:
-    """The bands of a window by shift-invert, none of them missing.
+@dataclass(frozen=True)
+class ShiftInvertSolver:
+    """SuperLU and ARPACK; see :class:`hotham_ase.electronic.solvers.problem.Solver`."""
 
-    As in :func:`hotham_ase.electronic.solve_dense`, directions in which S has eigenvalues below
-    the threshold are projected out.
+    format: ClassVar[Literal["csr", "dense"]] = "csr"
+    finds_all: ClassVar[bool] = False
 
-    Raises
-    ------
-    EigenError
-        If S has an eigenvalue below −threshold, or the bands are not found.
-    """
-    h_k, s_k = real_if_real(h_k, s_k)
-    removed = None if s_k is None else small_directions(s_k, threshold)
-    return counted_window(h_k, s_k, window, removed)
+    def cost(
+        self, hamiltonian: RealSpaceMatrix, window: BandWindow | None, *, vectors: bool
+    ) -> Cost:
+        """What one k-point takes; eigenvectors are found in any case."""
+        return estimate_sparse(hamiltonian, _given(window).n_bands)
+
+    def solve(
+        self,
+        h_k: sp.csr_array,
+        s_k: sp.csr_array | None = None,
+        *,
+        window: BandWindow | None = None,
+        vectors: bool = True,
+        threshold: float = OVERLAP_THRESHOLD,
+        floor: float = -np.inf,
+    ) -> Eigenstates:
+        """The bands of a window, which must be given, none of them missing."""
+        window = _given(window)
+        h_k, s_k = real_if_real(h_k, s_k)
+        removed = None if s_k is None else small_directions(s_k, threshold)
+        if not np.isneginf(floor):
+            _check_floor(h_k, s_k, removed, floor)
+        states = counted_window(h_k, s_k, window, removed)
+        return states if vectors else replace(states, vectors=None)
+
+    def lowest_overlap(self, s_k: sp.csr_array) -> float:
+        """The lowest eigenvalue of S."""
+        nearest = ShiftInvert(s_k, None, 0.0, unit=OVERLAP_THRESHOLD).nearest(2)
+        return float(nearest.eigenvalues[0])
 
 
-def real_if_real(
-    h_k: sp.csr_array, s_k: sp.csr_array | None
-) -> tuple[sp.csr_array, sp.csr_array | None]:
-    """H and S as real matrices if neither has an imaginary part.
+def _given(window: BandWindow | None) -> BandWindow:
+    if window is None:
+        raise ValueError("window must be given: shift-invert does not find all bands")
+    return window
 
-    Raises
-    ------
-    EigenError
-        If there are values that are not finite.
-    """
-    matrices = [m for m in (h_k, s_k) if m is not None]
-    if not all(np.isfinite(m.data).all() for m in matrices):
-        raise EigenError("H(k) and S(k) must be finite, but have values that are not")
-    if any(np.iscomplexobj(m.data) and m.data.imag.any() for m in matrices):
-        return h_k, s_k
-    return h_k.real, None if s_k is None else s_k.real
+
+def _check_floor(
+    h_k: sp.csr_array, s_k: sp.csr_array | None, removed: np.ndarray | None, floor: float
+) -> None:
+    """Refuse levels below the floor, which a count tells."""
+    factor = ShiftInvert(h_k, s_k, floor, removed)
+    if factor.n_below == 0:
+        return
+    step = DEEPER
+    while factor.n_below > 0:  # how deep they lie
+        factor, step = factor.at(floor - step), 2 * step + DEEPER
+    lowest = float(factor.nearest(2).eigenvalues[0])
+    n_removed = 0 if removed is None else removed.shape[1]
+    raise LevelError(f"a level lies at {lowest:.6g} eV, below {floor:.6g} eV", lowest, n_removed)
 
 
 def small_directions(s_k: sp.csr_array, threshold: float) -> np.ndarray | None:

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.electronic import solve_dense
+from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.problem import LevelError
 from hotham_ase.errors import UsageError
 from hotham_ase.model.tensors import build_graph, cutoffs, to_union
 from hotham_ase.nn.graph import Geometry, Graph, join
@@ -214,8 +216,8 @@ def _eigenbasis(
 ) -> Eigenbasis | None:
     """Γ and one more k-point with k = −k; ``index`` walks through these.
 
-    None for large structures, and where S is nearly singular: errors along such directions would
-    count for all others.
+    None for large structures, and where S is nearly singular or H has ghost states: errors along
+    such directions would count for all others.
     """
     if len(orbitals) > EIGENBASIS_LIMIT:
         return None
@@ -223,11 +225,15 @@ def _eigenbasis(
     kpts = np.array([(0, 0, 0), [0.5 * (corner >> axis & 1) for axis in range(3)]])
     kpts[1] *= sample.atoms.pbc
     vectors, levels, damping, edges = [], [], [], []
+    guard = Guard.of(sample.hamiltonian, sample.overlap)
     for kpt in kpts:
         h_k, s_k = (
             matrix.at_k(kpt, format="dense").real for matrix in (sample.hamiltonian, sample.overlap)
         )
-        states = solve_dense(h_k, s_k)
+        try:
+            states = guard.solve(DenseSolver(), h_k, s_k)
+        except LevelError:
+            return None
         if states.n_removed:
             return None
         energies, c = states.eigenvalues, states.columns

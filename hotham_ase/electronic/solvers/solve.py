@@ -4,44 +4,28 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.electronic.solvers.cost import check_memory, uses_dense
-from hotham_ase.electronic.solvers.dense import solve_dense
 from hotham_ase.electronic.solvers.guard import GhostStateWarning, Guard, onsite_levels
+from hotham_ase.electronic.solvers.mapping import Progress, solved_alike
+from hotham_ase.electronic.solvers.policy import check_memory, choose_solver
 from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
     BandWindow,
-    EigenError,
     Eigenstates,
     IllConditionedWarning,
+    Solver,
     SolverOptions,
 )
 from hotham_ase.electronic.solvers.shift_invert import energy_of_band
 
 if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
-
-__all__ = [
-    "DEFAULT_OPTIONS",
-    "BandWindow",
-    "EigenError",
-    "Eigenstates",
-    "GhostStateWarning",
-    "Guard",
-    "IllConditionedWarning",
-    "SolverOptions",
-    "eigenvalues_at_kpts",
-    "located",
-    "solve_dense",
-    "solve_kpts",
-    "stack_bands",
-    "uses_dense",
-]
 
 GAMMA = (0.0, 0.0, 0.0)
 AHEAD = 1 << 26  # bytes of eigenvectors that are held back until all have one threshold
@@ -89,61 +73,37 @@ def solve_kpts(
     IllConditionedWarning
         Likewise, if directions of S(k) were projected out for another reason.
     """
-    if options.on_progress is not None:
-        options.on_progress(0, len(kpts))
-    dense = uses_dense(hamiltonian, window, options, vectors=vectors)
+    progress = Progress(options.on_progress, len(kpts))
+    solver = choose_solver(hamiltonian, window, options, vectors=vectors)
     check_memory(hamiltonian, len(kpts), window, options)
     guard = options.guard or Guard.of(hamiltonian, overlap)
-    if not dense and window is not None and math.isnan(window.energy):
+    if not solver.finds_all and window is not None and math.isnan(window.energy):
         window = located(hamiltonian, overlap, window)
-
-    def solve(kpt: np.ndarray) -> Eigenstates:
-        if dense or window is None:
-            s_k = None if overlap is None else overlap.at_k(kpt, format="dense")
-            h_k = hamiltonian.at_k(kpt, format="dense")
-            return guard.solve(h_k, s_k, vectors=vectors, window=window)
-        s_k = None if overlap is None else overlap.at_k(kpt)
-        states = guard.solve_window(hamiltonian.at_k(kpt), s_k, window)
-        return states if vectors else replace(states, vectors=None)
-
+    task = partial(_solve_at, hamiltonian, overlap, solver, window, vectors)
     removed: list[int] = []
     size = max(AHEAD // (16 * hamiltonian.n_basis**2), 1) if vectors else len(kpts)
-    progress = _Progress(options.on_progress, len(kpts))
     for start in range(0, len(kpts), max(size, 1)):
-        for states in _alike(solve, kpts[start : start + size], guard, progress):
+        some = kpts[start : start + size]
+        for states in solved_alike(task, some, guard, progress, options.executor):
             removed.append(states.n_removed)
             yield states
     _warn(guard, removed, hamiltonian.n_basis)
 
 
-def _alike(
-    solve: Callable[[np.ndarray], Eigenstates],
-    kpts: Sequence[np.ndarray] | np.ndarray,
+def _solve_at(
+    hamiltonian: RealSpaceMatrix,
+    overlap: RealSpaceMatrix | None,
+    solver: Solver,
+    window: BandWindow | None,
+    vectors: bool,
     guard: Guard,
-    progress: _Progress,
-) -> Iterator[Eigenstates]:
-    """Solutions with one threshold: from the start again when a ghost has raised it."""
-    done: list[Eigenstates] = []
-    while len(done) < len(kpts):
-        threshold = guard.threshold
-        done.append(solve(kpts[len(done)]))
-        if guard.threshold != threshold and len(done) > 1:
-            done = []
-        progress.reached(len(done))
-    progress.passed += len(done)
-    return iter(done)
-
-
-class _Progress:
-    """Calls the user's function whenever more k-points are done than ever before."""
-
-    def __init__(self, call: Callable[[int, int], None] | None, n_kpts: int) -> None:
-        self.call, self.n_kpts, self.passed, self.most = call, n_kpts, 0, 0
-
-    def reached(self, n_done: int) -> None:
-        if self.call is not None and self.passed + n_done > self.most:
-            self.most = self.passed + n_done
-            self.call(self.most, self.n_kpts)
+    kpt: np.ndarray,
+) -> tuple[Eigenstates, Guard]:
+    """Solve at one k-point; what the guard has found comes back with it, from anywhere."""
+    guard = replace(guard)
+    s_k = None if overlap is None else overlap.at_k(kpt, format=solver.format)
+    h_k = hamiltonian.at_k(kpt, format=solver.format)
+    return guard.solve(solver, h_k, s_k, window=window, vectors=vectors), guard
 
 
 def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:

@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from hotham_ase.electronic.solvers import eigen
-from hotham_ase.electronic.solvers.eigen import (
+from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.problem import (
     BandWindow,
     EigenError,
+    Eigenstates,
     IllConditionedWarning,
-    eigenvalues_at_kpts,
-    solve_dense,
-    solve_kpts,
+    SolverOptions,
 )
+from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, solve_kpts
 from hotham_ase.matrices import RealSpaceMatrix
+
+solve_dense = DenseSolver().solve
 
 
 def random_problem(n: int, *, real: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +29,7 @@ def random_problem(n: int, *, real: bool = False) -> tuple[np.ndarray, np.ndarra
     return h + h.conj().T, np.eye(n) + 0.3 * a @ a.conj().T / n
 
 
-def assert_solves(h: np.ndarray, s: np.ndarray, states: eigen.Eigenstates) -> None:
+def assert_solves(h: np.ndarray, s: np.ndarray, states: Eigenstates) -> None:
     c, n_bands = states.columns, len(states.eigenvalues)
     assert (np.diff(states.eigenvalues) >= 0).all()
     np.testing.assert_allclose(c.conj().T @ s @ c, np.eye(n_bands), atol=1e-9)
@@ -119,7 +122,7 @@ def test_singular_overlap_warns_once(chain):
     np.testing.assert_allclose(values[0, :, 0], -2 * np.cos(2 * np.pi * kpts[:, 2]), atol=1e-10)
 
 
-def test_many_kpts_sparse_equals_dense(graphene_atoms, graphene_matrices, monkeypatch):
+def test_many_kpts_sparse_equals_dense(graphene_atoms, graphene_matrices):
     rng = np.random.default_rng(0)
     from hotham_ase.matrices.pairs import PairList
 
@@ -134,10 +137,11 @@ def test_many_kpts_sparse_equals_dense(graphene_atoms, graphene_matrices, monkey
     full = eigenvalues_at_kpts(h, s, kpts)
     window = BandWindow(5, 6, float(full[0, :, 7:9].mean()))
     dense = eigenvalues_at_kpts(h, s, kpts, window=window)
-    monkeypatch.setattr(eigen, "uses_dense", lambda *_, **__: False)
-    sparse = eigenvalues_at_kpts(h, s, kpts, window=window)
+    options = SolverOptions(solver=ShiftInvertSolver())
+    sparse = eigenvalues_at_kpts(h, s, kpts, window=window, options=options)
     np.testing.assert_allclose(dense, full[..., 5:11], atol=1e-12)
     np.testing.assert_allclose(sparse, dense, atol=1e-9)
-    for kpt, states in zip(kpts, solve_kpts(h, s, kpts, window=window, vectors=True), strict=True):
+    solutions = solve_kpts(h, s, kpts, window=window, vectors=True, options=options)
+    for kpt, states in zip(kpts, solutions, strict=True):
         h_k, s_k = (m.at_k(kpt, format="dense") for m in (h, s))
         assert_solves(h_k, s_k, states)
