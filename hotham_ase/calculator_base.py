@@ -166,9 +166,10 @@ class ModelCalculator(AttachedCalculator):
         given, n_basis = self.parameters, int(orbitals_of(self._model, atoms).sum())
         n_electrons = electrons_of(self._model, atoms, given["charge"])
         memory = None if given["memory"] is None else parse_size(given["memory"])
+        options = SolverOptions(memory=memory)
         check_n_bands(given["n_bands"], n_basis)
         if given["n_bands"] is None:  # before time is spent on H
-            check_all_bands(n_basis, SolverOptions(memory=memory))
+            check_all_bands(n_basis, options)
         uncertainty = self._predicted(atoms).uncertainty
         self._system = ElectronicSystem(
             self.get_hamiltonian(atoms),
@@ -177,7 +178,7 @@ class ModelCalculator(AttachedCalculator):
             n_electrons,
             **{key: given[key] for key in ("kpts", "sigma", "n_bands", "symmetry")},
             error=None if uncertainty is None else uncertainty.rms_error,
-            memory=memory,
+            options=options,
             on_progress=self._on_progress,
         )
         self.atoms = atoms.copy()

@@ -259,11 +259,11 @@ def _calculation(
     from hotham_ase.model.model import load_model
 
     loaded = load_model(model)
-    if loaded.needs_initial and initial is None:
+    if loaded.learns_correction and initial is None:
         raise UsageError(
             f"--initial must be given for {model}, which predicts the correction to H0"
         )
-    if not loaded.needs_initial and initial is not None:
+    if not loaded.learns_correction and initial is not None:
         raise UsageError(f"--initial must not be given for {model}, which predicts all of H")
     calculator = HotHamCalculator(
         loaded,

@@ -30,7 +30,7 @@ from hotham_ase.electronic.population import Shares, mulliken_charges
 from hotham_ase.electronic.refinement import most_added, refine_bands
 from hotham_ase.electronic.smooth import density_of_states
 from hotham_ase.electronic.solvers.guard import Guard
-from hotham_ase.electronic.solvers.problem import BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, BandWindow, SolverOptions
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class ElectronicSystem:
         Whether meshes are reduced by the crystal's symmetry; time reversal reduces them always.
     error
         eV; expected root mean square error of H's elements, None if that is not known.
-    memory
-        Bytes that diagonalization may use; by default most of what is free.
+    options
+        How eigenproblems are solved; progress and guard are the system's own.
     on_progress
         Called with a stage's name, what is done of it and its total.
 
@@ -96,7 +96,7 @@ class ElectronicSystem:
     n_bands: int | None = None
     symmetry: bool = True
     error: float | None = None
-    memory: int | None = None
+    options: SolverOptions = DEFAULT_OPTIONS
     on_progress: Callable[[str, int, int], None] | None = field(default=None, repr=False)
     _found: _Found = field(default_factory=_Found, init=False, repr=False)
 
@@ -303,4 +303,4 @@ class ElectronicSystem:
 
     def _options(self, stage: str) -> SolverOptions:
         call = None if self.on_progress is None else functools.partial(self.on_progress, stage)
-        return SolverOptions(on_progress=call, guard=self.guard, memory=self.memory)
+        return replace(self.options, on_progress=call, guard=self.guard)

@@ -23,7 +23,9 @@ from hotham_ase.evaluation.errors import (
 )
 from hotham_ase.evaluation.parts import UNSEEN, check_choice, chosen, parts_of
 from hotham_ase.evaluation.statistics import ErrorStatistics
-from hotham_ase.model.model import HamiltonianModel, Prediction, load_model
+from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.options import PredictionOptions
+from hotham_ase.model.protocol import Prediction
 from hotham_ase.train.failures import devices_that_fail
 from hotham_ase.train.loss.config import EnergyZero
 
@@ -293,13 +295,14 @@ def predict_sample(model: HamiltonianModel, sample: Sample, device: str = "auto"
     ValueError
         If the sample has no H0, but the model needs it.
     """
-    initial = sample.initial_hamiltonian if model.needs_initial else None
-    if model.needs_initial and initial is None:
+    initial = sample.initial_hamiltonian if model.learns_correction else None
+    if model.learns_correction and initial is None:
         raise UsageError(
             f"samples must have an initial_hamiltonian for {model.name}, which predicts the "
             f"correction to it, but {sample.name} has none"
         )
-    return model.predict_with_uncertainty(sample.atoms, device=device, initial_hamiltonian=initial)
+    options = PredictionOptions(device=device)
+    return model.predict_with_uncertainty(sample.atoms, options, initial_hamiltonian=initial)
 
 
 def trust_metrics(prediction: Prediction, comparison: BlockComparison) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from hotham_ase.evaluation.figures import (
     plot_sizes,
 )
 from hotham_ase.files import replacing
-from hotham_ase.model.model import EXTRAPOLATION
+from hotham_ase.model.uncertainty import EXTRAPOLATION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

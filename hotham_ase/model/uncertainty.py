@@ -8,6 +8,8 @@ import numpy as np
 
 from hotham_ase.matrices.pairs import PairList
 
+EXTRAPOLATION = 1.5  # grade from which a block is called an extrapolation
+
 
 class ExtrapolationWarning(UserWarning):
     """Parts of a structure are unlike all that the model was trained on."""

@@ -35,14 +35,6 @@ def torch_device(device: str) -> torch.device:
     return found
 
 
-def torch_dtype(dtype: str) -> torch.dtype:
-    """``float32`` or ``float64``."""
-    table = {"float32": torch.float32, "float64": torch.float64}
-    if dtype not in table:
-        raise UsageError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-    return table[dtype]
-
-
 class default_dtype:
     """Context in which new torch parameters and constants have a precision.
 

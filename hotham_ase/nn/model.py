@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import nn
 
 from hotham_ase.nn.baseline import Baseline
-from hotham_ase.nn.blocks import (
-    BlockReadout,
-    EdgeBlockReadout,
-    orbitals_in_union,
-    union_of_shells,
-)
+from hotham_ase.nn.blocks import BlockReadout, EdgeBlockReadout
+from hotham_ase.nn.compiled import compile_methods
 from hotham_ase.nn.embedding import RadialBasis, RadialScalars, smooth_cutoff
 from hotham_ase.nn.graph import Geometry, Graph, HoppingGraph, MessageGraph
 from hotham_ase.nn.interaction import ConvolutionKind, EdgeConvolution, Interaction
 from hotham_ase.nn.linear import DegreeLinear, EdgeGate, LocalNorm
 from hotham_ase.nn.orders import Orders, join_orders
-from hotham_ase.nn.published.network import PublishedConfig
+from hotham_ase.nn.protocol import BlockSink, DescribedBlocks, Network, NetworkConfig
 from hotham_ase.nn.rotation import EdgeFrames
 from hotham_ase.nn.so2 import SO2Linear
+from hotham_ase.nn.streaming import predict_blocks
 
 TAPER_WIDTH = 0.5  # Å
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(NetworkConfig):
     """Architecture of the network.
 
     Attributes
@@ -59,8 +56,6 @@ class ModelConfig(BaseModel):
         default what the training set shows.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
     l_max: int = Field(4, ge=0, le=12)
     channels: int = Field(24, ge=1)
     convolutions: tuple[ConvolutionKind, ...] = Field(("gaunt", "gaunt"), min_length=1)
@@ -73,28 +68,8 @@ class ModelConfig(BaseModel):
     average_degree: float = Field(30.0, gt=0)
     hopping_margin: float = Field(0.0, ge=0)
 
-    @classmethod
-    def published(cls, **settings: Any) -> PublishedConfig:
-        """The published code's architecture; see :class:`PublishedConfig` for the settings."""
-        return PublishedConfig(**settings)
 
-
-class DescribedBlocks(NamedTuple):
-    """Predicted blocks, and what the last layers know of them.
-
-    Attributes
-    ----------
-    blocks : (n, n_union, n_union) eV
-    descriptors : (n, n_descriptors)
-        Invariant part of what the last layers see: of an atom the l = 0 channels, of a pair the
-        hidden layer of its gate.
-    """
-
-    blocks: torch.Tensor
-    descriptors: torch.Tensor
-
-
-class HotHam(nn.Module):
+class HotHam(Network):
     """The Hot-Ham network with its baseline.
 
     Node features start from the species; every interaction convolves them in the frames of the
@@ -102,21 +77,21 @@ class HotHam(nn.Module):
     back the paths that a Gaunt product lacks, leads to the block irreps of atoms and of hopping
     pairs. ``H = baseline + scale × network``, ``H_ij(R) = (h_ij(R) + h_ji(−R)ᵀ) / 2``.
 
+    Descriptors are of an atom its l = 0 channels, of a pair the hidden layer of its gate.
+
     Parameters
     ----------
-    config
-        Architecture.
-    shells
-        Angular momenta of the shells of each species.
-    cutoffs : (n_species, n_species)
-        Å; the longest hopping of each pair of species.
+    config, shells, cutoffs
+        See :class:`~hotham_ase.nn.protocol.Network`.
 
     References
     ----------
     Liang et al., arXiv 2509.04875.
     """
 
-    cutoffs: torch.Tensor
+    adds_species = True
+    config: ModelConfig
+    baseline: Baseline
 
     def __init__(
         self,
@@ -124,15 +99,9 @@ class HotHam(nn.Module):
         shells: Sequence[Sequence[int]],
         cutoffs: Sequence[Sequence[float]],
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.shells = tuple(tuple(s) for s in shells)
-        self.union = union_of_shells(self.shells)
-        self.orbitals = [orbitals_in_union(s, self.union) for s in self.shells]
-        self.cutoff = max(max(row) for row in cutoffs)
+        super().__init__(config, shells, cutoffs)
         c, n_species = config, len(self.shells)
         n_l = c.l_max + 1
-        self.register_buffer("cutoffs", torch.tensor(cutoffs), persistent=False)
         self.radial = RadialBasis(c.radial_basis, c.n_radial, c.message_cutoff)
         n_long = max(round(c.n_radial * self.cutoff / c.message_cutoff), c.n_radial)
         self.long_radial = RadialBasis(c.radial_basis, n_long, self.cutoff)
@@ -151,12 +120,12 @@ class HotHam(nn.Module):
 
     @property
     def n_descriptors(self) -> tuple[int, int]:
-        """Length of the descriptors of atoms and of pairs, see :class:`DescribedBlocks`."""
+        """Those of the onsite and of the hopping readout."""
         return self.config.channels, self.hopping.gate.n_hidden
 
     @property
     def receptive_field(self) -> float:
-        """Å; atoms farther than this from both atoms of a pair do not change its block."""
+        """Å; every interaction reaches one message farther, the readout's another."""
         return self.config.message_cutoff * (len(self.config.convolutions) + 1)
 
     def geometry(self, graph: Graph) -> Geometry:
@@ -222,21 +191,21 @@ class HotHam(nn.Module):
             scale=self.baseline.hopping_scale(lengths, kind) * taper[:, None, None],
         )
 
-    def forward(self, graph: Graph, geometry: Geometry) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict all blocks, on the union of shells.
+    def predict_blocks(
+        self, graph: Graph, positions: torch.Tensor, sink: BlockSink, memory: float
+    ) -> None:
+        """In portions of pairs and blocks of atoms, see :mod:`hotham_ase.nn.streaming`."""
+        predict_blocks(self, graph, positions, sink, memory)
 
-        Returns
-        -------
-        onsite : (n_atoms, n_union, n_union) eV, symmetric
-        hopping : (n_edges, n_union, n_union) eV, each the transpose of its reverse
-        """
-        onsite, hopping = self.described_blocks(graph, geometry)
-        return onsite.blocks, hopping.blocks
+    def compile_hot_parts(self) -> None:
+        """Messages and the readout of pairs; changes the network."""
+        messages = [(interaction, "message") for interaction in self.interactions]
+        compile_methods([*messages, (self, "hopping_blocks")])
 
     def described_blocks(
         self, graph: Graph, geometry: Geometry
     ) -> tuple[DescribedBlocks, DescribedBlocks]:
-        """What :meth:`forward` predicts, onsite and hopping, with descriptors."""
+        """Onsite and hopping blocks of all pairs at once."""
         nodes, (edges,) = self.features(graph.species, [geometry.messages])
         onsite = self.onsite_blocks(graph.species, nodes, [edges], [geometry.messages])
         own = own_features([edges], [geometry.messages])

@@ -9,40 +9,26 @@ message graph as there are interactions: the halo. Blocks are exact, not an appr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from hotham_ase.memory import format_size
 from hotham_ase.nn.graph import Graph, HoppingGraph, MessageGraph
-from hotham_ase.nn.model import DescribedBlocks, HotHam
 from hotham_ase.nn.orders import Orders, join_orders
+from hotham_ase.nn.protocol import BlockSink, DescribedBlocks
 from hotham_ase.nn.rotation import DENSE_UP_TO
+
+if TYPE_CHECKING:
+    from hotham_ase.nn.model import HotHam
 
 # pairs in a portion: on a CPU features should stay in the cache, a GPU wants many at once
 PORTION = {"cpu": 4096}
 PORTION_ELSEWHERE = 131072
 
 Part = TypeVar("Part", MessageGraph, HoppingGraph)
-
-
-@dataclass(frozen=True)
-class BlockSink:
-    """Where predicted blocks go.
-
-    Attributes
-    ----------
-    onsite, hopping
-        Called with indices of atoms (pairs) and their blocks with descriptors.
-    progress
-        Called with the number of hopping pairs done and their total.
-    """
-
-    onsite: Callable[[torch.Tensor, DescribedBlocks], None]
-    hopping: Callable[[torch.Tensor, DescribedBlocks], None]
-    progress: Callable[[int, int], None] | None = None
 
 
 def predict_blocks(

@@ -10,8 +10,8 @@ import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn import protocol as networks
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn import architectures
+from hotham_ase.nn.model import ModelConfig
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import TrainConfig
 from hotham_ase.train.data.energy_zero import ReferenceSamples
@@ -105,16 +105,15 @@ def build_network(
         model = model.model_copy(update={"hopping_margin": margin})
     table = cutoffs(basis, model.hopping_margin)
     pl.seed_everything(seed, verbose=False)
-    network = networks.build_network(model, shells, table)
-    if not isinstance(network, HotHam):
-        return network, basis
+    network = architectures.build_network(model, shells, table)
     structures = FitStructures(data, indices, basis, network, config.cache)
-    if "average_degree" not in model.model_fields_set:
-        degree = _average_degree(structures, network.config.message_cutoff)
+    if isinstance(model, ModelConfig) and "average_degree" not in model.model_fields_set:
+        degree = _average_degree(structures, model.message_cutoff)
         pl.seed_everything(seed, verbose=False)
-        network = HotHam(
-            network.config.model_copy(update={"average_degree": degree}), shells, table
-        )
+        model = model.model_copy(update={"average_degree": degree})
+        network = architectures.build_network(model, shells, table)
+    if network.baseline is None:
+        return network, basis
     if config.baseline:
         own_zeros = data.energy_zero == "fit"
         fit_baseline(network.baseline, structures, network.union, fit_zeros=own_zeros)

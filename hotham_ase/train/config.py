@@ -8,23 +8,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
+    SerializeAsAny,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from hotham_ase.errors import HothamError
+from hotham_ase.nn.architectures import config_class, read_config
 from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.published.network import PublishedConfig
+from hotham_ase.nn.protocol import NetworkConfig
 from hotham_ase.train.durations import Duration, parse_duration
 from hotham_ase.train.loss.config import LossConfig
 from hotham_ase.train.settings import SettingsError, read_settings
 
-ARCHITECTURES: dict[str, type[BaseModel]] = {"default": ModelConfig, "published": PublishedConfig}
 DEFAULT_EPOCHS = 200
 LEARNING_RATES = {"soap": 1e-2, "adam": 4e-3}
 
@@ -139,13 +139,6 @@ class OptimizerConfig(BaseModel):
         return self.max_epochs
 
 
-def _architecture(value: Any) -> str:
-    """Key of ``ARCHITECTURES`` for the content of ``model``."""
-    if isinstance(value, dict):
-        return "published" if value.get("architecture") == "published" else "default"
-    return "published" if isinstance(value, PublishedConfig) else "default"
-
-
 class TrainConfig(BaseModel):
     """A training run.
 
@@ -198,10 +191,7 @@ class TrainConfig(BaseModel):
     data: Path
     output: Path = Path("run")
     name: str = Field("model", pattern=r"^[\w.+-]+$")
-    model: Annotated[
-        Annotated[ModelConfig, Tag("default")] | Annotated[PublishedConfig, Tag("published")],
-        Discriminator(_architecture),
-    ] = ModelConfig()
+    model: Annotated[SerializeAsAny[NetworkConfig], BeforeValidator(read_config)] = ModelConfig()
     baseline: bool = True
     initial_hamiltonian: bool = False
     split: SplitConfig = SplitConfig()
@@ -267,7 +257,9 @@ def load_config(path: str | Path) -> TrainConfig:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(map(_explain, error.errors()))) from error
+        raise ConfigError(
+            f"{path}: " + "; ".join(_explain(e, content) for e in error.errors())
+        ) from error
     folder = path.resolve().parent
     places: dict[str, Path | str] = {"data": folder / config.data, "output": folder / config.output}
     if config.init_from is not None and (folder / config.init_from).is_file():
@@ -307,22 +299,20 @@ def _has_truth(value: Any) -> bool:
 def _model_of(annotation: Any, key: str, value: Any) -> type[BaseModel] | None:
     """The class that a section of the file is."""
     if key == "model":
-        return ARCHITECTURES[_architecture(value)]
+        return config_class(value)
     is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return annotation if is_section else None
 
 
-def _explain(error: Any) -> str:
-    """One sentence for one pydantic error."""
+def _explain(error: Any, content: Any) -> str:
+    """One sentence for one pydantic error in a file's content."""
     model: type[BaseModel] | None = TrainConfig
     shown: list[str] = []
     for part in map(str, error["loc"]):
-        if shown == ["model"] and part in ARCHITECTURES:  # pydantic's tag of the union
-            model = ARCHITECTURES[part]
-            continue
-        if model is not None and shown and shown != ["model"]:
+        if model is not None and shown:
             field = model.model_fields.get(shown[-1])  # None: within a list or a table
-            model = None if field is None else _model_of(field.annotation, shown[-1], {})
+            content = content.get(shown[-1]) if isinstance(content, dict) else None
+            model = None if field is None else _model_of(field.annotation, shown[-1], content)
         shown.append(part)
     where = ".".join(shown)
     if error["type"] != "extra_forbidden" or model is None:

@@ -14,9 +14,8 @@ from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.evaluation.evaluate import check_basis
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn import protocol as networks
+from hotham_ase.nn import architectures
 from hotham_ase.nn.baseline import Baseline
-from hotham_ase.nn.model import HotHam
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import ConfigError, TrainConfig
 from hotham_ase.train.fit.baseline import FitStructure, fit_baseline
@@ -58,8 +57,8 @@ def continue_from(
     species = {s.symbol: s for s in (*basis.species, *model.basis.species)}  # ours where in both
     both = OrbitalBasis(tuple(species.values()))
     network = _extended(model, both, new)
-    if isinstance(network, HotHam):
-        _refit(network, both, new, config.refit_baseline == "all", structures)
+    if network.baseline is not None:
+        _refit(network, network.baseline, both, new, config.refit_baseline == "all", structures)
     _freeze(network, config.freeze)
     return network, both
 
@@ -80,10 +79,10 @@ def _check_architecture(config: TrainConfig, model: HamiltonianModel) -> None:
 
 
 def _check_initial(config: TrainConfig, model: HamiltonianModel) -> None:
-    if config.initial_hamiltonian != model.needs_initial:
-        learned = "the correction to H0" if model.needs_initial else "all of H"
+    if config.initial_hamiltonian != model.learns_correction:
+        learned = "the correction to H0" if model.learns_correction else "all of H"
         raise ConfigError(
-            f"initial_hamiltonian must be {str(model.needs_initial).lower()} to go on from "
+            f"initial_hamiltonian must be {str(model.learns_correction).lower()} to go on from "
             f"{config.init_from}, which predicts {learned}; got "
             f"{str(config.initial_hamiltonian).lower()}"
         )
@@ -94,8 +93,8 @@ def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) 
     old = model.network
     shells = tuple(s.shells for s in basis.species)
     table = cutoffs(basis, old.config.hopping_margin)
-    network = networks.build_network(old.config, shells, table)
-    if new and not isinstance(old, HotHam):
+    network = architectures.build_network(old.config, shells, table)
+    if new and not old.adds_species:
         raise ConfigError(
             f"init_from: the published architecture cannot learn the new species {list(new)}"
         )
@@ -129,20 +128,25 @@ def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) 
 
 
 def _refit(
-    network: HotHam, basis: OrbitalBasis, new: Sequence[str], everything: bool, training: Structures
+    network: Network,
+    baseline: Baseline,
+    basis: OrbitalBasis,
+    new: Sequence[str],
+    everything: bool,
+    training: Structures,
 ) -> None:
     """Fit the baseline of pairs with a new species, or of all pairs in the training set."""
     if not new and not everything:
         return
     structures, n_species = training(basis, network, 0.0), len(basis.species)
-    fresh = _like(network.baseline, network)
+    fresh = _like(baseline, network)
     fit_baseline(fresh, structures, network.union)
     present = sorted({int(s) for structure in structures for s in structure.species.unique()})
     added = {basis.symbols.index(s) for s in new}
     # a fit has its own zero of energy: take that of the species that are there already
     common = [s for s in present if s not in added]
     if common:
-        shift = network.baseline.onsite[common] - fresh.onsite[common]
+        shift = baseline.onsite[common] - fresh.onsite[common]
         diagonal = shift.diagonal(dim1=1, dim2=2)
         offset = float(diagonal[fresh.onsite[common].diagonal(dim1=1, dim2=2) != 0].mean())
         fit_baseline(fresh, training(basis, network, offset), network.union)
@@ -150,12 +154,12 @@ def _refit(
     pairs = itertools.product(present, present)
     kinds = [a * n_species + b for a, b in pairs if everything or {a, b} & added]
     for name in ("onsite", "onsite_scale"):
-        getattr(network.baseline, name)[chosen] = getattr(fresh, name)[chosen]
+        getattr(baseline, name)[chosen] = getattr(fresh, name)[chosen]
     for name in ("coefficients", "log_scale"):
-        getattr(network.baseline, name)[kinds] = getattr(fresh, name)[kinds]
+        getattr(baseline, name)[kinds] = getattr(fresh, name)[kinds]
 
 
-def _like(baseline: Baseline, network: HotHam) -> Baseline:
+def _like(baseline: Baseline, network: Network) -> Baseline:
     """An empty baseline of the same shape."""
     return Baseline(
         network.union, baseline.n_species, baseline.cutoff, baseline.n_splines, baseline.n_bins

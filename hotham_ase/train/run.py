@@ -27,7 +27,6 @@ from hotham_ase.evaluation.evaluate import evaluate_samples
 from hotham_ase.evaluation.parts import part_of, seen_parts
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.nn.devices import torch_device
-from hotham_ase.nn.model import HotHam
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.build import build_network
 from hotham_ase.train.callbacks import BEST, LAST, Checkpoints, RunClock, WeightAverage, WholeFiles
@@ -163,7 +162,7 @@ class _Run:
             raise TrainingError(f"{best} is damaged: {error}") from error
         network = self.network.eval().requires_grad_(False)
         uncertainty = None
-        if isinstance(network, HotHam) and self.loaders[1] is not None:
+        if self.loaders[1] is not None:
             training, held_out = (part.structures for part in self.loaders if part is not None)
             network.to(torch_device(config.device))
             uncertainty = fit_uncertainty(network, training, held_out, self.energy_zero)
@@ -175,7 +174,7 @@ class _Run:
             config.name,
             record,
             uncertainty=uncertainty,
-            needs_initial=config.initial_hamiltonian,
+            learns_correction=config.initial_hamiltonian,
         )
         errors: dict[str, dict[str, Any]] = {}
         for part in ("validation", "test"):

@@ -21,6 +21,7 @@ from hotham_ase.calculator import HotHamCalculator
 from hotham_ase.dataset import Dataset, DatasetWriter
 from hotham_ase.dft import Sample
 from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.model import HotHam, ModelConfig
 from hotham_ase.overlap import overlap_matrix
@@ -73,7 +74,7 @@ def data_file(tmp_path_factory):
                 Sample(
                     atoms=atoms,
                     basis=basis,
-                    hamiltonian=model.predict(atoms, dtype="float64"),
+                    hamiltonian=model.predict(atoms, PredictionOptions(dtype="float64")),
                     overlap=overlap_matrix(atoms, basis),
                     fermi_level=None,
                     n_electrons=8,
@@ -404,7 +405,7 @@ def test_import_of_nothing_writes_nothing(hotham, tmp_path):
 
 def test_initial_hamiltonian_of_a_run_folder(hotham, model_file, tmp_path, monkeypatch):
     basis, atoms = small_basis(), build_structure("graphene")
-    model = dataclasses.replace(small_model(basis), needs_initial=True)
+    model = dataclasses.replace(small_model(basis), learns_correction=True)
     path = tmp_path / "correction.safetensors"
     model.save(path)
     overlap = overlap_matrix(atoms, basis)

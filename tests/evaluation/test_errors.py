@@ -22,7 +22,7 @@ from hotham_ase.evaluation.evaluate import trust_metrics
 from hotham_ase.evaluation.statistics import BIN_WIDTH, ErrorStatistics, shell_labels
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
-from hotham_ase.model.model import Prediction
+from hotham_ase.model.protocol import Prediction
 from hotham_ase.model.uncertainty import Uncertainty
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 

@@ -84,7 +84,7 @@ def test_only_unseen_structures_count_in_the_headline(data_file, tmp_path):
     from hotham_ase.evaluation import evaluate as module
     from hotham_ase.evaluation.errors import pairs_in_reach
     from hotham_ase.evaluation.evaluate import assess
-    from hotham_ase.model.model import Prediction
+    from hotham_ase.model.protocol import Prediction
 
     with Dataset(data_file) as data:
         samples = [data[k] for k in range(3)]

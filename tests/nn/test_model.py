@@ -11,7 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.matrices.pairs import PairListError
-from hotham_ase.model.model import HamiltonianModel, ModelFileError, load_model
+from hotham_ase.model.file import ModelFileError
+from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import MatrixWriter, build_graph, cutoffs, to_union
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.graph import join
@@ -59,7 +61,7 @@ def structure():
 
 
 def predict(model, atoms):
-    return model.predict(atoms, device="cpu", dtype="float64")
+    return model.predict(atoms, PredictionOptions(device="cpu", dtype="float64"))
 
 
 def largest(matrix):
@@ -177,7 +179,7 @@ def test_batch_equals_single_structures(model):
 
 def test_single_precision_is_close(model):
     exact = predict(model, structure())
-    single = model.predict(structure(), device="cpu", dtype="float32")
+    single = model.predict(structure(), PredictionOptions(device="cpu", dtype="float32"))
     np.testing.assert_allclose(single.values, exact.values, atol=1e-4 * largest(exact))
 
 
@@ -303,9 +305,9 @@ def test_errors_say_what_to_do(model, tmp_path):
     with pytest.raises(PairListError, match="not finite"):
         predict(model, Atoms("C2", [(0, 0, 0), (np.nan, 0, 0)]))
     with pytest.raises(ValueError, match="'float32' or 'float64', got 'half'"):
-        model.predict(structure(), dtype="half")
+        model.predict(structure(), PredictionOptions(dtype="half"))
     with pytest.raises(ValueError, match="'auto' or a torch device of this machine, got 'fpga'"):
-        model.predict(structure(), device="fpga")
+        model.predict(structure(), PredictionOptions(device="fpga"))
     with pytest.raises(ModelFileError, match="bundled models"):
         load_model("no-such-model")
     (tmp_path / "text.safetensors").write_text("not a model")

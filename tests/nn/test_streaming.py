@@ -11,6 +11,7 @@ from ase.build import graphene
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.model.model import BYTES_PER_PAIR, HamiltonianModel
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import build_graph, cutoffs
 from hotham_ase.nn import streaming
 from hotham_ase.nn.devices import default_dtype
@@ -123,27 +124,27 @@ def test_spatial_blocks_equal_one_piece(model, regions, monkeypatch):
 def test_single_precision_agrees_within_a_micro_electronvolt(model, regions, monkeypatch):
     atoms = ribbon()
     monkeypatch.setattr(streaming, "PORTION", {"cpu": 64})
-    whole = model.predict(atoms, device="cpu")
+    whole = model.predict(atoms, PredictionOptions(device="cpu"))
     kept = whole.values.nbytes + whole.pairs.n_edges * BYTES_PER_PAIR
     memory = int(kept + part_of_what_is_needed(model, atoms, 0.4))  # 4 bytes a number, not 8
-    blocks = model.predict(atoms, device="cpu", memory=memory)
+    blocks = model.predict(atoms, PredictionOptions(device="cpu", memory=memory))
     assert len(regions) >= 3  # one for the whole
     np.testing.assert_allclose(blocks.values, whole.values, atol=1e-6 * np.abs(whole.values).max())
 
 
 def test_too_little_memory_is_refused_with_what_is_needed(model):
     atoms = ribbon()
-    whole = model.predict(atoms, device="cpu")
+    whole = model.predict(atoms, PredictionOptions(device="cpu"))
     kept = whole.values.nbytes + whole.pairs.n_edges * BYTES_PER_PAIR
     with pytest.raises(MemoryError, match=r"pair list takes \d+ KiB, which leaves nothing of"):
-        model.predict(atoms, device="cpu", memory=kept)
+        model.predict(atoms, PredictionOptions(device="cpu", memory=kept))
     with pytest.raises(MemoryError, match=r"pairs of atoms within .* Å take .* KiB, more than the"):
-        model.predict(atoms, device="cpu", memory=whole.pairs.n_edges * 100)
+        model.predict(atoms, PredictionOptions(device="cpu", memory=whole.pairs.n_edges * 100))
     with pytest.raises(MemoryError, match="the surroundings of one atom need"):
-        model.predict(atoms, device="cpu", memory=kept + 10_000)
+        model.predict(atoms, PredictionOptions(device="cpu", memory=kept + 10_000))
     for bad in ("much", "-1GiB", 0):
         with pytest.raises(ValueError, match="memory must be a size like '8GiB'"):
-            model.predict(atoms, device="cpu", memory=bad)
+            model.predict(atoms, PredictionOptions(device="cpu", memory=bad))
 
 
 PEAK = """
@@ -151,14 +152,16 @@ import sys
 import torch
 from ase.build import graphene
 from hotham_ase import load_model
+from hotham_ase.model.options import PredictionOptions
 def peak():  # MiB; ru_maxrss would count what the parent held when it forked
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 torch.set_num_threads(1)
 model = load_model("carbon")
-model.predict(graphene(size=(2, 2, 1), vacuum=5.0), device="cpu", memory="1GiB")
+model.predict(graphene(size=(2, 2, 1), vacuum=5.0), PredictionOptions("cpu", memory="1GiB"))
 before = peak()
-matrix = model.predict(graphene(size=(20, 20, 1), vacuum=5.0), device="cpu", memory=sys.argv[1])
+options = PredictionOptions("cpu", memory=sys.argv[1])
+matrix = model.predict(graphene(size=(20, 20, 1), vacuum=5.0), options)
 print(peak() - before, abs(matrix.values).sum())
 """
 

@@ -10,6 +10,7 @@ from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset import Dataset, DatasetWriter
 from hotham_ase.evaluation.evaluate import evaluate
 from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 from hotham_ase.train.build import build_network
 from hotham_ase.train.config import ConfigError, SplitConfig, load_config
@@ -95,9 +96,11 @@ def test_new_species_leave_old_ones_as_they_were(tmp_path, mixed_file, data_file
     old, new = load_model(carbon), HamiltonianModel(network.eval(), basis)
     with Dataset(data_file) as data:
         atoms = data.atoms(0)
-    expected = old.predict(atoms, device="cpu").values
+    expected = old.predict(atoms, PredictionOptions(device="cpu")).values
     with torch.no_grad():
-        np.testing.assert_allclose(new.predict(atoms, device="cpu").values, expected, atol=1e-5)
+        np.testing.assert_allclose(
+            new.predict(atoms, PredictionOptions(device="cpu")).values, expected, atol=1e-5
+        )
 
 
 def test_new_species_get_a_baseline_with_the_old_energy_zero(tmp_path, mixed_file, carbon):

@@ -10,6 +10,7 @@ import torch
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.evaluation.evaluate import evaluate, evaluate_samples
 from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.train.build import build_network
 from hotham_ase.train.config import ConfigError, TrainConfig
 from hotham_ase.train.run import read_log, train
@@ -178,8 +179,8 @@ def test_a_model_with_a_margin_keeps_it(tmp_path, run, samples):
     assert loaded.cutoff == pytest.approx(model.cutoff + 0.7)
     dimer = samples[0].atoms[[0, 1]]
     dimer.set_distance(0, 1, model.cutoff + 0.3)
-    assert model.predict(dimer, device="cpu").pairs.n_edges == 0
-    assert loaded.predict(dimer, device="cpu").pairs.n_edges == 2
+    assert model.predict(dimer, PredictionOptions(device="cpu")).pairs.n_edges == 0
+    assert loaded.predict(dimer, PredictionOptions(device="cpu")).pairs.n_edges == 2
 
 
 def test_the_log_and_an_evaluation_have_the_same_errors(tmp_path):
@@ -202,7 +203,11 @@ def test_evaluation_against_itself_is_exact(run, samples):
     model = load_model(run)
     planted = 0.25
     exact = [
-        replace(s, hamiltonian=model.predict(s.atoms, device="cpu") + planted * s.overlap)
+        replace(
+            s,
+            hamiltonian=model.predict(s.atoms, PredictionOptions(device="cpu"))
+            + planted * s.overlap,
+        )
         for s in samples[:2]
     ]
     errors = evaluate_samples(model, exact, device="cpu")
@@ -219,7 +224,7 @@ def test_evaluation_measures_a_known_error(run, samples):
     from dataclasses import replace
 
     model = load_model(run)
-    predicted = model.predict(samples[0].atoms, device="cpu")
+    predicted = model.predict(samples[0].atoms, PredictionOptions(device="cpu"))
     errors = evaluate_samples(
         model, [replace(samples[0], hamiltonian=0.5 * predicted)], device="cpu"
     )

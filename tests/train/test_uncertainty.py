@@ -19,18 +19,16 @@ from hotham_ase.evaluation.errors import compare_blocks
 from hotham_ase.evaluation.evaluate import assess
 from hotham_ase.evaluation.figures import plot_reliability
 from hotham_ase.evaluation.report import write_report
-from hotham_ase.model.file import ModelFile
+from hotham_ase.model.file import FILE_FORMATS, ModelFile, ModelFileError
 from hotham_ase.model.model import (
     BYTES_PER_PAIR,
     BYTES_PER_UNCERTAIN_PAIR,
-    EXTRAPOLATION,
-    FILE_FORMATS,
     HamiltonianModel,
-    ModelFileError,
     load_model,
 )
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import build_graph, cutoffs
-from hotham_ase.model.uncertainty import ExtrapolationWarning
+from hotham_ase.model.uncertainty import EXTRAPOLATION, ExtrapolationWarning
 from hotham_ase.nn import streaming
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
@@ -75,7 +73,7 @@ def model(chains):
 
 
 def predict(model, atoms, **options):
-    return model.predict_with_uncertainty(atoms, device="cpu", **options)
+    return model.predict_with_uncertainty(atoms, PredictionOptions(device="cpu", **options))
 
 
 def test_q_is_the_variance_of_a_linear_fit():

@@ -27,11 +27,11 @@ from itertools import pairwise
 from typing import Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
-from hotham_ase.nn.blocks import orbitals_in_union, union_of_shells
 from hotham_ase.nn.graph import Graph
+from hotham_ase.nn.protocol import DescribedBlocks, Network, NetworkConfig
 from hotham_ase.nn.published.gaunt import GauntLayer
 from hotham_ase.nn.published.graph import PublishedGeometry, Rows, published_radial
 from hotham_ase.nn.published.layers import GraphNorm, RadialNet, direction_signs
@@ -39,7 +39,7 @@ from hotham_ase.nn.published.output import SO2Layer
 from hotham_ase.nn.published.readout import BlockTables, Head, IrrepReadout
 
 
-class PublishedConfig(BaseModel):
+class PublishedConfig(NetworkConfig):
     """Architecture of the published network.
 
     Attributes
@@ -67,8 +67,6 @@ class PublishedConfig(BaseModel):
         Å by which H reaches farther than the cutoffs of the basis.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
     architecture: Literal["published"] = "published"
     l_max: int = Field(4, ge=0, le=12)
     channels: tuple[int, ...] = (4, 4, 8)
@@ -95,20 +93,17 @@ class PublishedConfig(BaseModel):
         return self
 
 
-class PublishedHotHam(nn.Module):
+class PublishedHotHam(Network):
     """The published network: species and positions in, matrix blocks out.
 
     Parameters
     ----------
-    config
-        Architecture.
-    shells
-        Angular momenta of the shells of each species.
-    cutoffs : (n_species, n_species)
-        Å; the longest hopping of each pair of species.
+    config, shells, cutoffs
+        See :class:`~hotham_ase.nn.protocol.Network`.
     """
 
-    cutoffs: torch.Tensor
+    whole_because = "the layer norm of the published architecture runs over the whole structure"
+    config: PublishedConfig
     own_radial: torch.Tensor
     signs: torch.Tensor
 
@@ -118,13 +113,9 @@ class PublishedHotHam(nn.Module):
         shells: Sequence[Sequence[int]],
         cutoffs: Sequence[Sequence[float]],
     ) -> None:
-        super().__init__()
-        c = self.config = config
-        self.shells = tuple(tuple(s) for s in shells)
-        self.union = union_of_shells(self.shells)
-        self.orbitals = [orbitals_in_union(s, self.union) for s in self.shells]
-        self.cutoff = max(max(row) for row in cutoffs)
-        self.register_buffer("cutoffs", torch.tensor(cutoffs), persistent=False)
+        super().__init__(config, shells, cutoffs)
+        self.baseline = None
+        c = config
         n_species, n_gaunt = len(self.shells), len(c.channels) - 2
         out_channels = c.channels[-1], c.odd_channels[-1]
         l_out = min(c.l_max, 2 * max(self.union)) if c.restrict_output else c.l_max
@@ -164,16 +155,10 @@ class PublishedHotHam(nn.Module):
         radial = c.n_radial, c.cutoff
         return PublishedGeometry.from_graph(graph, c.l_max, self.union, radial, self.species.dtype)
 
-    def forward(
+    def described_blocks(
         self, graph: Graph, geometry: PublishedGeometry
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict all blocks, on the union of shells.
-
-        Returns
-        -------
-        onsite : (n_atoms, n_union, n_union) eV, symmetric
-        hopping : (n_edges, n_union, n_union) eV, each the transpose of its reverse
-        """
+    ) -> tuple[DescribedBlocks, DescribedBlocks]:
+        """Onsite and hopping blocks, with descriptors of no length."""
         species = self.species.index_select(0, graph.species) / math.sqrt(len(self.species))
         rows = Rows(graph, geometry, species, self.own_radial)
         zonal = self.first(rows.site.flatten(0, 1))[0].unflatten(0, (-1, 2)).transpose(1, 2)
@@ -189,7 +174,8 @@ class PublishedHotHam(nn.Module):
         onsite, hopping = self.so2(nodes, edges, rows, self._heads())
         onsite = (onsite + onsite.transpose(1, 2)) / 2
         both = torch.stack([hopping, hopping.transpose(1, 2)], dim=1).flatten(0, 1)
-        return onsite, both.index_select(0, geometry.place)
+        hopping = both.index_select(0, geometry.place)
+        return _undescribed(onsite), _undescribed(hopping)
 
     def _heads(self) -> list[Head]:
         layer, readouts = self.so2, (self.node_readout, self.edge_readout)
@@ -200,6 +186,10 @@ class PublishedHotHam(nn.Module):
             Head(*parts, self.tables)
             for parts in zip((layer.node_out, layer.edge_out), norms, readouts, strict=True)
         ]
+
+
+def _undescribed(blocks: torch.Tensor) -> DescribedBlocks:
+    return DescribedBlocks(blocks, blocks.new_empty(len(blocks), 0))
 
 
 def _n_lost(config: PublishedConfig, k: int) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.baseline import Baseline
+from hotham_ase.nn.protocol import Network
 from hotham_ase.nn.uncertainty import BlockUncertainty, Rigidity
 from hotham_ase.train.data.prepared import Prepared
 from hotham_ase.train.fit.baseline import window_of_lengths
@@ -27,7 +28,7 @@ SAME = 1e-6  # squared distance below which atoms are one
 
 
 def fit_uncertainty(
-    network: HotHam,
+    network: Network,
     training: Sequence[Prepared],
     held_out: Sequence[Prepared],
     energy_zero: EnergyZero = "fit",
@@ -51,8 +52,11 @@ def fit_uncertainty(
     Returns
     -------
     BlockUncertainty or None
-        float32; None if the training or the held-out structures have no pairs at all.
+        float32; None if the network describes no blocks, or the training or the held-out structures
+        have no pairs at all.
     """
+    if network.n_descriptors is None or network.baseline is None:
+        return None
     covariances = [_Covariance(n) for n in network.n_descriptors]
     atoms: list[_Blocks] = []
     for parts in _blocks(network, training, energy_zero):
@@ -81,7 +85,7 @@ def fit_uncertainty(
             module.limit.scatter_reduce_(0, part.kind, part.rigidity(module), "amax")
     if not _calibrate(out, _blocks(network, held_out, energy_zero)):
         return None
-    out.hopping_scale.copy_(_added(network, out.n_bins))
+    out.hopping_scale.copy_(_added(network, network.baseline, out.n_bins))
     return out.float()
 
 
@@ -120,14 +124,14 @@ def fit_bands(uncertainty: BlockUncertainty, held_out: Sequence[Mapping[str, Any
         uncertainty.band_factor.fill_((seen / expected) ** 0.5)
 
 
-def _added(network: HotHam, n_bins: int) -> torch.Tensor:
+def _added(network: Network, baseline: Baseline, n_bins: int) -> torch.Tensor:
     """(n_species², n_bins) eV, root mean square of what the network adds to hopping blocks."""
-    lengths = torch.linspace(0, network.cutoff, n_bins).to(network.baseline.log_scale)
+    lengths = torch.linspace(0, network.cutoff, n_bins).to(baseline.log_scale)
     rows = []
     for a, orbitals_a in enumerate(network.orbitals):
         for b, orbitals_b in enumerate(network.orbitals):
             kind = torch.full((n_bins,), a * len(network.orbitals) + b, device=lengths.device)
-            scale = network.baseline.hopping_scale(lengths, kind)
+            scale = baseline.hopping_scale(lengths, kind)
             scale = scale[:, orbitals_a[:, None], orbitals_b]
             rows.append(scale.double().pow(2).mean((1, 2)).sqrt().cpu())
     return torch.stack(rows)
@@ -194,7 +198,7 @@ class _Blocks:
 
 
 def _blocks(
-    network: HotHam, structures: Iterable[Prepared], energy_zero: EnergyZero
+    network: Network, structures: Iterable[Prepared], energy_zero: EnergyZero
 ) -> Iterator[tuple[_Blocks, _Blocks]]:
     """Onsite and hopping blocks of each structure."""
     n_species, device = len(network.shells), network.cutoffs.device

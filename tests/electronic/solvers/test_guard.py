@@ -22,6 +22,7 @@ from hotham_ase.electronic import (
     window_about_fermi_level,
 )
 from hotham_ase.electronic.population import populations
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.structures import build_structure
 
 DENSE = DenseSolver()
@@ -151,7 +152,7 @@ def carbon():
 def predicted(model, atoms):
     from hotham_ase.overlap import overlap_matrix
 
-    prediction = model.predict_with_uncertainty(atoms, device="cpu")
+    prediction = model.predict_with_uncertainty(atoms, PredictionOptions(device="cpu"))
     overlap = overlap_matrix(atoms, model.basis)
     guard = Guard.of(prediction.hamiltonian, overlap, error=prediction.uncertainty.rms_error)
     return prediction.hamiltonian, overlap, SolverOptions(guard=guard)

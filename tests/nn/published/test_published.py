@@ -13,12 +13,13 @@ from scipy.spatial.transform import Rotation
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import build_graph, cutoffs
+from hotham_ase.nn.architectures import build_network, parse_config
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.graph import join
 from hotham_ase.nn.model import HotHam, ModelConfig
 from hotham_ase.nn.orders import order_major_permutation
-from hotham_ase.nn.protocol import build_network, parse_config
 from hotham_ase.nn.published.gaunt import zonal_gaunt
 from hotham_ase.nn.published.graph import polar_rotations, turn_signs
 from hotham_ase.nn.published.layers import SILU_SCALE
@@ -48,7 +49,7 @@ CONFIGS = {
 
 def make_network(basis=BASIS, **settings):
     torch.manual_seed(0)
-    config = ModelConfig.published(**{"cutoff": 4.0, "n_radial": 6, **settings})
+    config = PublishedConfig(**{"cutoff": 4.0, "n_radial": 6, **settings})
     with default_dtype(torch.float64):
         return build_network(config, [s.shells for s in basis.species], cutoffs(basis))
 
@@ -66,24 +67,23 @@ def run(network, atoms=None):
 
 
 def test_configuration():
-    config = ModelConfig.published(l_max=5, channels=(2, 2, 3), odd_channels=(0, 0, 1))
-    assert isinstance(config, PublishedConfig)
+    config = PublishedConfig(l_max=5, channels=(2, 2, 3), odd_channels=(0, 0, 1))
     assert parse_config(config.model_dump_json()) == config
     assert parse_config('{"l_max": 3}') == ModelConfig(l_max=3)
     with pytest.raises(ValidationError, match="hidden"):
-        ModelConfig.published(hidden=3)
+        PublishedConfig(hidden=3)
     with pytest.raises(ValidationError, match="three or more"):
-        ModelConfig.published(channels=(4, 4))
+        PublishedConfig(channels=(4, 4))
     with pytest.raises(ValidationError, match="as many as channels"):
-        ModelConfig.published(odd_channels=(0, 4))
+        PublishedConfig(odd_channels=(0, 4))
     with pytest.raises(ValidationError, match="must not end"):
-        ModelConfig.published(channels=(4, 4, 4, 4), odd_channels=(1, 1, 0, 4))
+        PublishedConfig(channels=(4, 4, 4, 4), odd_channels=(1, 1, 0, 4))
 
 
 def test_the_class_follows_from_the_configuration():
     shells, reach = [(0, 1)], [[4.0]]
     assert isinstance(build_network(ModelConfig(l_max=2), shells, reach), HotHam)
-    network = build_network(ModelConfig.published(), shells, reach)
+    network = build_network(PublishedConfig(), shells, reach)
     assert isinstance(network, PublishedHotHam)
     assert network.receptive_field == math.inf
 
@@ -180,7 +180,7 @@ def test_symmetries(name):
     turn = Rotation.from_rotvec([0, 0, 1.1]).as_matrix()
 
     def predict(atoms):
-        return model.predict(atoms, device="cpu", dtype="float64")
+        return model.predict(atoms, PredictionOptions(device="cpu", dtype="float64"))
 
     assert_equivariant(predict, structure(), BASIS, turn)
     matrix = predict(structure())
@@ -203,7 +203,10 @@ def test_a_general_rotation_is_no_symmetry_of_the_published_network():
     turn = Rotation.from_rotvec([0.4, -0.7, 0.3]).as_matrix()
     with pytest.raises(AssertionError, match="does not turn"):
         assert_equivariant(
-            lambda a: model.predict(a, device="cpu", dtype="float64"), structure(), BASIS, turn
+            lambda a: model.predict(a, PredictionOptions(device="cpu", dtype="float64")),
+            structure(),
+            BASIS,
+            turn,
         )
 
 
@@ -229,7 +232,7 @@ def test_blocks_of_scalars_only(shells, l_max, odd, restrict_output, layer_norm)
     turn = Rotation.from_rotvec([0.4, -0.7, 0.3]).as_matrix()
 
     def predict(atoms):
-        return model.predict(atoms, device="cpu", dtype="float64")
+        return model.predict(atoms, PredictionOptions(device="cpu", dtype="float64"))
 
     assert_equivariant(predict, structure(), basis, turn)
     matrix = predict(structure())
