@@ -167,6 +167,16 @@ class HotHamCalculator(ModelCalculator):
         """Bands on the mesh, and how well Fermi level and edges are converged."""
         return self._system_of(self._current(atoms)).ground_state()
 
+    def get_band_gap(self, *, direct: bool = False, atoms: Atoms | None = None) -> float:
+        """Band gap of the material in eV, 0 for a metal; see :meth:`get_band_edges`."""
+        edges = self.get_band_edges(atoms)
+        return edges.direct_gap if direct else edges.gap
+
+    @one_at_a_time
+    def get_ground_state(self, atoms: Atoms | None = None) -> GroundState:
+        """Bands on the mesh, and how well Fermi level and edges are converged."""
+        return self._system_of(self._current(atoms)).ground_state()
+
     @one_at_a_time
     def has_ghost_states(self, atoms: Atoms | None = None) -> bool:
         """Whether levels that no material has were found so far, and left out.

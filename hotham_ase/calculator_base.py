@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.calculators.abc import GetOutputsMixin
 from ase.calculators.calculator import (
     PropertyNotImplementedError,
     all_changes,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 SPECTRUM = ("eigenvalues", "fermi_level", "ibz_kpoints", "kpoint_weights", "occupations")
 
 
-class ModelCalculator(AttachedCalculator):
+class ModelCalculator(AttachedCalculator, GetOutputsMixin):
     """From a model to H and S of a structure, its electrons, and their properties for ASE.
 
     Parameters
