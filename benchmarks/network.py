@@ -29,13 +29,13 @@ from ase.units import Bohr
 from benchmarks._common import THREADS, Row, Timing, hand_over, interleaved, machine, table
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.matrices.pairs import PairList
+from hotham_ase.model.checkpoints import import_checkpoint
 from hotham_ase.model.model import HamiltonianModel
 from hotham_ase.nn.architectures import build_network
 from hotham_ase.nn.graph import Graph
 from hotham_ase.nn.model import ModelConfig
 from hotham_ase.nn.protocol import Network, NetworkConfig
-from hotham_ase.nn.published.checkpoints import import_checkpoint
-from hotham_ase.nn.published.network import PublishedConfig
+from hotham_ase.nn.published.config import PublishedConfig
 
 CUTOFF = 7.5  # Å
 SHELLS = (0, 0, 1, 1, 2)

@@ -33,7 +33,7 @@ from hotham_ase.electronic import (
     SolverOptions,
     check_all_bands,
 )
-from hotham_ase.files import parse_size
+from hotham_ase.memory import parse_size
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import Uncertainty

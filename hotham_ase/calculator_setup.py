@@ -23,7 +23,7 @@ from hotham_ase.electronic import (
     FermiLevelError,
     KPointError,
 )
-from hotham_ase.errors import HothamError
+from hotham_ase.errors import HothamError, UsageError
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairListError
 from hotham_ase.model.options import PredictionOptions
@@ -214,7 +214,7 @@ def check_values(given: Mapping[str, Any]) -> None:
         raise InputError(f"symmetry must be True or False, got {given['symmetry']!r}")
     try:
         network_options(given)
-    except ValueError as error:
+    except UsageError as error:
         raise InputError(str(error)) from error
 
 

@@ -23,7 +23,7 @@ def radial_basis():
 def environment(overlap):
     """Σ_k S_ik S_kj within each pair's block: it knows the atoms around, as a potential does."""
     dense = overlap.at_k((0, 0, 0), format="dense").real
-    product, offsets, pairs = dense @ dense, overlap.orbital_offsets, overlap.pairs
+    product, offsets, pairs = dense @ dense, overlap.layout.orbital_offsets, overlap.pairs
 
     def block(i, j):
         return product[offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]]

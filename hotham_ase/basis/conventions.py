@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import factorial, factorial2
 
 
 @dataclass(frozen=True)
@@ -154,43 +153,3 @@ def order_matrix(code: str, l: int) -> np.ndarray:
     matrix[np.arange(2 * l + 1), index] = sign
     matrix.setflags(write=False)
     return matrix
-
-
-def real_spherical_harmonics(l: int, vectors: np.ndarray) -> np.ndarray:
-    """Orthonormal real spherical harmonics, m = -l … l, no Condon-Shortley phase.
-
-    ``Y_lm = √2 N_lm P_l^|m|(cos θ) {cos mφ for m > 0, sin |m|φ for m < 0}``.
-
-    Parameters
-    ----------
-    l
-        Degree.
-    vectors : (..., 3) float
-        Directions; they need not be normalised.
-
-    Returns
-    -------
-    (..., 2l+1) float
-    """
-    vectors = np.asarray(vectors, dtype=float)
-    x, y, z = np.moveaxis(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), -1, 0)
-    phi = np.arctan2(y, x)
-    out = np.empty((*vectors.shape[:-1], 2 * l + 1))
-    for m in range(l + 1):
-        norm = np.sqrt((2 * l + 1) / (4 * np.pi) * factorial(l - m) / factorial(l + m))
-        legendre = norm * _associated_legendre(l, m, z, np.hypot(x, y))
-        if m == 0:
-            out[..., l] = legendre
-        else:
-            out[..., l + m] = np.sqrt(2) * legendre * np.cos(m * phi)
-            out[..., l - m] = np.sqrt(2) * legendre * np.sin(m * phi)
-    return out
-
-
-def _associated_legendre(l: int, m: int, cosine: np.ndarray, sine: np.ndarray) -> np.ndarray:
-    """P_l^m without Condon-Shortley phase, from cos θ and sin θ: exact also near the poles."""
-    before = np.zeros_like(cosine)
-    current = factorial2(2 * m - 1) * sine**m if m else np.ones_like(cosine)
-    for k in range(m + 1, l + 1):
-        before, current = current, ((2 * k - 1) * cosine * current - (k + m - 1) * before) / (k - m)
-    return current

@@ -1,8 +1,9 @@
-"""Real solid harmonics, their gradients, and real Gaunt coefficients.
+"""Real spherical and solid harmonics, and the integrals of their products.
 
-The harmonics are those of :mod:`hotham_ase.basis.conventions` (m = -l … l, polar axis z, no
-Condon-Shortley phase). Harmonics of all degrees are stored one after another, (l, m) at
-``l² + l + m``.
+Inside the package the real spherical harmonics of degree l are ordered m = -l … l, have the polar
+axis z and carry no Condon-Shortley phase: p = (y, z, x), d = (xy, yz, z², xz, x²-y²); how other
+codes have them is in :mod:`hotham_ase.basis.conventions`. Harmonics of all degrees are stored one
+after another, (l, m) at ``l² + l + m``.
 """
 
 from __future__ import annotations
@@ -13,17 +14,53 @@ from math import factorial, pi, sqrt
 import numpy as np
 from scipy.sparse import csr_array
 
-from hotham_ase.basis.conventions import real_spherical_harmonics
-
 _XYZ = [2, 0, 1]  # where x, y, z lie among the harmonics of degree 1, which are y, z, x
+_ROUNDING = 1e-13  # integrals below it are zero by symmetry
+
+
+def real_spherical_harmonics(l: int, vectors: np.ndarray) -> np.ndarray:
+    """Orthonormal real spherical harmonics, m = -l … l, no Condon-Shortley phase.
+
+    ``Y_lm = √2 N_lm P_l^|m|(cos θ) {cos mφ for m > 0, sin |m|φ for m < 0}``.
+
+    Parameters
+    ----------
+    l
+        Degree.
+    vectors : (..., 3) float
+        Directions; they need not be normalised.
+
+    Returns
+    -------
+    (..., 2l+1) float
+    """
+    vectors = np.asarray(vectors, dtype=float)
+    unit = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    harmonics = solid_harmonics(l, unit.reshape(-1, 3))[l * l :]
+    return harmonics.T.reshape(*vectors.shape[:-1], 2 * l + 1)
+
+
+def sphere_rule(degree: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights that integrate polynomials up to a degree over the sphere exactly.
+
+    Gauss-Legendre points in cos θ times equidistant points in φ.
+
+    Returns
+    -------
+    points : (n, 3) unit vectors
+    weights : (n,), Σ = 4π
+    """
+    cos_theta, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
+    phi = 2 * pi / (degree + 1) * np.arange(degree + 1)
+    sin_theta = np.sqrt(1 - cos_theta**2)
+    x, y = (np.outer(sin_theta, wave).ravel() for wave in (np.cos(phi), np.sin(phi)))
+    points = np.stack([x, y, np.repeat(cos_theta, len(phi))], axis=1)
+    return points, np.repeat(weights * 2 * pi / len(phi), len(phi))
 
 
 @cache
-def gaunt(l1: int, l2: int, l3: int) -> np.ndarray:
+def gaunt_coefficients(l1: int, l2: int, l3: int) -> np.ndarray:
     """Real Gaunt coefficients ∫ Y_l1m1 Y_l2m2 Y_l3m3 dΩ.
-
-    The integrand is a polynomial of degree l1 + l2 + l3 on the sphere, which Gauss-Legendre
-    points in cos θ times equidistant points in φ integrate exactly.
 
     Returns
     -------
@@ -31,25 +68,64 @@ def gaunt(l1: int, l2: int, l3: int) -> np.ndarray:
 
     Examples
     --------
-    >>> round(float(gaunt(0, 0, 0)[0, 0, 0]) ** 2 * 4 * pi, 12)
+    >>> round(float(gaunt_coefficients(0, 0, 0)[0, 0, 0]) ** 2 * 4 * pi, 12)
     1.0
     """
-    degree = l1 + l2 + l3
-    cos_theta, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
-    phi = 2 * pi / (degree + 1) * np.arange(degree + 1)
-    sin_theta = np.sqrt(1 - cos_theta**2)
-    points = np.stack(
-        [
-            np.outer(sin_theta, np.cos(phi)),
-            np.outer(sin_theta, np.sin(phi)),
-            np.repeat(cos_theta[:, None], len(phi), axis=1),
-        ],
-        axis=-1,
-    )
-    y1, y2, y3 = (real_spherical_harmonics(l, points) for l in (l1, l2, l3))
-    measure = weights * 2 * pi / len(phi)
-    out = np.einsum("t,tpa,tpb,tpc->abc", measure, y1, y2, y3, optimize=True)
-    out[np.abs(out) < 1e-13] = 0.0
+    points, weights = sphere_rule(l1 + l2 + l3)
+    y1, y2, y3 = (solid_harmonics(l, points)[l * l :] for l in (l1, l2, l3))
+    return _integral(y1[:, None] * y2, y3, weights)
+
+
+@cache
+def gaunt_table(l_max: int) -> np.ndarray:
+    """The :func:`gaunt_coefficients` of all degrees up to l_max, three times (l_max+1)²."""
+    points, weights = sphere_rule(3 * l_max)
+    y = solid_harmonics(l_max, points)
+    out = np.stack([_integral(row * y, y, weights) for row in y])
+    out.setflags(write=False)
+    return out
+
+
+@cache
+def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
+    """Real Clebsch-Gordan coefficients as an isometry l3 → l1 ⊗ l2.
+
+    There is one way to couple harmonics of degrees l1 and l2 to degree l3, but for a factor: the
+    product Y_l1 Y_l2 does it where l1 + l2 + l3 is even. Where it is odd that has no part of degree
+    l3, and r · (∇Y_l1 × ∇Y_l2), which is odd under reflections too, does.
+
+    Parameters
+    ----------
+    l1, l2, l3
+        With |l1 - l2| ≤ l3 ≤ l1 + l2.
+
+    Returns
+    -------
+    (2 l1 + 1, 2 l2 + 1, 2 l3 + 1) float, read-only; columns over the first two axes are
+    orthonormal.
+    """
+    if (l1 + l2 + l3) % 2 == 0:
+        integrals = gaunt_coefficients(l1, l2, l3)
+    else:
+        points, weights = sphere_rule(l1 + l2 + l3)
+        gradients = [
+            np.stack(
+                [(g @ solid_harmonics(l, points))[l * l :] for g in solid_harmonic_gradient(l)],
+                axis=-1,
+            )
+            for l in (l1, l2)
+        ]  # (2l + 1, n, 3); what they have along r drops out
+        product = (np.cross(gradients[0][:, None], gradients[1]) * points).sum(-1)
+        integrals = _integral(product, solid_harmonics(l3, points)[l3 * l3 :], weights)
+    out = integrals * (sqrt(2 * l3 + 1) / np.linalg.norm(integrals))
+    out.setflags(write=False)
+    return out
+
+
+def _integral(product: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(…, n3), read-only: integrals of (…, n) times (n3, n), values at the points of a rule."""
+    out = product @ (y * weights).T
+    out[np.abs(out) < _ROUNDING] = 0.0
     out.setflags(write=False)
     return out
 
@@ -62,7 +138,7 @@ def cartesian_coupling(l: int, l_out: int) -> np.ndarray:
     -------
     (2l + 1, 3, 2 l_out + 1) float: the part with l' = l_out.
     """
-    out = sqrt(4 * pi / 3) * gaunt(l, 1, l_out)[:, _XYZ]
+    out = sqrt(4 * pi / 3) * gaunt_coefficients(l, 1, l_out)[:, _XYZ]
     out.setflags(write=False)
     return out
 

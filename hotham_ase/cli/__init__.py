@@ -44,11 +44,11 @@ app = typer.Typer(
 app.command("bands")(electronic.bands)
 app.command("dos")(electronic.dos)
 app.command("info")(learning.info)
-app.command("import-checkpoint")(learning.import_checkpoint)
-app.command("import")(data.import_)
-app.command("check")(data.check)
-app.command("train")(learning.train)
-app.command("evaluate")(learning.evaluate)
+app.command("import-checkpoint")(learning.import_published)
+app.command("import")(data.import_runs)
+app.command("check")(data.check_data)
+app.command("train")(learning.train_model)
+app.command("evaluate")(learning.evaluate_model)
 
 
 def _print_version(wanted: bool) -> None:

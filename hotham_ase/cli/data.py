@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from hotham_ase.cli.output import check_folder
 from hotham_ase.cli.progress import progress_bar
-from hotham_ase.cli.tables import printable
+from hotham_ase.cli.tables import printable, show_table
 from hotham_ase.errors import UsageError
+from hotham_ase.files import check_writable
 
 
-def import_(
+def import_runs(
     folders: Annotated[
         list[Path], typer.Argument(help="Run folders of DFT codes; the format is detected.")
     ],
@@ -35,7 +35,7 @@ def import_(
     ] = None,
 ) -> None:
     """Collect DFT results in one data set; folders that cannot be read are reported and skipped."""
-    check_folder(output)
+    check_writable(output)
     if force and append:
         raise UsageError("give --force or --append, not both")
     if output.exists() and not (force or append):
@@ -62,8 +62,7 @@ def import_(
         raise UsageError(f"none of the {len(runs)} folders could be imported, nothing is written")
     places = (str(Path(folder).parent) for folder in report.imported)
     counts = Counter(zip(report.formats, places, strict=True))
-    for (code, place), count in counts.items():
-        typer.echo(f"{count:5}  {code:6}  {printable(place)}")
+    show_table((count, code, place) for (code, place), count in counts.items())
     written = printable(str(report.output))
     typer.echo(f"wrote {written}: {len(report.imported)} of {len(runs)} structures")
 
@@ -82,7 +81,7 @@ def _parse_valence(text: str) -> tuple[str, float]:
     return symbol, electrons
 
 
-def check(
+def check_data(
     dataset: Annotated[Path, typer.Argument(help="A data set that hotham import wrote.")],
 ) -> None:
     """Examine a data set for mistakes that spoil a training; exit code 1 if there are errors."""
@@ -90,9 +89,7 @@ def check(
 
     with progress_bar("checking") as advance:
         findings = check_dataset(dataset, progress=advance)
-    for finding in findings:
-        where, message = printable(finding.structure or "data set"), printable(finding.message)
-        typer.echo(f"{finding.severity:7}  {where}  {finding.code}: {message}")
+    show_table((f.severity, f.structure or "data set", f"{f.code}: {f.message}") for f in findings)
     counts = Counter(finding.severity for finding in findings)
     typer.echo(f"{counts['error']} errors, {counts['warning']} warnings")
     if counts["error"]:

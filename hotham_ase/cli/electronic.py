@@ -18,7 +18,8 @@ from hotham_ase.cli.output import (
     write_levels,
 )
 from hotham_ase.cli.progress import progress_bar
-from hotham_ase.cli.report import Report, levels, report_of
+from hotham_ase.cli.report import Report, report_of, show_levels
+from hotham_ase.cli.tables import show_entries
 from hotham_ase.errors import HothamError, UsageError
 
 if TYPE_CHECKING:
@@ -127,26 +128,23 @@ def bands(
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory, "n_bands": n_bands}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
-        if not atoms.pbc.any():
-            result = None
-        else:
-            with contextlib.suppress(HothamError):  # which the calculation says better
-                if not quiet:
-                    _say_cost(atoms, calculator, _length(atoms, path, npoints))
+        result = None
+        if atoms.pbc.any():
+            if not quiet:
+                _say_cost(atoms, calculator, lambda: _length(atoms, path, npoints))
             result = calculator.get_band_structure(path=path, npoints=npoints)
         report = report_of(atoms, calculator, bands=result)
     say = _speaker(report, output, as_json, quiet, verbose)
     if result is not None:
         write_bands(result, output, window, as_json=as_json, say=say)
-        return
-    if output.suffix.lower() in PLOTS:
-        for line in [] if as_json else levels(calculator, window):
-            say(line)
+    elif output.suffix.lower() not in PLOTS:
+        energies, filled = calculator.get_eigenvalues(), calculator.get_occupation_numbers()
+        level = calculator.get_fermi_level()
+        write_levels(energies, filled, level, output, window, as_json=as_json, say=say)
+    else:
+        if not (as_json or quiet):
+            show_levels(calculator, window)
         say(f"a molecule has levels and no bands: {output} is not written, .csv and .json can be")
-        return
-    energies, filled = calculator.get_eigenvalues(), calculator.get_occupation_numbers()
-    level = calculator.get_fermi_level()
-    write_levels(energies, filled, level, output, window, as_json=as_json, say=say)
 
 
 def dos(
@@ -198,17 +196,12 @@ def dos(
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
-        with contextlib.suppress(HothamError):  # which the calculation says better
-            if not quiet:
-                _say_cost(atoms, calculator, vectors=project is not None)
-        parts = []
-        if project is not None:
-            shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
-            collection: Any = calculator.get_dos(kpts, sigma, project, shares=shares)
-            parts, total = list(collection), collection.sum_all()
-            total.info |= {**parts[0].info, "label": "total"}
-        else:
-            total = calculator.get_dos(kpts, sigma)
+        if not quiet:
+            _say_cost(atoms, calculator, vectors=project is not None)
+        shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
+        curves: Any = calculator.get_dos(kpts, sigma, project, shares=shares)
+        total, parts = (curves, []) if project is None else (curves.sum_all(), list(curves))
+        total.info |= {**parts[0].info, "label": "total"} if parts else {}
         report = report_of(atoms, calculator, dos=total)
     say = _speaker(report, output, as_json, quiet, verbose)
     level = calculator.get_fermi_level()
@@ -234,8 +227,7 @@ def _speaker(
     if as_json and output != STDOUT:
         typer.echo(report.as_json())
     else:
-        for line in report.lines(verbose=verbose):
-            typer.echo(line, err=in_the_way)
+        show_entries(report.entries(verbose=verbose), err=in_the_way)
     return lambda text: typer.echo(text, err=in_the_way)
 
 
@@ -283,7 +275,11 @@ def _length(atoms: Atoms, path: str | None, npoints: int | None) -> int:
 
 
 def _say_cost(
-    atoms: Atoms, calculator: HotHamCalculator, path: int = 0, *, vectors: bool = False
+    atoms: Atoms,
+    calculator: HotHamCalculator,
+    n_on_path: Callable[[], int] = lambda: 0,
+    *,
+    vectors: bool = False,
 ) -> None:
     """Say what takes long before it begins; searches and finer meshes come after.
 
@@ -291,8 +287,8 @@ def _say_cost(
     ----------
     atoms, calculator
         Attached to one another.
-    path
-        k-points beside the mesh.
+    n_on_path
+        Number of k-points beside the mesh.
     vectors
         Whether the mesh's eigenvectors are needed.
     """
@@ -301,13 +297,14 @@ def _say_cost(
     n_bands = calculator.parameters["n_bands"]
     window = None if n_bands is None else BandWindow(0, n_bands, 0.0)
     n_basis = int(calculator.model.basis.n_orbitals(atoms.numbers).sum())
-    mesh = len(calculator.get_ibz_k_points())
-    seconds = estimate_cost(n_basis, mesh, vectors=vectors).seconds
-    seconds += estimate_cost(n_basis, path, window=window).seconds
-    if seconds > LONG:
-        time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-        text = f"about {time} for the first {mesh + path} k-points of {n_basis} orbitals"
-        typer.echo(text, err=True)
+    with contextlib.suppress(HothamError):  # which the calculation says better
+        mesh, path = len(calculator.get_ibz_k_points()), n_on_path()
+        seconds = estimate_cost(n_basis, mesh, vectors=vectors).seconds
+        seconds += estimate_cost(n_basis, path, window=window).seconds
+        if seconds > LONG:
+            time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+            text = f"about {time} for the first {mesh + path} k-points of {n_basis} orbitals"
+            typer.echo(text, err=True)
 
 
 def _periodic(text: str | None) -> list[bool] | None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hotham_ase.cli.output import announced, check_folder
+from hotham_ase.cli.output import announced
 from hotham_ase.cli.progress import progress_bar
-from hotham_ase.cli.tables import format_entries
+from hotham_ase.cli.tables import show_entries
 from hotham_ase.errors import UsageError
+from hotham_ase.files import check_writable
 
 if TYPE_CHECKING:
     from hotham_ase.model.model import HamiltonianModel
@@ -31,7 +32,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of a data set
 Model = Annotated[str, typer.Argument(help="A bundled model's name, or a file.")]
 
 
-def train(
+def train_model(
     config: Annotated[
         Path | None, typer.Argument(help="A YAML file; --init writes a commented one.")
     ] = None,
@@ -64,13 +65,13 @@ def train(
 
     from hotham_ase.train.callbacks import LAST
     from hotham_ase.train.config import load_config
-    from hotham_ase.train.run import train as run
+    from hotham_ase.train.run import train
 
     settings = load_config(config)
     if max_time is not None:
         settings = settings.within(max_time)
     try:
-        run(settings, resume=resume, say=typer.echo)
+        train(settings, resume=resume, say=typer.echo)
     except (KeyboardInterrupt, SystemExit):
         if (settings.output / "checkpoints" / LAST).is_file():
             again = f"hotham train {config} --resume"
@@ -81,7 +82,7 @@ def train(
 
 def _write_template(data: Path, output: Path | None) -> None:
     if output is not None:
-        check_folder(output)
+        check_writable(output)
         if output.exists():
             raise UsageError(f"{output} exists already; choose another file")
 
@@ -95,7 +96,7 @@ def _write_template(data: Path, output: Path | None) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-def evaluate(
+def evaluate_model(
     model: Model,
     dataset: Annotated[Path, typer.Argument(help="A data set that hotham import wrote.")],
     report: Annotated[
@@ -126,16 +127,15 @@ def evaluate(
         raise UsageError(f"the output file must end in .html, got {str(report)!r}")
     for path in (report, output):
         if path is not None:
-            check_folder(path)
+            check_writable(path)
 
-    from hotham_ase.evaluation.evaluate import check_zero
-    from hotham_ase.evaluation.evaluate import evaluate as run
+    from hotham_ase.evaluation.evaluate import check_zero, evaluate
     from hotham_ase.evaluation.parts import check_choice
 
     zero = None if energy_zero is None else check_zero(energy_zero)
     check_choice(split)
     with progress_bar("evaluating") as on_progress:
-        errors = run(
+        errors = evaluate(
             model,
             dataset,
             device=device,
@@ -145,8 +145,7 @@ def evaluate(
             on_progress=on_progress,
         )
     typer.echo(_which(errors))
-    for line in format_entries(_on_screen(errors)):
-        typer.echo(line)
+    show_entries(_on_screen(errors))
     if report is not None:
         typer.echo(f"wrote {report}")
     if output is not None:
@@ -175,7 +174,7 @@ def _which(errors: dict[str, Any]) -> str:
     return f"errors of {n} structures, {errors['headline']}, out of {numbers}"
 
 
-def import_checkpoint(
+def import_published(
     checkpoint: Annotated[Path, typer.Argument(help="The published code's cp….pth.")],
     settings: Annotated[Path, typer.Argument(help="The train.json of the same training.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
@@ -183,11 +182,11 @@ def import_checkpoint(
     """Make a model file of a checkpoint of the published code; nothing in it is executed."""
     if output.suffix != ".safetensors":
         raise UsageError(f"the output file must end in .safetensors, got {str(output)!r}")
-    check_folder(output)
+    check_writable(output)
 
-    from hotham_ase.nn.published.checkpoints import import_checkpoint as run
+    from hotham_ase.model.checkpoints import import_checkpoint
 
-    run(checkpoint, settings, output.stem).save(output)
+    import_checkpoint(checkpoint, settings, output.stem).save(output)
     typer.echo(f"wrote {output}")
 
 
@@ -211,8 +210,7 @@ def info(
     if as_json:
         typer.echo(json.dumps(everything, indent=2))
         return
-    for line in format_entries(everything if verbose else short, longest=10):
-        typer.echo(line)
+    show_entries(everything if verbose else short, longest=10)
 
 
 def _is_hdf5(file: str) -> bool:

@@ -264,7 +264,7 @@ def _is_folded(sample: Sample) -> bool:
         return False
     pairs = matrix.pairs
     i, j = pairs.edge_index
-    sizes = np.add.reduceat(np.abs(matrix.values[0]), matrix.block_offsets[:-1])
+    sizes = np.add.reduceat(np.abs(matrix.single), matrix.layout.offsets[:-1])
     weights = sizes[pairs.n_atoms :]
     folded = pairs.edge_vectors + (images[i] - images[j]) @ pairs.cell
     return bool(weights @ np.linalg.norm(folded, axis=1) < weights @ pairs.edge_lengths)
@@ -301,8 +301,7 @@ def _check_blocks(sample: Sample) -> Iterator[Problem]:
     empty = [atom for atom in range(len(sample.atoms)) if not h.onsite_block(atom).any()]
     if empty:
         yield "error", "missing-blocks", f"hamiltonian has no onsite block of atoms {empty[:9]}"
-    sizes = np.maximum.reduceat(np.abs(s.values).max(axis=0), s.block_offsets[:-1])
-    overlapping = sizes[s.pairs.n_atoms :] > OVERLAPPING
+    overlapping = s.layout.largest(s.values)[s.pairs.n_atoms :] > OVERLAPPING
     first, second = s.pairs.edge_index
     there = h.pairs.find(first, second, s.pairs.cell_shifts) >= 0
     missing = np.flatnonzero(overlapping & ~there)

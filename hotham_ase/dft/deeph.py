@@ -257,13 +257,11 @@ def _write_blocks(sample: Sample, matrix: RealSpaceMatrix, path: Path) -> None:
         theirs = np.argsort(index)
         maps[species.symbol] = (theirs, sign[theirs])
     symbols = sample.atoms.get_chemical_symbols()
-    offsets = matrix.block_offsets
+    atoms, shifts = matrix.layout.atoms, matrix.layout.shifts
     with write_hdf5(path) as file:
-        reserve(file, matrix.values.nbytes + 1024 * len(offsets))  # each array has a header
-        for block in range(len(offsets) - 1):
-            i, j = matrix.block_atoms[:, block]
+        reserve(file, matrix.values.nbytes + 1024 * len(shifts))  # each array has a header
+        for block, (i, j) in enumerate(atoms.T):
             (row, row_sign), (column, column_sign) = maps[symbols[i]], maps[symbols[j]]
-            values = matrix.values[0, offsets[block] : offsets[block + 1]]
-            ours = values.reshape(len(row), len(column))
-            key = str([*matrix.block_shifts[block].tolist(), int(i) + 1, int(j) + 1])
+            ours = matrix.layout.block(matrix.single, block)
+            key = str([*shifts[block].tolist(), int(i) + 1, int(j) + 1])
             file[key] = row_sign[:, None] * ours[np.ix_(row, column)] * column_sign

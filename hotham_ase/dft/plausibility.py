@@ -263,7 +263,7 @@ def _check_missing_pairs(sample: Sample) -> None:
     for matrix in (sample.hamiltonian, sample.overlap):
         near = PairList.from_atoms(sample.atoms, _near_cutoffs(sample, matrix))
         _refuse_missing(sample, matrix, near, "where orbitals overlap")
-    size = _block_sizes(sample.overlap)[len(sample.atoms) :]
+    size = sample.overlap.layout.largest(sample.overlap.values)[len(sample.atoms) :]
     overlapping = np.flatnonzero(size > OVERLAPPING)
     if len(overlapping):
         pairs = _selection(sample.overlap.pairs, overlapping)
@@ -292,7 +292,7 @@ def _near_cutoffs(sample: Sample, matrix: RealSpaceMatrix) -> dict[tuple[str, st
 def _refuse_missing(sample: Sample, matrix: RealSpaceMatrix, pairs: PairList, where: str) -> None:
     i, j = pairs.edge_index
     found = matrix.pairs.find(i, j, pairs.cell_shifts)
-    size = _block_sizes(matrix)[len(sample.atoms) :]
+    size = matrix.layout.largest(matrix.values)[len(sample.atoms) :]
     missing = np.flatnonzero((found < 0) | (np.append(size, 0.0)[found] == 0.0))
     if len(missing):
         e = missing[pairs.edge_lengths[missing].argmin()]
@@ -301,8 +301,3 @@ def _refuse_missing(sample: Sample, matrix: RealSpaceMatrix, pairs: PairList, wh
             f"at {pairs.edge_lengths[e]:.2f} Å (i={i[e]}, j={j[e]}, "
             f"R={pairs.cell_shifts[e].tolist()}): it is incomplete"
         )
-
-
-def _block_sizes(matrix: RealSpaceMatrix) -> np.ndarray:
-    """(n_blocks,) largest element of every block."""
-    return np.maximum.reduceat(np.abs(matrix.values).max(axis=0), matrix.block_offsets[:-1])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hotham_ase.errors import HothamError
-from hotham_ase.matrices.realspace import MatrixError, RealSpaceMatrix
+from hotham_ase.matrices import MatrixError, RealSpaceMatrix
 
 if TYPE_CHECKING:
     from ase import Atoms

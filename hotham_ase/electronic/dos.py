@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from ase.data import chemical_symbols
-from ase.spectrum.doscollection import GridDOSCollection
-from ase.spectrum.dosdata import GridDOSData
 from scipy.sparse import csr_array
 
 from hotham_ase.electronic.tetrahedra import states_below
 from hotham_ase.errors import HothamError
 
 if TYPE_CHECKING:
+    from ase.spectrum.doscollection import GridDOSCollection
+    from ase.spectrum.dosdata import GridDOSData
+
     from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.electronic.kmesh import KMesh
 
@@ -132,7 +133,7 @@ def total_dos(
     energies = grid if energies is None else np.asarray(energies, dtype=float)
     weights = np.broadcast_to(degeneracy * kpoint_weights[None, :, None], eigenvalues.shape)
     values = broaden(eigenvalues.ravel(), weights.reshape(1, -1), energies, sigma)
-    return GridDOSData(energies, values[0], info={"label": "total"})
+    return _curve(energies, values[0], {"label": "total"})
 
 
 def projection_groups(
@@ -227,7 +228,7 @@ def interpolated_dos(
     bounds = _bounds(energies)
     below = states_below(eigenvalues[0], mesh, bounds)[0]
     values = degeneracy * np.diff(below) / np.diff(bounds)
-    return GridDOSData(energies, values, info={"label": "total"})
+    return _curve(energies, values, {"label": "total"})
 
 
 def interpolated_projected_dos(
@@ -254,9 +255,7 @@ def interpolated_projected_dos(
     bounds = _bounds(energies)
     below = states_below(eigenvalues[0], mesh, bounds, shares)
     values = degeneracy * np.diff(below) / np.diff(bounds)
-    return GridDOSCollection(
-        [GridDOSData(energies, v, info=dict(i)) for v, i in zip(values, infos, strict=True)]
-    )
+    return _curves(energies, values, infos)
 
 
 def _bounds(energies: np.ndarray) -> np.ndarray:
@@ -332,6 +331,20 @@ def projected_dos(
     shares = degeneracy * kpoint_weights[:, None, None] * weights
     shares = shares.transpose(1, 0, 2).reshape(len(infos), -1)
     values = broaden(eigenvalues.ravel(), shares, energies, sigma)
+    return _curves(energies, values, infos)
+
+
+def _curve(energies: np.ndarray, values: np.ndarray, info: dict[str, str]) -> GridDOSData:
+    from ase.spectrum.dosdata import GridDOSData  # which takes Matplotlib along
+
+    return GridDOSData(energies, values, info=dict(info))
+
+
+def _curves(
+    energies: np.ndarray, values: np.ndarray, infos: Sequence[dict[str, str]]
+) -> GridDOSCollection:
+    from ase.spectrum.doscollection import GridDOSCollection
+
     return GridDOSCollection(
-        [GridDOSData(energies, v, info=dict(i)) for v, i in zip(values, infos, strict=True)]
+        [_curve(energies, row, info) for row, info in zip(values, infos, strict=True)]
     )

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.spectrum.doscollection import GridDOSCollection
 
 from hotham_ase.electronic.dos import (
     CoarseMeshWarning,
@@ -32,6 +31,7 @@ from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import states_below
 
 if TYPE_CHECKING:
+    from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.basis.orbitals import OrbitalBasis
@@ -155,7 +155,11 @@ def density_of_states(
     for curve in curves:
         curve.info.update(solved.info | seconds)
         labelled.append(curve)
-    return labelled[0] if projection is None else GridDOSCollection(labelled)
+    if projection is None:
+        return labelled[0]
+    from ase.spectrum.doscollection import GridDOSCollection  # which takes Matplotlib along
+
+    return GridDOSCollection(labelled)
 
 
 def _total(

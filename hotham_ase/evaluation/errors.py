@@ -26,9 +26,9 @@ from hotham_ase.electronic.solvers.problem import (
 )
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.errors import UsageError
+from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.realspace import union_of_pairs
-from hotham_ase.train.loss.config import EnergyZero
 
 if TYPE_CHECKING:
     from ase.spectrum.band_structure import BandStructure
@@ -72,23 +72,23 @@ class BlockComparison:
     @property
     def raw(self) -> np.ndarray:
         """(n_values,) ΔH in eV as the zeros of energy are."""
-        return self.predicted.values[0] - self.reference.values[0]
+        return self.predicted.single - self.reference.single
 
     @cached_property
     def errors(self) -> np.ndarray:
         """(n_values,) ΔH − μS in eV."""
-        return self.raw - self.mu * self.overlap.values[0]
+        return self.raw - self.mu * self.overlap.single
 
     @property
     def n_onsite(self) -> int:
         """Elements of onsite blocks, which come first."""
-        return int(self.predicted.block_offsets[self.predicted.pairs.n_atoms])
+        return self.predicted.layout.n_onsite
 
     @property
     def block_squares(self) -> np.ndarray:
         """(n_blocks,) mean square error in eV² of each block, onsite blocks first."""
-        offsets = self.predicted.block_offsets
-        return np.add.reduceat(self.errors**2, offsets[:-1]) / np.diff(offsets)
+        layout = self.predicted.layout
+        return np.add.reduceat(self.errors**2, layout.offsets[:-1]) / layout.sizes
 
 
 def pairs_in_reach(sample: Sample) -> PairList:
@@ -128,8 +128,7 @@ def compare_blocks(
     )
     mu = 0.0
     if energy_zero == "fit":
-        s = overlap.values[0]
-        mu = float(s @ (predicted.values[0] - reference.values[0]) / (s @ s))
+        mu = float(best_shift(predicted.single - reference.single, overlap.single))
     elif energy_zero == "fermi":
         if sample.fermi_level is None:
             raise UsageError(

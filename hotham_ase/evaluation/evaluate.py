@@ -23,11 +23,11 @@ from hotham_ase.evaluation.errors import (
 )
 from hotham_ase.evaluation.parts import UNSEEN, check_choice, chosen, parts_of
 from hotham_ase.evaluation.statistics import ErrorStatistics
+from hotham_ase.matrices.energy_zero import EnergyZero
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.protocol import Prediction
 from hotham_ase.train.failures import devices_that_fail
-from hotham_ase.train.loss.config import EnergyZero
 
 if TYPE_CHECKING:
     from hotham_ase.dft.sample import Sample

@@ -137,7 +137,7 @@ class ErrorStatistics:
     def add(self, comparison: BlockComparison) -> None:
         """Count the elements of H of a structure."""
         matrix, errors = comparison.predicted, comparison.errors
-        reference = comparison.reference.values[0]
+        reference = comparison.reference.single
         self.parity.add(
             np.arcsinh(reference / PARITY_LINEAR), np.arcsinh((reference + errors) / PARITY_LINEAR)
         )
@@ -147,14 +147,12 @@ class ErrorStatistics:
         numbers = matrix.pairs.numbers
         species = self.basis.species_index(numbers)
         n_atoms = matrix.pairs.n_atoms
-        of_block = species[matrix.block_atoms]  # (2, n_blocks)
-        is_hopping = np.arange(of_block.shape[1]) >= n_atoms
-        for part, chosen in (("onsite", ~is_hopping), ("hopping", is_hopping)):
-            for i in np.unique(species):
-                for j in np.unique(species[species >= i]):
-                    blocks = np.flatnonzero(chosen & (of_block[0] == i) & (of_block[1] == j))
-                    if len(blocks):
-                        self._add_shells(part, int(i), int(j), comparison, blocks)
+        n_blocks = n_atoms + matrix.pairs.n_edges
+        for part, start, stop in (("onsite", 0, n_atoms), ("hopping", n_atoms, n_blocks)):
+            blocks = np.arange(start, stop)
+            for which, (i, j) in matrix.layout.groups(blocks, labels=species):
+                if i <= j:  # the others are their transposes
+                    self._add_shells(part, i, j, comparison, blocks[which])
         self._add_distances(matrix, errors, reference)
 
     def add_expected(self, squares: np.ndarray, uncertainty: Uncertainty) -> None:
@@ -196,9 +194,7 @@ class ErrorStatistics:
         """Count blocks of one pair of species."""
         sizes = [2 * np.array(self.basis.species[k].shells) + 1 for k in (i, j)]
         starts = [np.cumsum(n) - n for n in sizes]
-        shape = int(sizes[0].sum()), int(sizes[1].sum())
-        index = comparison.predicted.block_offsets[blocks][:, None] + np.arange(shape[0] * shape[1])
-        size = np.abs(comparison.errors[index]).reshape(-1, *shape)
+        size = np.abs(comparison.errors[comparison.predicted.layout.index(blocks)])
 
         def by_shell(values: np.ndarray, reduce: np.ufunc) -> np.ndarray:
             return reduce.reduceat(reduce.reduceat(values, starts[0], 0), starts[1], 1)
@@ -218,7 +214,7 @@ class ErrorStatistics:
         pairs = matrix.pairs
         if not pairs.n_edges:
             return
-        starts = matrix.block_offsets[pairs.n_atoms : -1]
+        starts = matrix.layout.offsets[pairs.n_atoms : -1]
         where = (pairs.edge_lengths / BIN_WIDTH).astype(np.int64)
         n = max(int(where.max()) + 1, len(self.mean_h))
 
@@ -226,7 +222,7 @@ class ErrorStatistics:
             return np.bincount(where, values, n) + np.pad(old, (0, n - len(old)))
 
         size, tally = np.abs(errors), self.distances
-        tally.count = binned(tally.count, np.diff(matrix.block_offsets)[pairs.n_atoms :])
+        tally.count = binned(tally.count, matrix.layout.sizes[pairs.n_atoms :])
         tally.absolute = binned(tally.absolute, np.add.reduceat(size, starts))
         tally.square = binned(tally.square, np.add.reduceat(size**2, starts))
         tally.largest = np.pad(tally.largest, (0, n - len(tally.largest)))

@@ -79,7 +79,7 @@ class PairList:
             raise PairListError(f"positions must have shape ({n_atoms}, 3), got {positions.shape}")
         reach = np.abs(shifts).max(axis=0, initial=0)
         order = np.argsort(
-            _keys(edge_index[0], edge_index[1], shifts, n_atoms, reach), kind="stable"
+            pair_keys(edge_index[0], edge_index[1], shifts, n_atoms, reach), kind="stable"
         )
         frozen = {
             "numbers": numbers,
@@ -93,13 +93,6 @@ class PairList:
             array = array.copy() if array is getattr(self, name) else array
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        if not np.array_equal(order, np.arange(len(order))):
-            object.__setattr__(self, "_given_order", order)
-
-    @property
-    def given_order(self) -> np.ndarray:
-        """(n_edges,) position, in the arrays given at construction, of each sorted pair."""
-        return getattr(self, "_given_order", np.arange(self.n_edges))
 
     @classmethod
     def from_atoms(
@@ -225,7 +218,7 @@ class PairList:
         return np.abs(self.cell_shifts).max(axis=0, initial=0)
 
     def _keys(self, i: np.ndarray, j: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-        return _keys(i, j, shifts, self.n_atoms, self._reach)
+        return pair_keys(i, j, shifts, self.n_atoms, self._reach)
 
     def select(self, edges: np.ndarray) -> PairList:
         """The list of some of the pairs, by ascending index."""
@@ -256,7 +249,7 @@ class PairList:
             )
 
 
-def _keys(
+def pair_keys(
     i: np.ndarray, j: np.ndarray, shifts: np.ndarray, n_atoms: int, reach: np.ndarray
 ) -> np.ndarray:
     """One int64 per pair, ascending by (i, j, R)."""

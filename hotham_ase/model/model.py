@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hotham_ase.matrices import RealSpaceMatrix, SpinKind
+from hotham_ase.errors import UsageError
+from hotham_ase.matrices import RealSpaceMatrix, Spin
 from hotham_ase.memory import format_size
 from hotham_ase.model.bundled import bundled_models, model_path
 from hotham_ase.model.file import ModelFileError, StoredModel
@@ -128,10 +129,10 @@ class HamiltonianModel(StoredModel):
 
     def _check_request(self, atoms: Atoms, options: PredictionOptions) -> None:
         if len(atoms) == 0:
-            raise ValueError("atoms must hold at least one atom, got none")
+            raise UsageError("atoms must hold at least one atom, got none")
         reason = self.network.whole_because
         if options.memory is not None and reason is not None:
-            raise ValueError(
+            raise UsageError(
                 f"memory cannot be bounded for {self.name}: {reason}; got memory={options.memory!r}"
             )
 
@@ -139,24 +140,24 @@ class HamiltonianModel(StoredModel):
         """Refuse an H0 that is missing, not needed, or not of these atoms and orbitals."""
         if initial is None:
             if self.learns_correction:
-                raise ValueError(
+                raise UsageError(
                     f"initial_hamiltonian must be given for {self.name}, which predicts the "
                     "correction to H0; got None"
                 )
             return
         if not self.learns_correction:
-            raise ValueError(
+            raise UsageError(
                 f"initial_hamiltonian must be None for {self.name}, which predicts all of H; got "
                 f"{type(initial).__name__}"
             )
         if not isinstance(initial, RealSpaceMatrix):
-            raise ValueError(
+            raise UsageError(
                 f"initial_hamiltonian must be a RealSpaceMatrix, got {type(initial).__name__}"
             )
         n_orbitals = self.basis.n_orbitals(atoms.numbers)
         initial.check_belongs(atoms, n_orbitals, "initial_hamiltonian")
-        if initial.spin is not SpinKind.UNPOLARIZED:
-            raise ValueError(
+        if initial.spin is not Spin.UNPOLARIZED:
+            raise UsageError(
                 f"initial_hamiltonian must be unpolarized, got spin kind {initial.spin.value}"
             )
 

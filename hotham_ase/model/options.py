@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hotham_ase.files import parse_size
+from hotham_ase.errors import UsageError
+from hotham_ase.memory import parse_size
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class PredictionOptions:
 
     def __post_init__(self) -> None:
         if not isinstance(self.compile, bool):
-            raise ValueError(f"compile must be True or False, got {self.compile!r}")
+            raise UsageError(f"compile must be True or False, got {self.compile!r}")
         if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+            raise UsageError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
         if self.memory is not None:
             parse_size(self.memory)
         if self.device not in ("auto", "cpu"):  # these need no torch, which is slow to import

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.model.uncertainty import Uncertainty
 from hotham_ase.nn.graph import Graph
@@ -77,44 +77,34 @@ class MatrixWriter:
 
     def __init__(self, pairs: PairList, basis: OrbitalBasis, network: Network) -> None:
         self.pairs, self.network = pairs, network
-        self.n_orbitals = basis.n_orbitals(pairs.numbers)
+        self.layout = BlockLayout(pairs, basis.n_orbitals(pairs.numbers))
         self.species = basis.species_index(pairs.numbers)
-        i, j = pairs.edge_index
-        sizes = np.concatenate([self.n_orbitals**2, self.n_orbitals[i] * self.n_orbitals[j]])
-        self.starts = np.cumsum(sizes) - sizes
-        self.values = np.empty(int(sizes.sum()))
+        self.values = np.empty(self.layout.n_values)
         # every atom has all orbitals of the union: blocks need no selection
-        self.is_plain = bool((sizes == sum(2 * l + 1 for l in network.union) ** 2).all())
+        n_union = sum(2 * l + 1 for l in network.union)
+        self.is_plain = bool((self.layout.n_orbitals == n_union).all())
 
     def onsite(self, atoms: torch.Tensor, blocks: torch.Tensor) -> None:
         """Put blocks (n, n_union, n_union) of some atoms."""
-        index = atoms.cpu().numpy()
-        self._put(index, self.species[index], self.species[index], blocks)
+        self._put(atoms.cpu().numpy(), blocks)
 
     def hopping(self, edges: torch.Tensor, blocks: torch.Tensor) -> None:
         """Put blocks (n, n_union, n_union) of some pairs."""
-        index = edges.cpu().numpy()
-        i, j = self.pairs.edge_index[:, index]
-        self._put(self.pairs.n_atoms + index, self.species[i], self.species[j], blocks)
+        self._put(self.pairs.n_atoms + edges.cpu().numpy(), blocks)
 
     def matrix(self) -> RealSpaceMatrix:
         """The matrix, once all blocks are there."""
-        return RealSpaceMatrix(self.pairs, self.n_orbitals, self.values, name="hamiltonian")
+        return RealSpaceMatrix(self.pairs, self.layout.n_orbitals, self.values, name="hamiltonian")
 
-    def _put(self, index: np.ndarray, a: np.ndarray, b: np.ndarray, blocks: torch.Tensor) -> None:
+    def _put(self, index: np.ndarray, blocks: torch.Tensor) -> None:
         values = blocks.detach().cpu().numpy()
         if self.is_plain:
-            size = values.shape[1] * values.shape[2]
-            self.values.reshape(-1, size)[index] = values.reshape(-1, size)
+            self.values.reshape(-1, *values.shape[1:])[index] = values
             return
-        for kind_a in np.unique(a):
-            for kind_b in np.unique(b):
-                of_kind = np.flatnonzero((a == kind_a) & (b == kind_b))
-                rows, columns = (self.network.orbitals[k].numpy() for k in (kind_a, kind_b))
-                picked = values[of_kind[:, None, None], rows[:, None], columns]
-                picked = picked.reshape(len(of_kind), len(rows) * len(columns))
-                target = self.starts[index[of_kind]][:, None] + np.arange(picked.shape[1])
-                self.values[target] = picked
+        for which, kind in self.layout.groups(index, labels=self.species):
+            rows, columns = (self.network.orbitals[k].numpy() for k in kind)
+            picked = values[which[:, None, None], rows[:, None], columns]
+            self.values[self.layout.index(index[which])] = picked
 
 
 class UncertaintyWriter:
@@ -176,13 +166,10 @@ def to_union(
     hopping : (n_edges, n_union, n_union)
     """
     n_union = sum(2 * l + 1 for l in network.union)
-    blocks = np.zeros((matrix.block_atoms.shape[1], n_union, n_union))
-    kinds = basis.species_index(matrix.pairs.numbers)[matrix.block_atoms]
-    for a in range(len(basis.species)):
-        for b in range(len(basis.species)):
-            of_kind = np.flatnonzero((kinds[0] == a) & (kinds[1] == b))
-            rows, columns = network.orbitals[a].numpy(), network.orbitals[b].numpy()
-            index = matrix.block_offsets[of_kind][:, None] + np.arange(len(rows) * len(columns))
-            picked = matrix.values[0][index].reshape(-1, len(rows), len(columns))
-            blocks[of_kind[:, None, None], rows[:, None], columns] = picked
+    blocks = np.zeros((matrix.pairs.n_atoms + matrix.pairs.n_edges, n_union, n_union))
+    species = basis.species_index(matrix.pairs.numbers)
+    for of_kind, kind in matrix.layout.groups(labels=species):
+        rows, columns = (network.orbitals[k].numpy() for k in kind)
+        picked = matrix.single[matrix.layout.index(of_kind)]
+        blocks[of_kind[:, None, None], rows[:, None], columns] = picked
     return blocks[: matrix.pairs.n_atoms], blocks[matrix.pairs.n_atoms :]

@@ -19,7 +19,8 @@ def _default() -> Classes:
 
 
 def _published() -> Classes:
-    from hotham_ase.nn.published.network import PublishedConfig, PublishedHotHam
+    from hotham_ase.nn.published.config import PublishedConfig
+    from hotham_ase.nn.published.network import PublishedHotHam
 
     return PublishedConfig, PublishedHotHam
 

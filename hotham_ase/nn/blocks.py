@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from hotham_ase.basis.harmonics import clebsch_gordan
 from hotham_ase.errors import UsageError
 from hotham_ase.nn.orders import Orders
-from hotham_ase.nn.rotation import coupling
 from hotham_ase.nn.so2 import SO2Linear
 
 
@@ -39,6 +39,31 @@ def orbitals_in_union(shells: Sequence[int], union: Sequence[int]) -> torch.Tens
 def n_orbitals(shells: Sequence[int]) -> int:
     """Σ (2l+1)."""
     return sum(2 * l + 1 for l in shells)
+
+
+def coupled_shells(shells: Sequence[int], l: int, parity: int) -> list[tuple[int, int]]:
+    """Pairs of shells whose blocks have an irrep of degree l, natural (parity 0) or pseudo (1)."""
+    return [
+        (a, b)
+        for a, la in enumerate(shells)
+        for b, lb in enumerate(shells)
+        if abs(la - lb) <= l <= la + lb and (la + lb + l) % 2 == parity
+    ]
+
+
+def block_couplings(
+    shells: Sequence[int], pairs: Sequence[tuple[int, int]], l: int
+) -> torch.Tensor:
+    """(2l+1, n_pairs, n_union²) float64: what a component h_LM of each pair adds to a block."""
+    n_union = n_orbitals(shells)
+    offsets = [n_orbitals(shells[:k]) for k in range(len(shells))]
+    out = torch.zeros(2 * l + 1, len(pairs), n_union, n_union, dtype=torch.float64)
+    for p, (a, b) in enumerate(pairs):
+        rows = slice(offsets[a], offsets[a] + 2 * shells[a] + 1)
+        columns = slice(offsets[b], offsets[b] + 2 * shells[b] + 1)
+        block = torch.tensor(clebsch_gordan(shells[a], shells[b], l))
+        out[:, p, rows, columns] = block.permute(2, 0, 1)
+    return out.flatten(2)
 
 
 class BlockReadout(nn.Module):
@@ -74,20 +99,14 @@ class BlockReadout(nn.Module):
         self.weights = nn.ParameterList()
         columns = []
         for l in range(self.l_block + 1):
-            for kind, n_channels in enumerate((natural, pseudo)):
-                paths = [
-                    (a, b)
-                    for a in range(len(shells))
-                    for b in range(len(shells))
-                    if abs(shells[a] - shells[b]) <= l <= shells[a] + shells[b]
-                    and (shells[a] + shells[b] + l) % 2 == kind
-                ]
-                if not paths:
+            for parity, n_channels in enumerate((natural, pseudo)):
+                pairs = coupled_shells(shells, l, parity)
+                if not pairs:
                     continue
-                self.irreps.append((l, kind))
-                weight = torch.randn(n_channels, len(paths)) / math.sqrt(n_channels)
+                self.irreps.append((l, parity))
+                weight = torch.randn(n_channels, len(pairs)) / math.sqrt(n_channels)
                 self.weights.append(nn.Parameter(weight))
-                columns.append(_path_columns(shells, paths, l))
+                columns.append(block_couplings(shells, pairs, l))
         matrix = self._arrange(columns).to(torch.get_default_dtype())
         self.register_buffer("couplings", matrix, persistent=False)
 
@@ -159,15 +178,3 @@ class EdgeBlockReadout(BlockReadout):
             columns += sum(w.shape[1] for w in self._of_degree(m))
         blocks = torch.cat(parts, dim=1) @ self.couplings
         return blocks.unflatten(1, (self.n_union, self.n_union))
-
-
-def _path_columns(shells: Sequence[int], paths: list[tuple[int, int]], l: int) -> torch.Tensor:
-    """(2l+1, n_paths, n_union²): what each component of each path adds to the block."""
-    n_union = n_orbitals(shells)
-    offsets = [n_orbitals(shells[:k]) for k in range(len(shells))]
-    out = torch.zeros(2 * l + 1, len(paths), n_union, n_union, dtype=torch.float64)
-    for p, (a, b) in enumerate(paths):
-        rows = slice(offsets[a], offsets[a] + 2 * shells[a] + 1)
-        columns = slice(offsets[b], offsets[b] + 2 * shells[b] + 1)
-        out[:, p, rows, columns] = coupling(shells[a], shells[b], l).permute(2, 0, 1)
-    return out.flatten(2)

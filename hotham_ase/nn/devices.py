@@ -7,8 +7,7 @@ import threading
 import torch
 
 from hotham_ase.errors import UsageError
-from hotham_ase.files import parse_size
-from hotham_ase.memory import MEMORY_SHARE, free_memory
+from hotham_ase.memory import MEMORY_SHARE, free_memory, parse_size
 
 
 def torch_device(device: str) -> torch.device:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from e3nn.o3 import wigner_3j
 
+from hotham_ase.basis.harmonics import clebsch_gordan
 from hotham_ase.nn.orders import Orders, add_orders, join_orders, order_major, split_orders
 
 # above this degree products by degree are faster than one product with mostly zeros (measured)
@@ -25,20 +25,9 @@ DENSE_UP_TO = 7
 
 
 @cache
-def coupling(l1: int, l2: int, l3: int) -> torch.Tensor:
-    """Real Clebsch-Gordan coefficients as an isometry l3 → l1 ⊗ l2.
-
-    Returns
-    -------
-    (2 l1 + 1, 2 l2 + 1, 2 l3 + 1) float64; columns over the first two axes are orthonormal.
-    """
-    return wigner_3j(l1, l2, l3, dtype=torch.float64) * (2 * l3 + 1) ** 0.5
-
-
-@cache
-def _coupling_like(l: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """The :func:`coupling` of the recursion, kept where it is used."""
-    return coupling(1, l - 1, l).to(device, dtype)
+def _recursion_coupling(l: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """K_l of the recursion, kept where it is used."""
+    return torch.tensor(clebsch_gordan(1, l - 1, l)).to(device, dtype)
 
 
 def edge_rotations(vectors: torch.Tensor) -> torch.Tensor:
@@ -87,7 +76,7 @@ def wigner_matrices(rotations: torch.Tensor, l_max: int) -> list[torch.Tensor]:
     first = rotations[:, order][:, :, order].permute(1, 2, 0).contiguous()
     matrices = [first.new_ones(1, 1, len(rotations)), first]
     for l in range(2, l_max + 1):
-        k = _coupling_like(l, rotations.dtype, rotations.device)  # (3, 2l-1, 2l+1)
+        k = _recursion_coupling(l, rotations.dtype, rotations.device)  # (3, 2l-1, 2l+1)
         half = torch.matmul(k.transpose(1, 2).flatten(0, 1), matrices[-1])
         half = half.unflatten(1, (3, 2 * l + 1))  # (2l-1, 3, 2l+1, n)
         product = (first[:, None, :, None] * half).sum(2)  # (3, 2l-1, 2l+1, n)

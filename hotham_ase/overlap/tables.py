@@ -25,7 +25,7 @@ from scipy.sparse import csr_array
 
 from hotham_ase.basis.harmonics import (
     cartesian_coupling,
-    gaunt,
+    gaunt_coefficients,
     solid_harmonic_gradient,
     solid_harmonics,
 )
@@ -286,7 +286,7 @@ def _contraction(
     n_products = 0
     for channel in channels:
         l1, l2 = bra.shells[channel.bra], ket.shells[channel.ket]
-        angular = gaunt(channel.bra_degree, l2, channel.degree)
+        angular = gaunt_coefficients(channel.bra_degree, l2, channel.degree)
         if operator is Operator.POSITION:
             raising = cartesian_coupling(l1, channel.bra_degree)
             angular = np.einsum("acm,mbM->cabM", raising, angular)

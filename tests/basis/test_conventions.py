@@ -7,12 +7,8 @@ from math import factorial, pi, sqrt
 import numpy as np
 import pytest
 
-from hotham_ase.basis.conventions import (
-    convention,
-    index_and_sign,
-    order_matrix,
-    real_spherical_harmonics,
-)
+from hotham_ase.basis.conventions import convention, index_and_sign, order_matrix
+from hotham_ase.basis.harmonics import real_spherical_harmonics
 
 POINTS = np.random.default_rng(7).normal(size=(30, 3))
 CODES = ("wiki", "e3nn", "deeptb", "abacus", "openmx", "deeph", "siesta", "aims", "pyscf")

@@ -60,8 +60,8 @@ def make_sample(seed: int, basis: OrbitalBasis = BASIS, **provenance) -> Sample:
     overlap = overlap_matrix(atoms, BASIS)
     # T_ij + (e_i + e_j) / 2 S_ij, the latter as in extended Hückel theory
     weighted = overlap.values.copy()
-    for block, (i, j) in enumerate(overlap.block_atoms.T):
-        start, stop = overlap.block_offsets[block : block + 2]
+    for block, (i, j) in enumerate(overlap.layout.atoms.T):
+        start, stop = overlap.layout.offsets[block : block + 2]
         weighted[:, start:stop] *= (ATOMIC_LEVELS[i] + ATOMIC_LEVELS[j]) / 2
     atomic = RealSpaceMatrix(overlap.pairs, overlap.n_orbitals, weighted, name="hamiltonian")
     hamiltonian = atomic + kinetic_matrix(atoms, BASIS)

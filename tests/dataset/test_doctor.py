@@ -47,10 +47,10 @@ def matrix_on(matrix: RealSpaceMatrix, **changes) -> RealSpaceMatrix:
     names = ("numbers", "positions", "cell", "pbc", "edge_index", "cell_shifts")
     arguments = {name: getattr(pairs, name) for name in names} | changes
     new = PairList(**arguments)
-    order = new.given_order
+    place = new.find(*arguments["edge_index"], arguments["cell_shifts"])
     onsite = [matrix.onsite_block(i) for i in range(pairs.n_atoms)]
-    hopping = [matrix.hopping_block(e) for e in range(pairs.n_edges)]
-    return RealSpaceMatrix.from_blocks(new, onsite, [hopping[e] for e in order], name=matrix.name)
+    hopping = [matrix.hopping_block(e) for e in np.argsort(place)]
+    return RealSpaceMatrix.from_blocks(new, onsite, hopping, name=matrix.name)
 
 
 def test_sound_data_set(dataset_path: Path):
@@ -203,7 +203,7 @@ def test_overlap_of_other_orbitals(tmp_path: Path, samples: list[Sample]):
     swap = np.arange(9)
     swap[[6, 7]] = [7, 6]
     matrix = sample.overlap
-    offsets = matrix.orbital_offsets
+    offsets = matrix.layout.orbital_offsets
     parts = [swap[offsets[a] : offsets[a + 1]] - offsets[a] for a in range(2)]
     onsite = [matrix.onsite_block(a)[np.ix_(parts[a], parts[a])] for a in range(2)]
     hopping = [
@@ -242,7 +242,7 @@ def test_orbitals_of_another_norm(
 def test_atom_without_a_block(tmp_path: Path, samples: list[Sample]):
     matrix = samples[0].hamiltonian
     values = matrix.values.copy()
-    values[:, matrix.block_offsets[1] : matrix.block_offsets[2]] = 0.0
+    values[:, matrix.layout.offsets[1] : matrix.layout.offsets[2]] = 0.0
     empty = RealSpaceMatrix(matrix.pairs, matrix.n_orbitals, values, name="hamiltonian")
     found = findings(write(tmp_path / "a.h5", replace(samples[0], hamiltonian=empty)))
     assert "no onsite block of atoms [1]" in found["missing-blocks"].message

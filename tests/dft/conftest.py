@@ -120,7 +120,7 @@ def abacus_matrices(
     matrix: RealSpaceMatrix, sample: Sample, transform=to_abacus
 ) -> dict[tuple[int, ...], np.ndarray]:
     """Dense matrix of every R in another code's order."""
-    offsets = matrix.orbital_offsets
+    offsets = matrix.layout.orbital_offsets
     turn = np.zeros((matrix.n_basis, matrix.n_basis))
     start = 0
     for symbol in sample.atoms.symbols:
@@ -129,10 +129,10 @@ def abacus_matrices(
             turn[start:stop, start:stop] = transform(l)
             start = stop
     dense: dict[tuple[int, ...], np.ndarray] = {}
-    for block, shift in enumerate(matrix.block_shifts):
-        i, j = matrix.block_atoms[:, block]
+    for block, shift in enumerate(matrix.layout.shifts):
+        i, j = matrix.layout.atoms[:, block]
         of_r = dense.setdefault(tuple(shift.tolist()), np.zeros((matrix.n_basis,) * 2))
-        start, stop = matrix.block_offsets[block : block + 2]
+        start, stop = matrix.layout.offsets[block : block + 2]
         of_r[offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]] = matrix.values[
             0, start:stop
         ].reshape(matrix.n_orbitals[i], matrix.n_orbitals[j])

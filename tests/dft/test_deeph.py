@@ -9,7 +9,7 @@ import pytest
 from scipy.linalg import eigh
 from scipy.spatial.transform import Rotation
 
-from hotham_ase.basis.conventions import real_spherical_harmonics
+from hotham_ase.basis.harmonics import real_spherical_harmonics
 from hotham_ase.dft import DFTReadError, Sample, UnsupportedRunError, read_sample
 from hotham_ase.dft.deeph import read_deeph, read_deeptb, write_deeph
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix

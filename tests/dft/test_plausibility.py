@@ -92,7 +92,7 @@ def test_missing_blocks_at_the_border(sample: Sample):
     reach = 0.75 * 2 * sample.basis["B"].cutoff
     of_boron = (h.pairs.numbers[h.pairs.edge_index] == 5).all(axis=0)
     far = np.flatnonzero(of_boron & (h.pairs.edge_lengths > reach))
-    sizes = np.maximum.reduceat(np.abs(s.values[0]), s.block_offsets[:-1])[3:]
+    sizes = np.maximum.reduceat(np.abs(s.values[0]), s.layout.offsets[:-1])[3:]
     found = s.pairs.find(*h.pairs.edge_index[:, far], h.pairs.cell_shifts[far])
     edge = far[np.where(found >= 0, sizes[found], 0.0).argmax()][None]
     with pytest.raises(DFTReadError, match="hamiltonian lacks 2 blocks where S has one"):
@@ -117,7 +117,7 @@ def test_overlaps_of_another_order_or_structure(sample: Sample):
 
     with pytest.raises(DFTReadError, match="of different l or m"):
         check_sample(replace(sample, overlap=changed(sample.overlap, mix)))
-    first_hopping = int(sample.overlap.block_offsets[3])
+    first_hopping = int(sample.overlap.layout.offsets[3])
 
     def shrink(values: np.ndarray) -> None:
         values[first_hopping:] *= 0.99
@@ -161,11 +161,11 @@ def test_shifted_levels_and_electrons(sample: Sample, run: Eigenvalues):
 def test_indefinite_overlaps(sample: Sample):
     """A hopping block that is too large makes a norm negative."""
     edge = 3 + int(sample.overlap.pairs.edge_lengths.argmin())
-    back = int(sample.overlap.reverse_block_index[edge])
+    back = int(sample.overlap.layout.reverse[edge])
 
     def grow(values: np.ndarray) -> None:
         for block in (edge, back):
-            values[slice(*sample.overlap.block_offsets[block : block + 2])] *= 20
+            values[slice(*sample.overlap.layout.offsets[block : block + 2])] *= 20
 
     with pytest.raises(DFTReadError, match="not positive definite"):
         check_electrons(replace(sample, overlap=changed(sample.overlap, grow)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from hotham_ase.basis.conventions import real_spherical_harmonics
+from hotham_ase.basis.harmonics import real_spherical_harmonics
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft import DFTReadError
 from hotham_ase.dft.triplets import matrix_from_triplets

@@ -103,7 +103,7 @@ def wrong_beyond(sample, reach):
     matrix = sample.hamiltonian.on_pairs(far)
     values = matrix.values[0].copy()
     for e in np.flatnonzero(reach.find(*far.edge_index, far.cell_shifts) < 0):
-        values[slice(*matrix.block_offsets[far.n_atoms + e : far.n_atoms + e + 2])] = 0.3
+        values[slice(*matrix.layout.offsets[far.n_atoms + e : far.n_atoms + e + 2])] = 0.3
     return RealSpaceMatrix(far, matrix.n_orbitals, values)
 
 
@@ -272,11 +272,13 @@ def test_real_data_against_themselves(shared_data):
     rng = np.random.default_rng(2)
     noise = rng.normal(scale=5e-4, size=sample.overlap.values.shape[1])
     noisy = sample.hamiltonian.on_pairs(pairs)
-    half = [noise[a:b] for a, b in zip(noisy.block_offsets, noisy.block_offsets[1:], strict=False)]
+    half = [
+        noise[a:b] for a, b in zip(noisy.layout.offsets, noisy.layout.offsets[1:], strict=False)
+    ]
     n = noisy.n_orbitals
-    i, j = noisy.block_atoms
+    i, j = noisy.layout.atoms
     blocks = [h.reshape(n[a], n[b]) for h, a, b in zip(half, i, j, strict=True)]
-    reverse = noisy.reverse_block_index
+    reverse = noisy.layout.reverse
     symmetric = [(b + blocks[r].T) / np.sqrt(2) for b, r in zip(blocks, reverse, strict=True)]
     error = RealSpaceMatrix.from_blocks(
         pairs, symmetric[: pairs.n_atoms], symmetric[pairs.n_atoms :]

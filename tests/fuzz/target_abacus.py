@@ -164,7 +164,7 @@ def _largest(a: RealSpaceMatrix, b: RealSpaceMatrix, images: np.ndarray) -> floa
     worst = 0.0
     for edge, other in enumerate(same):
         worst = max(worst, np.abs(a.hopping_block(edge) - b.hopping_block(other)).max())
-    n_onsite = a.block_offsets[a.pairs.n_atoms]
+    n_onsite = a.layout.offsets[a.pairs.n_atoms]
     return max(worst, float(np.abs(a.values - b.values)[:, :n_onsite].max()))
 
 

@@ -9,14 +9,13 @@ from e3nn.o3 import wigner_3j
 from scipy.spatial.transform import Rotation
 from sympy.physics.wigner import gaunt as sympy_gaunt
 
-from hotham_ase.basis.conventions import real_spherical_harmonics
+from hotham_ase.basis.harmonics import gaunt_table, real_spherical_harmonics
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.gaunt.products import (
     GauntProduct,
     ZonalGauntProduct,
-    gaunt_coefficients,
-    zonal_coefficients,
 )
+from hotham_ase.nn.gaunt.tables import zonal_coefficients
 from hotham_ase.nn.orders import degrees, join_orders, order_major_permutation, split_orders
 from hotham_ase.nn.rotation import block_diagonal, wigner_matrices
 
@@ -32,12 +31,8 @@ def double_precision():
 
 
 def dense(l_max):
-    """The (K, K, K) table of gaunt_coefficients."""
-    n = (l_max + 1) ** 2
-    table = torch.zeros(n, n, n)
-    components, values = gaunt_coefficients(l_max)
-    table[tuple(torch.tensor(components))] = torch.tensor(values)
-    return table
+    """The (K, K, K) table of Gaunt coefficients."""
+    return torch.tensor(gaunt_table(l_max))
 
 
 def in_edge_frame(x):

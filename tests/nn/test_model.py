@@ -97,7 +97,7 @@ def test_lattice_translation_of_one_atom(model):
     moved.positions[1] += shift @ atoms.cell[:]
     after = predict(model, moved).at_k(kpt, format="dense")
     phase = np.ones(before.n_basis, dtype=complex)
-    start, stop = before.orbital_offsets[1:3]
+    start, stop = before.layout.orbital_offsets[1:3]
     # H_ij(R) of an atom moved by T is the old one at R + T (column) or R − T (row)
     phase[start:stop] = np.exp(-2j * np.pi * kpt @ shift)
     expected = phase.conj()[:, None] * before.at_k(kpt, format="dense") * phase
@@ -110,7 +110,7 @@ def test_permutation_of_atoms(model):
     kpt = (0.2, 0.1, 0.0)
     before = predict(model, atoms)
     after = predict(model, atoms[order]).at_k(kpt, format="dense")
-    offsets = before.orbital_offsets
+    offsets = before.layout.orbital_offsets
     orbitals = np.concatenate([np.arange(offsets[a], offsets[a + 1]) for a in order])
     expected = before.at_k(kpt, format="dense")[np.ix_(orbitals, orbitals)]
     np.testing.assert_allclose(after, expected, atol=1e-10 * largest(before))
@@ -140,8 +140,8 @@ def test_a_far_atom_changes_nothing(model):
     reach = model.network.receptive_field
     far = atoms + Atoms("C", [atoms.positions.max(0) + [0, 0, max(reach, model.cutoff) + 0.1]])
     after = predict(model, far)
-    n_onsite = before.block_offsets[before.pairs.n_atoms]
-    start = after.block_offsets[before.pairs.n_atoms + 1]
+    n_onsite = before.layout.offsets[before.pairs.n_atoms]
+    start = after.layout.offsets[before.pairs.n_atoms + 1]
     np.testing.assert_array_equal(before.pairs.edge_index, after.pairs.edge_index)
     tolerance = 1e-12 * largest(before)
     np.testing.assert_allclose(

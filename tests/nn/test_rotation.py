@@ -7,11 +7,11 @@ from e3nn import o3
 from scipy.spatial.transform import Rotation
 from scipy.special import sph_harm_y
 
-from hotham_ase.basis.conventions import real_spherical_harmonics
+from hotham_ase.basis.harmonics import real_spherical_harmonics
 from hotham_ase.nn import rotation
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.orders import join_orders, order_major
-from hotham_ase.nn.rotation import EdgeFrames, coupling, edge_rotations, wigner_matrices
+from hotham_ase.nn.rotation import EdgeFrames, edge_rotations, wigner_matrices
 from hotham_ase.testing import TOLERANCE
 
 L_MAX = 12
@@ -54,15 +54,6 @@ def test_group_laws(rotations, dtype):
         torch.testing.assert_close(da @ db, dab, atol=tolerance, rtol=0)
         one = torch.eye(da.shape[-1], dtype=dtype)[None]
         torch.testing.assert_close(da @ da.transpose(1, 2), one, atol=tolerance, rtol=0)
-
-
-def test_coupling_is_an_isometry_that_commutes_with_rotations(rotations):
-    d = wigner_matrices(torch.tensor(rotations), 3)
-    c = coupling(1, 2, 3)
-    gram = torch.einsum("abm,abn->mn", c, c)
-    torch.testing.assert_close(gram, torch.eye(7, dtype=torch.float64))
-    rotated = torch.einsum("nac,nbd,cdm->nabm", d[1], d[2], c)
-    torch.testing.assert_close(rotated, torch.einsum("abk,nkm->nabm", c, d[3]))
 
 
 def scipy_harmonics(l, vectors):

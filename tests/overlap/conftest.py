@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.integrate import simpson
 
-from hotham_ase.basis.conventions import real_spherical_harmonics
+from hotham_ase.basis.harmonics import real_spherical_harmonics
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 
 N_VALENCE = {"B": 3, "C": 4, "N": 5, "Si": 4, "Mo": 14, "S": 6}

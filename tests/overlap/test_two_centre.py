@@ -12,7 +12,7 @@ from scipy.interpolate import CubicSpline
 from scipy.linalg import eigvalsh
 from scipy.spatial.transform import Rotation
 
-from hotham_ase.basis.conventions import real_spherical_harmonics
+from hotham_ase.basis.harmonics import real_spherical_harmonics
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.matrices import MatrixError
 from hotham_ase.matrices.pairs import PairList, PairListError
@@ -267,10 +267,10 @@ def test_position_in_reciprocal_space_differs_from_its_adjoint_by_the_gradient(s
     position = position_matrix(crystal(), smooth_basis)
     s, kpt = position.overlap, (0.13, -0.21, 0.34)
     r_k = np.zeros((3, s.n_basis, s.n_basis), complex)
-    for block, ((i, j), shift) in enumerate(zip(s.block_atoms.T, s.block_shifts, strict=True)):
-        rows = slice(*s.orbital_offsets[[i, i + 1]])
-        columns = slice(*s.orbital_offsets[[j, j + 1]])
-        start, stop = s.block_offsets[block : block + 2]
+    for block, ((i, j), shift) in enumerate(zip(s.layout.atoms.T, s.layout.shifts, strict=True)):
+        rows = slice(*s.layout.orbital_offsets[[i, i + 1]])
+        columns = slice(*s.layout.orbital_offsets[[j, j + 1]])
+        start, stop = s.layout.offsets[block : block + 2]
         values = position.values[:, start:stop].reshape(3, s.n_orbitals[i], s.n_orbitals[j])
         r_k[:, rows, columns] += np.exp(2j * np.pi * np.dot(kpt, shift)) * values
     adjoint = r_k.swapaxes(1, 2).conj()

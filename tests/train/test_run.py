@@ -231,7 +231,7 @@ def test_evaluation_measures_a_known_error(run, samples):
     s = samples[0].overlap.on_pairs(predicted.pairs).values[0]
     wrong = 0.5 * predicted.values[0]
     left = wrong - s * np.linalg.lstsq(s[:, None], wrong, rcond=None)[0]
-    n_onsite = predicted.block_offsets[predicted.pairs.n_atoms]
+    n_onsite = predicted.layout.offsets[predicted.pairs.n_atoms]
     assert errors["mae_meV"] == pytest.approx(1e3 * np.abs(left).mean())
     assert errors["mae_raw_meV"] == pytest.approx(1e3 * np.abs(wrong).mean())
     assert errors["mae_onsite_meV"] == pytest.approx(1e3 * np.abs(left[:n_onsite]).mean())

@@ -214,7 +214,7 @@ def test_every_species_and_pair_has_its_own_factor():
         expected = np.concatenate(
             [prediction.uncertainty.onsite_errors, prediction.uncertainty.hopping_errors]
         )
-        atoms_of_block = prediction.hamiltonian.block_atoms
+        atoms_of_block = prediction.hamiltonian.layout.atoms
         symbols = np.array(sample.atoms.get_chemical_symbols())[atoms_of_block]
         part = np.where(np.arange(len(squares)) < len(sample.atoms), "onsite", "hopping")
         for key in {*zip(part, *symbols, strict=True)}:

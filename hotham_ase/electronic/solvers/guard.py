@@ -126,7 +126,7 @@ class Guard:
         window: BandWindow | None = None,
         vectors: bool = True,
     ) -> Eigenstates:
-        """Solutions without ghosts; otherwise as :meth:`hotham_ase.electronic.solvers.problem.Solver.solve`.
+        """Solutions without ghosts; otherwise as :meth:`.problem.Solver.solve`.
 
         Ghosts among the valence bands are found in dense matrices only, by solvers of sparse ones
         those below the floor.

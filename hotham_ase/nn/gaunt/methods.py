@@ -13,9 +13,9 @@ import torch
 from scipy.fft import next_fast_len
 from torch import nn
 
+from hotham_ase.basis.harmonics import gaunt_table
 from hotham_ase.nn.gaunt.tables import (
     azimuthal_functions,
-    gaunt_coefficients,
     legendre_rule,
     polar_functions,
     polar_projections,
@@ -123,8 +123,9 @@ class Direct(nn.Module):
 
     def __init__(self, l_max: int, scale: np.ndarray) -> None:
         super().__init__()
-        (a, b, c), values = gaunt_coefficients(l_max)
-        values = values * scale[np.sqrt(c).astype(int)]
+        table = gaunt_table(l_max)
+        c, a, b = np.nonzero(table)  # which is the same for any order of the factors
+        values = table[c, a, b] * scale[np.sqrt(c).astype(int)]
         pieces = np.split(np.arange(len(c)), np.searchsorted(c, np.arange(1, (l_max + 1) ** 2)))
         self.left = Constants([a[p] for p in pieces])
         self.right = Constants([b[p] for p in pieces])

@@ -28,20 +28,7 @@ import torch
 from torch import nn
 
 from hotham_ase.nn.gaunt import methods
-from hotham_ase.nn.gaunt.tables import (
-    gaunt_coefficients,
-    general_scale,
-    zonal_coefficients,
-    zonal_scale,
-)
-
-__all__ = [
-    "GauntMethod",
-    "GauntProduct",
-    "ZonalGauntProduct",
-    "gaunt_coefficients",
-    "zonal_coefficients",
-]
+from hotham_ase.nn.gaunt.tables import general_scale, zonal_scale
 
 GauntMethod = Literal["auto", "direct", "quadrature", "fourier"]
 

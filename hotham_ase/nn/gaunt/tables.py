@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hotham_ase.basis.conventions import real_spherical_harmonics
+from hotham_ase.basis.harmonics import gaunt_table, solid_harmonics
 
 
 def zonal_coefficients(l_max: int) -> list[np.ndarray]:
@@ -29,54 +29,9 @@ def zonal_coefficients(l_max: int) -> list[np.ndarray]:
     >>> round(float(zonal_coefficients(1)[0][0, 0, 0]) ** 2 * 4 * np.pi, 12)
     1.0
     """
-    cos_theta, weights = legendre_rule(l_max)
-    theta = polar_functions(l_max, np.arccos(cos_theta))
-    return [
-        np.einsum("q,qc,qa,qb->cab", weights, t, t, theta[0], optimize=True) / np.sqrt(2 * np.pi)
-        for t in theta
-    ]
-
-
-def gaunt_coefficients(l_max: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gaunt coefficients ∫ Y_a Y_b Y_c dΩ of real harmonics, those that no selection rule forbids.
-
-    Parameters
-    ----------
-    l_max
-        Largest of the three degrees.
-
-    Returns
-    -------
-    components : (3, n) int
-        a, b, c, each ``l² + l + m``; sorted by c.
-    values : (n,) float64
-    """
-    cos_theta, weights = legendre_rule(l_max)
-    theta = polar_functions(l_max, np.arccos(cos_theta))
-    orders = range(-l_max, l_max + 1)
-    phi = azimuthal_functions(l_max, 3 * l_max + 1)
-    azimuthal = np.einsum("pa,pb,pc->abc", phi, phi, phi) * 2 * np.pi / len(phi)
-    components, values = [], []
-    for m1 in orders:
-        for m2 in orders:
-            for m3 in sorted({s * k for s in (1, -1) for k in (m1 + m2, m1 - m2)}):
-                if abs(m3) > l_max or (m1 < 0) ^ (m2 < 0) ^ (m3 < 0):
-                    continue  # the number of sines must be even
-                polar = np.einsum(
-                    "q,qa,qb,qc->abc",
-                    weights,
-                    *(theta[abs(m)] for m in (m1, m2, m3)),
-                    optimize=True,
-                )
-                l = np.indices(polar.shape) + np.abs([m1, m2, m3])[:, None, None, None]
-                allowed = (l.sum(0) % 2 == 0) & (2 * l.max(0) <= l.sum(0))
-                components.append(
-                    (l * (l + 1) + np.reshape([m1, m2, m3], (3, 1, 1, 1)))[:, allowed]
-                )
-                values.append(polar[allowed] * azimuthal[l_max + m1, l_max + m2, l_max + m3])
-    index, value = np.concatenate(components, axis=1), np.concatenate(values)
-    by_output = np.lexsort(index)
-    return index[:, by_output], value[by_output]
+    table, l = gaunt_table(l_max), np.arange(l_max + 1)
+    centre = l * (l + 1)  # where the m = 0 of each degree lie
+    return [table[np.ix_(centre[m:] + m, centre[m:] + m, centre)] for m in l]
 
 
 def zonal_scale(l_max: int) -> np.ndarray:
@@ -113,12 +68,8 @@ def polar_functions(l_max: int, theta: np.ndarray) -> list[np.ndarray]:
         Beyond π, Θ continues as a trigonometric polynomial.
     """
     directions = np.stack([np.sin(theta), np.zeros_like(theta), np.cos(theta)], axis=1)
-    harmonics = [real_spherical_harmonics(l, directions) for l in range(l_max + 1)]
-    return [
-        np.sqrt(np.pi * (1 if m else 2))
-        * np.stack([harmonics[l][:, l + m] for l in range(m, l_max + 1)], axis=1)
-        for m in range(l_max + 1)
-    ]
+    harmonics, l = solid_harmonics(l_max, directions), np.arange(l_max + 1)
+    return [np.sqrt(np.pi * (1 if m else 2)) * harmonics[(l * (l + 1) + m)[m:]].T for m in l]
 
 
 def azimuthal_functions(l_max: int, n_phi: int) -> np.ndarray:

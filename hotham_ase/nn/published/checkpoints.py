@@ -1,11 +1,8 @@
-"""Checkpoints of the published Hot-Ham code as models of this package."""
+"""Weights of the published code's checkpoints as a network of this package."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import io
-import json
 import math
 import pickle
 import re
@@ -14,228 +11,60 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from ase.units import Bohr
-from pydantic import ValidationError
 
-from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
-from hotham_ase.errors import HothamError
-from hotham_ase.model.model import HamiltonianModel
-from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.published.gaunt import GauntLayer
 from hotham_ase.nn.published.layers import HIDDEN, PublishedLayer, RadialNet
-from hotham_ase.nn.published.network import PublishedConfig, PublishedHotHam
+from hotham_ase.nn.published.network import PublishedHotHam
 from hotham_ase.nn.published.output import SO2Layer
 from hotham_ase.nn.published.readout import IrrepReadout
+from hotham_ase.nn.published.settings import CheckpointError, PublishedSettings
 
-#: Settings without which the architecture is not known.
-_REQUIRED = (
-    "orbit", "rc", "basis_size", "L_max", "Ce", "Co", "using_layernorm", "restrict_last_out",
-    "using_rearrangement_linear",
-)  # fmt: skip
-#: Settings of which the package knows some values only.
-_LIMITED: dict[str, tuple[Any, ...]] = {
-    "dft": ("abacus", "openmx"),
-    "train_target": ("hamiltonian", "band", "hamiltonian_from_deeph"),
-    "model_type": (0,),
-    "using_layernorm2": (False,),
-    "using_CoordinateTransformation": (True,),
-    "edge_include_sc": (True,),
-    "fix_average": (False,),
-    "edgeselfinteraction": (False,),
-    "using_manybody": (False,),
-}
-#: Settings that do not change what a trained network predicts.
-_WITHOUT_EFFECT = (
-    "trainset", "valset", "testset", "optimizer", "lambda_2", "lr_scheduler", "factor", "patience",
-    "threshold", "lr", "new_lr", "epoch", "gamma", "batch_size", "shuffle", "seed", "prediction",
-    "intdtype", "floatdtype", "complexdtype", "device", "model_save_path", "checkpoint_interval",
-    "save_interval", "model_init_path", "init_from_model", "init_from_checkpoint", "split_stru",
-    "band_min", "band_max", "band_weight", "band_zerosweight", "N_average", "v_max",
-)  # fmt: skip
-_KNOWN = (*_REQUIRED, *_LIMITED, *_WITHOUT_EFFECT, "cutoff")
 #: Last words of the names of tensors that follow from the settings.
 _CONSTANTS = (
     "N_average", "output_mask", "mask_m_in", "mask_m_out", "mask_outs", "irreps_index",
     "Ciuv", "RCiuv", "HCiuv", "RCuvi_2l", "sh_z_edge", "sh_z_sc",
 )  # fmt: skip
-#: What the settings of the architecture are called here.
-_NAMES = {
-    "l_max": "L_max", "channels": "Ce", "odd_channels": "Co", "cutoff": "rc",
-    "n_radial": "basis_size", "layer_norm": "using_layernorm",
-    "restrict_output": "restrict_last_out",
-}  # fmt: skip
 
 
-class CheckpointError(HothamError, ValueError):
-    """A checkpoint or its settings are damaged, foreign, or of a kind that is not supported."""
-
-
-def import_checkpoint(
-    checkpoint: str | Path, settings: str | Path, name: str = "model"
-) -> HamiltonianModel:
-    """Read a checkpoint of the published code; nothing in it is executed.
-
-    The basis has shells and ranges but no radial functions, and no numbers of valence electrons
-    (0): a checkpoint holds neither. So H can be predicted, but S cannot be computed.
+def read_network(
+    checkpoint: Path,
+    settings: PublishedSettings,
+    shells: Sequence[Sequence[int]],
+    cutoffs: Sequence[Sequence[float]],
+) -> PublishedHotHam:
+    """The network of a checkpoint, in its precision; nothing in the file is executed.
 
     Parameters
     ----------
     checkpoint
         ``cp….pth`` as the published code writes it.
     settings
-        The ``train.json`` of the same training. Pairs reach as far as ``rc``, or, where OpenMX
-        radii are given as ``cutoff`` (Bohr, by element), as far as the sum of two. ``orbit`` must
-        list the shells of an element in ascending l, as bases of this package have them.
-    name
-        Name of the model.
-
-    Returns
-    -------
-    HamiltonianModel, in the precision of the checkpoint.
+        Of the same training.
+    shells
+        Angular momenta of the shells of each species, by atomic number.
+    cutoffs : (n_species, n_species)
+        Å; the longest hopping of each pair of species.
 
     Raises
     ------
     CheckpointError
-        If a file is damaged or something else, a setting is not supported, or tensors are
-        missing, left over, of other shapes than the settings say, not real or not finite.
+        If the file is damaged or something else, or tensors are missing, left over, of other
+        shapes than the settings say, not real or not finite.
     OSError
-        If a file cannot be read.
+        If it cannot be read.
     """
-    checkpoint, settings = Path(checkpoint), Path(settings)
-    options = _read_settings(settings)
-    state = _read_state(checkpoint)
-    config = _config(options, settings)
-    basis = _basis(options, settings)
-    _check_channels(config, state, settings)
-    floats = [x.dtype for x in state.values() if x.is_floating_point()]
-    dtype = torch.float64 if torch.float64 in floats else torch.float32
-    with default_dtype(dtype):
-        table = cutoffs(basis)
-        network = PublishedHotHam(config, [s.shells for s in basis.species], table)
-    tensors = _Tensors(state, checkpoint)
-    weights = _convert(tensors, network, rearranged=options["using_rearrangement_linear"])
+    tensors = _Tensors(_read_state(checkpoint), checkpoint)
+    _check_channels(settings, tensors)
+    with default_dtype(tensors.dtype):
+        network = PublishedHotHam(settings.config, shells, cutoffs)
+    weights = _convert(tensors, network, rearranged=settings.rearranged)
     tensors.check_used()
     network.load_state_dict(weights)
-    network.eval().requires_grad_(False)
-    provenance = {
-        "imported": {
-            "checkpoint": {"file": checkpoint.name, "sha256": _sha256(checkpoint)},
-            "settings": {"file": settings.name, "sha256": _sha256(settings), "content": options},
-            "valence electrons": "unknown",
-        }
-    }
-    return HamiltonianModel(network, basis, name, provenance)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    # the published examples have // comments and trailing commas; strings stay as they are
-    string = r'("(?:\\.|[^"\\])*")'
-    text = re.sub(string + r"|//[^\n]*", lambda m: m[1] or "", text)
-    text = re.sub(string + r"|,(?=\s*[}\]])", lambda m: m[1] or "", text)
-    try:
-        options = json.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
-        raise CheckpointError(f"{path} is not JSON that can be read: {error}") from error
-    if not isinstance(options, dict):
-        raise CheckpointError(f"{path} must hold a JSON object of settings")
-    for key, value in options.items():
-        if key not in _KNOWN:
-            near = difflib.get_close_matches(key, _KNOWN, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise CheckpointError(f"{path}: unknown setting {key!r}{hint}")
-        if key in _LIMITED and value not in _LIMITED[key]:
-            raise CheckpointError(
-                f"{path}: {key} = {value!r} is not supported, only "
-                f"{' or '.join(map(repr, _LIMITED[key]))}"
-            )
-    missing = [key for key in _REQUIRED if key not in options]
-    if missing:
-        raise CheckpointError(f"{path}: settings {missing} are missing")
-    rearranged = options["using_rearrangement_linear"]
-    if not isinstance(rearranged, bool):
-        raise CheckpointError(
-            f"{path}: using_rearrangement_linear must be true or false, got {rearranged!r}"
-        )
-    return options
-
-
-def _config(options: Mapping[str, Any], path: Path) -> PublishedConfig:
-    try:
-        # strictly, no text for numbers; only from JSON may lists be tuples then
-        text = json.dumps({ours: options[theirs] for ours, theirs in _NAMES.items()})
-        return PublishedConfig.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = _NAMES.get(str(problem["loc"][0]), "") if problem["loc"] else "Ce, Co"
-        raise CheckpointError(f"{path}: {where}: {problem['msg']}") from error
-
-
-def _check_channels(config: PublishedConfig, state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Refuse settings that ask for far more weights than there are, before making these."""
-    there = sum(x.numel() for x in state.values())
-    n_functions, most = config.n_radial, max(*config.channels, *config.odd_channels)
-    if max(n_functions, most**2) > there:
-        raise CheckpointError(
-            f"{path}: basis_size = {n_functions:.6g} and {most:.6g} channels ask for more weights "
-            f"than the {there} of the checkpoint"
-        )
-
-
-def _basis(options: Mapping[str, Any], path: Path) -> OrbitalBasis:
-    orbit, radii = options["orbit"], options.get("cutoff")
-    if not isinstance(orbit, dict) or not orbit:
-        raise CheckpointError(f"{path}: orbit must map elements to lists of shells, got {orbit!r}")
-    if radii is None and options.get("dft") == "openmx":
-        warnings.warn(
-            f"{path} has no cutoff radii: pairs will reach as far as rc = {options['rc']} Å, "
-            "while a training on OpenMX results took the pairs of these",
-            stacklevel=3,
-        )
-    if not isinstance(radii, dict | None):
-        raise CheckpointError(f"{path}: cutoff must map elements to radii in Bohr, got {radii!r}")
-    species = []
-    for symbol, labels in orbit.items():
-        if not isinstance(labels, list):
-            raise CheckpointError(
-                f"{path}: orbit of {symbol} must be a list of shells as '2s', '2p', …, "
-                f"got {labels!r}"
-            )
-        matches = [re.fullmatch(r"\d*([spdfg])", str(label)) for label in labels]
-        shells = tuple("spdfg".index(m[1]) for m in matches if m)
-        if len(shells) != len(labels):
-            raise CheckpointError(
-                f"{path}: orbit of {symbol} must be shells as '2s', '2p', …, got {labels}"
-            )
-        reach = options["rc"] / 2 if radii is None else _radius(radii, symbol, path)
-        try:
-            species.append(SpeciesBasis(symbol, shells, (reach,) * len(shells), 0.0))
-        except BasisError as error:
-            raise CheckpointError(f"{path}: orbit: {error}") from error
-    return OrbitalBasis(tuple(species))
-
-
-def _radius(radii: Mapping[str, Any], symbol: str, path: Path) -> float:
-    """Å."""
-    if symbol not in radii:
-        raise CheckpointError(f"{path}: cutoff lacks a radius of {symbol}")
-    radius = radii[symbol]
-    if isinstance(radius, bool) or not isinstance(radius, int | float):
-        raise CheckpointError(
-            f"{path}: cutoff of {symbol} must be a number in Bohr, got {radius!r}"
-        )
-    return radius * Bohr
+    return network.eval().requires_grad_(False)
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -305,6 +134,12 @@ class _Tensors:
     def __init__(self, state: Mapping[str, torch.Tensor], path: Path) -> None:
         self.state, self.path, self.used = state, path, set[str]()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the numbers."""
+        floats = [x.dtype for x in self.state.values() if x.is_floating_point()]
+        return torch.float64 if torch.float64 in floats else torch.float32
+
     def take(self, name: str, *shape: int) -> torch.Tensor:
         """A tensor in a shape; refused if missing, of another size, or no finite real numbers."""
         if name not in self.state:
@@ -334,6 +169,17 @@ class _Tensors:
             raise CheckpointError(
                 f"{self.path}: tensor {name} has no place in the network that the settings describe"
             )
+
+
+def _check_channels(settings: PublishedSettings, tensors: _Tensors) -> None:
+    """Refuse settings that ask for far more weights than there are, before making these."""
+    config, there = settings.config, sum(x.numel() for x in tensors.state.values())
+    n_functions, most = config.n_radial, max(*config.channels, *config.odd_channels)
+    if max(n_functions, most**2) > there:
+        raise CheckpointError(
+            f"{settings.path}: basis_size = {n_functions:.6g} and {most:.6g} channels ask for more "
+            f"weights than the {there} of the checkpoint"
+        )
 
 
 State = dict[str, torch.Tensor]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hotham_ase.nn.gaunt.products import zonal_coefficients
+from hotham_ase.basis.harmonics import gaunt_table
 from hotham_ase.nn.published.graph import Rows
 from hotham_ase.nn.published.layers import (
     PublishedLayer,
@@ -21,22 +21,6 @@ from hotham_ase.nn.published.layers import (
 )
 
 PUBLISHED_GAUNT = 2 * math.pi  # the published product is this much larger than Gaunt's
-
-
-def zonal_gaunt(l_max: int) -> torch.Tensor:
-    """Gaunt coefficients ∫ Y_l3m Y_l2,0 Y_l1m dΩ.
-
-    Returns
-    -------
-    (l_max+1, (l_max+1)², (l_max+1)²) float64: l2, (l3, m), (l1, m); zero unless the m agree.
-    """
-    n_l = l_max + 1
-    out = np.zeros((n_l, n_l**2, n_l**2))
-    for m, block in enumerate(zonal_coefficients(l_max)):
-        for sign in {m, -m}:
-            index = np.array([l * l + l + sign for l in range(m, n_l)])
-            out[:, index[:, None], index] = np.moveaxis(block, 2, 0)
-    return torch.tensor(out)
 
 
 class EdgeGaunt(nn.Module):
@@ -60,11 +44,12 @@ class EdgeGaunt(nn.Module):
 
     def __init__(self, l_max: int, in_channels: int, out_channels: int, n_radial: int) -> None:
         super().__init__()
-        n_l = l_max + 1
+        n_l, l = l_max + 1, np.arange(l_max + 1)
         shapes = [(n_l, in_channels), (n_l,), (n_l, in_channels, out_channels)]
         self.radial = RadialNet(n_radial, shapes)
-        gaunt = (PUBLISHED_GAUNT * zonal_gaunt(l_max)).to(torch.get_default_dtype())
-        self.register_buffer("gaunt", gaunt, persistent=False)
+        # the filter has m = 0 only: (l_max+1, (l_max+1)², (l_max+1)²) of l2, (l3, m), (l1, m)
+        gaunt = torch.tensor(PUBLISHED_GAUNT * gaunt_table(l_max)[l * (l + 1)])
+        self.register_buffer("gaunt", gaunt.to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("spread", degree_spread(l_max), persistent=False)
         self.register_buffer("signs", direction_signs(l_max), persistent=False)
 

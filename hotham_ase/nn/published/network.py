@@ -10,7 +10,7 @@ What the published network does, and the package's own does not:
 - Its layer norm runs over the whole structure, so that a block depends on all atoms however far.
   It is not size-extensive: a supercell of a crystal agrees with the crystal, but a part of a larger
   structure does not agree with the same part alone.
-- Its SO(2) layer leaves components at wrong places (:class:`~.published_output.EdgeSO2`). Only
+- Its SO(2) layer leaves components at wrong places (:class:`~.output.EdgeSO2`). Only
   rotations about the z axis, and translations, are symmetries of the prediction.
 - Features of pseudo parity before the SO(2) layer are zero whatever their weights: the first edge
   features have natural parity and a Gaunt product keeps the parities apart. All such channels do
@@ -23,74 +23,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
 import torch
-from pydantic import Field, model_validator
 from torch import nn
 
 from hotham_ase.nn.graph import Graph
-from hotham_ase.nn.protocol import DescribedBlocks, Network, NetworkConfig
+from hotham_ase.nn.protocol import DescribedBlocks, Network
+from hotham_ase.nn.published.config import PublishedConfig
 from hotham_ase.nn.published.gaunt import GauntLayer
 from hotham_ase.nn.published.graph import PublishedGeometry, Rows, published_radial
 from hotham_ase.nn.published.layers import GraphNorm, RadialNet, direction_signs
 from hotham_ase.nn.published.output import SO2Layer
 from hotham_ase.nn.published.readout import BlockTables, Head, IrrepReadout
-
-
-class PublishedConfig(NetworkConfig):
-    """Architecture of the published network.
-
-    Attributes
-    ----------
-    architecture
-        Tells model files of this network from those of the default one.
-    l_max
-        Largest degree of the features.
-    channels
-        Channels of natural parity (−1)^l: of the first edge features, of the output of each Gaunt
-        convolution, and, the last entry, of the SO(2) layer. n entries make n − 2 Gaunt
-        convolutions.
-    odd_channels
-        Channels of pseudo parity, likewise. Those before the SO(2) layer are zero, and where two
-        entries in a row are not 0 they erase natural components: 0 is the best choice for them.
-    cutoff
-        Å; range of the radial functions.
-    n_radial
-        Number of Chebyshev functions.
-    layer_norm
-        Whether a layer norm over the whole structure follows each layer.
-    restrict_output
-        Whether the SO(2) layer stops at the largest degree that blocks have.
-    hopping_margin
-        Å by which H reaches farther than the cutoffs of the basis.
-    """
-
-    architecture: Literal["published"] = "published"
-    l_max: int = Field(4, ge=0, le=12)
-    channels: tuple[int, ...] = (4, 4, 8)
-    odd_channels: tuple[int, ...] = (0, 0, 8)
-    cutoff: float = Field(7.5, gt=0)
-    n_radial: int = Field(32, ge=2)
-    layer_norm: bool = True
-    restrict_output: bool = True
-    hopping_margin: float = Field(0.0, ge=0)
-
-    @model_validator(mode="after")
-    def _check_channels(self) -> PublishedConfig:
-        natural, odd = self.channels, self.odd_channels
-        if len(natural) < 3 or min(natural) < 1:
-            raise ValueError(f"channels must be three or more positive numbers, got {natural}")
-        if len(odd) != len(natural) or min(odd) < 0:
-            raise ValueError(
-                f"odd_channels must be {len(natural)} numbers >= 0, as many as channels, got {odd}"
-            )
-        if any(a and not b for a, b in pairwise(odd[:-1])):
-            raise ValueError(
-                f"odd_channels must not end between two Gaunt convolutions once begun, got {odd}"
-            )
-        return self
 
 
 class PublishedHotHam(Network):

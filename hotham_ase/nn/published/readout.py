@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from hotham_ase.nn.blocks import n_orbitals
+from hotham_ase.nn.blocks import block_couplings, coupled_shells, n_orbitals
 from hotham_ase.nn.published.graph import RowMeans
 from hotham_ase.nn.published.layers import Channels, GraphNorm, ParityLinear
-from hotham_ase.nn.rotation import coupling
 
 Paths = list[tuple[int, int, list[tuple[int, int]]]]
 
@@ -46,35 +45,12 @@ class IrrepReadout(nn.Module):
 
 def block_paths(shells: Sequence[int], l_max: int, channels: Channels) -> Paths:
     """Parity, degree, and the pairs of shells that lead to it, for every irrep that there is."""
-    shell_pairs = [(a, b) for a in range(len(shells)) for b in range(len(shells))]
-    paths = []
-    for parity in (0, 1):
-        for l in range(min(l_max, 2 * max(shells)) + 1):
-            pairs = [
-                (a, b)
-                for a, b in shell_pairs
-                if abs(shells[a] - shells[b]) <= l <= shells[a] + shells[b]
-                and (shells[a] + shells[b] + l) % 2 == parity
-            ]
-            if pairs and channels[parity]:
-                paths.append((parity, l, pairs))
-    return paths
-
-
-def block_couplings(shells: Sequence[int], paths: Paths) -> list[torch.Tensor]:
-    """For each irrep (2l+1, n_paths, n_union²) float64: e3nn's 3j symbols, of unit norm."""
-    n_union = n_orbitals(shells)
-    offsets = [n_orbitals(shells[:k]) for k in range(len(shells))]
-    parts = []
-    for _, l, pairs in paths:
-        out = torch.zeros(2 * l + 1, len(pairs), n_union, n_union, dtype=torch.float64)
-        for p, (a, b) in enumerate(pairs):
-            rows = slice(offsets[a], offsets[a] + 2 * shells[a] + 1)
-            columns = slice(offsets[b], offsets[b] + 2 * shells[b] + 1)
-            block = coupling(shells[a], shells[b], l) / math.sqrt(2 * l + 1)
-            out[:, p, rows, columns] = block.permute(2, 0, 1)
-        parts.append(out.flatten(2))
-    return parts
+    return [
+        (parity, l, pairs)
+        for parity in (0, 1)
+        for l in range(min(l_max, 2 * max(shells)) + 1)
+        if (pairs := coupled_shells(shells, l, parity)) and channels[parity]
+    ]
 
 
 class BlockTables(nn.Module):
@@ -99,13 +75,13 @@ class BlockTables(nn.Module):
         super().__init__()
         self.l_block = max(l for _, l, _ in paths)
         self.n_union, self.n_components = n_orbitals(shells), (self.l_block + 1) ** 2
-        couplings = block_couplings(shells, paths)
-        rows = {
-            (parity, l): self._with_mean(parity, l, c)
-            for (parity, l, _), c in zip(paths, couplings, strict=True)
+        # e3nn's 3j symbols, whose squares sum to one
+        couplings = {
+            (parity, l): block_couplings(shells, pairs, l) / math.sqrt(2 * l + 1)
+            for parity, l, pairs in paths
         }
-        scalars = couplings[0][0]
-        del rows[0, 0]
+        scalars = couplings.pop((0, 0))[0]
+        rows = {irrep: self._with_mean(*irrep, c) for irrep, c in couplings.items()}
         by_degree = [r for part in rows.values() for r in part]
         by_order = [
             rows[parity, l][l + sign]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset import Dataset
 from hotham_ase.errors import UsageError
-from hotham_ase.train.loss.config import EnergyZero
+from hotham_ase.matrices.energy_zero import EnergyZero
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -155,9 +155,8 @@ def hopping_margin(samples: Iterable[Sample]) -> float:
         reach = np.array(cutoffs(basis))
         i, j = basis.species_index(matrix.pairs.numbers)[matrix.pairs.edge_index]
         beyond = matrix.pairs.edge_lengths - reach[i, j]
-        starts = matrix.block_offsets[matrix.pairs.n_atoms : -1]
-        if len(starts) and beyond.max() >= 0:
-            largest = np.maximum.reduceat(np.abs(matrix.values[0]), starts)
+        if len(beyond) and beyond.max() >= 0:
+            largest = matrix.layout.largest(matrix.values)[matrix.pairs.n_atoms :]
             margin = max(margin, float(beyond[largest > NEGLIGIBLE].max(initial=0.0)))
     return math.ceil(10 * margin) / 10
 

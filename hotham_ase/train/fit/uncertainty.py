@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from hotham_ase.matrices.energy_zero import EnergyZero
 from hotham_ase.nn.baseline import Baseline
 from hotham_ase.nn.protocol import Network
 from hotham_ase.nn.uncertainty import BlockUncertainty, Rigidity
 from hotham_ase.train.data.prepared import Prepared
 from hotham_ase.train.fit.baseline import window_of_lengths
-from hotham_ase.train.loss.config import EnergyZero
 from hotham_ase.train.loss.losses import block_errors
 
 # relative to the mean square descriptor; from 1e-3 on the errors of held-out structures get less

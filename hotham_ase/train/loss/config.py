@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-#: none: as the DFT code has it; fermi: every structure's Fermi level; fit: the best shift.
-EnergyZero = Literal["none", "fermi", "fit"]
+from hotham_ase.matrices.energy_zero import EnergyZero
 
 Weight = Annotated[float, Field(ge=0)]
 Distance = Annotated[float, Field(ge=0)]

@@ -13,10 +13,13 @@ from typing import Literal
 import torch
 
 from hotham_ase.errors import UsageError
+from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.train.data.prepared import Eigenbasis, Prepared
-from hotham_ase.train.loss.config import BlockLossConfig, EnergyZero, LossConfig
+from hotham_ase.train.loss.config import BlockLossConfig, LossConfig
 
 MEV = 1e-3  # eV
+
+Blocks = tuple[torch.Tensor, torch.Tensor]  # onsite, hopping
 
 
 def per_structure(values: torch.Tensor, structure: torch.Tensor, n: int) -> torch.Tensor:
@@ -58,9 +61,11 @@ def block_errors(
     if energy_zero != "fit":
         return onsite, hopping, onsite.new_zeros(n)
     s_on, s_hop = target.onsite_overlap, target.hopping_overlap
-    overlap = per_structure(s_on * s_on, of_atom, n) + per_structure(s_hop * s_hop, of_edge, n)
-    mixed = per_structure(s_on * onsite, of_atom, n) + per_structure(s_hop * hopping, of_edge, n)
-    mu = mixed / overlap
+
+    def inner(a: Blocks, b: Blocks) -> torch.Tensor:
+        return per_structure(a[0] * b[0], of_atom, n) + per_structure(a[1] * b[1], of_edge, n)
+
+    mu = best_shift((onsite, hopping), (s_on, s_hop), inner)
     return (
         onsite - mu[of_atom][:, None, None] * s_on,
         hopping - mu[of_edge][:, None, None] * s_hop,

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from hotham_ase import HotHamCalculator
 from hotham_ase.cli import app
+from hotham_ase.model.checkpoints import CheckpointError, import_checkpoint
 from hotham_ase.model.model import load_model
 from hotham_ase.model.options import PredictionOptions
-from hotham_ase.nn.published.checkpoints import CheckpointError, import_checkpoint
-from hotham_ase.nn.published.network import PublishedConfig
+from hotham_ase.nn.published.config import PublishedConfig
 
 FOLDERS = ["even_l4", "even_l5", "odd_l4"]
 

@@ -1,30 +1,43 @@
-"""Solid harmonics, Gaunt coefficients and Bessel transforms against closed forms."""
+"""Solid harmonics, their couplings and Bessel transforms against closed forms, SciPy and e3nn."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from scipy.integrate import simpson
-from scipy.special import spherical_jn
+from scipy.special import gamma, sph_harm_y, spherical_jn
 
-from hotham_ase.basis.conventions import real_spherical_harmonics
 from hotham_ase.basis.harmonics import (
     cartesian_coupling,
-    gaunt,
+    clebsch_gordan,
+    gaunt_coefficients,
+    gaunt_table,
+    real_spherical_harmonics,
     solid_harmonic_gradient,
     solid_harmonics,
+    sphere_rule,
 )
 from hotham_ase.overlap.radial import bessel_transform, scaled_bessel, simpson_weights
 
 VECTORS = np.random.default_rng(3).normal(size=(40, 3))
 
 
-@pytest.mark.parametrize("l", range(10))
+def scipy_harmonics(l, vectors):
+    """Real harmonics, m = -l … l, from SciPy's complex ones with Condon-Shortley phase."""
+    x, y, z = vectors.T
+    m = np.arange(-l, l + 1)
+    theta, phi = np.arctan2(np.hypot(x, y), z)[:, None], np.arctan2(y, x)[:, None]
+    y_lm = sph_harm_y(l, np.abs(m), theta, phi) * (-1.0) ** m
+    return np.where(m == 0, y_lm.real, np.sqrt(2) * np.where(m < 0, y_lm.imag, y_lm.real))
+
+
+@pytest.mark.parametrize("l", range(13))
 def test_solid_harmonics_are_scaled_spherical_harmonics(l):
     length = np.linalg.norm(VECTORS, axis=1)[:, None]
-    expected = length**l * real_spherical_harmonics(l, VECTORS)
-    ours = solid_harmonics(9, VECTORS)[l * l : (l + 1) ** 2].T
-    np.testing.assert_allclose(ours, expected, rtol=1e-11, atol=1e-12)
+    expected = scipy_harmonics(l, VECTORS)
+    np.testing.assert_allclose(real_spherical_harmonics(l, VECTORS), expected, atol=1e-12)
+    ours = solid_harmonics(12, VECTORS)[l * l : (l + 1) ** 2].T
+    np.testing.assert_allclose(ours, length**l * expected, rtol=1e-11, atol=1e-12)
 
 
 def test_solid_harmonics_are_regular_on_the_axis_and_at_the_origin():
@@ -51,14 +64,59 @@ def test_gaunt_coefficients_expand_products_of_harmonics():
     for l1, l2 in ((0, 0), (1, 1), (1, 2), (2, 2), (3, 3), (3, 4), (4, 4)):
         y1, y2 = (real_spherical_harmonics(l, VECTORS) for l in (l1, l2))
         series = sum(
-            np.einsum("abc,nc->nab", gaunt(l1, l2, l), real_spherical_harmonics(l, VECTORS))
+            np.einsum(
+                "abc,nc->nab", gaunt_coefficients(l1, l2, l), real_spherical_harmonics(l, VECTORS)
+            )
             for l in range(abs(l1 - l2), l1 + l2 + 1)
         )
         np.testing.assert_allclose(series, y1[:, :, None] * y2[:, None, :], atol=1e-12)
 
 
 def test_gaunt_coefficients_of_odd_degree_vanish():
-    assert not gaunt(2, 2, 3).any()
+    assert not gaunt_coefficients(2, 2, 3).any()
+
+
+def test_the_table_has_the_coefficients_of_all_degrees():
+    table = gaunt_table(4)
+    for l1, l2, l3 in np.ndindex(5, 5, 5):
+        a, b, c = (slice(l * l, (l + 1) ** 2) for l in (l1, l2, l3))
+        np.testing.assert_allclose(table[a, b, c], gaunt_coefficients(l1, l2, l3), atol=1e-14)
+
+
+TRIPLES = [
+    (l1, l2, l3)
+    for l1 in range(7)
+    for l2 in range(7)
+    for l3 in range(abs(l1 - l2), min(l1 + l2, 11) + 1)  # e3nn goes as far as 11
+]
+
+
+@pytest.mark.parametrize("degrees", [*TRIPLES, (1, 9, 10), (1, 10, 11)])
+def test_clebsch_gordan_coefficients_equal_e3nn(degrees):
+    """Signs too: trained weights multiply them."""
+    o3 = pytest.importorskip("e3nn.o3")
+    torch = pytest.importorskip("torch")
+    expected = o3.wigner_3j(*degrees, dtype=torch.float64).numpy() * (2 * degrees[2] + 1) ** 0.5
+    np.testing.assert_allclose(clebsch_gordan(*degrees), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [(1, 2, 3), (2, 2, 3), (1, 11, 12), (6, 6, 12), (6, 6, 11)])
+def test_clebsch_gordan_coefficients_are_an_isometry(degrees):
+    c = clebsch_gordan(*degrees)
+    np.testing.assert_allclose(np.einsum("abm,abn->mn", c, c), np.eye(c.shape[2]), atol=1e-12)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 6, 13])
+def test_the_rule_of_the_sphere_integrates_monomials(degree):
+    """∫ x^a y^b z^c dΩ = 2 Γ((a+1)/2) Γ((b+1)/2) Γ((c+1)/2) / Γ((a+b+c+3)/2) for even powers."""
+    points, weights = sphere_rule(degree)
+    for a, b in np.ndindex(degree + 1, degree + 1):
+        powers = np.array([a, b, degree - a - b])
+        if powers[2] < 0:
+            continue
+        exact = 2 * np.prod(gamma((powers + 1) / 2)) / gamma((degree + 3) / 2)
+        exact *= not (powers % 2).any()
+        assert weights @ np.prod(points**powers, axis=1) == pytest.approx(exact, abs=1e-12)
 
 
 def test_cartesian_coupling_multiplies_by_the_unit_vector():
