@@ -167,25 +167,6 @@ class HotHamCalculator(ModelCalculator):
         """Bands on the mesh, and how well Fermi level and edges are converged."""
         return self._system_of(self._current(atoms)).ground_state()
 
-    def get_band_gap(self, *, direct: bool = False, atoms: Atoms | None = None) -> float:
-        """Band gap of the material in eV, 0 for a metal; see :meth:`get_band_edges`."""
-        edges = self.get_band_edges(atoms)
-        return edges.direct_gap if direct else edges.gap
-
-    @one_at_a_time
-    def get_ground_state(self, atoms: Atoms | None = None) -> GroundState:
-        """Bands on the mesh, and how well Fermi level and edges are converged."""
-        return self._system_of(self._current(atoms)).ground_state()
-
-    @one_at_a_time
-    def has_ghost_states(self, atoms: Atoms | None = None) -> bool:
-        """Whether levels that no material has were found so far, and left out.
-
-        Errors of H make them where S is small; then no estimate of errors holds. A
-        :class:`~hotham_ase.electronic.GhostStateWarning` has told of them.
-        """
-        return self._system_of(self._current(atoms)).has_ghost_states
-
     @one_at_a_time
     def get_band_structure(
         self,
@@ -218,7 +199,7 @@ class HotHamCalculator(ModelCalculator):
             Absolute energies in eV; ``reference`` is the Fermi level.
         """
         system = self._system_of(self._current(atoms))
-        check_n_bands(n_bands, system.hamiltonian.n_basis)
+        check_n_bands(n_bands, system.hamiltonian.n_basis)  # None is the calculator's, checked
         return system.band_structure(path, npoints, n_bands=n_bands, method=method)
 
     @one_at_a_time

@@ -33,8 +33,8 @@ from hotham_ase.electronic import (
     SolverOptions,
     check_all_bands,
 )
-from hotham_ase.memory import parse_size
 from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.memory import parse_size
 from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import Uncertainty
 from hotham_ase.overlap import overlap_matrix
@@ -139,6 +139,15 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
                 "architecture with a validation part make one"
             )
         return uncertainty
+
+    @one_at_a_time
+    def has_ghost_states(self, atoms: Atoms | None = None) -> bool:
+        """Whether levels that no material has were found so far, and left out.
+
+        Errors of H make them where S is small; then no estimate of errors holds. A
+        :class:`~hotham_ase.electronic.GhostStateWarning` has told of them.
+        """
+        return self._system_of(self._current(atoms)).has_ghost_states
 
     def _predicted(self, atoms: Atoms) -> Matrices:
         self._notice_parameters()

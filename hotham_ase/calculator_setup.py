@@ -162,6 +162,7 @@ def load(model: str | Path | Model) -> Model:
                 f"learns_correction and predict_with_uncertainty(), got {type(model).__name__}"
             )
         return model
+    # torch takes a second to import, and is not needed before
     from hotham_ase.model.model import load_model
 
     try:

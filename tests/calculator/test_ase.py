@@ -23,7 +23,6 @@ from ase.spectrum.band_structure import calculate_band_structure, get_band_struc
 from hotham_ase.calculator import HotHamCalculator
 from hotham_ase.electronic import (
     CoarseMeshWarning,
-    ElectronicSystem,
 )
 from hotham_ase.model.options import PredictionOptions
 from tests.calculator.models import MESH, exact_bands, honeycomb
