@@ -68,19 +68,18 @@ def predict_matrices(
 
     Raises
     ------
-    CalculatorSetupError, CalculationFailed, InputError
-        If there can be no prediction.
+    CalculatorSetupError, InputError
+        If structure or H0 do not go with the model.
     """
     if len(atoms) == 0:
         raise CalculatorSetupError("the structure has no atoms: add some")
-    with ase_errors():
-        n_orbitals = orbitals_of(model, atoms)
-        initial = None if get_initial is None else _initial_of(atoms, get_initial, n_orbitals)
-        prediction = model.predict_with_uncertainty(
-            atoms, options, initial_hamiltonian=initial, on_progress=on_progress
-        )
-        # a network of positions that overlap gives numbers, too
-        prediction.hamiltonian.pairs.check_distances()
+    n_orbitals = orbitals_of(model, atoms)
+    initial = None if get_initial is None else _initial_of(atoms, get_initial, n_orbitals)
+    prediction = model.predict_with_uncertainty(
+        atoms, options, initial_hamiltonian=initial, on_progress=on_progress
+    )
+    # a network gives numbers for atoms on top of one another, too
+    prediction.hamiltonian.pairs.check_distances()
     if prediction.uncertainty is not None:
         _warn_of_extrapolation(prediction.uncertainty, model.name)
     return Matrices(atoms.copy(), prediction.hamiltonian, prediction.uncertainty)

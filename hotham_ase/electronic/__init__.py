@@ -22,8 +22,9 @@ from hotham_ase.electronic.fermi import (
     fill_bands,
 )
 from hotham_ase.electronic.ground import GroundState, ground_state
+from hotham_ase.electronic.kconvert import BandPathError
 from hotham_ase.electronic.kmesh import KMesh, KPointError, build_mesh
-from hotham_ase.electronic.kpath import BandPathError, band_path
+from hotham_ase.electronic.kpath import band_path
 from hotham_ase.electronic.population import (
     Shares,
     lowdin_weights,

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from ase.dft.kpoints import BandPath, parse_path_string
 
-from hotham_ase.electronic.kconvert import BandPathError as BandPathError
-from hotham_ase.electronic.kconvert import path_in_cell
+from hotham_ase.electronic.kconvert import BandPathError, path_in_cell
 
 if TYPE_CHECKING:
     from ase import Atoms

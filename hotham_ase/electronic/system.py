@@ -89,7 +89,7 @@ class ElectronicSystem:
 
     hamiltonian: RealSpaceMatrix = field(repr=False)
     overlap: RealSpaceMatrix | None = field(repr=False)
-    basis: OrbitalBasis
+    basis: OrbitalBasis = field(repr=False)
     n_electrons: float
     kpts: Any = None
     sigma: float = 0.1
