@@ -16,7 +16,7 @@ from hotham_ase.dataset.store import Dataset
 from hotham_ase.dataset.stored import DatasetError, StoredStructure
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.guard import onsite_levels
-from hotham_ase.electronic.solvers.problem import EigenError
+from hotham_ase.electronic.solvers.problem import EigenError, Sought
 from hotham_ase.matrices.pairs import PairList, PairListError
 
 if TYPE_CHECKING:
@@ -350,7 +350,7 @@ def _check_spectrum(sample: Sample) -> Iterator[Problem]:
         s_k = sample.overlap.at_k(kpt, format="dense")
         try:
             # without a guard: it would leave out the very levels that are looked for
-            levels = DenseSolver().solve(h_k, s_k, vectors=False).eigenvalues
+            levels = DenseSolver().solve(h_k, s_k, Sought(vectors=False)).eigenvalues
         except EigenError as error:
             yield "error", "overlap-indefinite", f"at k = {kpt.tolist()}: {error}"
             return

@@ -124,7 +124,7 @@ class _FilledMesh:
     mesh: KMesh
     window: BandWindow | None  # of the bands that were solved for; None for all
     energies: np.ndarray  # (1, n_kpts, n_bands) eV
-    shares: np.ndarray | None  # (n_kpts, n_groups, n_bands)
+    shares: np.ndarray | None  # (n_spins, n_kpts, n_groups, n_bands)
     filling: Filling
     n_filled: float  # bands among all, a whole number or not
 

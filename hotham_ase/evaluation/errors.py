@@ -30,6 +30,7 @@ from hotham_ase.errors import UsageError
 from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.realspace import union_of_pairs
+from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from ase.spectrum.band_structure import BandStructure
@@ -201,8 +202,9 @@ def band_metrics(
         )
     n_bands = min(ours.shape[2], theirs.shape[2])  # ghost states of the prediction are left out
     ours, theirs = ours[..., :n_bands], theirs[..., :n_bands]
-    fermi, gap = _level_and_gap(theirs, mesh, sample.n_electrons)
-    our_fermi, our_gap = _level_and_gap(ours, mesh, sample.n_electrons)
+    spin = sample.hamiltonian.spin
+    fermi, gap = _level_and_gap(theirs, mesh, sample.n_electrons, spin)
+    our_fermi, our_gap = _level_and_gap(ours, mesh, sample.n_electrons, spin)
     level = fermi if sample.fermi_level is None else sample.fermi_level
     inside = np.abs(theirs - level) < BAND_WINDOW
     difference = (ours - theirs)[inside]
@@ -219,10 +221,12 @@ def band_metrics(
     }
 
 
-def _level_and_gap(energies: np.ndarray, mesh: KMesh, n_electrons: float) -> tuple[float, float]:
+def _level_and_gap(
+    energies: np.ndarray, mesh: KMesh, n_electrons: float, spin: Spin
+) -> tuple[float, float]:
     """Fermi level and gap in eV, both on the same mesh."""
-    filling = fill_bands(energies, mesh.weights, n_electrons, kT=SMEARING)
-    n_filled = round(n_electrons / 2)
+    filling = fill_bands(energies, mesh.weights, n_electrons, spin=spin, kT=SMEARING)
+    n_filled = round(n_electrons / spin.degeneracy)
     if filling.is_metal or not 0 < n_filled < energies.shape[2]:
         return filling.fermi_level, 0.0
     gap = energies[..., n_filled].min() - energies[..., n_filled - 1].max()
@@ -248,8 +252,9 @@ def dos_distance(
     """
     n = round(2 * BAND_WINDOW / DOS_SIGMA * 5) + 1
     grid = level + np.linspace(-BAND_WINDOW, BAND_WINDOW, n)
+    spin = Spin.UNPOLARIZED  # what a state holds does not matter to the ratio
     ours, theirs = (
-        total_dos(e, weights, sigma=DOS_SIGMA, energies=grid).get_weights()
+        total_dos(e, weights, sigma=DOS_SIGMA, spin=spin, energies=grid).get_weights()
         for e in (energies, reference)
     )
     n_states = np.trapezoid(theirs, grid)
@@ -297,7 +302,7 @@ def compare_bands(
     if level is None:
         mesh = build_mesh(sample.atoms, {"density": BAND_KPTS_DENSITY, "gamma": True})
         energies = eigenvalues_at_kpts(sample.hamiltonian, sample.overlap, mesh.ibz_kpts)
-        level = _level_and_gap(energies, mesh, sample.n_electrons)[0]
+        level = _level_and_gap(energies, mesh, sample.n_electrons, sample.hamiltonian.spin)[0]
     with warnings.catch_warnings():  # the metrics tell of ghost states
         warnings.simplefilter("ignore", IllConditionedWarning)
         return BandComparison(

@@ -64,6 +64,7 @@ def estimate_cost(
         Whether eigenvectors are computed; one k-point's are alive at a time.
     """
     n_bands = n_basis if window is None else window.n_bands
+    # which of LAPACK's ways: bisection for a few bands, divide and conquer for all
     matrices, seconds = MATRICES_VALUES, SECONDS_VALUES
     if n_bands <= LARGEST_PART * n_basis:
         seconds = SECONDS_PART

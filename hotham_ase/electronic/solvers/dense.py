@@ -12,10 +12,9 @@ from scipy.linalg import lapack
 from hotham_ase.electronic.solvers.cost import LARGEST_PART, Cost, estimate_cost
 from hotham_ase.electronic.solvers.problem import (
     OVERLAP_THRESHOLD,
-    BandWindow,
     EigenError,
     Eigenstates,
-    LevelError,
+    Sought,
     not_positive,
     real_if_real,
 )
@@ -35,29 +34,17 @@ class DenseSolver:
     format: ClassVar[Literal["csr", "dense"]] = "dense"
     finds_all: ClassVar[bool] = True
 
-    def cost(
-        self, hamiltonian: RealSpaceMatrix, window: BandWindow | None, *, vectors: bool
-    ) -> Cost:
+    def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
         """What one k-point takes."""
-        return estimate_cost(hamiltonian.n_basis, 1, window=window, vectors=vectors)
+        return estimate_cost(hamiltonian.n_basis, 1, window=sought.window, vectors=sought.vectors)
 
-    def solve(
-        self,
-        h_k: np.ndarray,
-        s_k: np.ndarray | None = None,
-        *,
-        window: BandWindow | None = None,
-        vectors: bool = True,
-        threshold: float = OVERLAP_THRESHOLD,
-        floor: float = -np.inf,
-    ) -> Eigenstates:
-        """All solutions of H C = S C ε, or those of a window; vectors cost several times values."""
+    def solve(self, h_k: np.ndarray, s_k: np.ndarray | None, sought: Sought) -> Eigenstates:
+        """All solutions of H C = S C ε, or those of a window."""
         h_k, s_k = real_if_real(h_k, s_k)
-        states = _solve_at_least(h_k, s_k, vectors, threshold, window)
-        lowest = floor if np.isneginf(floor) else _lowest(h_k, s_k, states, floor)
-        if lowest < floor:
-            message = f"a level lies at {lowest:.6g} eV, below {floor:.6g} eV"
-            raise LevelError(message, lowest, states.n_removed)
+        states = _solve_at_least(h_k, s_k, sought)
+        if not np.isneginf(sought.floor):
+            sought.check_floor(_lowest(h_k, s_k, states, sought.floor), states.n_removed)
+        window = sought.window
         return states if window is None else states.window(window.first, window.n_bands)
 
     def lowest_overlap(self, s_k: np.ndarray) -> float:
@@ -65,16 +52,11 @@ class DenseSolver:
         return float(scipy.linalg.eigh(s_k, eigvals_only=True, subset_by_index=[0, 0])[0])
 
 
-def _solve_at_least(
-    h_k: np.ndarray,
-    s_k: np.ndarray | None,
-    vectors: bool,
-    threshold: float,
-    window: BandWindow | None,
-) -> Eigenstates:
+def _solve_at_least(h_k: np.ndarray, s_k: np.ndarray | None, sought: Sought) -> Eigenstates:
     """The bands of a window, or all where these cost no more."""
-    if s_k is not None and lowest_overlap_bound(s_k) <= 3 * threshold:
-        return _canonical(h_k, s_k, vectors, threshold)
+    window, vectors = sought.window, sought.vectors
+    if s_k is not None and lowest_overlap_bound(s_k) <= 3 * sought.threshold:
+        return _canonical(h_k, s_k, vectors, sought.threshold)
     first, subset = 0, None
     # all bands come faster by divide and conquer, a few of them by bisection
     if window is not None and window.n_bands <= LARGEST_PART * len(h_k):

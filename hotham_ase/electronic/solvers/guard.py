@@ -20,7 +20,7 @@ The cure is canonical orthogonalization with a larger threshold: such directions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,12 +29,12 @@ import scipy.linalg
 from hotham_ase.electronic.solvers.dense import lowest_overlap_bound
 from hotham_ase.electronic.solvers.problem import (
     OVERLAP_THRESHOLD,
-    BandWindow,
     EigenError,
     Eigenstates,
     IllConditionedWarning,
     LevelError,
     Solver,
+    Sought,
     not_positive,
 )
 
@@ -117,26 +117,17 @@ class Guard:
         """No level lies below it, in eV."""
         return self.baseline - self.depth
 
-    def solve(
-        self,
-        solver: Solver,
-        h_k: Any,
-        s_k: Any = None,
-        *,
-        window: BandWindow | None = None,
-        vectors: bool = True,
-    ) -> Eigenstates:
-        """Solutions without ghosts; otherwise as :meth:`.problem.Solver.solve`.
+    def solve(self, solver: Solver, h_k: Any, s_k: Any, sought: Sought) -> Eigenstates:
+        """Solutions without ghosts, otherwise those of the solver.
 
         Ghosts among the valence bands are found in dense matrices only, by solvers of sparse ones
         those below the floor.
 
         Parameters
         ----------
-        solver
-            The back end.
-        h_k, s_k, window, vectors
-            As for its ``solve``.
+        solver, h_k, s_k, sought
+            See :class:`hotham_ase.electronic.solvers.problem.Solver`; threshold and floor are the
+            guard's own.
 
         Raises
         ------
@@ -144,17 +135,11 @@ class Guard:
             If there are ghosts even where S is not small, or as the solver does.
         """
         if s_k is None:  # no direction is small: what lies deep is what H says
-            return solver.solve(h_k, window=window, vectors=vectors)
+            return solver.solve(h_k, None, sought)
         while True:
+            sought = replace(sought, threshold=self.threshold, floor=self.floor)
             try:
-                states = solver.solve(
-                    h_k,
-                    s_k,
-                    window=window,
-                    vectors=vectors,
-                    threshold=self.threshold,
-                    floor=self.floor,
-                )
+                states = solver.solve(h_k, s_k, sought)
                 ghost, n_removed = self._hidden(h_k, s_k), states.n_removed
             except LevelError as error:
                 ghost, n_removed = error.energy, error.n_removed
@@ -210,6 +195,7 @@ class Guard:
                 self.ghost,
                 n_removed,
             )
+        # beyond the lowest of S, so that something is left out, and where errors are amplified
         expected = UNKNOWN if self.error is None else self.error / AMPLIFIED
         start = max(2 * self.threshold, 2 * lowest_overlap, expected)
         self.threshold = min(start, MAX_THRESHOLD)
@@ -230,6 +216,7 @@ def onsite_levels(hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None)
             s, u = np.linalg.eigh(overlap.onsite_block(atom))
             if s[0] < -OVERLAP_THRESHOLD:
                 raise not_positive(s[0])
+            # an atom's functions may depend on one another: without what they have in common
             kept = s > OVERLAP_THRESHOLD
             x = u[:, kept] / np.sqrt(s[kept])
             h = x.T @ h @ x

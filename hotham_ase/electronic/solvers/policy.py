@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hotham_ase.electronic.solvers.cost import COPIES, estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.problem import Sought
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.memory import MEMORY_SHARE, format_size, free_memory
 
@@ -42,14 +43,15 @@ def choose_solver(
         return options.solver
     dense, sparse = DenseSolver(), ShiftInvertSolver()
     allowed = allowed_memory(options)
-    cost = dense.cost(hamiltonian, window, vectors=vectors)
+    sought = Sought(window, vectors)
+    cost = dense.cost(hamiltonian, sought)
     fits = cost.bytes <= allowed
     if fits and (window is None or cost.seconds < QUICK):
         return dense
     if window is None:
         raise _all_bands_too_large(hamiltonian.n_basis, cost.bytes, allowed)
     # only now: symbolic elimination of a large graph takes seconds itself
-    other = sparse.cost(hamiltonian, window, vectors=vectors)
+    other = sparse.cost(hamiltonian, sought)
     if not fits and other.bytes > allowed:
         raise MemoryError(
             f"{window.n_bands} bands of {hamiltonian.n_basis} orbitals take about "

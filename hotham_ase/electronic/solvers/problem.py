@@ -135,6 +135,41 @@ class BandWindow:
     energy: float
 
 
+@dataclass(frozen=True)
+class Sought:
+    """Which solutions of H C = S C ε are wanted.
+
+    Attributes
+    ----------
+    window
+        Only these bands.
+    vectors
+        Whether to compute the eigenvectors, several times the cost of all eigenvalues.
+    threshold
+        Directions in which S has a smaller eigenvalue are projected out; the number of bands is
+        then smaller by ``n_removed``.
+    floor
+        eV; no level may lie below it.
+    """
+
+    window: BandWindow | None = None
+    vectors: bool = True
+    threshold: float = OVERLAP_THRESHOLD
+    floor: float = -np.inf
+
+    def check_floor(self, lowest: float, n_removed: int) -> None:
+        """Refuse a level below the floor.
+
+        Raises
+        ------
+        LevelError
+            If the lowest level lies there.
+        """
+        if lowest < self.floor:
+            message = f"a level lies at {lowest:.6g} eV, below {self.floor:.6g} eV"
+            raise LevelError(message, lowest, n_removed)
+
+
 class Solver(Protocol):
     """A back end: one way to solve H(k) C = S(k) C ε at a k-point.
 
@@ -151,41 +186,23 @@ class Solver(Protocol):
     format: ClassVar[Literal["csr", "dense"]]
     finds_all: ClassVar[bool]
 
-    def cost(
-        self, hamiltonian: RealSpaceMatrix, window: BandWindow | None, *, vectors: bool
-    ) -> Cost:
+    def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
         """What one k-point takes."""
 
-    def solve(
-        self,
-        h_k: Any,
-        s_k: Any = None,
-        *,
-        window: BandWindow | None = None,
-        vectors: bool = True,
-        threshold: float = OVERLAP_THRESHOLD,
-        floor: float = -np.inf,
-    ) -> Eigenstates:
-        """All solutions of H C = S C ε, or those of a window, none of them missing.
+    def solve(self, h_k: Any, s_k: Any, sought: Sought) -> Eigenstates:
+        """What is sought of all solutions of H C = S C ε, no band missing.
 
         Parameters
         ----------
         h_k, s_k : (n_basis, n_basis)
-            Hermitian; eV and dimensionless. Without S the basis is taken as orthonormal.
-        window
-            Only these bands.
-        vectors
-            Whether to compute the eigenvectors.
-        threshold
-            Directions in which S has a smaller eigenvalue are projected out; there are fewer
-            bands then by their number, ``n_removed``.
-        floor
-            eV; no level may lie below it.
+            Hermitian; eV and dimensionless. Without S (None) the basis is taken as orthonormal.
+        sought
+            Which solutions.
 
         Raises
         ------
         LevelError
-            If one does.
+            If a level lies below the floor.
         EigenError
             If S has an eigenvalue below −threshold, so that it is not an overlap, or there is no
             solution for another reason.

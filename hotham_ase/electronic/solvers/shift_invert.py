@@ -16,7 +16,7 @@ from hotham_ase.electronic.solvers.problem import (
     BandWindow,
     EigenError,
     Eigenstates,
-    LevelError,
+    Sought,
     not_positive,
     real_if_real,
 )
@@ -75,7 +75,7 @@ class ShiftInvert:
             self.sigma = float(sigma) + unit * nudge
             matrix = (h_k - self.sigma * s_k).tocsc()
             factors = _symmetric_lu(matrix)
-            if factors is not None:
+            if factors is not None:  # by Sylvester's law, what D has below zero lies below σ
                 self._factors = factors
                 self.n_below = int((factors.U.diagonal().real < 0).sum())
                 self._remove(removed)
@@ -187,30 +187,19 @@ class ShiftInvertSolver:
     format: ClassVar[Literal["csr", "dense"]] = "csr"
     finds_all: ClassVar[bool] = False
 
-    def cost(
-        self, hamiltonian: RealSpaceMatrix, window: BandWindow | None, *, vectors: bool
-    ) -> Cost:
+    def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
         """What one k-point takes; eigenvectors are found in any case."""
-        return estimate_sparse(hamiltonian, _given(window).n_bands)
+        return estimate_sparse(hamiltonian, _window(sought).n_bands)
 
-    def solve(
-        self,
-        h_k: sp.csr_array,
-        s_k: sp.csr_array | None = None,
-        *,
-        window: BandWindow | None = None,
-        vectors: bool = True,
-        threshold: float = OVERLAP_THRESHOLD,
-        floor: float = -np.inf,
-    ) -> Eigenstates:
-        """The bands of a window, which must be given, none of them missing."""
-        window = _given(window)
+    def solve(self, h_k: sp.csr_array, s_k: sp.csr_array | None, sought: Sought) -> Eigenstates:
+        """The bands of a window, which must be given."""
         h_k, s_k = real_if_real(h_k, s_k)
-        removed = None if s_k is None else small_directions(s_k, threshold)
-        if not np.isneginf(floor):
-            _check_floor(h_k, s_k, removed, floor)
-        states = counted_window(h_k, s_k, window, removed)
-        return states if vectors else replace(states, vectors=None)
+        removed = None if s_k is None else small_directions(s_k, sought.threshold)
+        if not np.isneginf(sought.floor):
+            n_removed = 0 if removed is None else removed.shape[1]
+            sought.check_floor(_lowest(h_k, s_k, removed, sought.floor), n_removed)
+        states = counted_window(h_k, s_k, _window(sought), removed)
+        return states if sought.vectors else replace(states, vectors=None)
 
     def lowest_overlap(self, s_k: sp.csr_array) -> float:
         """The lowest eigenvalue of S."""
@@ -218,25 +207,22 @@ class ShiftInvertSolver:
         return float(nearest.eigenvalues[0])
 
 
-def _given(window: BandWindow | None) -> BandWindow:
-    if window is None:
+def _window(sought: Sought) -> BandWindow:
+    if sought.window is None:
         raise ValueError("window must be given: shift-invert does not find all bands")
-    return window
+    return sought.window
 
 
-def _check_floor(
+def _lowest(
     h_k: sp.csr_array, s_k: sp.csr_array | None, removed: np.ndarray | None, floor: float
-) -> None:
-    """Refuse levels below the floor, which a count tells."""
-    factor = ShiftInvert(h_k, s_k, floor, removed)
+) -> float:
+    """The lowest level in eV, or the floor if a count tells that all lie above it."""
+    factor, step = ShiftInvert(h_k, s_k, floor, removed), DEEPER
     if factor.n_below == 0:
-        return
-    step = DEEPER
+        return floor
     while factor.n_below > 0:  # how deep they lie
         factor, step = factor.at(floor - step), 2 * step + DEEPER
-    lowest = float(factor.nearest(2).eigenvalues[0])
-    n_removed = 0 if removed is None else removed.shape[1]
-    raise LevelError(f"a level lies at {lowest:.6g} eV, below {floor:.6g} eV", lowest, n_removed)
+    return float(factor.nearest(2).eigenvalues[0])
 
 
 def small_directions(s_k: sp.csr_array, threshold: float) -> np.ndarray | None:
@@ -256,6 +242,7 @@ def small_directions(s_k: sp.csr_array, threshold: float) -> np.ndarray | None:
             f"S(k) has {n_small} eigenvalues below {threshold:g}, more than the "
             f"{MAX_DIRECTIONS} that can be projected out of sparse matrices"
         )
+    # the lowest eigenvectors of S, found as the lowest bands of H are
     states = counted_window(s_k, None, BandWindow(0, n_small, 0.0), None, unit=unit)
     if states.eigenvalues[0] < -min(threshold, OVERLAP_THRESHOLD):
         raise not_positive(states.eigenvalues[0])
@@ -290,7 +277,7 @@ def counted_window(
         If the bands are not found.
     """
     reason = ""
-    for nudge in NUDGES:
+    for nudge in NUDGES:  # a shift may lie on a level, or pivots may vanish there
         try:
             energy = window.energy + unit * nudge
             factor = ShiftInvert(h_k, s_k, energy, removed, unit=unit)

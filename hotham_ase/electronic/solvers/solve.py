@@ -21,6 +21,7 @@ from hotham_ase.electronic.solvers.problem import (
     IllConditionedWarning,
     Solver,
     SolverOptions,
+    Sought,
 )
 from hotham_ase.electronic.solvers.shift_invert import energy_of_band
 
@@ -79,7 +80,8 @@ def solve_kpts(
     guard = options.guard or Guard.of(hamiltonian, overlap)
     if not solver.finds_all and window is not None and math.isnan(window.energy):
         window = located(hamiltonian, overlap, window)
-    task = partial(_solve_at, hamiltonian, overlap, solver, window, vectors)
+    task = partial(_solve_at, hamiltonian, overlap, solver, Sought(window, vectors))
+    # eigenvectors are held back in portions, eigenvalues all, until they have one threshold
     removed: list[int] = []
     size = max(AHEAD // (16 * hamiltonian.n_basis**2), 1) if vectors else len(kpts)
     for start in range(0, len(kpts), max(size, 1)):
@@ -94,8 +96,7 @@ def _solve_at(
     hamiltonian: RealSpaceMatrix,
     overlap: RealSpaceMatrix | None,
     solver: Solver,
-    window: BandWindow | None,
-    vectors: bool,
+    sought: Sought,
     guard: Guard,
     kpt: np.ndarray,
 ) -> tuple[Eigenstates, Guard]:
@@ -103,7 +104,7 @@ def _solve_at(
     guard = replace(guard)
     s_k = None if overlap is None else overlap.at_k(kpt, format=solver.format)
     h_k = hamiltonian.at_k(kpt, format=solver.format)
-    return guard.solve(solver, h_k, s_k, window=window, vectors=vectors), guard
+    return guard.solve(solver, h_k, s_k, sought), guard
 
 
 def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
@@ -115,7 +116,7 @@ def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
         f"{guard.threshold:.3g} were left out at {np.count_nonzero(removed)} of {len(removed)} "
         "k-points"
     )
-    if guard.ghost is None:
+    if guard.ghost is None:  # what was left out may be harmless
         message = f"the basis is nearly linearly dependent: {left_out}"
         warnings.warn(message, IllConditionedWarning, stacklevel=3)
         return

@@ -13,7 +13,7 @@ import torch
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.guard import Guard
-from hotham_ase.electronic.solvers.problem import LevelError
+from hotham_ase.electronic.solvers.problem import LevelError, Sought
 from hotham_ase.errors import UsageError
 from hotham_ase.model.tensors import build_graph, cutoffs, to_union
 from hotham_ase.nn.graph import Geometry, Graph, join
@@ -230,7 +230,7 @@ def _eigenbasis(
             matrix.at_k(kpt, format="dense").real for matrix in (sample.hamiltonian, sample.overlap)
         )
         try:
-            states = guard.solve(DenseSolver(), h_k, s_k)
+            states = guard.solve(DenseSolver(), h_k, s_k, Sought())
         except LevelError:
             return None
         if states.n_removed:

@@ -11,12 +11,12 @@ from hotham_ase.electronic import (
     DenseSolver,
     ShiftInvertSolver,
     SolverOptions,
-    choose_solver,
     eigenvalues_at_kpts,
     estimate_cost,
 )
 from hotham_ase.electronic.bands import window_about_fermi_level
 from hotham_ase.electronic.solvers.cost import estimate_sparse
+from hotham_ase.electronic.solvers.policy import choose_solver
 
 
 def layer(graphene_atoms, one_orbital, n: int):

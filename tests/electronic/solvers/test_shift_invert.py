@@ -9,14 +9,20 @@ from scipy.sparse import csr_array
 
 from hotham_ase.electronic.solvers import shift_invert
 from hotham_ase.electronic.solvers.dense import DenseSolver
-from hotham_ase.electronic.solvers.problem import BandWindow, EigenError
+from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, Eigenstates, Sought
 from hotham_ase.electronic.solvers.shift_invert import (
     ShiftInvert,
     ShiftInvertSolver,
     energy_of_band,
 )
 
-solve_dense, solve_sparse = DenseSolver().solve, ShiftInvertSolver().solve
+
+def solve_dense(h, s, **sought) -> Eigenstates:
+    return DenseSolver().solve(h, s, Sought(**sought))
+
+
+def solve_sparse(h, s, **sought) -> Eigenstates:
+    return ShiftInvertSolver().solve(h, s, Sought(**sought))
 
 
 def assert_solves(h, s, states) -> None:

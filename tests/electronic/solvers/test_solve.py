@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import scipy.linalg
 
 from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.guard import GhostStateWarning, Guard
 from hotham_ase.electronic.solvers.problem import (
     BandWindow,
     EigenError,
     Eigenstates,
     IllConditionedWarning,
     SolverOptions,
+    Sought,
 )
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, solve_kpts
 from hotham_ase.matrices import RealSpaceMatrix
 
-solve_dense = DenseSolver().solve
+
+def solve_dense(h: np.ndarray, s: np.ndarray | None = None, **sought) -> Eigenstates:
+    return DenseSolver().solve(h, s, Sought(**sought))
 
 
 def random_problem(n: int, *, real: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -145,3 +153,80 @@ def test_many_kpts_sparse_equals_dense(graphene_atoms, graphene_matrices):
     for kpt, states in zip(kpts, solutions, strict=True):
         h_k, s_k = (m.at_k(kpt, format="dense") for m in (h, s))
         assert_solves(h_k, s_k, states)
+
+
+def test_solver_of_windows_is_not_asked_for_all_bands(graphene_matrices):
+    kpts = np.array([[0.1, 0.2, 0.0]])
+    options = SolverOptions(solver=ShiftInvertSolver())
+    everything = eigenvalues_at_kpts(*graphene_matrices, kpts, options=options)
+    assert everything.shape == (1, 1, 2)
+    with pytest.raises(ValueError, match="does not find all bands"):
+        ShiftInvertSolver().solve(*(m.at_k(kpts[0]) for m in graphene_matrices), Sought())
+
+
+# ------------------------------------------------------------------ threads and processes
+
+
+def pickled(thing):
+    return pickle.loads(pickle.dumps(thing))  # noqa: S301
+
+
+class Elsewhere(Executor):
+    """What processes do: everything there and back is pickled."""
+
+    def map(self, fn, *iterables, timeout=None, chunksize=1):
+        for arguments in zip(*iterables, strict=True):
+            function, there = pickled((fn, arguments))
+            try:
+                result = function(*there)
+            except EigenError as error:
+                raise pickled(error) from None
+            yield pickled(result)
+
+
+@pytest.fixture(params=["one by one", "threads", "processes"])
+def executor(request) -> Iterator[Executor | None]:
+    with ThreadPoolExecutor(2) as threads:
+        yield {"one by one": None, "threads": threads, "processes": Elsewhere()}[request.param]
+
+
+def test_executor_solves_the_same(graphene_matrices, executor):
+    kpts = np.random.default_rng(0).uniform(-0.5, 0.5, size=(7, 3)) * [1, 1, 0]
+    seen = []
+    options = SolverOptions(lambda *done: seen.append(done), executor=executor)
+    values = eigenvalues_at_kpts(*graphene_matrices, kpts, options=options)
+    assert np.array_equal(values, eigenvalues_at_kpts(*graphene_matrices, kpts))
+    assert seen == [(n, 7) for n in range(8)]
+
+
+def chain_with_ghost(chain, hopping: float, overlap: float):
+    """ε = 2t cos κ / (1 + 2s cos κ), and 1 eV of another orbital."""
+    one, other = np.diag([1.0, 0.0]), np.diag([0.0, 1.0])
+    pairs = chain().pairs
+    return (
+        RealSpaceMatrix.from_blocks(pairs, [other], [hopping * one] * 2),
+        RealSpaceMatrix.from_blocks(pairs, [one + other], [overlap * one] * 2),
+    )
+
+
+def test_ghost_starts_all_again_wherever_it_is_found(chain, executor):
+    """At the zone's edge S is 0.002 and the level −50 eV: S is cut there and at all k-points."""
+    h, s = chain_with_ghost(chain, 0.05, 0.499)
+    kpts = np.outer([0, 0.1, 0.5, 0.2, 0.49], [0, 0, 1])
+    seen, guard = [], Guard.of(h, s)
+    options = SolverOptions(lambda *done: seen.append(done), guard=guard, executor=executor)
+    with pytest.warns(GhostStateWarning, match="at -50 eV.*at 2 of 5 k-points"):
+        values = eigenvalues_at_kpts(h, s, kpts, options=options)
+    cosine = np.cos(2 * np.pi * kpts[[0, 1, 3], 2])
+    np.testing.assert_allclose(values[0, [0, 1, 3], 0], 0.1 * cosine / (1 + 0.998 * cosine))
+    np.testing.assert_allclose(values[0, [2, 4], 0], 1.0)
+    assert seen == [(n, 5) for n in range(6)]
+    assert (guard.ghost, guard.n_removed) == (pytest.approx(-50), 1)
+
+
+def test_guard_knows_of_ghosts_that_are_no_fault_of_the_overlap(chain, executor):
+    h, s = chain_with_ghost(chain, 100.0, 0.0)
+    options = SolverOptions(guard=Guard.of(h, s), executor=executor)
+    with pytest.raises(EigenError, match="no meaningful solution: a level at -200 eV"):
+        eigenvalues_at_kpts(h, s, np.outer([0.25, 0.5], [0, 0, 1]), options=options)
+    assert options.guard.ghost == pytest.approx(-200)
