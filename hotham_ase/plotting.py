@@ -155,6 +155,7 @@ def plot_bands(
         energies = bands.energies - bands.reference
         for spin, colour in zip(range(len(energies)), SPIN_COLOURS, strict=False):
             visible = _in_window(energies[spin], window)
+            # where a path jumps, as at K|U, bands go on elsewhere: no line across
             for piece in path_segments(distances, bands.path.kpts):
                 ax.plot(
                     distances[piece],

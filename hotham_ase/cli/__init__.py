@@ -101,7 +101,10 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if not _is_about_the_input(error):
+        from ase.calculators.calculator import CalculatorError  # what our calculators raise
+
+        # all else, a bare ValueError too, is a fault of ours and keeps its traceback
+        if not isinstance(error, (HothamError, OSError, MemoryError, CalculatorError)):
             raise
         typer.echo(f"hotham: error: {describe_error(error)}", err=True)
         sys.exit(2)
@@ -110,15 +113,6 @@ def main() -> None:
 def _terminate(number: int, _: object) -> None:
     """End on a signal as on an error, so that no temporary file stays behind."""
     raise SystemExit(128 + number)
-
-
-def _is_about_the_input(error: Exception) -> bool:
-    """Whether an error tells the user something; any other is a bug and keeps its traceback."""
-    if isinstance(error, (HothamError, OSError, MemoryError)):
-        return True
-    from ase.calculators.calculator import CalculatorError
-
-    return isinstance(error, CalculatorError)
 
 
 def describe_error(error: Exception) -> str:

@@ -35,6 +35,7 @@ def import_runs(
     ] = None,
 ) -> None:
     """Collect DFT results in one data set; folders that cannot be read are reported and skipped."""
+    # what can be refused is refused now: reading the runs may take hours
     check_writable(output)
     if force and append:
         raise UsageError("give --force or --append, not both")
@@ -63,8 +64,8 @@ def import_runs(
     places = (str(Path(folder).parent) for folder in report.imported)
     counts = Counter(zip(report.formats, places, strict=True))
     show_table((count, code, place) for (code, place), count in counts.items())
-    written = printable(str(report.output))
-    typer.echo(f"wrote {written}: {len(report.imported)} of {len(runs)} structures")
+    n_imported = f"{len(report.imported)} of {len(runs)} structures"
+    typer.echo(f"wrote {printable(str(report.output))}: {n_imported}")
 
 
 def _parse_valence(text: str) -> tuple[str, float]:

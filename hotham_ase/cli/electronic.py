@@ -129,7 +129,7 @@ def bands(
         options |= {"device": device, "memory": memory, "n_bands": n_bands}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
         result = None
-        if atoms.pbc.any():
+        if atoms.pbc.any():  # a molecule has levels, and no Brillouin zone with paths through it
             if not quiet:
                 _say_cost(atoms, calculator, lambda: _length(atoms, path, npoints))
             result = calculator.get_band_structure(path=path, npoints=npoints)
@@ -200,6 +200,7 @@ def dos(
             _say_cost(atoms, calculator, vectors=project is not None)
         shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
         curves: Any = calculator.get_dos(kpts, sigma, project, shares=shares)
+        # the total is the projections' sum, so that all are of one mesh and of the same energies
         total, parts = (curves, []) if project is None else (curves.sum_all(), list(curves))
         total.info |= {**parts[0].info, "label": "total"} if parts else {}
         report = report_of(atoms, calculator, dos=total)

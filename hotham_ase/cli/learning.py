@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +74,7 @@ def train_model(
     try:
         train(settings, resume=resume, say=typer.echo)
     except (KeyboardInterrupt, SystemExit):
+        # before the first checkpoint there is nothing to go on from
         if (settings.output / "checkpoints" / LAST).is_file():
             again = f"hotham train {config} --resume"
             again += f" --max-time {max_time!r}" if max_time is not None else ""
@@ -132,6 +134,7 @@ def evaluate_model(
     from hotham_ase.evaluation.evaluate import check_zero, evaluate
     from hotham_ase.evaluation.parts import check_choice
 
+    # a misspelt option is told before hours of predictions
     zero = None if energy_zero is None else check_zero(energy_zero)
     check_choice(split)
     with progress_bar("evaluating") as on_progress:
@@ -143,7 +146,7 @@ def evaluate_model(
             split=split,
             report=report,
             on_progress=on_progress,
-        )
+        ).to_dict()
     typer.echo(_which(errors))
     show_entries(_on_screen(errors))
     if report is not None:
@@ -198,10 +201,11 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Print what a model or a data set is, a model's errors first."""
+    # a model and a data set are told apart by their first bytes: names mean nothing
     if _is_hdf5(file):
         from hotham_ase.dataset import describe_dataset
 
-        everything = short = describe_dataset(file)
+        everything = short = asdict(describe_dataset(file))
     else:
         from hotham_ase.model.model import load_model
 
@@ -250,10 +254,10 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
 
 
 def _errors(means: Any) -> str:
-    from hotham_ase.train.run import describe_errors
+    from hotham_ase.evaluation.evaluate import describe_errors
 
     try:
-        return describe_errors(means)
+        return describe_errors(means["mae_meV"], means["band_mae_meV"], means["n_structures"])
     except (KeyError, TypeError, ValueError):  # a record that another program made
         return "see --verbose"
 

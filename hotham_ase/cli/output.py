@@ -102,6 +102,7 @@ def write_bands(
     say
         Gets a sentence about the file that was written.
     """
+    # JSON keeps all bands; tables and pictures show those that pass through the window
     table = _band_table(bands, window)
     _write(path, as_json, say, bands, table, lambda: plot_bands(bands, window=window))
 
@@ -165,6 +166,7 @@ def write_dos(
     content = {"energies": energies, "weights": weights, "fermi_level": fermi_level}
     content |= {"projections": parts} if parts else {}
     comment = f"energies relative to the Fermi level {fermi_level:.6f} eV; states per eV and cell"
+    # tables and pictures count energies from E_F, JSON keeps the scale of the calculation
     relative = energies - fermi_level
     inside = (relative >= window[0]) & (relative <= window[1])
     rows = np.column_stack([relative, weights, *parts.values()])[inside]

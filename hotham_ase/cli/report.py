@@ -191,11 +191,12 @@ def describe_gap(edges: BandEdges | None, error: float | None, *, periodic: bool
     """
     if edges is None:
         return "not known: all of the model's orbitals are full, or all are empty"
-    if edges.k_vbm is None:
+    if edges.k_vbm is None:  # the Fermi level cuts through a band
         return "none, a band is filled in part"
     touching = f" at {_written(edges.k_vbm)}" if periodic else ""
     if edges.is_semimetal:
         return f"none, bands touch{touching}"
+    # the top of the full bands lies above the bottom of the empty ones, at another k-point
     if edges.is_metal:
         seen = " at these k-points" if math.isnan(edges.remaining) else ""
         where = f", from {_written(edges.k_cbm)} to {_written(edges.k_vbm)}" if periodic else ""
@@ -210,6 +211,7 @@ def describe_gap(edges: BandEdges | None, error: float | None, *, periodic: bool
         )
     if periodic and math.isnan(edges.remaining):
         text += "; of these k-points only, not searched for in between"
+    # a model that errs by more than the gap cannot tell whether there is one
     if error is not None and edges.gap < error:
         text += f"; less than the expected error of bands, {_small(error)}"
     return text

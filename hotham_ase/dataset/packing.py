@@ -43,10 +43,11 @@ def pack(matrix: RealSpaceMatrix) -> PackedMatrix:
 
     Raises
     ------
-    MatrixError
+    NotSupportedError
         For the other spin kinds.
     """
     pairs, layout = matrix.pairs, matrix.layout
+    # no pair is its own reverse, but onsite blocks are: these are kept whole
     kept = np.flatnonzero(np.arange(pairs.n_edges) < pairs.reverse_edge_index)
     blocks = np.concatenate([np.arange(pairs.n_atoms), pairs.n_atoms + kept])
     return PackedMatrix(
@@ -96,6 +97,7 @@ def unpack(
         )
     values = np.zeros(layout.n_values, packed.values.dtype)
     values[index] = packed.values
+    # A_ji(−R) = A_ij(R)†
     for which, _ in layout.groups(stored):
         blocks = stored[which]
         values[layout.reverse_index(blocks)] = values[layout.index(blocks)].conj()

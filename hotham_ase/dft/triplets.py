@@ -57,27 +57,23 @@ def matrix_from_triplets(
         reverse, or the matrix is not Hermitian.
     """
     atom_of, place, sign = _orbital_maps(atoms, basis, code)
-    both = np.concatenate([rows, columns])
-    if both.min(initial=0) < 0 or both.max(initial=0) >= len(atom_of):
+    if not all(((k >= 0) & (k < len(atom_of))).all() for k in (rows, columns)):
         raise DFTReadError(f"{name} has orbital indices outside 0 … {len(atom_of) - 1}")
     i, j = atom_of[rows], atom_of[columns]
     pairs, first, which, is_alone = _pairs_of(atoms, i, j, shifts, np.abs(values), name)
     layout = BlockLayout(pairs, basis.n_orbitals(atoms.numbers))
     blocks = layout.find(i[first], j[first], shifts[first])[which]  # of every element
     places = layout.places(blocks, place[rows], place[columns])
-    given = np.zeros(layout.n_values, dtype=bool)
-    given[places] = True
-    n_twice = len(places) - np.count_nonzero(given)
-    if n_twice:
+    if n_twice := len(places) - np.count_nonzero(np.bincount(places)):
         raise DFTReadError(f"{name} gives {n_twice} elements twice")
     signed = sign[rows] * sign[columns] * values
     flat = np.zeros(layout.n_values, dtype=values.dtype)
     flat[places] = signed
-    if is_alone.any():
-        alone = np.flatnonzero(is_alone[which])
-        reverse = layout.reverse[blocks[alone]]
-        places = layout.places(reverse, place[columns[alone]], place[rows[alone]])
-        flat[places] = signed[alone].conj()
+    # what the file leaves out: conjugates of the blocks that are there
+    alone = np.flatnonzero(is_alone[which])
+    reverse = layout.reverse[blocks[alone]]
+    places = layout.places(reverse, place[columns[alone]], place[rows[alone]])
+    flat[places] = signed[alone].conj()
     try:
         return RealSpaceMatrix(pairs, layout.n_orbitals, flat, name=name)
     except MatrixError as error:

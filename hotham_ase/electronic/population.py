@@ -9,7 +9,7 @@ import scipy.linalg
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions, n_rows
 from hotham_ase.electronic.solvers.solve import solve_kpts, stack_bands
 
 if TYPE_CHECKING:
@@ -112,14 +112,15 @@ def solve_with_shares(
     shares : (n_spins, n_kpts, n_groups, n_bands)
     """
     weights_of = {"mulliken": mulliken_weights, "lowdin": lowdin_weights}[shares]
-    values, rows = [], []
+    spin, values, rows = hamiltonian.spin, [], []
+    group = np.tile(group, n_rows(hamiltonian) // len(group))  # both rows of a spinor's orbital
     solutions = solve_kpts(hamiltonian, overlap, kpts, window=window, vectors=True, options=options)
-    for kpt, states in zip(kpts, solutions, strict=True):
+    for kpt, states in zip([*kpts] * spin.n_spins, solutions, strict=True):
         values.append(states.eigenvalues)
         # vectors of one k-point are large: only their sums over groups are kept
-        s_k = None if overlap is None else overlap.at_k(kpt)
+        s_k = None if overlap is None else overlap.at_k(kpt, spin=spin)
         rows.append(group_weights(weights_of(states.columns, s_k), group))
-    return stack_bands(values)[None], stack_bands(rows)[None]
+    return stack_bands(values, spin.n_spins), stack_bands(rows, spin.n_spins)
 
 
 def symmetrized(

@@ -94,6 +94,7 @@ def parts_of(record: Mapping[str, Any], data: Dataset, model: str) -> list[str]:
         return ["unknown"] * len(data)
     atoms = map(data.atoms, range(len(data)))
     parts = [part_of(*structure, seen) for structure in zip(data.checksums, atoms, strict=True)]
+    # a name that is known with another content: perhaps the same run, imported anew
     split = _mapping(record.get("split"))
     known = {name for key in ("train", "validation") for name in split.get(key) or ()}
     alike = [

@@ -54,6 +54,7 @@ def read_matrix(path: str | Path) -> tuple[PairList, np.ndarray, np.ndarray, Spi
     try:
         with open_hdf5(path) as file:
             spin = Spin(read_attribute(file, "spin", "s"))
+            # the same numbers mean something else in components up and down than in Pauli's
             if spin.is_spinor and file.attrs.get("components") != SPINOR_COMPONENTS:
                 raise MatrixError(
                     f"its {spin.value} matrix has the components uu, ud, du, dd of an earlier "

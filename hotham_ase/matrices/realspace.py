@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hotham_ase.errors import NotSupportedError
 from hotham_ase.matrices.bloch import BlochSum, Gauge, MatrixFormat
 from hotham_ase.matrices.files import read_matrix, write_matrix
 from hotham_ase.matrices.layout import BlockLayout, MatrixError
@@ -59,30 +60,7 @@ class RealSpaceMatrix:
     def __post_init__(self) -> None:
         object.__setattr__(self, "spin", Spin(self.spin))
         object.__setattr__(self, "n_orbitals", self.layout.n_orbitals)
-        values = np.atleast_2d(np.asarray(self.values))
-        expected = (self.spin.n_components, self.layout.n_values)
-        if values.shape != expected:
-            raise MatrixError(
-                f"values of {self.name} must have shape (n_components, n_values) = {expected}, "
-                f"got {values.shape}"
-            )
-        values = values.astype(complex if np.iscomplexobj(values) else float, copy=False)
-        error, largest = _hermiticity_error(self.layout, values, self.spin, self.name)
-        if error > HERMITICITY_TOLERANCE * max(largest, 1e-30):
-            raise MatrixError(
-                f"{self.name} is not Hermitian: a block differs from its reverse by {error:.3g}, "
-                f"the largest element being {largest:.3g}"
-            )
-        if self.spin is Spin.SPIN_ORBIT:
-            error = float(np.abs(values.imag).max(initial=0.0))
-            if error > HERMITICITY_TOLERANCE * max(largest, 1e-30):
-                raise MatrixError(
-                    f"{self.name} is not symmetric under time reversal: components have imaginary "
-                    f"parts up to {error:.3g}, the largest element being {largest:.3g}"
-                )
-            values = values.real
-        values = values.view()
-        values.setflags(write=False)
+        values = _checked(self.values, self.layout, self.spin, self.name)
         object.__setattr__(self, "values", values)
 
     @classmethod
@@ -115,7 +93,7 @@ class RealSpaceMatrix:
     @property
     def n_basis(self) -> int:
         """Total number of orbitals in the cell."""
-        return int(self.layout.orbital_offsets[-1])
+        return self.layout.n_basis
 
     @property
     def single(self) -> np.ndarray:
@@ -123,11 +101,13 @@ class RealSpaceMatrix:
 
         Raises
         ------
-        MatrixError
+        NotSupportedError
             For the other spin kinds.
         """
         if self.spin is not Spin.UNPOLARIZED:
-            raise MatrixError(f"{self.name} must be unpolarized here, but it is {self.spin.value}")
+            raise NotSupportedError(
+                f"{self.name} must be unpolarized here, but it is {self.spin.value}"
+            )
         return self.values[0]
 
     def onsite_block(self, atom: int, component: int = 0) -> np.ndarray:
@@ -162,6 +142,7 @@ class RealSpaceMatrix:
                 f"{label} must be of the {len(atoms)} atoms {atoms.symbols}, got a matrix of "
                 f"{pairs.n_atoms} atoms or other elements"
             )
+        # files of structures keep 8 digits and more
         same_place = np.allclose(pairs.positions, atoms.positions, atol=1e-8)
         if not same_place or not np.allclose(pairs.cell, atoms.cell[:], atol=1e-8):
             raise MatrixError(f"{label} must have the structure's positions and cell")
@@ -185,9 +166,10 @@ class RealSpaceMatrix:
                 f"cannot add {other.name} to {self.name}: spin kinds {other.spin.value} and "
                 f"{self.spin.value} and the orbitals of every atom must be the same"
             )
-        layout = BlockLayout(union_of_pairs(self.pairs, other.pairs), self.n_orbitals)
-        ours, theirs = (m.layout.transfer(m.values, layout) for m in (self, other))
-        return RealSpaceMatrix(layout.pairs, self.n_orbitals, ours + theirs, self.spin, self.name)
+        layout = BlockLayout(self.pairs.union(other.pairs), self.n_orbitals)
+        values = self.layout.transfer(self.values, layout)
+        values = values + other.layout.transfer(other.values, layout)
+        return replace(self, pairs=layout.pairs, values=values)
 
     def __sub__(self, other: RealSpaceMatrix) -> RealSpaceMatrix:
         return self + (-1.0) * other
@@ -195,8 +177,7 @@ class RealSpaceMatrix:
     def __mul__(self, factor: float) -> RealSpaceMatrix:
         if not isinstance(factor, Real):
             return NotImplemented
-        values = self.values * float(factor)
-        return RealSpaceMatrix(self.pairs, self.n_orbitals, values, self.spin, self.name)
+        return replace(self, values=self.values * float(factor))
 
     __rmul__ = __mul__
 
@@ -214,14 +195,22 @@ class RealSpaceMatrix:
                 f"pairs must be of the same {self.pairs.n_atoms} atoms, got {pairs.n_atoms}"
             )
         values = self.layout.transfer(self.values, BlockLayout(pairs, self.n_orbitals))
-        return RealSpaceMatrix(pairs, self.n_orbitals, values, self.spin, self.name)
+        return replace(self, pairs=pairs, values=values)
 
     # ------------------------------------------------------------------ Bloch
 
     @cached_property
-    def bloch(self) -> BlochSum:
-        """The Bloch sum of this matrix; its sparse pattern is built once, on first use."""
-        return BlochSum(self.layout, self.values, self.spin)
+    def _bloch_sums(self) -> dict[tuple[int, bool], BlochSum]:
+        return {}
+
+    def bloch(self, channel: int = 0, spin: Spin | None = None) -> BlochSum:
+        """The Bloch sum of a channel; its sparse pattern is built once, on first use."""
+        spin = self.spin if spin is None else spin
+        coefficients = spin.coefficients_of(self.spin, channel)
+        key = (channel if len(self.values) == 2 else 0, spin.is_spinor)
+        if key not in self._bloch_sums:
+            self._bloch_sums[key] = BlochSum(self.layout, self.values, coefficients)
+        return self._bloch_sums[key]
 
     def at_k(
         self,
@@ -245,14 +234,14 @@ class RealSpaceMatrix:
         channel
             Which of the ``spin.n_spins`` matrices.
         spin
-            What the Hamiltonian is that an unpolarized matrix, such as S, goes with: of spinors it
-            is the same for both spins and does not couple them. By default the matrix's own.
+            Kind of the Hamiltonian that an unpolarized matrix, such as S, goes with: it is the same
+            for both spins and does not couple them. By default the matrix's own.
 
         Returns
         -------
         (n_basis, n_basis) complex128, Hermitian; twice that for spinors, spin outermost.
         """
-        return self.bloch.at_k(kpt, gauge=gauge, format=format, channel=channel, spin=spin)
+        return self.bloch(channel, spin).at_k(kpt, gauge=gauge, format=format)
 
     def gradient_at_k(
         self,
@@ -263,7 +252,7 @@ class RealSpaceMatrix:
         spin: Spin | None = None,
     ) -> np.ndarray:
         """∂A/∂k in Cartesian coordinates, k with 2π: (3, n_basis, n_basis) complex, unit × Å."""
-        return self.bloch.gradient_at_k(kpt, gauge=gauge, channel=channel, spin=spin)
+        return self.bloch(channel, spin).gradient_at_k(kpt, gauge=gauge)
 
     # ------------------------------------------------------------------- files
 
@@ -283,6 +272,36 @@ class RealSpaceMatrix:
         return cls(*read_matrix(path))
 
 
+def _checked(values: np.ndarray, layout: BlockLayout, spin: Spin, name: str) -> np.ndarray:
+    """Read-only (n_components, n_values) that have the symmetries of a Hamiltonian."""
+    values = np.atleast_2d(np.asarray(values))
+    expected = (spin.n_components, layout.n_values)
+    if values.shape != expected:
+        raise MatrixError(
+            f"values of {name} must have shape (n_components, n_values) = {expected}, "
+            f"got {values.shape}"
+        )
+    values = values.astype(complex if np.iscomplexobj(values) else float, copy=False)
+    error, largest = _hermiticity_error(layout, values, spin, name)
+    if error > HERMITICITY_TOLERANCE * max(largest, 1e-30):
+        raise MatrixError(
+            f"{name} is not Hermitian: a block differs from its reverse by {error:.3g}, "
+            f"the largest element being {largest:.3g}"
+        )
+    if spin is Spin.SPIN_ORBIT:
+        # H_0 + i Σ B_a σ_a commutes with iσ_y K if and only if H_0 and B_a are real
+        error = float(np.abs(values.imag).max(initial=0.0))
+        if error > HERMITICITY_TOLERANCE * max(largest, 1e-30):
+            raise MatrixError(
+                f"{name} is not symmetric under time reversal: components have imaginary parts "
+                f"up to {error:.3g}, the largest element being {largest:.3g}"
+            )
+        values = values.real
+    values = values.view()
+    values.setflags(write=False)
+    return values
+
+
 def _hermiticity_error(
     layout: BlockLayout, values: np.ndarray, spin: Spin, name: str
 ) -> tuple[float, float]:
@@ -293,29 +312,14 @@ def _hermiticity_error(
     MatrixError
         If a value is not finite.
     """
-    signs = spin.mirror_signs[:, None, None, None]
     error = largest = 0.0
     for blocks, _ in layout.groups(n_elements=PORTION):
         part = values[:, layout.index(blocks)]
         if not np.isfinite(part).all():
             raise MatrixError(f"{name} has values that are not finite")
+        reverse = values[:, layout.reverse_index(blocks)].conj()
         # iσ_a is anti-Hermitian, so that B_a of the reverse block has the other sign
-        reverse = signs * values[:, layout.reverse_index(blocks)].conj()
+        reverse[spin.mirror_signs < 0] *= -1
         largest = max(largest, float(np.abs(part).max()))
         error = max(error, float(np.abs(part - reverse).max()))
     return error, largest
-
-
-def union_of_pairs(a: PairList, b: PairList) -> PairList:
-    """All pairs of two lists of the same atoms."""
-    new = np.flatnonzero(a.find(b.edge_index[0], b.edge_index[1], b.cell_shifts) < 0)
-    if len(new) == 0:
-        return a
-    return PairList(
-        a.numbers,
-        a.positions,
-        a.cell,
-        a.pbc,
-        np.concatenate([a.edge_index, b.edge_index[:, new]], axis=1),
-        np.concatenate([a.cell_shifts, b.cell_shifts[new]]),
-    )

@@ -84,3 +84,27 @@ class Spin(str, Enum):
             return np.eye(self.n_spins)[:, :, None, None]
         i = 1j if self is Spin.SPIN_ORBIT else 1.0
         return np.concatenate([PAULI[:1], i * PAULI[1:]])[None]
+
+    def coefficients_of(self, matrix: Spin, channel: int) -> np.ndarray:
+        """(n_components, s, s) coefficients of a channel, for H or a matrix that goes with it.
+
+        Parameters
+        ----------
+        matrix
+            Its kind: this one; or unpolarized, such as that of S, which is the same for both spins
+            and does not couple them.
+        channel
+            One of ``n_spins``.
+
+        Raises
+        ------
+        ValueError
+            For other channels and kinds.
+        """
+        if channel not in range(self.n_spins):
+            raise ValueError(f"channel must be one of the {self.n_spins} of {self.value} spin")
+        if matrix is self:
+            return self.coefficients[channel]
+        if matrix is not Spin.UNPOLARIZED:
+            raise ValueError(f"a {matrix.value} matrix has no {self.value} form")
+        return self.coefficients[0, :1]  # σ_0

@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.errors import HothamError
 from hotham_ase.files import replacing
-from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn.architectures import build_network, check_sizes, parse_config
+from hotham_ase.model.tensors import network_for
+from hotham_ase.nn.architectures import check_sizes, read_config
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.protocol import Network
 from hotham_ase.nn.uncertainty import BlockUncertainty
@@ -115,7 +115,11 @@ class ModelFile:
         try:
             with safe_open(path, framework="pt") as file:
                 texts = file.metadata() or {}
-                _check_format(path, texts.get("format"))
+                if texts.get("format") not in FILE_FORMATS:
+                    raise ModelFileError(
+                        f"{path} is not a hotham_ase model: its format is {texts.get('format')!r}, "
+                        f"expected {' or '.join(map(repr, FILE_FORMATS))}"
+                    )
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ModelFileError(f"{path} is not a safetensors file: {error}") from error
@@ -165,14 +169,11 @@ class ModelFile:
         """
         radial, species = self.group("basis."), []
         for entry in _SPECIES.validate_json(self.texts["species"]):
-            grid, values = (radial.pop(f"{entry.symbol}.{k}", None) for k in ("grid", "radial"))
-            species.append(
-                SpeciesBasis(
-                    **entry.model_dump(),
-                    grid=None if grid is None else grid.numpy(),
-                    radial=None if values is None else values.numpy(),
-                )
-            )
+            names = {key: f"{entry.symbol}.{key}" for key in ("grid", "radial")}
+            arrays: dict[str, Any] = {
+                k: radial.pop(name).numpy() for k, name in names.items() if name in radial
+            }
+            species.append(SpeciesBasis(**entry.model_dump(), **arrays))
         if radial:
             raise ValueError(f"radial functions {list(radial)} are of no species of the basis")
         return OrbitalBasis(tuple(species))
@@ -182,22 +183,11 @@ def basis_content(basis: OrbitalBasis) -> tuple[str, dict[str, torch.Tensor]]:
     """The text ``species`` and the tensors from which :meth:`ModelFile.basis` makes a basis."""
     entries, tensors = [], {}
     for s in basis.species:
-        entry = SpeciesEntry(
-            symbol=s.symbol, shells=s.shells, cutoffs=s.cutoffs, n_valence=s.n_valence
-        )
-        entries.append(entry.model_dump())
+        entries.append(SpeciesEntry.model_validate(s, from_attributes=True).model_dump())
         if s.grid is not None and s.radial is not None:
             tensors[f"basis.{s.symbol}.grid"] = torch.tensor(s.grid)
             tensors[f"basis.{s.symbol}.radial"] = torch.tensor(s.radial)
     return json.dumps(entries), tensors
-
-
-def _check_format(path: Path, found: str | None) -> None:
-    if found not in FILE_FORMATS:
-        raise ModelFileError(
-            f"{path} is not a hotham_ase model: its format is {found!r}, expected "
-            f"{' or '.join(map(repr, FILE_FORMATS))}"
-        )
 
 
 Stored = TypeVar("Stored", bound="StoredModel")
@@ -298,7 +288,7 @@ class StoredModel:
             If it cannot be read.
         """
         try:
-            return cls._of(path, ModelFile.read(path))
+            return cls._from_content(path, ModelFile.read(path))
         except ModelFileError:
             raise
         except KeyError as error:
@@ -309,9 +299,10 @@ class StoredModel:
             raise ModelFileError(f"{path} is damaged: {_in_one_line(error)}") from error
 
     @classmethod
-    def _of(cls: type[Stored], path: Path, file: ModelFile) -> Stored:
+    def _from_content(cls: type[Stored], path: Path, file: ModelFile) -> Stored:
         if file.json("conventions") != CONVENTIONS:
             raise ModelFileError(f"{path} uses other conventions: {file.texts['conventions']}")
+        # older files do not say it: their networks predict all of H
         needs_initial = json.loads(file.texts.get("needs_initial", "false"))
         provenance = file.json("provenance")
         if not isinstance(needs_initial, bool) or not isinstance(provenance, dict):
@@ -325,14 +316,8 @@ class StoredModel:
             )
         basis = file.basis()
         network = _read_network(path, file, basis)
-        return cls(
-            network,
-            basis,
-            file.texts["name"],
-            provenance,
-            uncertainty=_read_uncertainty(path, file.group("uncertainty."), network),
-            learns_correction=needs_initial,
-        )
+        uncertainty = _read_uncertainty(path, file.group("uncertainty."), network)
+        return cls(network, basis, file.texts["name"], provenance, uncertainty, needs_initial)
 
 
 def _in_one_line(error: Exception) -> str:
@@ -341,21 +326,15 @@ def _in_one_line(error: Exception) -> str:
 
 
 def _read_network(path: Path, file: ModelFile, basis: OrbitalBasis) -> Network:
-    config, weights = parse_config(file.texts["config"]), file.group("network.")
+    config, weights = read_config(file.json("config")), file.group("network.")
     dtypes = {w.dtype for w in weights.values()}
     if len(dtypes) != 1:
         raise ModelFileError(f"{path} must have weights of one precision, got {dtypes or 'none'}")
     # before a network of that size is built
     check_sizes(config, [w.shape for w in weights.values()])
-    table = cutoffs(basis, config.hopping_margin)
     with default_dtype(dtypes.pop()):
-        network = build_network(config, tuple(s.shells for s in basis.species), table)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelFileError(
-            f"{path} does not fit its own architecture: {_in_one_line(error)}"
-        ) from error
+        network = network_for(config, basis)
+    _fill(network, weights, f"{path} does not fit its own architecture")
     return network.eval().requires_grad_(False)
 
 
@@ -374,10 +353,12 @@ def _read_uncertainty(
     newer = ("nearest.points", "nearest.usual", "hopping_scale", "band_factor")
     # what older files lack keeps its value
     state = {**{k: v for k, v in uncertainty.state_dict().items() if k in newer}, **state}
-    try:
-        uncertainty.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelFileError(
-            f"{path} has an uncertainty of another network: {_in_one_line(error)}"
-        ) from error
+    _fill(uncertainty, state, f"{path} has an uncertainty of another network")
     return uncertainty
+
+
+def _fill(module: torch.nn.Module, state: Mapping[str, torch.Tensor], complaint: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelFileError(f"{complaint}: {_in_one_line(error)}") from error

@@ -17,9 +17,8 @@ from hotham_ase.model.bundled import bundled_models, model_path
 from hotham_ase.model.file import ModelFileError, StoredModel
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.protocol import Prediction
-from hotham_ase.model.tensors import MatrixWriter, UncertaintyWriter, build_graph, cutoffs
+from hotham_ase.model.tensors import MatrixWriter, UncertaintyWriter, build_graph, network_for
 from hotham_ase.model.uncertainty import EXTRAPOLATION
-from hotham_ase.nn.architectures import build_network
 from hotham_ase.nn.devices import default_dtype, memory_budget, torch_device
 from hotham_ase.nn.protocol import BlockSink, DescribedBlocks, Network
 
@@ -109,19 +108,23 @@ class HamiltonianModel(StoredModel):
         self._check_request(atoms, options)
         self._check_initial(atoms, initial_hamiltonian)
         device = torch_device(options.device)
-        budget = memory_budget(options.memory, device)
+        budget, on_cpu = memory_budget(options.memory, device), device.type == "cpu"
         # the list is never in a GPU's memory
-        for_list = budget if device.type == "cpu" else None
-        pairs, graph = build_graph(atoms, self.basis, self.network.config.hopping_margin, for_list)
+        margin, for_list = self.network.config.hopping_margin, budget if on_cpu else None
+        pairs, graph = build_graph(atoms, self.basis, margin, for_list)
         matrix = MatrixWriter(pairs, self.basis, self.network)
-        budget -= self._kept(matrix, initial_hamiltonian, device, budget)
+        left = self._left(budget, matrix, initial_hamiltonian, on_cpu)
         network, graph = self._on(device, options), graph.to(device)
+        sinks: list[BlockSink] = [matrix]
         trust = None
         if self.uncertainty is not None:
             trust = UncertaintyWriter(copy.deepcopy(self.uncertainty), pairs, graph)
+            sinks.append(trust)
+        if on_progress is not None:
+            sinks.append(_Progress(on_progress, pairs.n_edges))
         wrapped = torch.tensor(pairs.wrapped_positions, device=device)
         with torch.no_grad():
-            network.predict_blocks(graph, wrapped, _sink(matrix, trust, on_progress), budget)
+            network.predict_blocks(graph, wrapped, sinks, left)
         h = matrix.matrix()
         if initial_hamiltonian is not None:  # the network gave the correction to it
             h = h + initial_hamiltonian
@@ -138,22 +141,20 @@ class HamiltonianModel(StoredModel):
 
     def _check_initial(self, atoms: Atoms, initial: RealSpaceMatrix | None) -> None:
         """Refuse an H0 that is missing, not needed, or not of these atoms and orbitals."""
-        if initial is None:
+        got = None if initial is None else type(initial).__name__
+        if self.learns_correction != (initial is not None):
+            wanted, learned = "None", "all of H"
             if self.learns_correction:
-                raise UsageError(
-                    f"initial_hamiltonian must be given for {self.name}, which predicts the "
-                    "correction to H0; got None"
-                )
+                wanted, learned = "given", "the correction to H0"
+            raise UsageError(
+                f"initial_hamiltonian must be {wanted} for {self.name}, which predicts {learned}; "
+                f"got {got}"
+            )
+        if initial is None:
             return
-        if not self.learns_correction:
-            raise UsageError(
-                f"initial_hamiltonian must be None for {self.name}, which predicts all of H; got "
-                f"{type(initial).__name__}"
-            )
         if not isinstance(initial, RealSpaceMatrix):
-            raise UsageError(
-                f"initial_hamiltonian must be a RealSpaceMatrix, got {type(initial).__name__}"
-            )
+            raise UsageError(f"initial_hamiltonian must be a RealSpaceMatrix, got {got}")
+        # it is added block by block: from another structure or basis the sum would mean nothing
         n_orbitals = self.basis.n_orbitals(atoms.numbers)
         initial.check_belongs(atoms, n_orbitals, "initial_hamiltonian")
         if initial.spin is not Spin.UNPOLARIZED:
@@ -161,25 +162,21 @@ class HamiltonianModel(StoredModel):
                 f"initial_hamiltonian must be unpolarized, got spin kind {initial.spin.value}"
             )
 
-    def _kept(
-        self,
-        writer: MatrixWriter,
-        initial: RealSpaceMatrix | None,
-        target: torch.device,
-        budget: float,
-    ) -> int:
-        """Bytes on the device that is budgeted for what is not the network's.
+    def _left(
+        self, budget: float, matrix: MatrixWriter, initial: RealSpaceMatrix | None, on_cpu: bool
+    ) -> float:
+        """Bytes of a budget that are left for the network, beside what is kept of its blocks.
 
         Raises
         ------
         MemoryError
-            If they are more than may be used.
+            If none are.
         """
-        n_edges = writer.pairs.n_edges
+        n_edges = matrix.pairs.n_edges
         of_trust = 0 if self.uncertainty is None else n_edges * BYTES_PER_UNCERTAIN_PAIR
-        if target.type != "cpu":
-            return of_trust
-        kept = writer.values.nbytes + n_edges * BYTES_PER_PAIR + of_trust
+        if not on_cpu:  # the matrix is not on the device
+            return budget - of_trust
+        kept = matrix.values.nbytes + n_edges * BYTES_PER_PAIR + of_trust
         if initial is not None:  # itself, the network's part on its pairs, the sum
             kept += 3 * initial.values.nbytes + initial.pairs.n_edges * BYTES_PER_PAIR
         if kept >= budget:
@@ -187,7 +184,7 @@ class HamiltonianModel(StoredModel):
                 f"H of this structure with its pair list takes {format_size(kept)}, which leaves "
                 f"nothing of the {format_size(budget)} that may be used"
             )
-        return kept
+        return budget - kept
 
     def _on(self, device: torch.device, options: PredictionOptions) -> Network:
         """The network on a device, converted at most once for each device and precision."""
@@ -196,9 +193,7 @@ class HamiltonianModel(StoredModel):
             return self._copies[key]
         with default_dtype(DTYPES[options.dtype]):  # one thread at a time
             if key not in self._copies:
-                config = self.network.config
-                table = cutoffs(self.basis, config.hopping_margin)
-                network = build_network(config, self.network.shells, table)
+                network = network_for(self.network.config, self.basis)
                 network.load_state_dict(self.network.state_dict())
                 network = network.to(device).eval().requires_grad_(False)
                 if options.compile:
@@ -207,24 +202,19 @@ class HamiltonianModel(StoredModel):
         return self._copies[key]
 
 
-def _sink(
-    writer: MatrixWriter,
-    trust: UncertaintyWriter | None,
-    on_progress: Callable[[int, int], None] | None,
-) -> BlockSink:
-    """Where blocks go, and their descriptors if they are wanted."""
+class _Progress:
+    """Counts the pairs whose blocks have come."""
 
-    def onsite(atoms: torch.Tensor, part: DescribedBlocks) -> None:
-        writer.onsite(atoms, part.blocks)
-        if trust is not None:
-            trust.onsite(atoms, part.descriptors)
+    def __init__(self, report: Callable[[int, int], None], total: int) -> None:
+        self.report, self.done, self.total = report, 0, total
 
-    def hopping(edges: torch.Tensor, part: DescribedBlocks) -> None:
-        writer.hopping(edges, part.blocks)
-        if trust is not None:
-            trust.hopping(edges, part.descriptors)
+    def onsite(self, atoms: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Not counted."""
 
-    return BlockSink(onsite, hopping, on_progress)
+    def hopping(self, edges: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Count and report."""
+        self.done += len(edges)
+        self.report(self.done, self.total)
 
 
 def load_model(name_or_path: str | Path) -> HamiltonianModel:

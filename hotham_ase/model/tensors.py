@@ -11,8 +11,9 @@ from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.model.uncertainty import Uncertainty
+from hotham_ase.nn.architectures import build_network
 from hotham_ase.nn.graph import Graph
-from hotham_ase.nn.protocol import Network
+from hotham_ase.nn.protocol import DescribedBlocks, Network, NetworkConfig
 from hotham_ase.nn.uncertainty import BlockUncertainty
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ def cutoffs(basis: OrbitalBasis, margin: float = 0.0) -> list[list[float]]:
     """
     table = basis.pair_cutoffs
     return [[table[a, b] + margin for b in basis.symbols] for a in basis.symbols]
+
+
+def network_for(config: NetworkConfig, basis: OrbitalBasis) -> Network:
+    """An untrained network for the orbitals of a basis."""
+    shells = tuple(s.shells for s in basis.species)
+    return build_network(config, shells, cutoffs(basis, config.hopping_margin))
 
 
 def build_graph(
@@ -84,13 +91,13 @@ class MatrixWriter:
         n_union = sum(2 * l + 1 for l in network.union)
         self.is_plain = bool((self.layout.n_orbitals == n_union).all())
 
-    def onsite(self, atoms: torch.Tensor, blocks: torch.Tensor) -> None:
-        """Put blocks (n, n_union, n_union) of some atoms."""
-        self._put(atoms.cpu().numpy(), blocks)
+    def onsite(self, atoms: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Put the blocks of some atoms."""
+        self._put(atoms.cpu().numpy(), blocks.blocks)
 
-    def hopping(self, edges: torch.Tensor, blocks: torch.Tensor) -> None:
-        """Put blocks (n, n_union, n_union) of some pairs."""
-        self._put(self.pairs.n_atoms + edges.cpu().numpy(), blocks)
+    def hopping(self, edges: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Put the blocks of some pairs."""
+        self._put(self.pairs.n_atoms + edges.cpu().numpy(), blocks.blocks)
 
     def matrix(self) -> RealSpaceMatrix:
         """The matrix, once all blocks are there."""
@@ -124,13 +131,13 @@ class UncertaintyWriter:
         self.atoms = torch.zeros(graph.n_atoms, device=device, dtype=torch.float32)
         self.hopping_q2 = torch.zeros(graph.n_edges, device=device, dtype=torch.float32)
 
-    def onsite(self, atoms: torch.Tensor, descriptors: torch.Tensor) -> None:
-        """Take (n, n_descriptors) of some atoms."""
-        self.atoms[atoms] = self.model.atoms(descriptors.float())
+    def onsite(self, atoms: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Take the descriptors of some atoms."""
+        self.atoms[atoms] = self.model.atoms(blocks.descriptors.float())
 
-    def hopping(self, edges: torch.Tensor, descriptors: torch.Tensor) -> None:
-        """Take (n, n_descriptors) of some pairs."""
-        self.hopping_q2[edges] = self.model.hopping(descriptors.float())
+    def hopping(self, edges: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Take the descriptors of some pairs."""
+        self.hopping_q2[edges] = self.model.hopping(blocks.descriptors.float())
 
     def uncertainty(self, limit: float) -> Uncertainty:
         """Expected errors and grades, both directions of a pair together."""

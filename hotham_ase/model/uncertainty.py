@@ -49,11 +49,6 @@ class Uncertainty:
     band_factor: float | None = None
 
     @property
-    def n_blocks(self) -> int:
-        """Atoms and pairs."""
-        return len(self.onsite_errors) + len(self.hopping_errors)
-
-    @property
     def grades(self) -> np.ndarray:
         """(n_atoms,) the largest grade among an atom's own block and those of its pairs."""
         grades = self.onsite_grades.copy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -53,13 +52,11 @@ def build_network(
 def config_class(content: object) -> type[NetworkConfig]:
     """The class of settings with this content; without ``architecture`` they are the default's."""
     name = content.get("architecture") if isinstance(content, Mapping) else None
-    return ARCHITECTURES[name if isinstance(name, str) and name in ARCHITECTURES else "default"]()[
-        0
-    ]
+    return ARCHITECTURES.get(str(name), _default)()[0]
 
 
 def read_config(content: Any) -> NetworkConfig:
-    """Settings from their content; ready ones are taken as they are.
+    """Settings from their content, as in files; ready ones are taken as they are.
 
     Raises
     ------
@@ -71,17 +68,6 @@ def read_config(content: Any) -> NetworkConfig:
     return config_class(content).model_validate(content)
 
 
-def parse_config(text: str) -> NetworkConfig:
-    """Read the JSON of a configuration; one that names no architecture is the default's.
-
-    Raises
-    ------
-    json.JSONDecodeError, pydantic.ValidationError
-        If the text is not JSON, or has unknown keys or values.
-    """
-    return config_class(json.loads(text)).model_validate_json(text)
-
-
 def check_sizes(config: NetworkConfig, shapes: Iterable[Sequence[int]]) -> None:
     """Refuse a configuration that asks for far more than tensors of these shapes can hold.
 
@@ -91,6 +77,7 @@ def check_sizes(config: NetworkConfig, shapes: Iterable[Sequence[int]]) -> None:
         If a number of channels, functions or hidden units exceeds all lengths of the tensors, or
         a range is beyond 1000 Å or so short that radial functions become countless.
     """
+    # numbers of channels are lengths of tensors, floats are ranges in Å
     longest = max((n for shape in shapes for n in shape), default=0)
     for name, value in config:
         for number in value if isinstance(value, tuple) else (value,):

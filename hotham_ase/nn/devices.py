@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -20,6 +22,7 @@ def torch_device(device: str) -> torch.device:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    # only a tensor on it tells whether a device is there
     try:
         found = torch.empty(0, device=device).device if isinstance(device, str) else None
     except (RuntimeError, AssertionError, NotImplementedError):
@@ -34,25 +37,22 @@ def torch_device(device: str) -> torch.device:
     return found
 
 
-class default_dtype:
+_ONE_AT_A_TIME = threading.RLock()
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Context in which new torch parameters and constants have a precision.
 
     torch has one default for all threads: only one thread at a time is inside such a context.
     """
-
-    _lock = threading.RLock()
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        self.previous = torch.get_default_dtype()
-        torch.set_default_dtype(self.dtype)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_default_dtype(self.previous)
-        self._lock.release()
+    with _ONE_AT_A_TIME:
+        previous = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(previous)
 
 
 def memory_budget(memory: str | int | None, device: torch.device) -> float:

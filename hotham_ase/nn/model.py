@@ -26,47 +26,32 @@ TAPER_WIDTH = 0.5  # Å
 
 
 class ModelConfig(NetworkConfig):
-    """Architecture of the network.
-
-    Attributes
-    ----------
-    l_max
-        Largest degree of the features; at least twice the largest l of the orbitals. In trainings
-        by default 4, or what the orbitals need.
-    channels
-        Channels of every degree.
-    convolutions
-        Kind of each interaction, ``gaunt`` or ``so2``.
-    readout
-        Kind of the convolution on the hopping pairs.
-    message_cutoff
-        Å; messages travel between atoms closer than this that have a hopping.
-    radial_basis
-        ``chebyshev`` or ``bessel``.
-    n_radial
-        Radial functions of message edges; hopping pairs get as many per Å.
-    hidden
-        Width of the networks that make radial scalars.
-    pseudo_channels
-        Channels of pseudo parity before the readout.
-    average_degree
-        Typical number of message edges per atom; by default that of the training set.
-    hopping_margin
-        Å by which H reaches farther than the orbitals overlap (through non-local projectors); by
-        default what the training set shows.
-    """
+    """Architecture of the network."""
 
     l_max: int = Field(4, ge=0, le=12)
+    """Largest degree of the features, at least twice the largest l of the orbitals. In trainings it
+    is by default 4, or what the orbitals need."""
     channels: int = Field(24, ge=1)
+    """Channels of every degree."""
     convolutions: tuple[ConvolutionKind, ...] = Field(("gaunt", "gaunt"), min_length=1)
+    """Kind of each interaction, ``gaunt`` or ``so2``."""
     readout: ConvolutionKind = "so2"
+    """Kind of the convolution on the hopping pairs."""
     message_cutoff: float = Field(5.0, gt=0)
+    """Messages travel between atoms closer than this (Å) that have a hopping."""
     radial_basis: Literal["chebyshev", "bessel"] = "chebyshev"
+    """Radial functions are ``chebyshev`` or ``bessel``."""
     n_radial: int = Field(16, ge=2)
+    """Radial functions of message edges; hopping pairs get as many per Å."""
     hidden: int = Field(64, ge=1)
+    """Width of the networks that make radial scalars."""
     pseudo_channels: int = Field(8, ge=1)
+    """Channels of pseudo parity before the readout."""
     average_degree: float = Field(30.0, gt=0)
+    """Typical number of message edges per atom; by default that of the training set."""
     hopping_margin: float = Field(0.0, ge=0)
+    """H reaches so much (Å) farther than the orbitals overlap, through non-local projectors; by
+    default as far as the training set shows."""
 
 
 class HotHam(Network):
@@ -192,10 +177,10 @@ class HotHam(Network):
         )
 
     def predict_blocks(
-        self, graph: Graph, positions: torch.Tensor, sink: BlockSink, memory: float
+        self, graph: Graph, positions: torch.Tensor, sinks: Sequence[BlockSink], memory: float
     ) -> None:
         """In portions of pairs and blocks of atoms, see :mod:`hotham_ase.nn.streaming`."""
-        predict_blocks(self, graph, positions, sink, memory)
+        predict_blocks(self, graph, positions, sinks, memory)
 
     def compile_hot_parts(self) -> None:
         """Messages and the readout of pairs; changes the network."""

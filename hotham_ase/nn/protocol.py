@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
 class NetworkConfig(BaseModel):
     """Settings of an architecture; unknown keys and values are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     if TYPE_CHECKING:  # a field of each class, which has its own place in files and templates
 
@@ -44,21 +45,14 @@ class DescribedBlocks(NamedTuple):
     descriptors: torch.Tensor
 
 
-@dataclass(frozen=True)
-class BlockSink:
-    """Where predicted blocks go.
+class BlockSink(Protocol):
+    """Takes predicted blocks, in any order and in one portion or many."""
 
-    Attributes
-    ----------
-    onsite, hopping
-        Called with indices of atoms (pairs) and their blocks with descriptors.
-    progress
-        Called with the number of hopping pairs done and their total.
-    """
+    def onsite(self, atoms: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Take those of atoms (n,)."""
 
-    onsite: Callable[[torch.Tensor, DescribedBlocks], None]
-    hopping: Callable[[torch.Tensor, DescribedBlocks], None]
-    progress: Callable[[int, int], None] | None = None
+    def hopping(self, edges: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Take those of hopping pairs (n,)."""
 
 
 class Network(nn.Module, ABC):
@@ -142,9 +136,9 @@ class Network(nn.Module, ABC):
         return onsite.blocks, hopping.blocks
 
     def predict_blocks(
-        self, graph: Graph, positions: torch.Tensor, sink: BlockSink, memory: float
+        self, graph: Graph, positions: torch.Tensor, sinks: Sequence[BlockSink], memory: float
     ) -> None:
-        """Predict all blocks of a structure, each of which the sink gets once.
+        """Predict all blocks of a structure; all sinks get each of them once.
 
         Parameters
         ----------
@@ -152,10 +146,10 @@ class Network(nn.Module, ABC):
             One structure, on the network's device.
         positions : (n_atoms, 3)
             Å, inside the cell: where a network that works in portions may cut.
-        sink
-            Gets the blocks, in any order and in one portion or many.
+        sinks
+            Where the blocks go.
         memory
-            Bytes for the tensors that live in between, beside the graph and what the sink keeps;
+            Bytes for the tensors that live in between, beside the graph and what the sinks keep;
             not asked where :attr:`whole_because` has a reason.
 
         Raises
@@ -163,11 +157,11 @@ class Network(nn.Module, ABC):
         MemoryError
             If not even the surroundings of a single atom fit.
         """
+        # in one piece: a network that can do with less overrides this
         onsite, hopping = self.described_blocks(graph, self.geometry(graph))
-        sink.onsite(torch.arange(graph.n_atoms), onsite)
-        sink.hopping(torch.arange(graph.n_edges), hopping)
-        if sink.progress is not None:
-            sink.progress(graph.n_edges, graph.n_edges)
+        for sink in sinks:
+            sink.onsite(torch.arange(graph.n_atoms), onsite)
+            sink.hopping(torch.arange(graph.n_edges), hopping)
 
     def compile_hot_parts(self) -> None:
         """Compile what a prediction spends its time in, if there is a gain."""

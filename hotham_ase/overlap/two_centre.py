@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
+from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList, PairListError
 from hotham_ase.overlap.cartesian import OverlapGradient, PositionMatrix
-from hotham_ase.overlap.tables import Operator, two_centre_tables
+from hotham_ase.overlap.tables import Operator, check_radial, two_centre_tables
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -131,7 +131,8 @@ def overlap_gradient(
 def _scalar_matrix(
     atoms: Atoms, basis: OrbitalBasis, pairs: PairList | None, operator: Operator
 ) -> RealSpaceMatrix:
-    _check_basis(atoms, basis)
+    present = np.unique(basis.species_index(atoms.numbers))
+    check_radial(basis, [basis.symbols[s] for s in present])
     if pairs is None:
         pairs = PairList.from_atoms(atoms, basis.pair_cutoffs)
     else:
@@ -139,16 +140,6 @@ def _scalar_matrix(
     layout = BlockLayout(pairs, basis.n_orbitals(pairs.numbers))
     values = _blocks(layout, basis, operator)
     return RealSpaceMatrix(pairs, layout.n_orbitals, values, name=operator.value)
-
-
-def _check_basis(atoms: Atoms, basis: OrbitalBasis) -> None:
-    present = np.unique(basis.species_index(atoms.numbers))
-    bare = [basis.symbols[s] for s in present if not basis.species[s].has_radial]
-    if bare:
-        raise BasisError(
-            f"basis has no radial functions of {bare}, so integrals cannot be computed: read them "
-            "from the orbital files"
-        )
 
 
 def _check_pairs(pairs: PairList, atoms: Atoms) -> None:

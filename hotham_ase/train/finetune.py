@@ -13,8 +13,7 @@ from torch import nn
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.evaluation.evaluate import check_basis
 from hotham_ase.model.model import HamiltonianModel, load_model
-from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn import architectures
+from hotham_ase.model.tensors import network_for
 from hotham_ase.nn.baseline import Baseline
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import ConfigError, TrainConfig
@@ -34,7 +33,7 @@ def continue_from(
     Parameters
     ----------
     config
-        ``init_from``, ``freeze``, ``refit_baseline`` and ``initial_hamiltonian``.
+        ``init_from``, ``freeze``, ``refit_baseline`` and ``learns_correction``.
     basis
         Orbitals of the data.
     structures
@@ -54,7 +53,8 @@ def continue_from(
     new = [s for s in basis.symbols if s not in model.basis]
     if known:
         check_basis(model, basis.subset(known))
-    species = {s.symbol: s for s in (*basis.species, *model.basis.species)}  # ours where in both
+    # orbitals of species that both know are the model's, the network was trained in them
+    species = {s.symbol: s for s in (*basis.species, *model.basis.species)}
     both = OrbitalBasis(tuple(species.values()))
     network = _extended(model, both, new)
     if network.baseline is not None:
@@ -64,36 +64,34 @@ def continue_from(
 
 
 def _check_architecture(config: TrainConfig, model: HamiltonianModel) -> None:
-    theirs, ours = model.network.config, config.model
-    given = ours.model_fields_set
-    if given and type(ours) is not type(theirs):
+    trained, wanted = model.network.config, config.model
+    given = wanted.model_fields_set
+    if given and type(wanted) is not type(trained):
         raise ConfigError(
             f"model: {config.init_from} has another architecture; leave model out to keep it"
         )
     for key in sorted(given):
-        if getattr(ours, key) != getattr(theirs, key):
+        if getattr(wanted, key) != getattr(trained, key):
             raise ConfigError(
-                f"model.{key} is {getattr(ours, key)}, but {config.init_from} has "
-                f"{getattr(theirs, key)}; leave it out to keep the model's"
+                f"model.{key} is {getattr(wanted, key)}, but {config.init_from} has "
+                f"{getattr(trained, key)}; leave it out to keep the model's"
             )
 
 
 def _check_initial(config: TrainConfig, model: HamiltonianModel) -> None:
-    if config.initial_hamiltonian != model.learns_correction:
+    if config.learns_correction != model.learns_correction:
         learned = "the correction to H0" if model.learns_correction else "all of H"
         raise ConfigError(
             f"initial_hamiltonian must be {str(model.learns_correction).lower()} to go on from "
             f"{config.init_from}, which predicts {learned}; got "
-            f"{str(config.initial_hamiltonian).lower()}"
+            f"{str(config.learns_correction).lower()}"
         )
 
 
 def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) -> Network:
     """The model's network for more species."""
     old = model.network
-    shells = tuple(s.shells for s in basis.species)
-    table = cutoffs(basis, old.config.hopping_margin)
-    network = architectures.build_network(old.config, shells, table)
+    network = network_for(old.config, basis)
     if new and not old.adds_species:
         raise ConfigError(
             f"init_from: the published architecture cannot learn the new species {list(new)}"
@@ -110,20 +108,18 @@ def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) 
         )
     state, before = network.state_dict(), old.state_dict()
     place = torch.tensor([basis.symbols.index(s) for s in model.basis.symbols])
-    kinds = (place[:, None] * len(basis.species) + place).flatten()
     of_species = {
         f"{name}.weight" for name, m in network.named_modules() if isinstance(m, nn.Embedding)
     }
-    of_species |= {"baseline.onsite", "baseline.onsite_scale"}
-    of_pairs = {"baseline.coefficients", "baseline.log_scale"}
     with torch.no_grad():
         for name, value in state.items():
             if name in of_species:
                 value[place] = before[name].to(value)
-            elif name in of_pairs:
-                value[kinds] = before[name].to(value)
-            else:
+            elif not name.startswith("baseline."):
                 value.copy_(before[name])
+        if network.baseline is not None and old.baseline is not None:
+            species, kinds = torch.arange(len(place)), old.baseline.kinds
+            network.baseline.take_over(old.baseline, place, species, kinds)
     return network
 
 
@@ -139,7 +135,7 @@ def _refit(
     if not new and not everything:
         return
     structures, n_species = training(basis, network, 0.0), len(basis.species)
-    fresh = _like(baseline, network)
+    fresh = baseline.empty_like()
     fit_baseline(fresh, structures, network.union)
     present = sorted({int(s) for structure in structures for s in structure.species.unique()})
     added = {basis.symbols.index(s) for s in new}
@@ -153,17 +149,8 @@ def _refit(
     chosen = [s for s in present if everything or s in added]
     pairs = itertools.product(present, present)
     kinds = [a * n_species + b for a, b in pairs if everything or {a, b} & added]
-    for name in ("onsite", "onsite_scale"):
-        getattr(baseline, name)[chosen] = getattr(fresh, name)[chosen]
-    for name in ("coefficients", "log_scale"):
-        getattr(baseline, name)[kinds] = getattr(fresh, name)[kinds]
-
-
-def _like(baseline: Baseline, network: Network) -> Baseline:
-    """An empty baseline of the same shape."""
-    return Baseline(
-        network.union, baseline.n_species, baseline.cutoff, baseline.n_splines, baseline.n_bins
-    )
+    place = torch.arange(n_species)
+    baseline.take_over(fresh, place, torch.tensor(chosen), torch.tensor(kinds))
 
 
 def _freeze(network: Network, patterns: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from scipy.integrate import simpson
 from scipy.linalg import eigvalsh
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.dft import Sample
+from hotham_ase.dft import Provenance, Sample
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
@@ -98,7 +98,7 @@ def make_sample(atoms: Atoms, basis: OrbitalBasis) -> Sample:
         overlap=overlap,
         fermi_level=make_fermi_level(far + kinetic, overlap, n_electrons=20),
         n_electrons=20.0,
-        provenance={"name": "crystal", "code": "test", "overlap": "read"},
+        provenance=Provenance(name="crystal", code="test", overlap="read"),
     )
 
 

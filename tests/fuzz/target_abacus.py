@@ -132,7 +132,7 @@ def difference(expected: Sample, read: Sample) -> str | None:
     """None if the samples are equal, "" if their difference cannot be known, else what differs."""
     if list(read.atoms.symbols) != list(expected.atoms.symbols):
         return f"atoms {read.atoms.symbols}"
-    if read.provenance["scf_converged"] is False:
+    if read.provenance.scf_converged is False:
         return ""  # it says so, with a warning
     cell = expected.atoms.cell
     # an atom in another cell is the same atom, and the R of its pairs follow

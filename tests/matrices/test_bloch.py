@@ -42,7 +42,7 @@ def test_definition(crystal, random_matrix, gauge, imaginary, fill):
     """Both ways to a dense matrix, and the sparse one."""
     for atoms, cutoff in ((crystal, 4.0), (crystal.repeat((2, 1, 1)), 2.0)):
         m = random_matrix(atoms, cutoff, imaginary=imaginary)
-        bloch = BlochSum(m.layout, m.values, dense_fill=fill, chunk=7)
+        bloch = BlochSum(m.layout, m.values, m.spin.coefficients[0], dense_fill=fill, chunk=7)
         for kpt in KPTS:
             expected = explicit_sum(m, kpt, gauge)
             dense = bloch.at_k(kpt, gauge=gauge, format="dense")

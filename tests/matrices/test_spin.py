@@ -117,9 +117,9 @@ def test_channels_of_a_polarized_matrix(crystal, random_matrix):
         # S is the same for both
         found = up.at_k(KPT, channel=channel, spin=m.spin, format="dense")
         np.testing.assert_array_equal(found, up.at_k(KPT, format="dense"))
-    with pytest.raises(ValueError, match="channel must be one of 2 of polarized spin"):
+    with pytest.raises(ValueError, match="channel must be one of the 2 of polarized spin"):
         m.at_k(KPT, channel=2)
-    with pytest.raises(ValueError, match="channel must be one of 1 of unpolarized spin"):
+    with pytest.raises(ValueError, match="channel must be one of the 1 of unpolarized spin"):
         up.at_k(KPT, channel=1)
     with pytest.raises(ValueError, match="a polarized matrix has no spin-orbit form"):
         m.at_k(KPT, spin=Spin.SPIN_ORBIT)

@@ -83,7 +83,7 @@ def held_out(shared_data, model, group):
 def test_errors_on_structures_not_trained_on(
     shared_data, model, group, largest_h, largest_bands, capsys
 ):
-    errors = evaluate_samples(model, held_out(shared_data, model, group), device="cpu")
+    errors = evaluate_samples(model, held_out(shared_data, model, group), device="cpu").to_dict()
     with capsys.disabled():
         print(
             f"\n{group}: {errors['n_structures']} structures, H {errors['mae_meV']:.2f} meV, "
@@ -105,7 +105,7 @@ def test_errors_on_a_kind_never_trained_on(shared_data, model):
     """Twisted bilayer graphene: no structure of it was in the training."""
     assert not any("twisted" in name for name in model.provenance["data"]["structures"])
     sample = read_sample(shared_data / "abacus" / "twisted_bilayer_28" / "m1n2")
-    errors = evaluate_samples(model, [sample], device="cpu")
+    errors = evaluate_samples(model, [sample], device="cpu").to_dict()
     assert errors["mae_meV"] <= 0.3
     assert errors["band_mae_meV"] <= 3.0
     # what the model expected, from structures of other kinds: right to a factor of two or so

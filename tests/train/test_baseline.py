@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn.baseline import BlockPattern, cubic_b_splines
+from hotham_ase.nn.baseline import cubic_b_splines, two_centre_elements
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
 from hotham_ase.train.data.prepared import fit_structure, prepare
@@ -45,7 +45,7 @@ def test_b_splines_are_a_partition_of_unity_that_ends_smoothly():
 
 def test_pattern_counts_slater_koster_functions():
     # ss, sp, sd, ps, pp (σ, π), pd (2), ds, dp (2), dd (3)
-    assert BlockPattern((0, 1, 2)).n_functions == 14
+    assert len(two_centre_elements((0, 1, 2))) == 14
 
 
 def test_energy_zeros_and_two_centre_functions_are_found(samples, network):

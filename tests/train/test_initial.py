@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import DatasetWriter
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.evaluation.evaluate import evaluate, evaluate_samples
 from hotham_ase.matrices import RealSpaceMatrix
@@ -84,7 +85,7 @@ def calculate(atoms, name="water"):
         in_our_order(run.get_ovlp(), atoms),
         None,
         10.0,
-        {"name": name, "code": "PySCF"},
+        Provenance(name, "PySCF"),
         in_our_order(first * Hartree, atoms),
     )
 
@@ -226,7 +227,7 @@ def test_a_turned_structure_with_its_own_h0_gives_the_turned_h(runs):
 
 def test_evaluations_take_h0_from_the_data(runs, molecules, tmp_path):
     _, data, paths = runs
-    errors = evaluate(paths[True], data, device="cpu", report=tmp_path / "report.html")
+    errors = evaluate(paths[True], data, device="cpu", report=tmp_path / "report.html").to_dict()
     assert errors["n_structures"] == 3  # of the test split
     assert len(errors["structures"]) == len(molecules)
     assert (tmp_path / "report.html").is_file()
@@ -299,7 +300,7 @@ def long_chain(samples):
     overlap = overlap_matrix(atoms, basis)
     h0 = kinetic_matrix(atoms, basis) + far_part(atoms, basis)
     hamiltonian = h0 + 0.3 * kinetic_matrix(atoms, basis)
-    provenance = {"name": "chain", "code": "test"}
+    provenance = Provenance("chain", "test")
     return Sample(atoms, basis, hamiltonian, overlap, None, 24.0, provenance, h0)
 
 

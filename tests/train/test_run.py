@@ -11,7 +11,7 @@ from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.evaluation.evaluate import evaluate, evaluate_samples
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
-from hotham_ase.train.build import build_network
+from hotham_ase.train.build import start_network
 from hotham_ase.train.config import ConfigError, TrainConfig
 from hotham_ase.train.run import read_log, train
 
@@ -113,7 +113,7 @@ def test_orbitals_of_high_l_get_the_degrees_they_need():
     def l_max(**model):
         settings = {"hopping_margin": 0.0, "average_degree": 9.0, **model}
         config = TrainConfig(data="none.h5", baseline=False, model=settings)
-        return build_network(config, Nothing(), [])[0].config.l_max
+        return start_network(config, Nothing(), [])[0].config.l_max
 
     assert l_max() == 6
     assert l_max(l_max=8) == 8
@@ -210,7 +210,7 @@ def test_evaluation_against_itself_is_exact(run, samples):
         )
         for s in samples[:2]
     ]
-    errors = evaluate_samples(model, exact, device="cpu")
+    errors = evaluate_samples(model, exact, device="cpu").to_dict()
     assert errors["n_structures"] == 2
     assert errors["mae_meV"] < 1e-6
     assert errors["band_mae_meV"] < 1e-6
@@ -227,7 +227,7 @@ def test_evaluation_measures_a_known_error(run, samples):
     predicted = model.predict(samples[0].atoms, PredictionOptions(device="cpu"))
     errors = evaluate_samples(
         model, [replace(samples[0], hamiltonian=0.5 * predicted)], device="cpu"
-    )
+    ).to_dict()
     s = samples[0].overlap.on_pairs(predicted.pairs).values[0]
     wrong = 0.5 * predicted.values[0]
     left = wrong - s * np.linalg.lstsq(s[:, None], wrong, rcond=None)[0]
@@ -240,7 +240,9 @@ def test_evaluation_measures_a_known_error(run, samples):
 
 def test_evaluate_reads_files(run, data_file):
     done = []
-    errors = evaluate(run, data_file, device="cpu", on_progress=lambda k, n: done.append((k, n)))
+    errors = evaluate(
+        run, data_file, device="cpu", on_progress=lambda k, n: done.append((k, n))
+    ).to_dict()
     assert done[-1] == (8, 8)
     assert set(errors["groups"]) == {"chain"}
     # the headline is of the test structure, as the training saw it

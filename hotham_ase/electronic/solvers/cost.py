@@ -14,6 +14,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.linalg import splu
 
+from hotham_ase.electronic.solvers.problem import n_rows
+
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.problem import BandWindow
     from hotham_ase.matrices import RealSpaceMatrix
@@ -86,7 +88,7 @@ def estimate_sparse(hamiltonian: RealSpaceMatrix, n_bands: int) -> Cost:
     n_bands
         Bands of the window.
     """
-    pairs, n_basis = hamiltonian.pairs, hamiltonian.n_basis
+    pairs, n_basis = hamiltonian.pairs, n_rows(hamiltonian)
     n = pairs.n_atoms
     orbitals = n_basis / n
     i, j = pairs.edge_index

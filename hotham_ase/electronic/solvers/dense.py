@@ -15,6 +15,7 @@ from hotham_ase.electronic.solvers.problem import (
     EigenError,
     Eigenstates,
     Sought,
+    n_rows,
     not_positive,
     real_if_real,
 )
@@ -36,7 +37,7 @@ class DenseSolver:
 
     def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
         """What one k-point takes."""
-        return estimate_cost(hamiltonian.n_basis, 1, window=sought.window, vectors=sought.vectors)
+        return estimate_cost(n_rows(hamiltonian), 1, window=sought.window, vectors=sought.vectors)
 
     def solve(self, h_k: np.ndarray, s_k: np.ndarray | None, sought: Sought) -> Eigenstates:
         """All solutions of H C = S C ε, or those of a window."""

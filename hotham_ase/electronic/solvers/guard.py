@@ -20,6 +20,7 @@ The cure is canonical orthogonalization with a larger threshold: such directions
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -204,22 +205,26 @@ class Guard:
 def onsite_levels(hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None) -> np.ndarray:
     """Levels of every atom's own block of H, in the space that its own orbitals span; ascending.
 
+    Those of all spins.
+
     Raises
     ------
     EigenError
         If a block of S is not positive, or all are zero.
     """
-    levels = []
-    for atom in range(hamiltonian.pairs.n_atoms):
-        h = hamiltonian.onsite_block(atom)
+    levels, spin = [], hamiltonian.spin
+    atoms = range(hamiltonian.pairs.n_atoms)
+    for atom, table in itertools.product(atoms, spin.coefficients):
+        blocks = (hamiltonian.onsite_block(atom, c) for c in range(spin.n_components))
+        h = sum(map(np.kron, table, blocks))
         if overlap is not None:
-            s, u = np.linalg.eigh(overlap.onsite_block(atom))
+            s, u = np.linalg.eigh(np.kron(np.eye(len(table[0])), overlap.onsite_block(atom)))
             if s[0] < -OVERLAP_THRESHOLD:
                 raise not_positive(s[0])
             # an atom's functions may depend on one another: without what they have in common
             kept = s > OVERLAP_THRESHOLD
             x = u[:, kept] / np.sqrt(s[kept])
-            h = x.T @ h @ x
+            h = x.T.conj() @ h @ x
         levels.append(np.linalg.eigvalsh(h))
     if not any(map(len, levels)):
         raise EigenError(f"no eigenvalue of the overlap matrix exceeds {OVERLAP_THRESHOLD:g}")

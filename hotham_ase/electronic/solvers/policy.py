@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hotham_ase.electronic.solvers.cost import COPIES, estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
-from hotham_ase.electronic.solvers.problem import Sought
+from hotham_ase.electronic.solvers.problem import Sought, n_rows
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.memory import MEMORY_SHARE, format_size, free_memory
 
@@ -91,7 +91,7 @@ def check_memory(
     MemoryError
         With what is needed and what may be used.
     """
-    n_bands = hamiltonian.n_basis if window is None else window.n_bands
+    n_bands = n_rows(hamiltonian) if window is None else window.n_bands
     needed, allowed = 8 * COPIES * n_kpts * n_bands, allowed_memory(options)
     if needed > allowed:
         raise MemoryError(

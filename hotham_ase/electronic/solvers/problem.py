@@ -45,6 +45,11 @@ class IllConditionedWarning(UserWarning):
     """Near-singular directions of S(k) were projected out."""
 
 
+def n_rows(matrix: RealSpaceMatrix) -> int:
+    """Rows of H(k) and S(k): one for each orbital, or two where spins are coupled."""
+    return matrix.n_basis * (2 if matrix.spin.is_spinor else 1)
+
+
 def not_positive(lowest: float) -> EigenError:
     """What is raised for a matrix that cannot be an overlap."""
     return EigenError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from hotham_ase.electronic.solvers.problem import (
     Solver,
     SolverOptions,
     Sought,
+    n_rows,
 )
 from hotham_ase.electronic.solvers.shift_invert import energy_of_band
 
@@ -41,7 +43,7 @@ def solve_kpts(
     vectors: bool = False,
     options: SolverOptions = DEFAULT_OPTIONS,
 ) -> Iterator[Eigenstates]:
-    """Solve at one k-point after another.
+    """Solve at one k-point after another, and where there are two spins for one after the other.
 
     Ghost states (:mod:`hotham_ase.electronic.solvers.guard`) are left out: all k-points whose
     eigenvalues are asked for, and with eigenvectors as many as fit into 64 MiB, with one threshold.
@@ -74,7 +76,8 @@ def solve_kpts(
     IllConditionedWarning
         Likewise, if directions of S(k) were projected out for another reason.
     """
-    progress = Progress(options.on_progress, len(kpts))
+    n_spins = hamiltonian.spin.n_spins
+    progress = Progress(options.on_progress, n_spins * len(kpts))
     solver = choose_solver(hamiltonian, window, options, vectors=vectors)
     check_memory(hamiltonian, len(kpts), window, options)
     guard = options.guard or Guard.of(hamiltonian, overlap)
@@ -83,13 +86,13 @@ def solve_kpts(
     task = partial(_solve_at, hamiltonian, overlap, solver, Sought(window, vectors))
     # eigenvectors are held back in portions, eigenvalues all, until they have one threshold
     removed: list[int] = []
-    size = max(AHEAD // (16 * hamiltonian.n_basis**2), 1) if vectors else len(kpts)
-    for start in range(0, len(kpts), max(size, 1)):
-        some = kpts[start : start + size]
-        for states in solved_alike(task, some, guard, progress, options.executor):
+    size = max(AHEAD // (16 * n_rows(hamiltonian) ** 2), 1) if vectors else len(kpts)
+    for channel, start in itertools.product(range(n_spins), range(0, len(kpts), max(size, 1))):
+        some, of_spin = kpts[start : start + size], partial(task, channel)
+        for states in solved_alike(of_spin, some, guard, progress, options.executor):
             removed.append(states.n_removed)
             yield states
-    _warn(guard, removed, hamiltonian.n_basis)
+    _warn(guard, removed, n_rows(hamiltonian))
 
 
 def _solve_at(
@@ -97,13 +100,15 @@ def _solve_at(
     overlap: RealSpaceMatrix | None,
     solver: Solver,
     sought: Sought,
+    channel: int,
     guard: Guard,
     kpt: np.ndarray,
 ) -> tuple[Eigenstates, Guard]:
     """Solve at one k-point; what the guard has found comes back with it, from anywhere."""
     guard = replace(guard)
-    s_k = None if overlap is None else overlap.at_k(kpt, format=solver.format)
-    h_k = hamiltonian.at_k(kpt, format=solver.format)
+    spin, format = hamiltonian.spin, solver.format
+    s_k = None if overlap is None else overlap.at_k(kpt, format=format, spin=spin)
+    h_k = hamiltonian.at_k(kpt, format=format, channel=channel)
     return guard.solve(solver, h_k, s_k, sought), guard
 
 
@@ -139,7 +144,7 @@ def located(
 ) -> BandWindow:
     """A window with an energy near the middle of its bands at Γ, which shift-invert needs."""
     middle = window.first + window.n_bands // 2
-    s_k = None if overlap is None else overlap.at_k(GAMMA)
+    s_k = None if overlap is None else overlap.at_k(GAMMA, spin=hamiltonian.spin)
     levels = onsite_levels(hamiltonian, overlap)
     start = float(levels[min(middle, len(levels) - 1)])  # bands lie about where orbitals do
     slack = window.n_bands // 8
@@ -160,15 +165,16 @@ def eigenvalues_at_kpts(
 
     Returns
     -------
-    (1, n_kpts, n_bands) eV
+    (n_spins, n_kpts, n_bands) eV
         Where directions of S(k) were projected out at some k-points, the highest bands of the
         others are left out too.
     """
     states = solve_kpts(hamiltonian, overlap, kpts, window=window, options=options)
-    return stack_bands([s.eigenvalues for s in states])[None]
+    return stack_bands([s.eigenvalues for s in states], hamiltonian.spin.n_spins)
 
 
-def stack_bands(rows: list[np.ndarray]) -> np.ndarray:
-    """Arrays (…, n_bands) of k-points one on another, cut to the bands that all of them have."""
+def stack_bands(rows: list[np.ndarray], n_spins: int) -> np.ndarray:
+    """(n_spins, n_kpts, …, n_bands) from arrays of k-points, cut to the bands that all have."""
     n_bands = min(row.shape[-1] for row in rows)
-    return np.stack([row[..., :n_bands] for row in rows])
+    stacked = np.stack([row[..., :n_bands] for row in rows])
+    return stacked.reshape(n_spins, -1, *stacked.shape[1:])

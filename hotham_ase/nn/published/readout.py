@@ -168,6 +168,10 @@ class Head:
             if norm is not None:
                 weight = weight * norm.weights[parity][l][:, None]
             self.columns[parity, l] = torch.cat([weight, weight.new_full((n, 1), 1 / n)], dim=1)
+        none = self.scalar_readout[:, :0]  # of degrees that no block has
+        self.natural_columns = [
+            self.columns.get((0, l), none) for l in range(1, tables.l_block + 1)
+        ]
 
     def matrix(self, parity: int, m: int) -> torch.Tensor:
         """From gated features of one order, degrees 1 and more, to their columns."""
@@ -183,13 +187,8 @@ class Head:
 
     def project(self, weights: torch.Tensor) -> list[torch.Tensor]:
         """The natural degrees of weights (…, l_max+1, in_channels, channels) times the columns."""
-        out = [weights[..., 0, :, :]]
-        for l in range(1, self.tables.l_block + 1):
-            columns = self.columns.get((0, l))
-            if columns is None:
-                columns = weights.new_zeros(weights.shape[-1], 0)
-            out.append(weights[..., l, :, :] @ columns)
-        return out
+        degrees = [weights[..., l, :, :] @ c for l, c in enumerate(self.natural_columns, 1)]
+        return [weights[..., 0, :, :], *degrees]
 
     def natural(self, parts: Sequence[torch.Tensor]) -> Part:
         """From natural scalars (n, 1, …, channels), and columns (n, 2l+1, …) of other degrees."""
@@ -197,11 +196,8 @@ class Head:
 
     def of_atoms(self, x: torch.Tensor) -> Part:
         """From natural features of atoms."""
-        parts = [x[:, :1]]
-        for l in range(1, self.tables.l_block + 1):
-            columns = self.columns.get((0, l), x.new_zeros(x.shape[2], 0))
-            parts.append(x[:, l * l : (l + 1) ** 2] @ columns)
-        return self.natural(parts)
+        degrees = [x[:, l * l : (l + 1) ** 2] @ c for l, c in enumerate(self.natural_columns, 1)]
+        return self.natural([x[:, :1], *degrees])
 
     def scalar_blocks(self, scalars: torch.Tensor, means: RowMeans) -> torch.Tensor:
         """(n, …, n_union, n_union), what natural scalars (n, …, channels) give."""

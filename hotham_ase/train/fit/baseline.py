@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hotham_ase.nn.baseline import Baseline, BlockPattern, cubic_b_splines
+from hotham_ase.nn.baseline import Baseline, cubic_b_splines, two_centre_elements
+from hotham_ase.nn.blocks import n_orbitals
 from hotham_ase.nn.rotation import EdgeFrames
 
 RIDGE = 1e-7  # relative to the mean diagonal of the normal matrix
@@ -102,96 +103,125 @@ def _frames(structure: FitStructure, shells: Sequence[int]) -> EdgeFrames:
     return EdgeFrames.from_vectors(vectors, 0, tuple(shells), torch.float64)
 
 
+def _constant_elements(shells: Sequence[int]) -> torch.Tensor:
+    """(n, n_union²) for every pair of shells of equal l the diagonal of their block.
+
+    These elements are left of an onsite block in the average over all directions.
+    """
+    starts = [n_orbitals(shells[:k]) for k in range(len(shells))]
+    rows = []
+    for a, la in zip(starts, shells, strict=True):
+        for b, lb in zip(starts, shells, strict=True):
+            if la == lb:
+                m = torch.arange(2 * la + 1)
+                element = torch.zeros(n_orbitals(shells), n_orbitals(shells), dtype=torch.float64)
+                element[a + m, b + m] = 1.0
+                rows.append(element.flatten())
+    return torch.stack(rows)
+
+
+class _Kind:
+    """What the normal equations of one kind need: a pair of species, or a species onsite.
+
+    Parameters
+    ----------
+    weight : (n_functions,)
+        Elements of a block that share a function.
+    n_basis
+        Radial functions that expand it.
+    ridge
+        Relative to the mean diagonal of the normal matrix.
+    """
+
+    def __init__(self, weight: np.ndarray, n_basis: int, ridge: float) -> None:
+        self.weight, self.ridge = weight, ridge
+        self.normal = np.zeros((n_basis, n_basis))
+        self.b_h = np.zeros((len(weight), n_basis))
+        self.b_s: dict[int, np.ndarray] = {}  # by structure
+
+    def add(self, structure: int, basis: np.ndarray, h: np.ndarray, s: np.ndarray) -> None:
+        """Take (n, n_basis) functions and (n, n_functions) elements of blocks of a structure."""
+        self.normal += basis.T @ basis
+        self.b_h += h.T @ basis
+        self.b_s[structure] = s.T @ basis
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """(…, n_basis) coefficients that expand right sides (…, n_basis)."""
+        ridge = self.ridge * max(np.trace(self.normal) / len(self.normal), 1e-30)
+        matrix = self.normal + ridge * np.eye(len(self.normal))
+        return np.linalg.solve(matrix, right.reshape(-1, len(matrix)).T).T.reshape(right.shape)
+
+    def coefficients(self, mu: np.ndarray) -> torch.Tensor:
+        """(n_functions, n_basis) for given energy zeros."""
+        shifted = sum(mu[k] * b_s for k, b_s in self.b_s.items())
+        return torch.tensor(self.solve(self.b_h - shifted))
+
+
+class _Blocks:
+    """The kinds of hopping, or of onsite, blocks: only those of the training set take memory.
+
+    Parameters
+    ----------
+    elements : (n_functions, n_union²)
+        The elements of a block that share a function.
+    n_basis, ridge
+        See :class:`_Kind`.
+    """
+
+    def __init__(self, elements: torch.Tensor, n_basis: int, ridge: float) -> None:
+        self.elements, self.n_basis, self.ridge = elements, n_basis, ridge
+        self.kinds: dict[int, _Kind] = {}
+
+    def add(
+        self,
+        structure: int,
+        kind_of: np.ndarray,
+        basis: np.ndarray,
+        blocks: tuple[torch.Tensor, torch.Tensor],
+    ) -> tuple[float, float]:
+        """Take H and S of a structure; gives Σ S² and Σ S H over the elements of all functions."""
+        weight = self.elements.sum(1)
+        h, s = ((x.double().flatten(1) @ self.elements.T / weight).numpy() for x in blocks)
+        count = weight.numpy()
+        for kind in np.unique(kind_of).tolist():
+            of_kind = kind_of == kind
+            if kind not in self.kinds:
+                self.kinds[kind] = _Kind(count, self.n_basis, self.ridge)
+            self.kinds[kind].add(structure, basis[of_kind], h[of_kind], s[of_kind])
+        return (count * s * s).sum(), (count * s * h).sum()
+
+
 class _Problem:
-    """Normal equations, kind by kind; a kind is a pair of species, or a species onsite."""
+    """Normal equations, kind by kind."""
 
     def __init__(
         self, baseline: Baseline, structures: Sequence[FitStructure], shells: Sequence[int]
     ) -> None:
-        self.baseline, self.n_structures = baseline, len(structures)
-        self.elements = BlockPattern(shells).elements.double()  # (n_functions, n_union²)
-        self.count = self.elements.sum(1)
-        n_functions, n = len(self.elements), self.n_structures
-        n_kinds, n_splines = baseline.n_species**2, baseline.n_splines
-        # hoppings: basis functions are splines
-        self.normal = np.zeros((n_kinds, n_splines, n_splines))
-        self.b_h = np.zeros((n_kinds, n_functions, n_splines))
-        self.b_s = np.zeros((n, n_kinds, n_functions, n_splines))
-        # onsite: the only basis function is 1, and only scalars of equal l are constants
-        onsite = self._scalar_pattern(shells)
-        self.onsite_elements, self.onsite_count = onsite, onsite.sum(1)
-        n_species, n_onsite = baseline.n_species, len(onsite)
-        self.n_atoms = np.zeros(n_species)
-        self.o_h = np.zeros((n_species, n_onsite))
-        self.o_s = np.zeros((n, n_species, n_onsite))
-        self.s_s = np.zeros(n)
-        self.s_h = np.zeros(n)
+        self.baseline = baseline
+        elements = two_centre_elements(shells).double()
+        self.hopping = _Blocks(elements, baseline.n_splines, RIDGE)
+        self.onsite = _Blocks(_constant_elements(shells), 1, 0.0)
+        self.s_s, self.s_h = np.zeros((2, len(structures)))
         for k, structure in enumerate(structures):
-            self._add(k, structure, shells)
-
-    @staticmethod
-    def _scalar_pattern(shells: Sequence[int]) -> torch.Tensor:
-        """(n, n_union²) for every pair of shells of equal l the diagonal of their block."""
-        starts = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells])])
-        rows = []
-        for a, la in enumerate(shells):
-            for b, lb in enumerate(shells):
-                if la == lb:
-                    element = torch.zeros(int(starts[-1]), int(starts[-1]), dtype=torch.float64)
-                    for m in range(2 * la + 1):
-                        element[starts[a] + m, starts[b] + m] = 1.0
-                    rows.append(element.flatten())
-        return torch.stack(rows)
-
-    def _add(self, k: int, structure: FitStructure, shells: Sequence[int]) -> None:
-        frames = _frames(structure, shells)
-        h, s = (
-            (_to_edge(frames, blocks.double()).flatten(1) @ self.elements.T / self.count).numpy()
-            for blocks in (structure.hamiltonian[1], structure.overlap[1])
-        )
-        weight = self.count.numpy()
-        lengths = torch.linalg.vector_norm(structure.vectors.double(), dim=-1)
-        splines = cubic_b_splines(lengths, self.baseline.cutoff, self.baseline.n_splines).numpy()
-        self.s_s[k] += (weight * s * s).sum()
-        self.s_h[k] += (weight * s * h).sum()
-        for kind in np.unique(structure.pair_kind.numpy()):
-            of_kind = structure.pair_kind.numpy() == kind
-            b = splines[of_kind]
-            self.normal[kind] += b.T @ b
-            self.b_h[kind] += h[of_kind].T @ b
-            self.b_s[k, kind] += s[of_kind].T @ b
-        h, s = (
-            (blocks.double().flatten(1) @ self.onsite_elements.T / self.onsite_count).numpy()
-            for blocks in (structure.hamiltonian[0], structure.overlap[0])
-        )
-        weight = self.onsite_count.numpy()
-        self.s_s[k] += (weight * s * s).sum()
-        self.s_h[k] += (weight * s * h).sum()
-        for species in np.unique(structure.species.numpy()):
-            of_kind = structure.species.numpy() == species
-            self.n_atoms[species] += of_kind.sum()
-            self.o_h[species] += h[of_kind].sum(0)
-            self.o_s[k, species] += s[of_kind].sum(0)
-
-    def _solve(self, kind: int, right: np.ndarray) -> np.ndarray:
-        normal = self.normal[kind]
-        ridge = RIDGE * max(np.trace(normal) / len(normal), 1e-30)
-        return np.linalg.solve(normal + ridge * np.eye(len(normal)), right)
+            (h_on, h), (s_on, s) = structure.hamiltonian, structure.overlap
+            frames = _frames(structure, shells)
+            lengths = torch.linalg.vector_norm(structure.vectors.double(), dim=-1)
+            splines = cubic_b_splines(lengths, baseline.cutoff, baseline.n_splines).numpy()
+            blocks = _to_edge(frames, h.double()), _to_edge(frames, s.double())
+            hopping = self.hopping.add(k, structure.pair_kind.numpy(), splines, blocks)
+            ones = np.ones((len(h_on), 1))  # an onsite block does not depend on a distance
+            onsite = self.onsite.add(k, structure.species.numpy(), ones, (h_on, s_on))
+            self.s_s[k], self.s_h[k] = np.add(hopping, onsite)
 
     def energy_zeros(self) -> np.ndarray:
         """Solve for μ after eliminating all coefficients."""
         matrix, vector = np.diag(self.s_s), self.s_h.copy()
-        weight = self.count.numpy()[:, None]
-        for kind in range(len(self.normal)):
-            b_s, b_h = self.b_s[:, kind], self.b_h[kind]  # (n, n_f, n_b), (n_f, n_b)
-            solved = self._solve(kind, (weight * b_s).reshape(-1, b_s.shape[-1]).T)
-            solved = solved.T.reshape(b_s.shape)
-            matrix -= np.einsum("sfb,tfb->st", b_s, solved)
-            vector -= np.einsum("fb,sfb->s", b_h, solved)
-        present = np.maximum(self.n_atoms, 1)
-        weighted = self.o_s * self.onsite_count.numpy() / present[:, None]
-        matrix -= np.einsum("sko,tko->st", self.o_s, weighted)
-        vector -= np.einsum("ko,sko->s", self.o_h, weighted)
+        for kind in (*self.hopping.kinds.values(), *self.onsite.kinds.values()):
+            having = list(kind.b_s)  # structures
+            b_s = np.stack(list(kind.b_s.values()))  # (n, n_functions, n_basis)
+            solved = kind.solve(kind.weight[:, None] * b_s)
+            matrix[np.ix_(having, having)] -= np.einsum("sfb,tfb->st", b_s, solved)
+            vector[having] -= np.einsum("fb,sfb->s", kind.b_h, solved)
         # A common shift of structures that share no species with the others is not determined by
         # the data; a ridge chooses the one with the smallest μ.
         matrix += np.diag(SHIFT_RIDGE * self.s_s)
@@ -200,14 +230,15 @@ class _Problem:
 
     def store(self, mu: np.ndarray) -> None:
         """Put coefficients and onsite constants for given energy zeros into the baseline."""
-        for kind in range(len(self.normal)):
-            right = self.b_h[kind] - np.tensordot(mu, self.b_s[:, kind], 1)
-            coefficients = self._solve(kind, right.T)  # (n_splines, n_functions)
-            self.baseline.coefficients[kind] = torch.tensor(coefficients)
-        mean = self.o_h - np.tensordot(mu, self.o_s, 1)
-        mean /= np.maximum(self.n_atoms, 1)[:, None]
-        onsite = torch.tensor(mean) @ self.onsite_elements
-        self.baseline.onsite.copy_(onsite.view_as(self.baseline.onsite))
+        baseline = self.baseline
+        baseline.cover(torch.tensor(list(self.hopping.kinds)))
+        baseline.coefficients.zero_()
+        baseline.onsite.zero_()
+        for kind, sums in self.hopping.kinds.items():
+            baseline.coefficients[baseline.row[kind]] = sums.coefficients(mu).T.to(baseline.onsite)
+        for species, sums in self.onsite.kinds.items():
+            constants = sums.coefficients(mu)[:, 0] @ self.onsite.elements
+            baseline.onsite[species] = constants.view_as(baseline.onsite[species])
 
 
 def window_of_lengths(lengths: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -225,10 +256,9 @@ def _store_scales(
     shell_of = torch.tensor([k for k, l in enumerate(shells) for _ in range(2 * l + 1)])
     to_shell = torch.nn.functional.one_hot(shell_of).double()  # (n_union, n_shells)
     size = to_shell.sum(0)
-    n_kinds, n_shells = baseline.n_species**2, len(shells)
-    grid = np.linspace(0, baseline.cutoff, baseline.n_bins)
-    power = np.zeros((n_kinds, baseline.n_bins, n_shells, n_shells))
-    weight = np.zeros((n_kinds, baseline.n_bins))
+    n_shells, grid = len(shells), np.linspace(0, baseline.cutoff, baseline.n_bins)
+    power: dict[int, np.ndarray] = {}  # by kind of pair; Σ w |error|², Σ w at each distance
+    weight: dict[int, np.ndarray] = {}
     onsite_power = torch.zeros(baseline.n_species, n_shells, n_shells, dtype=torch.float64)
     n_atoms = torch.zeros(baseline.n_species, dtype=torch.float64)
 
@@ -243,21 +273,24 @@ def _store_scales(
         two_centre = baseline.hopping(lengths.to(baseline.coefficients), structure.pair_kind)
         left = mean_square(_to_edge(frames, (h - shift * s).double()) - two_centre.double())
         window = window_of_lengths(lengths.numpy(), grid)
-        for kind in np.unique(structure.pair_kind.numpy()):
+        for kind in np.unique(structure.pair_kind.numpy()).tolist():
             of_kind = structure.pair_kind.numpy() == kind
-            power[kind] += np.einsum("er,eab->rab", window[of_kind], left[of_kind].numpy())
-            weight[kind] += window[of_kind].sum(0)
+            squares = np.einsum("er,eab->rab", window[of_kind], left[of_kind].numpy())
+            power[kind] = power.get(kind, 0) + squares
+            weight[kind] = weight.get(kind, 0) + window[of_kind].sum(0)
         left = mean_square(h_on - shift * s_on - baseline.onsite[structure.species])
         onsite_power.index_add_(0, structure.species, left)
         n_atoms.index_add_(0, structure.species, torch.ones(len(left), dtype=torch.float64))
-    for kind in range(n_kinds):
+    baseline.cover(torch.tensor(list(power)))
+    for kind in power:
         known = weight[kind] > 1e-3
         if not known.any():
             continue
+        # distances that no pair has get the scale of the nearest that has
         mean = power[kind][known] / weight[kind][known][:, None, None]
         log = 0.5 * np.log(mean + SCALE_FLOOR**2).reshape(known.sum(), -1)
         full = np.stack([np.interp(grid, grid[known], column) for column in log.T], axis=1)
-        table = torch.tensor(full.reshape(-1, n_shells, n_shells))
-        baseline.log_scale[kind] = table[:, shell_of][:, :, shell_of]
+        table = torch.tensor(full.reshape(-1, n_shells, n_shells))[:, shell_of][:, :, shell_of]
+        baseline.log_scale[baseline.row[kind]] = table.to(baseline.log_scale)
     scale = (onsite_power / n_atoms.clamp(min=1)[:, None, None] + SCALE_FLOOR**2).sqrt()
     baseline.onsite_scale.copy_(scale[:, shell_of][:, :, shell_of])

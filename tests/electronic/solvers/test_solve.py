@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from hotham_ase.electronic.population import solve_with_shares
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.guard import GhostStateWarning, Guard
 from hotham_ase.electronic.solvers.problem import (
@@ -23,6 +24,7 @@ from hotham_ase.electronic.solvers.problem import (
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, solve_kpts
 from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices.spin import Spin
 
 
 def solve_dense(h: np.ndarray, s: np.ndarray | None = None, **sought) -> Eigenstates:
@@ -162,6 +164,46 @@ def test_solver_of_windows_is_not_asked_for_all_bands(graphene_matrices):
     assert everything.shape == (1, 1, 2)
     with pytest.raises(ValueError, match="does not find all bands"):
         ShiftInvertSolver().solve(*(m.at_k(kpts[0]) for m in graphene_matrices), Sought())
+
+
+# ------------------------------------------------------------------ spin
+
+
+def with_spin(matrix: RealSpaceMatrix, components: list[list[float]], spin: Spin):
+    """A matrix of one orbital: components of its onsite block and of the pairs."""
+    values = np.array(components)
+    forward = matrix.pairs.cell_shifts[:, 2] > 0
+    hops = np.where(forward, values[:, 1:2], values[:, 1:2] * spin.mirror_signs[:, None])
+    values = np.concatenate([values[:, :1], hops], axis=1)
+    return RealSpaceMatrix(matrix.pairs, matrix.n_orbitals, values, spin)
+
+
+def test_two_spins_have_their_own_bands(chain):
+    """ε = E + 2t cos κ of each, over 1 + 2s cos κ, and the shares of either add up to 1."""
+    h = with_spin(chain(), [[-1.0, -0.8], [1.0, 0.3]], Spin.POLARIZED)
+    s = with_spin(chain(), [[1.0, 0.1]], Spin.UNPOLARIZED)
+    kpts, seen = np.linspace(0, 1, 6)[:, None] * [0, 0, 1], []
+    options = SolverOptions(lambda *done: seen.append(done))
+    values, shares = solve_with_shares(h, s, kpts, np.zeros(1, dtype=int), options=options)
+    cosine = np.cos(2 * np.pi * kpts[:, 2])
+    exact = [(e + 2 * t * cosine) / (1 + 0.2 * cosine) for e, t in ((-1, -0.8), (1, 0.3))]
+    np.testing.assert_allclose(values[..., 0], exact, atol=1e-12)
+    np.testing.assert_allclose(shares, np.ones((2, 6, 1, 1)), atol=1e-12)
+    assert np.array_equal(eigenvalues_at_kpts(h, s, kpts), values)
+    assert seen == [(n, 12) for n in range(13)]
+
+
+def test_spins_that_are_coupled(chain):
+    """ε = 2t cos κ ± 2λ sin κ over 1 + 2s cos κ: split, and alike at k and −k."""
+    h = with_spin(chain(), [[0, -1.0], [0, 0.0], [0, 0.0], [0, 0.2]], Spin.SPIN_ORBIT)
+    s = with_spin(chain(), [[1.0, 0.1]], Spin.UNPOLARIZED)
+    kpts = np.linspace(-0.5, 0.5, 7)[:, None] * [0, 0, 1]
+    values, shares = solve_with_shares(h, s, kpts, np.zeros(1, dtype=int), shares="lowdin")
+    cosine, sine = np.cos(2 * np.pi * kpts[:, 2]), np.sin(2 * np.pi * kpts[:, 2])
+    split = np.abs(0.4 * sine)
+    exact = (-2 * cosine + [-split, split]) / (1 + 0.2 * cosine)
+    np.testing.assert_allclose(values[0].T, exact, atol=1e-12)
+    np.testing.assert_allclose(shares, np.ones((1, 7, 1, 2)), atol=1e-12)
 
 
 # ------------------------------------------------------------------ threads and processes

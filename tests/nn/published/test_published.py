@@ -15,7 +15,7 @@ from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.model.model import HamiltonianModel
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import build_graph, cutoffs
-from hotham_ase.nn.architectures import build_network, parse_config
+from hotham_ase.nn.architectures import build_network, read_config
 from hotham_ase.nn.blocks import block_couplings
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.graph import join
@@ -70,8 +70,8 @@ def run(network, atoms=None):
 
 def test_configuration():
     config = PublishedConfig(l_max=5, channels=(2, 2, 3), odd_channels=(0, 0, 1))
-    assert parse_config(config.model_dump_json()) == config
-    assert parse_config('{"l_max": 3}') == ModelConfig(l_max=3)
+    assert read_config(config.model_dump(mode="json")) == config
+    assert read_config({"l_max": 3}) == ModelConfig(l_max=3)
     with pytest.raises(ValidationError, match="hidden"):
         PublishedConfig(hidden=3)
     with pytest.raises(ValidationError, match="three or more"):
