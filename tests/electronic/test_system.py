@@ -175,7 +175,7 @@ def test_a_calculator_has_the_same_numbers(name):
 def test_a_run_of_abacus(shared_data, run):
     """Levels, gap and Fermi level of a run from its own H and S."""
     from hotham_ase.dft import read_sample
-    from hotham_ase.dft.abacus.levels import read_eigenvalues
+    from hotham_ase.dft.abacus.log import read_eigenvalues
 
     folder = shared_data / "abacus" / run
     sample, of_run = read_sample(folder), read_eigenvalues(folder)
