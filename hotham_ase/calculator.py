@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from ase.calculators.calculator import (
-    CalculatorSetupError,
-    InputError,
-    PropertyNotImplementedError,
-    all_changes,
-)
+from ase.calculators.calculator import InputError
 from ase.dft.kpoints import BandPath
-from ase.outputs import Properties
 from ase.spectrum.band_structure import BandStructure
 
-from hotham_ase.calculator_base import ModelCalculator, SharedCalculatorWarning, one_at_a_time
+from hotham_ase.calculator_base import ModelCalculator
 from hotham_ase.calculator_frozen import frozen_copy
 from hotham_ase.calculator_setup import (
-    InitialHamiltonian,
-    Matrices,
-    ase_errors,
+    GetInitialHamiltonian,
     check_keywords,
+    check_n_bands,
     check_values,
-    orbitals_of,
 )
-from hotham_ase.electronic import (
-    BandEdges,
-    ElectronicSystem,
-    GroundState,
-    KMesh,
-    Projection,
-    Shares,
-    SolverOptions,
-    check_all_bands,
-    mulliken_charges,
-)
+from hotham_ase.calculator_state import SharedCalculatorWarning, one_at_a_time
+from hotham_ase.electronic import BandEdges, GroundState, Projection, Shares
 from hotham_ase.model.protocol import Model
 
 if TYPE_CHECKING:
@@ -47,9 +29,6 @@ if TYPE_CHECKING:
     from ase.spectrum.dosdata import GridDOSData
 
 __all__ = ["HotHamCalculator", "SharedCalculatorWarning"]
-
-#: Results that ASE's files of single structures cannot hold; served by methods of their own.
-SPECTRUM = ("eigenvalues", "fermi_level", "ibz_kpoints", "kpoint_weights", "occupations")
 
 
 class HotHamCalculator(ModelCalculator):
@@ -94,7 +73,7 @@ class HotHamCalculator(ModelCalculator):
         Use torch.compile: the first prediction takes minutes longer, later ones are faster.
     n_bands
         Bands to keep at each k-point, the ones about the Fermi level; by default all.
-    initial_hamiltonian
+    get_initial_hamiltonian
         For a model that predicts the correction to an initial Hamiltonian H0, and for no other:
         a function that gives H0 of a structure in eV, called once for each prediction.
     on_progress
@@ -103,8 +82,8 @@ class HotHamCalculator(ModelCalculator):
     Raises
     ------
     InputError
-        For an unknown keyword, a bad value, a model that cannot be loaded, or one that needs an
-        initial_hamiltonian and gets none or the other way round.
+        For an unknown keyword, a bad value, a model that cannot be loaded, or one that needs
+        get_initial_hamiltonian and gets none or the other way round.
 
     Examples
     --------
@@ -116,7 +95,6 @@ class HotHamCalculator(ModelCalculator):
     """
 
     name = "hotham"
-    implemented_properties = ["charges", *SPECTRUM]  # noqa: RUF012
     ignored_changes = {"initial_magmoms"}  # noqa: RUF012
     default_parameters = {  # noqa: RUF012
         "kpts": None,
@@ -143,18 +121,14 @@ class HotHamCalculator(ModelCalculator):
         memory: str | int | None = None,
         compile: bool = False,
         n_bands: int | None = None,
-        initial_hamiltonian: InitialHamiltonian | None = None,
+        get_initial_hamiltonian: GetInitialHamiltonian | None = None,
         on_progress: Callable[[str, int, int], None] | None = None,
         **unknown: Any,
     ) -> None:
-        self._system: ElectronicSystem | None = None
-        self._of_system: tuple[Matrices, float] | None = None
-        self._state: GroundState | None = None
-        self._mesh_of_state: KMesh | None = None
         check_keywords(unknown, self.default_parameters)
         super().__init__(
             model,
-            initial_hamiltonian=initial_hamiltonian,
+            get_initial_hamiltonian=get_initial_hamiltonian,
             on_progress=on_progress,
             kpts=kpts,
             sigma=sigma,
@@ -166,138 +140,6 @@ class HotHamCalculator(ModelCalculator):
             compile=compile,
             n_bands=n_bands,
         )
-
-    def _forget_bands(self) -> None:
-        super()._forget_bands()
-        self._state = self._system = None
-
-    # ------------------------------------------------------------------ ASE's protocol
-
-    @one_at_a_time
-    def get_property(
-        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
-    ) -> Any:
-        """See ASE's Calculator; without atoms, of the current ones."""
-        if name not in self.implemented_properties:
-            raise PropertyNotImplementedError(
-                f"{name} is not known: the model {self._model.name} predicts the Hamiltonian, from "
-                f"which follow {', '.join(self.implemented_properties)}; energies and forces are "
-                "for a calculator of another kind"
-            )
-        atoms = self._current(atoms)
-        self._notice_parameters()
-        if name not in SPECTRUM:
-            return super().get_property(name, atoms, allow_calculation)
-        changes = self.check_state(atoms)
-        if changes or self._state is None:
-            if not allow_calculation:
-                return None
-            self.calculate(atoms, [name], changes)
-        return np.copy(value) if isinstance(value := self._spectrum()[name], np.ndarray) else value
-
-    def calculation_required(self, atoms: Atoms, properties: Sequence[str]) -> bool:
-        """Whether any of these is not at hand for this structure."""
-        with self._lock:
-            self._notice_parameters()
-            known = {*self.results, *(() if self._state is None else SPECTRUM)}
-            return bool(self.check_state(atoms)) or not known.issuperset(properties)
-
-    @one_at_a_time
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("eigenvalues",),
-        system_changes: Sequence[str] = all_changes,
-    ) -> None:
-        """Fill bands; charges only if asked for, since they need eigenvectors.
-
-        ``results`` holds what ASE can store with a single structure, the charges.
-        """
-        atoms = self._current(atoms)
-        self.results, self._state = {}, None  # what fails must not leave another's numbers
-        super().calculate(atoms, properties, system_changes)
-        with ase_errors():
-            system = self._system_of(atoms)
-            self._mesh_of_state = system.mesh(self.parameters["kpts"])
-            self._state = system.ground_state(
-                self._mesh_of_state,
-                kT=math.sqrt(3) / math.pi * self.parameters["sigma"],
-                n_bands=self._n_bands(atoms),
-                charges="charges" in properties,
-            )
-        populations = self._state.populations
-        if populations is not None:
-            basis = self._model.basis
-            self.results["charges"] = mulliken_charges(populations, basis, atoms.numbers)
-
-    def _spectrum(self) -> dict[str, Any]:
-        """By ASE's names, what ``results`` cannot hold."""
-        state, mesh = self._state, self._mesh_of_state
-        if state is None or mesh is None:
-            return {}
-        return {
-            "fermi_level": state.fermi_level,
-            "ibz_kpoints": mesh.ibz_kpts,
-            "kpoint_weights": mesh.weights,
-            "eigenvalues": state.eigenvalues,
-            "occupations": state.occupations,
-        }
-
-    def export_properties(self) -> Properties:
-        """All that was calculated, under ASE's names."""
-        return Properties({**self.results, **self._spectrum()})
-
-    @one_at_a_time
-    def _outputmixin_get_results(self) -> Mapping[str, Any]:
-        self.get_property("eigenvalues")
-        return {**self.results, **self._spectrum()}
-
-    @one_at_a_time
-    def get_fermi_level(self, atoms: Atoms | None = None) -> float:
-        """Fermi level of the material in eV, not of the mesh; see :meth:`get_band_edges`."""
-        return self.get_property("fermi_level", atoms)
-
-    @one_at_a_time
-    def get_eigenvalues(
-        self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None
-    ) -> np.ndarray:
-        """(n_bands,) eV at one k-point of ``get_ibz_k_points()``."""
-        return self.get_property("eigenvalues", atoms)[spin, kpt]
-
-    @one_at_a_time
-    def get_occupation_numbers(
-        self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None
-    ) -> np.ndarray:
-        """(n_bands,) electrons per state, 0 to 2, at one k-point of ``get_ibz_k_points()``."""
-        return self.get_property("occupations", atoms)[spin, kpt]
-
-    @one_at_a_time
-    def band_structure(self) -> BandStructure:
-        """Band structure along the path that ``kpts`` is, or else along the lattice's own."""
-        path = self._mesh().path
-        return self.get_band_structure(path)
-
-    @one_at_a_time
-    def get_frozen(self, atoms: Atoms | None = None) -> Atoms:
-        """A copy of the structure that keeps all results and can be written to a file.
-
-        Its calculator is ASE's SinglePointDFTCalculator with charges, Fermi level, k-points,
-        eigenvalues and occupations. ASE's trajectories and databases keep the charges only; the
-        copy's ``info`` therefore has ``fermi_level``, ``band_gap`` (eV) and ``hotham_model``,
-        which trajectories and extended xyz files keep too.
-        """
-        atoms = self._current(atoms)
-        charges = self.get_property("charges", atoms)
-        return frozen_copy(
-            atoms,
-            {"charges": charges, **self._spectrum()},
-            self._mesh(atoms),
-            calculator=self.name,
-            model=self._model.name,
-            band_gap=self.get_band_edges(atoms).gap,
-        )
-
-    # ------------------------------------------------------------------ electronic structure
 
     @one_at_a_time
     def get_band_edges(self, atoms: Atoms | None = None) -> BandEdges:
@@ -313,23 +155,7 @@ class HotHamCalculator(ModelCalculator):
         """
         if self.parameters["n_bands"] == 1:
             raise InputError("n_bands must be at least 2 for a band gap, got 1")
-        self.get_fermi_level(atoms)
-        edges = None if self._state is None else self._state.edges
-        if edges is None:
-            raise CalculatorSetupError(
-                "there are no bands on both sides of the Fermi level: the electrons fill all of "
-                "the model's orbitals, or none"
-            )
-        return edges
-
-    @one_at_a_time
-    def has_ghost_states(self, atoms: Atoms | None = None) -> bool:
-        """Whether levels that no material has were found so far, and left out.
-
-        Errors of H make them where S is small; then no estimate of errors holds. A
-        :class:`~hotham_ase.electronic.GhostStateWarning` has told of them.
-        """
-        return self._system_of(self._current(atoms)).guard.has_ghosts
+        return self._system_of(self._current(atoms)).band_edges()
 
     def get_band_gap(self, *, direct: bool = False, atoms: Atoms | None = None) -> float:
         """Band gap of the material in eV, 0 for a metal; see :meth:`get_band_edges`."""
@@ -339,10 +165,7 @@ class HotHamCalculator(ModelCalculator):
     @one_at_a_time
     def get_ground_state(self, atoms: Atoms | None = None) -> GroundState:
         """Bands on the mesh, and how well Fermi level and edges are converged."""
-        self.get_fermi_level(atoms)
-        if self._state is None:
-            raise CalculatorSetupError("nothing was calculated")
-        return self._state
+        return self._system_of(self._current(atoms)).ground_state()
 
     @one_at_a_time
     def get_band_structure(
@@ -375,27 +198,14 @@ class HotHamCalculator(ModelCalculator):
         ase.spectrum.band_structure.BandStructure
             Absolute energies in eV; ``reference`` is the Fermi level.
         """
-        atoms = self._current(atoms)
-        with ase_errors():
-            system = self._system_of(atoms)
-            n_bands = self._n_bands(atoms, n_bands)
-            bands = system.path_bands(path, npoints, n_bands=n_bands, method=method)
-            level = self._level_with(bands, system, atoms, n_bands)
-            if npoints is not None or isinstance(path, BandPath):
-                return BandStructure(bands.path, bands.energies, level)
-            refined = system.refined(bands, level, n_bands)
-            return refined.with_reference(self._level_with(refined, system, atoms, n_bands))
+        system = self._system_of(self._current(atoms))
+        check_n_bands(n_bands, system.hamiltonian.n_basis)  # None is the calculator's, checked
+        return system.band_structure(path, npoints, n_bands=n_bands, method=method)
 
-    def _level_with(
-        self, bands: BandStructure, system: ElectronicSystem, atoms: Atoms, n_bands: int | None
-    ) -> float:
-        """Fermi level of edges that were looked for on a path, too."""
-        if self.calculation_required(atoms, ["fermi_level"]):
-            system.remember(bands, n_bands)
-        elif system.widens(self.get_ground_state(atoms).edges, bands, n_bands):
-            system.remember(bands, n_bands)
-            self._state, self.results = None, {}
-        return self.get_fermi_level(atoms)
+    @one_at_a_time
+    def band_structure(self) -> BandStructure:
+        """Band structure along the path that ``kpts`` is, or else along the lattice's own."""
+        return self.get_band_structure(self._mesh(None).path)
 
     @one_at_a_time
     def get_dos(
@@ -443,49 +253,27 @@ class HotHamCalculator(ModelCalculator):
         CoarseMeshWarning
             If the mesh is too coarse for what is asked for.
         """
-        atoms = self._current(atoms)
         if sigma is not None:
             check_values({"sigma": sigma})
-        with ase_errors():
-            system, level = self._system_of(atoms), self.get_fermi_level(atoms)
-            return system.density_of_states(
-                system.mesh(self.parameters["kpts"] if kpts is None else kpts),
-                level,
-                projection=projections,
-                shares=shares,
-                sigma=sigma,
-                refine=kpts is None,
-                n_bands=self._n_bands(atoms),
-            )
+        system = self._system_of(self._current(atoms))
+        return system.density_of_states(kpts, projection=projections, shares=shares, sigma=sigma)
 
-    # ------------------------------------------------------------------ inside
+    @one_at_a_time
+    def get_frozen(self, atoms: Atoms | None = None) -> Atoms:
+        """A copy of the structure that keeps all results and can be written to a file.
 
-    def _system_of(self, atoms: Atoms) -> ElectronicSystem:
-        """H and S of a structure with its electrons; one is kept."""
-        n_basis = int(orbitals_of(self._model, atoms).sum())
-        if self.parameters["n_bands"] is None:  # before time is spent on H
-            check_all_bands(n_basis, SolverOptions(memory=self._memory))
-        charge = self.parameters["charge"]
-        charge = float(atoms.get_initial_charges().sum() if charge is None else charge)
-        n_electrons = self._model.basis.n_electrons(atoms.numbers) - charge
-        if not -1e-6 <= n_electrons <= 2 * n_basis + 1e-6:  # charges are sums
-            raise InputError(
-                f"charge must leave 0 to {2 * n_basis} electrons, what {n_basis} orbitals hold, "
-                f"got {charge:g}, which leaves {n_electrons:g}"
-            )
-        matrices = self._predicted(atoms)
-        known = self._of_system
-        if self._system is None or known is None or known[0] is not matrices or known[1] != charge:
-            self._of_system = matrices, charge
-            self._system = ElectronicSystem(
-                matrices.atoms,
-                matrices.hamiltonian,
-                self.get_overlap(atoms),
-                self._model.basis,
-                n_electrons,
-                symmetry=self.parameters["symmetry"],
-                error=None if matrices.uncertainty is None else matrices.uncertainty.rms_error,
-                memory=self._memory,
-                on_progress=self._on_progress,
-            )
-        return self._system
+        Its calculator is ASE's SinglePointDFTCalculator with charges, Fermi level, k-points,
+        eigenvalues and occupations. ASE's trajectories and databases keep the charges only; the
+        copy's ``info`` therefore has ``fermi_level``, ``band_gap`` (eV) and ``hotham_model``,
+        which trajectories and extended xyz files keep too.
+        """
+        atoms = self._current(atoms)
+        self.get_property("charges", atoms)
+        return frozen_copy(
+            atoms,
+            self._known(),
+            self._mesh(atoms),
+            calculator=self.name,
+            model=self._model.name,
+            band_gap=self.get_band_edges(atoms).gap,
+        )

@@ -1,36 +1,38 @@
-"""What a calculator knows before any band: model, structures, H(R) and S(R), k-points."""
+"""H, S and what follows from them under ASE's names, of one structure at a time."""
 
 from __future__ import annotations
 
-import copy
 import functools
-import threading
 import warnings
-import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from ase.calculators.abc import GetOutputsMixin
 from ase.calculators.calculator import (
-    Calculator,
-    CalculatorSetupError,
-    InputError,
     PropertyNotImplementedError,
+    all_changes,
     compare_atoms,
-    equal,
 )
+from ase.outputs import Properties
 
 from hotham_ase.calculator_setup import (
-    InitialHamiltonian,
+    GetInitialHamiltonian,
     Matrices,
-    ase_errors,
     check_initial,
-    check_keywords,
-    check_values,
+    check_n_bands,
+    electrons_of,
     load,
+    network_options,
+    orbitals_of,
     predict_matrices,
 )
-from hotham_ase.electronic import KMesh, build_mesh
+from hotham_ase.calculator_state import AttachedCalculator, one_at_a_time
+from hotham_ase.electronic import (
+    ElectronicSystem,
+    SolverOptions,
+    check_all_bands,
+)
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.memory import parse_size
 from hotham_ase.model.protocol import Model
@@ -40,158 +42,56 @@ from hotham_ase.overlap import overlap_matrix
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from ase import Atoms
 
-NETWORK_OPTIONS = ("device", "dtype", "memory", "compile")
-
-P = ParamSpec("P")
-T = TypeVar("T")
-C = TypeVar("C", bound="ModelCalculator")
+#: Results that ASE's files of single structures cannot hold.
+SPECTRUM = ("eigenvalues", "fermi_level", "ibz_kpoints", "kpoint_weights", "occupations")
 
 
-class SharedCalculatorWarning(UserWarning):
-    """A calculator belongs to several structures and is asked without saying which is meant."""
-
-
-def one_at_a_time(
-    method: Callable[Concatenate[C, P], T],
-) -> Callable[Concatenate[C, P], T]:
-    """Threads that share a calculator wait for one another, so that each gets its own answer."""
-
-    @functools.wraps(method)
-    def locked(self: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self._lock:
-            return method(self, *args, **kwargs)
-
-    return locked
-
-
-class ModelCalculator(GetOutputsMixin, Calculator):
-    """The structures that a calculator belongs to, and their matrices, predicted once.
+class ModelCalculator(AttachedCalculator, GetOutputsMixin):
+    """From a model to H and S of a structure, its electrons, and their properties for ASE.
 
     Parameters
     ----------
-    model, initial_hamiltonian, on_progress
+    model, get_initial_hamiltonian, on_progress
         As for :class:`~hotham_ase.calculator.HotHamCalculator`.
     parameters
         Its other keywords.
     """
 
+    implemented_properties = ["charges", *SPECTRUM]  # noqa: RUF012
+
     def __init__(
         self,
         model: str | Path | Model,
         *,
-        initial_hamiltonian: InitialHamiltonian | None,
+        get_initial_hamiltonian: GetInitialHamiltonian | None,
         on_progress: Callable[[str, int, int], None] | None,
         **parameters: Any,
     ) -> None:
-        self._lock = threading.RLock()
-        self._structure: Atoms | None = None
-        self._attached: list[weakref.ref[Atoms]] = []
-        self._is_warned = False
         self._matrices: Matrices | None = None
-        self._parameters_of_results: dict[str, Any] = {}
-        self._on_progress = on_progress
+        self._system: ElectronicSystem | None = None  # of self.atoms, as results are
         super().__init__(**parameters)
         # never in self.parameters: they are written to trajectories and databases
         self._model = load(model)
-        self._initial = initial_hamiltonian
-        check_initial(self._model, initial_hamiltonian)
-
-    def __repr__(self) -> str:
-        """Model, what differs from the defaults, and the structure."""
-        changed = {k: v for k, v in self.todict().items() if k != "model"}
-        parts = [repr(self._model.name), *(f"{key}={value!r}" for key, value in changed.items())]
-        structure = self._structure
-        parts.append("not attached" if structure is None else str(structure.symbols))
-        return f"HotHamCalculator({', '.join(parts)})"
-
-    # ------------------------------------------------------------------ state
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and other processes: all but the lock and what is attached."""
-        return {**self.__dict__, "_lock": None, "_attached": []}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.RLock()
+        self._get_initial = get_initial_hamiltonian
+        self._on_progress = on_progress
+        check_initial(self._model, get_initial_hamiltonian)
 
     @property
     def model(self) -> Model:
         """The model."""
         return self._model
 
-    @one_at_a_time
-    def set(self, **kwargs: Any) -> dict[str, Any]:
-        """Change parameters; new k-points reuse H(R).
-
-        Raises
-        ------
-        InputError
-            For an unknown keyword or a bad value.
-        """
-        check_keywords(kwargs, self.default_parameters)
-        changed = super().set(**kwargs)
-        self._notice_parameters()
-        return changed
-
-    def _notice_parameters(self) -> None:
-        """Drop what was calculated with other parameters, also if nobody called :meth:`set`."""
-        for key, value in self.default_parameters.items():  # one that was deleted is the default
-            self.parameters.setdefault(key, value)
-        known = self._parameters_of_results
-        changed = {k for k, v in self.parameters.items() if not equal(v, known.get(k))}
-        if changed or len(known) != len(self.parameters):
-            check_keywords(self.parameters, self.default_parameters)
-            self._parameters_of_results = copy.deepcopy(dict(self.parameters))
-            self._forget_bands()
-        if "dtype" in changed:
-            self._matrices = None
-
-    @one_at_a_time
-    def reset(self) -> None:
-        """Forget everything that was calculated."""
-        super().reset()
-        self._forget_bands()
-        self._matrices = None
-
-    def _forget_bands(self) -> None:
-        """Drop what follows from H and S."""
-        self.results = {}
-
-    @one_at_a_time
-    def set_atoms(self, atoms: Atoms) -> None:
-        """Take note of the structure that the calculator was attached to; ASE calls this."""
-        self._structure = atoms
-        alive = [ref for ref in self._attached if ref() is not None and ref() is not atoms]
-        self._attached = [*alive, weakref.ref(atoms)]
-
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """Parameters and the model's name, for trajectories and databases."""
         return {"model": self._model.name, **super().todict(skip_default=skip_default)}
 
-    def _current(self, atoms: Atoms | None = None) -> Atoms:
-        """The structure that a getter is about."""
-        if atoms is not None:
-            if not self._attached:
-                self._structure = atoms
-            return atoms
-        if self._structure is None:
-            raise CalculatorSetupError(
-                "the calculator has no structure yet: set atoms.calc to it, or pass atoms"
-            )
-        alive = [a for ref in self._attached if (a := ref()) is not None and a.calc is self]
-        if len(alive) > 1 and not self._is_warned:
-            self._is_warned = True
-            warnings.warn(
-                f"the calculator is attached to {len(alive)} structures: getters without atoms "
-                f"are about the last one, {self._structure.symbols}; pass atoms to ask about "
-                "another",
-                SharedCalculatorWarning,
-                stacklevel=4,
-            )
-        return self._structure
+    def _forget(self, *, matrices: bool) -> None:
+        self._system = None
+        if matrices:
+            self._matrices = None
+        super()._forget(matrices=matrices)
 
     # ------------------------------------------------------------------ matrices
 
@@ -217,8 +117,7 @@ class ModelCalculator(GetOutputsMixin, Calculator):
         """
         matrices = self._predicted(self._current(atoms))
         if matrices.overlap is None:
-            with ase_errors():
-                matrices.overlap = overlap_matrix(matrices.atoms, self._model.basis)
+            matrices.overlap = overlap_matrix(matrices.atoms, self._model.basis)
         return matrices.overlap
 
     @one_at_a_time
@@ -241,11 +140,20 @@ class ModelCalculator(GetOutputsMixin, Calculator):
             )
         return uncertainty
 
+    @one_at_a_time
+    def has_ghost_states(self, atoms: Atoms | None = None) -> bool:
+        """Whether levels that no material has were found so far, and left out.
+
+        Errors of H make them where S is small; then no estimate of errors holds. A
+        :class:`~hotham_ase.electronic.GhostStateWarning` has told of them.
+        """
+        return self._system_of(self._current(atoms)).has_ghost_states
+
     def _predicted(self, atoms: Atoms) -> Matrices:
         self._notice_parameters()
-        cached = self._matrices
         # initial charges and magnetic moments are no part of what the network sees
         others = {"initial_charges", "initial_magmoms"}
+        cached = self._matrices
         if cached is None or compare_atoms(cached.atoms, atoms, excluded_properties=others):
             if atoms.get_initial_magnetic_moments().any():
                 warnings.warn(
@@ -253,61 +161,120 @@ class ModelCalculator(GetOutputsMixin, Calculator):
                     UserWarning,
                     stacklevel=4,
                 )
-            options = {key: self.parameters[key] for key in NETWORK_OPTIONS}
-            cached = predict_matrices(
-                self._model, atoms, self._initial, options, self._stage("predicting H")
-            )
+            call, options = self._on_progress, network_options(self.parameters)
+            progress = None if call is None else functools.partial(call, "predicting H")
+            cached = predict_matrices(self._model, atoms, self._get_initial, options, progress)
             self._matrices = cached
         return cached
 
-    @property
-    def _memory(self) -> int | None:
-        """Bytes that solving may take; None for most of what is free."""
-        memory = self.parameters["memory"]
-        return None if memory is None else parse_size(memory)
-
-    def _stage(self, name: str) -> Callable[[int, int], None] | None:
-        """Progress of one stage, for those that count what they do."""
-        if self._on_progress is None:
-            return None
-        return functools.partial(self._on_progress, name)
-
-    # ------------------------------------------------------------------ k-points and bands
-
-    @one_at_a_time
-    def get_ibz_k_points(self, atoms: Atoms | None = None) -> np.ndarray:
-        """(n_kpts, 3) fractional k-points that are solved."""
-        return self._mesh(atoms).ibz_kpts
-
-    @one_at_a_time
-    def get_k_point_weights(self, atoms: Atoms | None = None) -> np.ndarray:
-        """(n_kpts,) share of the zone that each of ``get_ibz_k_points()`` stands for."""
-        return self._mesh(atoms).weights
-
-    @one_at_a_time
-    def get_bz_k_points(self, atoms: Atoms | None = None) -> np.ndarray:
-        """(n_bz, 3) fractional k-points of the whole mesh."""
-        return self._mesh(atoms).bz_kpts
-
-    @one_at_a_time
-    def get_bz_to_ibz_map(self, atoms: Atoms | None = None) -> np.ndarray:
-        """(n_bz,) index into ``get_ibz_k_points()`` of each k-point of the whole mesh."""
-        return self._mesh(atoms).bz_to_ibz
-
-    def _mesh(self, atoms: Atoms | None = None) -> KMesh:
-        atoms = self._current(atoms)
+    def _system_of(self, atoms: Atoms) -> ElectronicSystem:
+        """The electrons of a structure in its H and S; those of ``self.atoms`` are kept."""
         self._notice_parameters()
-        with ase_errors():
-            kpts, symmetry = self.parameters["kpts"], self.parameters["symmetry"]
-            return build_mesh(atoms, kpts, symmetry=symmetry)
+        if self._system is not None and not self.check_state(atoms):
+            return self._system
+        self.results, self._system = {}, None  # what fails must not leave another's numbers
+        given, n_basis = self.parameters, int(orbitals_of(self._model, atoms).sum())
+        n_electrons = electrons_of(self._model, atoms, given["charge"])
+        memory = None if given["memory"] is None else parse_size(given["memory"])
+        options = SolverOptions(memory=memory)
+        check_n_bands(given["n_bands"], n_basis)
+        if given["n_bands"] is None:  # before time is spent on H
+            check_all_bands(n_basis, options)
+        uncertainty = self._predicted(atoms).uncertainty
+        self._system = ElectronicSystem(
+            self.get_hamiltonian(atoms),
+            self.get_overlap(atoms),
+            self._model.basis,
+            n_electrons,
+            **{key: given[key] for key in ("kpts", "sigma", "n_bands", "symmetry")},
+            error=None if uncertainty is None else uncertainty.rms_error,
+            options=options,
+            on_progress=self._on_progress,
+        )
+        self.atoms = atoms.copy()
+        return self._system
 
-    def _n_bands(self, atoms: Atoms, n_bands: int | None = None) -> int | None:
-        """How many bands are wanted, checked; None for all."""
-        n_bands = self.parameters["n_bands"] if n_bands is None else n_bands
-        check_values({"n_bands": n_bands})
-        n_basis = self.get_hamiltonian(atoms).n_basis
-        if n_bands is not None and n_bands > n_basis:
-            raise InputError(
-                f"n_bands must be at most {n_basis}, the number of orbitals, got {n_bands}"
+    # ------------------------------------------------------------------ ASE's protocol
+
+    @one_at_a_time
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """See ASE's Calculator; without atoms, of the current ones."""
+        if name not in self.implemented_properties:
+            raise PropertyNotImplementedError(
+                f"{name} is not known: the model {self._model.name} predicts the Hamiltonian, from "
+                f"which follow {', '.join(self.implemented_properties)}; energies and forces are "
+                "for a calculator of another kind"
             )
-        return n_bands
+        atoms = self._current(atoms)
+        if self.calculation_required(atoms, [name]):
+            if not allow_calculation:
+                return None
+            self.calculate(atoms, [name])
+        value = self._known()[name]
+        return np.copy(value) if isinstance(value, np.ndarray) else value
+
+    @one_at_a_time
+    def calculation_required(self, atoms: Atoms, properties: Sequence[str]) -> bool:
+        """Whether any of these is not at hand for this structure."""
+        self._notice_parameters()
+        return bool(self.check_state(atoms)) or not self._known().keys() >= set(properties)
+
+    @one_at_a_time
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("eigenvalues",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Fill bands; charges only if asked for, since they need eigenvectors.
+
+        ``results`` holds what ASE can store with a single structure, the charges.
+        """
+        system = self._system_of(self._current(atoms))
+        if "charges" in properties:
+            self.results["charges"] = system.charges()
+        system.ground_state()
+
+    def _known(self) -> dict[str, Any]:
+        """All that was calculated, by ASE's names."""
+        if self._system is None or not self._system.is_solved:
+            return dict(self.results)
+        state, mesh = self._system.ground_state(), self._system.mesh
+        return {
+            **self.results,
+            "fermi_level": state.fermi_level,
+            "ibz_kpoints": mesh.ibz_kpts,
+            "kpoint_weights": mesh.weights,
+            "eigenvalues": state.eigenvalues,
+            "occupations": state.occupations,
+        }
+
+    def export_properties(self) -> Properties:
+        """All that was calculated, under ASE's names."""
+        return Properties(self._known())
+
+    @one_at_a_time
+    def _outputmixin_get_results(self) -> Mapping[str, Any]:
+        self.get_property("eigenvalues")
+        return self._known()
+
+    @one_at_a_time
+    def get_fermi_level(self, atoms: Atoms | None = None) -> float:
+        """Fermi level of the material in eV, not of the mesh; see :meth:`get_band_edges`."""
+        return self.get_property("fermi_level", atoms)
+
+    @one_at_a_time
+    def get_eigenvalues(
+        self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None
+    ) -> np.ndarray:
+        """(n_bands,) eV at one k-point of ``get_ibz_k_points()``."""
+        return self.get_property("eigenvalues", atoms)[spin, kpt]
+
+    @one_at_a_time
+    def get_occupation_numbers(
+        self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None
+    ) -> np.ndarray:
+        """(n_bands,) electrons per state, 0 to 2, at one k-point of ``get_ibz_k_points()``."""
+        return self.get_property("occupations", atoms)[spin, kpt]

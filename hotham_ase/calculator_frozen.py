@@ -47,6 +47,7 @@ def frozen_copy(
         bz2ibz=mesh.bz_to_ibz,
         charges=results["charges"],
     )
+    # the calculator for single structures takes bands as objects, one for each k-point and spin
     frozen.calc.kpts = arrays_to_kpoints(
         results["eigenvalues"], results["occupations"], results["kpoint_weights"]
     )

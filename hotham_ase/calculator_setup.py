@@ -16,6 +16,7 @@ from ase.calculators.calculator import CalculationFailed, CalculatorSetupError, 
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.electronic import (
+    BandEdgeError,
     BandPathError,
     DosError,
     EigenError,
@@ -25,7 +26,6 @@ from hotham_ase.electronic import (
 from hotham_ase.errors import HothamError, UsageError
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairListError
-from hotham_ase.memory import parse_size
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import ExtrapolationWarning, Uncertainty
@@ -33,8 +33,9 @@ from hotham_ase.model.uncertainty import ExtrapolationWarning, Uncertainty
 if TYPE_CHECKING:
     from ase import Atoms
 
+NETWORK_OPTIONS = ("device", "dtype", "memory", "compile")
 #: Gets a structure, returns H0 in eV.
-InitialHamiltonian = Callable[["Atoms"], RealSpaceMatrix]
+GetInitialHamiltonian = Callable[["Atoms"], RealSpaceMatrix]
 
 
 @dataclass(eq=False)
@@ -50,8 +51,8 @@ class Matrices:
 def predict_matrices(
     model: Model,
     atoms: Atoms,
-    initial: InitialHamiltonian | None,
-    options: Mapping[str, Any],
+    get_initial: GetInitialHamiltonian | None,
+    options: PredictionOptions,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Matrices:
     """Ask a model for H(R) of a structure.
@@ -60,31 +61,28 @@ def predict_matrices(
     ----------
     model, atoms
         Checked against one another first.
-    initial
+    get_initial
         For models that need H0.
-    options
-        Keywords of ``model.predict``.
-    on_progress
-        Called by models that count what they do.
+    options, on_progress
+        Of the model's prediction.
 
     Raises
     ------
-    CalculatorSetupError, CalculationFailed, InputError
-        If there can be no prediction.
+    CalculatorSetupError, InputError
+        If structure or H0 do not go with the model.
     """
     if len(atoms) == 0:
         raise CalculatorSetupError("the structure has no atoms: add some")
-    with ase_errors():
-        n_orbitals = orbitals_of(model, atoms)
-        h0 = None if initial is None else _initial_of(atoms, initial, n_orbitals)
-        prediction = model.predict_with_uncertainty(
-            atoms, PredictionOptions(**options), initial_hamiltonian=h0, on_progress=on_progress
-        )
-        hamiltonian, uncertainty = prediction.hamiltonian, prediction.uncertainty
-        hamiltonian.pairs.check_distances()
-    if uncertainty is not None:
-        _warn_of_extrapolation(uncertainty, model.name)
-    return Matrices(atoms.copy(), hamiltonian, uncertainty)
+    n_orbitals = orbitals_of(model, atoms)
+    initial = None if get_initial is None else _initial_of(atoms, get_initial, n_orbitals)
+    prediction = model.predict_with_uncertainty(
+        atoms, options, initial_hamiltonian=initial, on_progress=on_progress
+    )
+    # a network gives numbers for atoms on top of one another, too
+    prediction.hamiltonian.pairs.check_distances()
+    if prediction.uncertainty is not None:
+        _warn_of_extrapolation(prediction.uncertainty, model.name)
+    return Matrices(atoms.copy(), prediction.hamiltonian, prediction.uncertainty)
 
 
 def orbitals_of(model: Model, atoms: Atoms) -> np.ndarray:
@@ -101,14 +99,33 @@ def orbitals_of(model: Model, atoms: Atoms) -> np.ndarray:
         raise CalculatorSetupError(f"{error}: use a model with these orbitals") from error
 
 
+def electrons_of(model: Model, atoms: Atoms, charge: float | None) -> float:
+    """Electrons of a structure with a charge in e, by default the sum of its initial charges.
+
+    Raises
+    ------
+    InputError
+        If its orbitals cannot hold them.
+    """
+    charge = float(atoms.get_initial_charges().sum() if charge is None else charge)
+    n_basis = int(orbitals_of(model, atoms).sum())
+    n_electrons = model.basis.n_electrons(atoms.numbers) - charge
+    if not -1e-6 <= n_electrons <= 2 * n_basis + 1e-6:  # charges are sums
+        raise InputError(
+            f"charge must leave 0 to {2 * n_basis} electrons, what {n_basis} orbitals hold, "
+            f"got {charge:g}, which leaves {n_electrons:g}"
+        )
+    return n_electrons
+
+
 def _initial_of(
-    atoms: Atoms, initial: InitialHamiltonian, n_orbitals: np.ndarray
+    atoms: Atoms, get_initial: GetInitialHamiltonian, n_orbitals: np.ndarray
 ) -> RealSpaceMatrix:
     """What the user's function gives for a structure, if it belongs to that."""
-    h0 = initial(atoms.copy())
+    h0 = get_initial(atoms.copy())
     if not isinstance(h0, RealSpaceMatrix):
         raise InputError(
-            f"initial_hamiltonian must return a RealSpaceMatrix, got {type(h0).__name__}"
+            f"get_initial_hamiltonian must return a RealSpaceMatrix, got {type(h0).__name__}"
         )
     try:
         h0.check_belongs(atoms, n_orbitals, "initial_hamiltonian")
@@ -138,15 +155,13 @@ def load(model: str | Path | Model) -> Model:
         If it cannot be loaded, or is no model.
     """
     if not isinstance(model, (str, Path)):
-        if not (
-            hasattr(model, "predict_with_uncertainty")
-            and isinstance(getattr(model, "basis", None), OrbitalBasis)
-        ):
+        if not isinstance(model, Model) or not isinstance(model.basis, OrbitalBasis):
             raise InputError(
-                "model must be a bundled model's name, a file, or an object with basis and "
-                f"predict_with_uncertainty(), got {type(model).__name__}"
+                "model must be a bundled model's name, a file, or an object with basis, name, "
+                f"learns_correction and predict_with_uncertainty(), got {type(model).__name__}"
             )
         return model
+    # torch takes a second to import, and is not needed before
     from hotham_ase.model.model import load_model
 
     try:
@@ -155,22 +170,22 @@ def load(model: str | Path | Model) -> Model:
         raise InputError(str(error)) from error
 
 
-def check_initial(model: Model, initial: object) -> None:
+def check_initial(model: Model, get_initial: object) -> None:
     """Refuse a function for H0 that the model does not need, or lacks."""
-    needed = model.learns_correction
-    if needed and initial is None:
+    if model.learns_correction and get_initial is None:
         raise InputError(
-            f"initial_hamiltonian must be a function of a structure for {model.name}, which "
+            f"get_initial_hamiltonian must be a function of a structure for {model.name}, which "
             "predicts the correction to H0; got None"
         )
-    if not needed and initial is not None:
+    if not model.learns_correction and get_initial is not None:
         raise InputError(
-            f"initial_hamiltonian must be None for {model.name}, which predicts all of H; got "
-            f"{initial!r}"
+            f"get_initial_hamiltonian must be None for {model.name}, which predicts all of H; got "
+            f"{get_initial!r}"
         )
-    if initial is not None and not callable(initial):
+    if get_initial is not None and not callable(get_initial):
         raise InputError(
-            f"initial_hamiltonian must be a function of a structure, got {type(initial).__name__}"
+            "get_initial_hamiltonian must be a function of a structure, got "
+            f"{type(get_initial).__name__}"
         )
 
 
@@ -195,21 +210,26 @@ def check_values(given: Mapping[str, Any]) -> None:
         raise InputError(f"n_bands must be a positive integer or None, got {n_bands!r}")
     if charge is not None and not (_is_number(charge) and math.isfinite(charge)):
         raise InputError(f"charge must be a number of elementary charges or None, got {charge!r}")
-    for name in ("compile", "symmetry"):
-        if not isinstance(given.get(name, False), bool):
-            raise InputError(f"{name} must be True or False, got {given[name]!r}")
-    dtype, device = given.get("dtype", "float32"), given.get("device", "cpu")
-    if dtype not in ("float32", "float64"):
-        raise InputError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+    if not isinstance(given.get("symmetry", False), bool):
+        raise InputError(f"symmetry must be True or False, got {given['symmetry']!r}")
     try:
-        if given.get("memory") is not None:
-            parse_size(given["memory"])
-        if device not in ("auto", "cpu"):  # these need no torch
-            from hotham_ase.nn.devices import torch_device
-
-            torch_device(device)
+        network_options(given)
     except UsageError as error:
         raise InputError(str(error)) from error
+
+
+def network_options(given: Mapping[str, Any]) -> PredictionOptions:
+    """Those of the calculator's keywords that are the network's."""
+    return PredictionOptions(**{key: given[key] for key in NETWORK_OPTIONS if key in given})
+
+
+def check_n_bands(n_bands: int | None, n_basis: int) -> None:
+    """Refuse more bands than there are orbitals."""
+    check_values({"n_bands": n_bands})
+    if n_bands is not None and n_bands > n_basis:
+        raise InputError(
+            f"n_bands must be at most {n_basis}, the number of orbitals, got {n_bands}"
+        )
 
 
 def _is_integer(value: Any) -> bool:
@@ -227,7 +247,7 @@ def ase_errors() -> Iterator[None]:
         yield
     except PairListError as error:
         raise CalculatorSetupError(f"{error}: correct the structure") from error
-    except (BasisError, KPointError, BandPathError) as error:
+    except (BasisError, KPointError, BandPathError, BandEdgeError) as error:
         raise CalculatorSetupError(str(error)) from error
     except DosError as error:
         raise InputError(str(error)) from error

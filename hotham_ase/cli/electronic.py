@@ -261,7 +261,7 @@ def _calculation(
     calculator = HotHamCalculator(
         loaded,
         **options,
-        initial_hamiltonian=None if initial is None else _initial_of(initial),
+        get_initial_hamiltonian=None if initial is None else _initial_of(initial),
         on_progress=lambda stage, done, total: update(done, total, stage),
     )
     atoms.calc = calculator

@@ -2,11 +2,12 @@
 
 from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
 from hotham_ase.electronic.dos import CoarseMeshWarning, DosError, Projection, projection_groups
-from hotham_ase.electronic.edges import BandEdges
+from hotham_ase.electronic.edges import BandEdgeError, BandEdges
 from hotham_ase.electronic.fermi import FermiLevelError
 from hotham_ase.electronic.ground import GroundState, ground_state
+from hotham_ase.electronic.kconvert import BandPathError
 from hotham_ase.electronic.kmesh import KMesh, KPointError, build_mesh
-from hotham_ase.electronic.kpath import BandPathError, band_path
+from hotham_ase.electronic.kpath import band_path
 from hotham_ase.electronic.population import Shares, mulliken_charges
 from hotham_ase.electronic.smooth import density_of_states
 from hotham_ase.electronic.solvers.cost import estimate_cost
@@ -19,6 +20,7 @@ from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.system import ElectronicSystem
 
 __all__ = [
+    "BandEdgeError",
     "BandEdges",
     "BandPathError",
     "BandWindow",

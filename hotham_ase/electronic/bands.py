@@ -57,7 +57,6 @@ def window_about_fermi_level(
     n_electrons: float,
     n_bands: int,
     *,
-    degeneracy: int = 2,
     options: SolverOptions = DEFAULT_OPTIONS,
 ) -> BandWindow:
     """The bands half of which are filled, as far as there are so many on both sides.
@@ -70,8 +69,6 @@ def window_about_fermi_level(
         Electrons in the cell.
     n_bands
         Bands of the window.
-    degeneracy
-        Electrons per state.
     options
         How these bands will be solved for.
 
@@ -83,7 +80,7 @@ def window_about_fermi_level(
     n_basis = hamiltonian.n_basis
     if not 1 <= n_bands <= n_basis:
         raise UsageError(f"n_bands must lie between 1 and the {n_basis} orbitals, got {n_bands}")
-    n_occupied = math.ceil(n_electrons / degeneracy)
+    n_occupied = math.ceil(n_electrons / hamiltonian.spin.degeneracy)
     first = min(max(n_occupied - n_bands // 2, 0), n_basis - n_bands)
     window = BandWindow(first, n_bands, math.nan)  # only shift-invert needs an energy
     if choose_solver(hamiltonian, window, options).finds_all:

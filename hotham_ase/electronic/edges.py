@@ -13,6 +13,7 @@ from hotham_ase.electronic.expansion import Expansion, expand, lowest_point
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, Eigenstates, SolverOptions
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, solve_kpts
+from hotham_ase.errors import HothamError
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.kmesh import KMesh
@@ -28,6 +29,10 @@ NEIGHBOURHOOD = 1e-3  # fractional; where a search that has ended looks for what
 LARGEST_STEP = 0.2  # fractional; of the first step where k-points are not on a mesh
 COARSE = 1.5  # k-points per Å⁻¹; a mesh with fewer is too coarse to begin with
 STARTS = ((200, 4), (600, 2))  # (orbitals, k-points that each search starts from); 1 beyond
+
+
+class BandEdgeError(HothamError, ValueError):
+    """There are no bands on both sides of the Fermi level, hence no edges."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +128,14 @@ class KnownBands:
             )
         column = n_filled - self.first_band
         return self.eigenvalues[0, :, column - 1], self.eigenvalues[0, :, column]
+
+    def reach_into(self, edges: BandEdges | None, n_filled: int) -> bool:
+        """Whether these bands lie in the gap between edges that were found."""
+        if edges is None or edges.k_vbm is None:  # none, or a band is filled in part
+            return False
+        below, above = self.sides(n_filled)
+        # the same k-point solved twice differs by rounding, and is no reason to search again
+        return bool(below.max() > edges.vbm + STILL or above.min() < edges.cbm - STILL)
 
 
 def find_band_edges(
@@ -220,16 +233,6 @@ class _Point:
     above: float
 
 
-@dataclass(frozen=True, eq=False)
-class _Best:
-    """The lowest value of a target so far, where, and the energies on both sides of the gap."""
-
-    value: float
-    kpt: np.ndarray
-    below: float
-    above: float
-
-
 class _Search:
     """The best k-points met so far, for each of the three targets."""
 
@@ -246,7 +249,7 @@ class _Search:
         self._options = dataclasses.replace(options, on_progress=None)  # of each k-point by itself
         self._on_progress = options.on_progress
         self._axes = np.flatnonzero(hamiltonian.pairs.pbc)
-        self._best: dict[_Target, _Best] = {}
+        self._best: dict[_Target, _Point] = {}
         self._most_points = max(FEWEST_POINTS, affordable_kpts(hamiltonian.n_basis))
         self._n_starts = n_starts
         self._expected = min(self._most_points, len(TARGETS) * n_starts * USUAL_STEPS)
@@ -259,15 +262,15 @@ class _Search:
         for target in TARGETS:
             values = target.of(below, above)
             at = int(values.argmin())
-            if target not in self._best or values[at] < self._best[target].value:
-                self._best[target] = _Best(
-                    float(values[at]), np.array(kpts[at]), float(below[at]), float(above[at])
-                )
+            if target not in self._best or values[at] < self._lowest_of(target):
+                self._best[target] = _Point(np.array(kpts[at]), float(below[at]), float(above[at]))
+
+    def _lowest_of(self, target: _Target) -> float:
+        return target.at(self._best[target])
 
     def run(self, target: _Target, known: Sequence[KnownBands]) -> None:
         """Follow a target downhill from where it is best."""
-        best = self._best[target]
-        starts = [(best.value, best.kpt, LARGEST_STEP)]
+        starts = [(self._lowest_of(target), self._best[target].kpt, LARGEST_STEP)]
         for part in known:
             values = target.of(*part.sides(self._n_filled))
             starts += _local_minima(values, part, self._n_starts)
@@ -288,7 +291,7 @@ class _Search:
                 break
             here = target.at(point)
             delta, value = self._lowest(target, point, radius)
-            if value > self._best[target].value - STILL:
+            if value > self._lowest_of(target) - STILL:
                 break
             moved = point.kpt.copy()
             moved[self._axes] += delta
@@ -296,6 +299,7 @@ class _Search:
             gain = here - target.at(trial)
             if gain > 0:
                 point = trial
+            # a trust region: it grows where the expansion told the truth up to its border
             agreement, step = gain / (here - value), float(np.abs(delta).max())
             if agreement > 0.75 and step > 0.9 * radius:
                 radius = min(2 * radius, LARGEST_STEP)
@@ -338,20 +342,20 @@ class _Search:
             if not is_known and len(self._points) >= self._most_points:
                 return float("nan")
             _, value = self._lowest(target, self._solve(best.kpt), NEIGHBOURHOOD)
-            gains.append(best.value - value)
+            gains.append(target.at(best) - value)
         return max(gains)
 
     def edges(self, remaining: float) -> BandEdges:
         """What was found."""
         direct, valence, conduction = (self._best[target] for target in TARGETS)
-        vbm, cbm = -valence.value, conduction.value
+        vbm, cbm, direct_gap = valence.below, conduction.above, DIRECT.at(direct)
         k_vbm, k_cbm = valence.kpt, conduction.kpt
-        touch = direct.value <= TOUCHING
+        touch = direct_gap <= TOUCHING
         if touch and vbm <= direct.above + TOUCHING and cbm >= direct.below - TOUCHING:
             k_vbm = k_cbm = direct.kpt  # bands touch here, and nowhere do they overlap
         return BandEdges(
             gap=cbm - vbm if cbm - vbm > TOUCHING else 0.0,
-            direct_gap=0.0 if touch else direct.value,
+            direct_gap=0.0 if touch else direct_gap,
             vbm=vbm,
             cbm=cbm,
             k_vbm=_folded(k_vbm),
@@ -384,18 +388,18 @@ def _local_minima(
     out: the search from there would not get below it.
     """
     grid = None if part.mesh is None else part.mesh.grid
-    if part.mesh is None or grid is None:
+    if part.mesh is None or grid is None:  # neighbours on a path, or in a list
         around = np.pad(values, 1, mode="edge")
         is_minimum = (values <= around[:-2]) & (values <= around[2:])
         spread = np.abs(np.diff(values)).max(initial=0.0)
         candidates, radius = np.flatnonzero(is_minimum), LARGEST_STEP / 4
     else:
-        field_ = values[part.mesh.bz_to_ibz].reshape(grid.size)
+        on_grid = values[part.mesh.bz_to_ibz].reshape(grid.size)
         is_lowest, spread = np.ones(grid.size, dtype=bool), 0.0
-        for shift in np.ndindex(3, 3, 3):
-            other = np.roll(field_, [n - 1 for n in shift], axis=(0, 1, 2))
-            is_lowest &= field_ <= other
-            spread = max(spread, float(np.abs(field_ - other).max()))
+        for shift in np.ndindex(3, 3, 3):  # the 26 neighbours, across the zone's border too
+            other = np.roll(on_grid, [n - 1 for n in shift], axis=(0, 1, 2))
+            is_lowest &= on_grid <= other
+            spread = max(spread, float(np.abs(on_grid - other).max()))
         candidates = np.unique(part.mesh.bz_to_ibz[is_lowest.ravel()])
         sampled = [n for n in grid.size if n > 1]
         radius = min(LARGEST_STEP, 1 / max(sampled)) if sampled else LARGEST_STEP

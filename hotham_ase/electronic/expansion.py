@@ -170,6 +170,7 @@ def lowest_point(
         points = np.clip(centre + mesh.reshape(-1, n_directions), -radius, radius)
         values = function(points)
         lowest = int(values.argmin())
+        # the first mesh is fine, to tell minima apart; later ones follow the lowest of them
         if values[lowest] < best:
             centre, best = points[lowest], float(values[lowest])
             width *= 1.0 if n_points == 3 else 2 / n_points

@@ -71,11 +71,11 @@ def ground_state(
     mesh: KMesh,
     n_electrons: float,
     *,
-    degeneracy: int = 2,
     kT: float = 0.0,
     window: BandWindow | None = None,
     group: np.ndarray | None = None,
     known: Sequence[KnownBands] = (),
+    max_kpts: int | None = None,
     options: SolverOptions = DEFAULT_OPTIONS,
     search_options: SolverOptions | None = None,
 ) -> GroundState:
@@ -89,7 +89,7 @@ def ground_state(
         k-points and their weights.
     n_electrons
         Electrons in the cell.
-    degeneracy, kT
+    kT
         As for :func:`hotham_ase.electronic.fermi.fill_bands`.
     window
         Bands to return. Where dense matrices are used all bands are solved for and filled.
@@ -99,104 +99,135 @@ def ground_state(
     known
         Bands at other k-points, such as a path's, on both sides of the gap: edges are looked for
         there too.
-    options
-        How to solve.
-    search_options
-        How to solve while band edges are looked for; by default likewise.
+    max_kpts
+        Most k-points, after reduction, of the finer meshes that a metal's level is found on; by
+        default those that are affordable.
+    options, search_options
+        How to solve, and how while band edges are looked for; by default likewise.
     """
-    # populations need every filled band; a small problem has them all at no extra cost
-    is_full = group is not None or choose_solver(hamiltonian, window, options).finds_all
-    sought = None if is_full else window
-    shares = None
-    if group is None:
-        energies = eigenvalues_at_kpts(
-            hamiltonian, overlap, mesh.ibz_kpts, window=sought, options=options
-        )
-    else:
-        energies, shares = solve_with_shares(
-            hamiltonian, overlap, mesh.ibz_kpts, group, options=options
-        )
-        shares = symmetrized(shares, group, hamiltonian.n_orbitals, mesh.symmetry)
-    first = 0 if sought is None else sought.first
-    filling = fill_bands(
-        energies, mesh.weights, n_electrons - degeneracy * first, spin=hamiltonian.spin, kT=kT
-    )
-    edges = None
-    n_filled = n_electrons / degeneracy
-    if abs(n_filled - round(n_filled)) > WHOLE:
-        edges = BandEdges(0.0, 0.0, filling.fermi_level, filling.fermi_level)
-    elif 1 <= round(n_filled) - first < energies.shape[2]:
-        bands = [KnownBands(mesh.ibz_kpts, energies, mesh, first), *known]
-        edges = find_band_edges(
-            hamiltonian,
-            overlap,
-            bands,
-            round(n_filled),
-            options=search_options or options,
-        )
-    level, change = _fermi_level(
-        hamiltonian, overlap, mesh, energies[0], n_filled, edges, filling, sought, options
-    )
-    if edges is not None and edges.k_vbm is None:
+    solved = _FilledMesh.solve(hamiltonian, overlap, mesh, n_electrons, kT, window, group, options)
+    edges = solved.edges(known, search_options or options)
+    limit = affordable_kpts(hamiltonian.n_basis) if max_kpts is None else max_kpts
+    level, change = solved.fermi_level(edges, limit)
+    if edges is not None and edges.k_vbm is None:  # a band is filled in part, up to the level
         edges = BandEdges(0.0, 0.0, level, level)
-    kept = slice(None)
-    if window is not None and sought is None:
-        kept = slice(window.first, window.first + window.n_bands)
-    return GroundState(
-        energies[..., kept],
-        filling.occupations[..., kept],
-        level,
-        change,
-        filling.is_metal or (edges is not None and edges.is_metal),
-        edges,
-        None if shares is None else populations(shares, filling.occupations, mesh.weights),
-    )
+    return solved.state(level, change, edges, window)
 
 
-def _fermi_level(
-    hamiltonian: RealSpaceMatrix,
-    overlap: RealSpaceMatrix | None,
-    mesh: KMesh,
-    energies: np.ndarray,
-    n_filled: float,
-    edges: BandEdges | None,
-    filling: Filling,
-    window: BandWindow | None,
-    options: SolverOptions,
-) -> tuple[float, float]:
-    """The material's level and its change in eV; from the edges, or a metal's by refinement."""
-    if edges is None:  # nothing is filled, or everything
-        return filling.fermi_level, 0.0
-    if edges.k_vbm is not None and edges.vbm - edges.cbm <= TOUCHING:
-        return edges.middle, edges.remaining
-    if not hamiltonian.pairs.pbc.any():
-        return filling.fermi_level, 0.0
-    if mesh.grid is None:
-        return filling.fermi_level, float("nan")
-    n_states = n_filled - (0 if window is None else window.first)
-    level, error = level_of(energies, mesh, n_states), float("nan")
-    half = mesh.coarsened()
-    if half is not None:
-        change = abs(level - level_of(energies[half[1]], half[0], n_states))
-        error = max(change, _error_of_pockets(energies, mesh, level))
-    limit, is_refined = affordable_kpts(hamiltonian.n_basis), False
-    # half a coarse mesh may agree with it by chance: at least one refinement, if it is affordable
-    while not (is_refined and error < LEVEL_TOLERANCE):
-        finer = mesh.refined()
-        if finer is None or len(finer.ibz_kpts) > limit:
-            break
-        mesh, is_refined = finer, True
-        energies = eigenvalues_at_kpts(
-            hamiltonian, overlap, mesh.ibz_kpts, window=window, options=options
-        )[0]
-        before, level = level, level_of(energies, mesh, n_states)
-        error = max(abs(level - before), _error_of_pockets(energies, mesh, level))
-    if edges.k_vbm is not None:
-        # what overlap the search has found and the mesh does not see; the level lies in it
-        n_below = round(n_states)
-        seen = float(energies[:, n_below - 1].max() - energies[:, n_below].min())
-        error = max(error, edges.vbm - edges.cbm - seen)
-    return level, error
+@dataclass(frozen=True, eq=False)
+class _FilledMesh:
+    """Bands of a mesh and how electrons fill them."""
+
+    hamiltonian: RealSpaceMatrix
+    overlap: RealSpaceMatrix | None
+    options: SolverOptions
+    mesh: KMesh
+    window: BandWindow | None  # of the bands that were solved for; None for all
+    energies: np.ndarray  # (1, n_kpts, n_bands) eV
+    shares: np.ndarray | None  # (n_spins, n_kpts, n_groups, n_bands)
+    filling: Filling
+    n_filled: float  # bands among all, a whole number or not
+
+    @classmethod
+    def solve(
+        cls,
+        hamiltonian: RealSpaceMatrix,
+        overlap: RealSpaceMatrix | None,
+        mesh: KMesh,
+        n_electrons: float,
+        kT: float,
+        window: BandWindow | None,
+        group: np.ndarray | None,
+        options: SolverOptions,
+    ) -> _FilledMesh:
+        # populations need every filled band; a small problem has them all at no extra cost
+        if group is not None or choose_solver(hamiltonian, window, options).finds_all:
+            window = None
+        matrices, shares = (hamiltonian, overlap), None
+        if group is None:
+            energies = eigenvalues_at_kpts(*matrices, mesh.ibz_kpts, window=window, options=options)
+        else:
+            energies, shares = solve_with_shares(*matrices, mesh.ibz_kpts, group, options=options)
+            shares = symmetrized(shares, group, hamiltonian.n_orbitals, mesh.symmetry)
+        spin, first = hamiltonian.spin, 0 if window is None else window.first
+        n_left = n_electrons - spin.degeneracy * first  # electrons that those below leave
+        filling = fill_bands(energies, mesh.weights, n_left, spin=spin, kT=kT)
+        n_filled = n_electrons / spin.degeneracy
+        return cls(*matrices, options, mesh, window, energies, shares, filling, n_filled)
+
+    @property
+    def first(self) -> int:
+        """Index of the first of these bands among all."""
+        return 0 if self.window is None else self.window.first
+
+    def edges(self, known: Sequence[KnownBands], options: SolverOptions) -> BandEdges | None:
+        """Band edges, without k-points where a band is filled in part; None if one is missing."""
+        whole, level = round(self.n_filled), self.filling.fermi_level
+        if abs(self.n_filled - whole) > WHOLE:
+            return BandEdges(0.0, 0.0, level, level)
+        bands = KnownBands(self.mesh.ibz_kpts, self.energies, self.mesh, self.first)
+        if not bands.has_both_sides(whole):
+            return None
+        return find_band_edges(
+            self.hamiltonian, self.overlap, [bands, *known], whole, options=options
+        )
+
+    def fermi_level(self, edges: BandEdges | None, max_kpts: int) -> tuple[float, float]:
+        """The material's level and its change in eV; from the edges, or a metal's by refinement."""
+        if edges is None:  # nothing is filled, or everything
+            return self.filling.fermi_level, 0.0
+        if edges.k_vbm is not None and edges.vbm - edges.cbm <= TOUCHING:
+            return edges.middle, edges.remaining
+        if not self.hamiltonian.pairs.pbc.any():
+            return self.filling.fermi_level, 0.0
+        mesh, energies, n_states = self.mesh, self.energies[0], self.n_filled - self.first
+        if mesh.grid is None:
+            return self.filling.fermi_level, float("nan")
+        level, error = level_of(energies, mesh, n_states), float("nan")
+        half = mesh.coarsened()
+        if half is not None:
+            change = abs(level - level_of(energies[half[1]], half[0], n_states))
+            error = max(change, _error_of_pockets(energies, mesh, level))
+        is_refined = False
+        # half a coarse mesh may agree with it by chance: at least one refinement, if affordable
+        while not (is_refined and error < LEVEL_TOLERANCE):
+            finer = mesh.refined()
+            if finer is None or len(finer.ibz_kpts) > max_kpts:
+                break
+            mesh, is_refined = finer, True
+            energies = eigenvalues_at_kpts(
+                self.hamiltonian,
+                self.overlap,
+                mesh.ibz_kpts,
+                window=self.window,
+                options=self.options,
+            )[0]
+            before, level = level, level_of(energies, mesh, n_states)
+            error = max(abs(level - before), _error_of_pockets(energies, mesh, level))
+        if edges.k_vbm is not None:
+            # what overlap the search has found and the mesh does not see; the level lies in it
+            n_below = round(n_states)
+            seen = float(energies[:, n_below - 1].max() - energies[:, n_below].min())
+            error = max(error, edges.vbm - edges.cbm - seen)
+        return level, error
+
+    def state(
+        self, level: float, change: float, edges: BandEdges | None, window: BandWindow | None
+    ) -> GroundState:
+        """What is asked for, of the bands of a window."""
+        kept = slice(None)
+        if window is not None and self.window is None:
+            kept = slice(window.first, window.first + window.n_bands)
+        filled = self.filling.occupations
+        return GroundState(
+            self.energies[..., kept],
+            filled[..., kept],
+            level,
+            change,
+            self.filling.is_metal or (edges is not None and edges.is_metal),
+            edges,
+            None if self.shares is None else populations(self.shares, filled, self.mesh.weights),
+        )
 
 
 def _error_of_pockets(energies: np.ndarray, mesh: KMesh, level: float) -> float:

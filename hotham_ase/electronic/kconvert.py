@@ -58,43 +58,44 @@ def path_in_cell(path: BandPath, atoms: Atoms) -> BandPath:
         raise BandPathError(f"the BandPath must have finite k-points, got {path!r}")
     if np.array_equal(path.cell.array, cell.array):
         return path
-    ours, theirs = np.asarray(atoms.pbc, dtype=bool), path.cell.array.any(axis=1)
-    if theirs.sum() > ours.sum() and not kpts[:, theirs & ~ours].any():
-        theirs &= ours
-    if theirs.sum() != ours.sum() or kpts[:, ~theirs].any():
+    periodic, sampled = np.asarray(atoms.pbc, dtype=bool), path.cell.array.any(axis=1)
+    # a path of a cell with vacuum: its third vector matters only if k-points lie along it
+    if sampled.sum() > periodic.sum() and not kpts[:, sampled & ~periodic].any():
+        sampled &= periodic
+    if sampled.sum() != periodic.sum() or kpts[:, ~sampled].any():
         raise BandPathError(
-            f"the BandPath is of a cell with {theirs.sum()} periodic directions, but pbc is "
+            f"the BandPath is of a cell with {sampled.sum()} periodic directions, but pbc is "
             f"{atoms.pbc.tolist()}: make the path with atoms.cell.bandpath(pbc=atoms.pbc)"
         )
-    n = _relation(cell.array[ours], path.cell.array[theirs])
+    n = _relation(cell.array[periodic], path.cell.array[sampled])
 
     def convert(points: np.ndarray) -> np.ndarray:
         converted = np.zeros_like(points, dtype=float)
-        converted[..., ours] = points[..., theirs] @ n.T
+        converted[..., periodic] = points[..., sampled] @ n.T
         return converted
 
     used = {
         name: convert(np.asarray(point))
         for name, point in path.special_points.items()
-        if not np.asarray(point)[~theirs].any()
+        if not np.asarray(point)[~sampled].any()
     }
     return BandPath(cell, convert(kpts), path=path.path, special_points=used)
 
 
-def _relation(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """(d, d) N of ours = N · theirs · R, where N or its inverse is an integer matrix."""
-    if _agree(ours @ ours.T, theirs @ theirs.T):
-        return np.eye(len(ours))  # the same vectors, at most rotated: no choice to be made
+def _relation(cell: np.ndarray, path_cell: np.ndarray) -> np.ndarray:
+    """(d, d) N of cell = N · path_cell · R, where N or its inverse is an integer matrix."""
+    if _agree(cell @ cell.T, path_cell @ path_cell.T):
+        return np.eye(len(cell))  # the same vectors, at most rotated: no choice to be made
     # of cells in the same orientation
-    n = ours @ np.linalg.pinv(theirs)
-    if _is_supercell(np.rint(n), ours, theirs):
+    n = cell @ np.linalg.pinv(path_cell)
+    if _is_supercell(np.rint(n), cell, path_cell):
         return np.rint(n)
     inverse = np.rint(np.linalg.pinv(n))
-    if _is_supercell(inverse, theirs, ours):
+    if _is_supercell(inverse, path_cell, cell):
         return np.linalg.inv(inverse)
-    if _volume(ours) >= _volume(theirs) * (1 - 10 * TOLERANCE):
-        return _rotated_supercell(ours, theirs, ours, theirs)
-    return np.linalg.inv(_rotated_supercell(theirs, ours, ours, theirs))
+    if _volume(cell) >= _volume(path_cell) * (1 - 10 * TOLERANCE):
+        return _rotated_supercell(cell, path_cell, cell, path_cell)
+    return np.linalg.inv(_rotated_supercell(path_cell, cell, cell, path_cell))
 
 
 def _is_supercell(n: np.ndarray, large: np.ndarray, small: np.ndarray) -> bool:
@@ -118,7 +119,7 @@ def _agree(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def _rotated_supercell(
-    large: np.ndarray, small: np.ndarray, ours: np.ndarray, theirs: np.ndarray
+    large: np.ndarray, small: np.ndarray, cell: np.ndarray, path_cell: np.ndarray
 ) -> np.ndarray:
     """Integer N with N · small = large up to a rotation, the one nearest to the identity.
 
@@ -143,7 +144,7 @@ def _rotated_supercell(
         proper = [n for n in matrices if np.linalg.det(n @ small) * np.linalg.det(large) > 0]
         matrices = proper or matrices
     if not matrices:
-        raise BandPathError(_difference(ours, theirs))
+        raise BandPathError(_difference(cell, path_cell))
     first = matrices[0]
     for other in matrices[1:]:
         change = np.linalg.solve(other, first)
@@ -175,10 +176,10 @@ def _vectors_of_length(cell: np.ndarray, lengths: np.ndarray) -> list[np.ndarray
     return [integers[np.abs(size - length) < TOLERANCE * length] for length in lengths]
 
 
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
+def _difference(cell: np.ndarray, path_cell: np.ndarray) -> str:
     return (
-        f"the BandPath is of another lattice: its cell has {_describe(theirs)}, the structure's "
-        f"{_describe(ours)}, and neither is a supercell of the other; make the path from the "
+        f"the BandPath is of another lattice: its cell has {_describe(path_cell)}, the structure's "
+        f"{_describe(cell)}, and neither is a supercell of the other; make the path from the "
         "structure's cell"
     )
 

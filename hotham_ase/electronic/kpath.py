@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from ase.dft.kpoints import BandPath, parse_path_string
 
-from hotham_ase.electronic.kconvert import BandPathError as BandPathError
-from hotham_ase.electronic.kconvert import path_in_cell
+from hotham_ase.electronic.kconvert import BandPathError, path_in_cell
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -59,8 +58,8 @@ def band_path(
     Raises
     ------
     BandPathError
-        For a molecule, a path of another type or of another lattice, a number of k-points that
-        is none, or if the lattice has no such special point.
+        For a molecule, a path of another type or lattice, a number of k-points that is none, or
+        a special point that the lattice does not have.
     """
     _check_npoints(npoints)
     if isinstance(path, BandPath):
@@ -74,12 +73,9 @@ def band_path(
             "a structure without a periodic direction has no band structure: set atoms.cell and "
             "atoms.pbc, or ask for its eigenvalues"
         )
-    if method == "ase":
-        standard, points = _lattice_path(atoms, path)
-    elif method == "seekpath":
-        standard, points = _seek_path(atoms)
-    else:
+    if method not in ("ase", "seekpath"):
         raise BandPathError(f"method must be 'ase' or 'seekpath', got {method!r}")
+    standard, points = _lattice_path(atoms, path) if method == "ase" else _seek_path(atoms)
     path = standard if path is None else path
     _check_labels(path, points)
     # ASE's path has the cell of its lattice, which may be rotated against ours
@@ -120,6 +116,7 @@ def _interpolate(cell: Cell, parts: list[list[np.ndarray]], npoints: int | None)
     for part in parts:
         for start, stop in pairwise(part):
             length = next(remaining)
+            # of what is left: what one line is given too much, the later ones have less
             share = intervals_left * length / length_left if length_left > 0 else 0
             n_intervals = max(2, round(share))
             kpts.append(start + np.linspace(0, 1, n_intervals + 1)[:-1, None] * (stop - start))

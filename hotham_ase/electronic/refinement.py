@@ -15,7 +15,7 @@ from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 TOLERANCE = 0.01  # eV; a third of a pixel of a figure over 20 eV
 MAX_ROUNDS = 20
@@ -153,43 +153,49 @@ def refine_bands(
     ValueError
         If the path does not begin and end at special points, so that ASE gives it no axis.
     """
-    coarse = bands.path
-    axis = np.asarray(coarse.get_linear_kpoint_axis()[0])
-    if len(axis) != len(coarse.kpts):
-        raise UsageError("bands must be along a path with special points at its ends")
-    pieces = list(_straight_pieces(coarse, axis))
-    position, energies = np.arange(len(axis), dtype=float), bands.energies
-    left = len(axis) if max_added is None else max_added
-    resolution = 0.0
+    coarse, level, energies = bands.path, bands.reference, bands.energies
+    pieces = list(_straight_pieces(coarse))
+    position = np.arange(len(coarse.kpts), dtype=float)
+    left = len(position) if max_added is None else max_added
     for n_rounds in range(MAX_ROUNDS + 1):
-        x = np.interp(position, np.arange(len(axis)), axis)
-        found = []
-        for first, last in pieces:
-            inside = np.flatnonzero((position >= first) & (position <= last))
-            found += [
-                (excess, inside[i], place)
-                for excess, i, place in _close_approaches(
-                    x[inside], energies[:, inside] - bands.reference, window, tolerance
-                )
-            ]
-        found.sort(key=lambda one: -one[0])
-        resolution = max((one[0] for one in found), default=0.0)
-        chosen = found[:left]
-        if not chosen or n_rounds == MAX_ROUNDS:
+        path = RefinedPath(coarse, position)
+        found = _false_gaps(path, energies - level, pieces, window, tolerance)
+        if n_rounds == MAX_ROUNDS or not found[:left]:
             break
-        new = np.array([position[i] + p * (position[i + 1] - position[i]) for _, i, p in chosen])
+        new = np.array([place for _, place in found[:left]])
         left -= len(new)
         solved = solve(RefinedPath(coarse, new).kpts)
         order = np.argsort(np.concatenate([position, new]), kind="stable")
         position = np.concatenate([position, new])[order]
         energies = np.concatenate([energies, solved], axis=1)[:, order]
-    return RefinedBandStructure(
-        RefinedPath(coarse, position), energies, bands.reference, resolution
-    )
+    # the worst comes first: what is left of it was too much for max_added
+    return RefinedBandStructure(path, energies, level, resolution=found[0][0] if found else 0.0)
 
 
-def _straight_pieces(path: BandPath, axis: np.ndarray) -> Iterator[tuple[int, int]]:
+def _false_gaps(
+    path: RefinedPath,
+    energies: np.ndarray,
+    pieces: Sequence[tuple[int, int]],
+    window: tuple[float, float],
+    tolerance: float,
+) -> list[tuple[float, float]]:
+    """Excess in eV of what may look like a gap, and the position to look at; the widest first."""
+    x, position = path.get_linear_kpoint_axis()[0], path.position
+    found = []
+    for first, last in pieces:
+        inside = np.flatnonzero((position >= first) & (position <= last))
+        gaps = _close_approaches(x[inside], energies[:, inside], window, tolerance)
+        for excess, i, part in gaps:
+            start, stop = position[inside[i]], position[inside[i] + 1]
+            found.append((excess, start + part * (stop - start)))
+    return sorted(found, key=lambda gap: -gap[0])
+
+
+def _straight_pieces(path: BandPath) -> Iterator[tuple[int, int]]:
     """First and last k-point of each part of the path that is a line without a break."""
+    axis = np.asarray(path.get_linear_kpoint_axis()[0])
+    if len(axis) != len(path.kpts):
+        raise UsageError("bands must be along a path with special points at its ends")
     steps = np.diff(path.cartesian_kpts(), axis=0)
     lengths = np.linalg.norm(steps, axis=1)
     directions = steps / np.where(lengths > 0, lengths, 1)[:, None]

@@ -1,272 +1,306 @@
-"""ElectronicSystem: what follows from H and S of one structure, wherever they come from."""
+"""ElectronicSystem: what follows from H and S of one structure, wherever they come from.
+
+The bands of a DFT run's own H, without any network::
+
+    system = ElectronicSystem.from_sample(read_sample("run"))
+    system.band_gap(), system.band_structure("GMKG")
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from ase import Atoms
 from ase.dft.kpoints import BandPath
 from ase.spectrum.band_structure import BandStructure
 
-from hotham_ase.electronic.bands import band_structure, window_about_fermi_level
+from hotham_ase.electronic.bands import window_about_fermi_level
 from hotham_ase.electronic.dos import Projection, projection_groups
-from hotham_ase.electronic.edges import STILL, BandEdges, KnownBands
+from hotham_ase.electronic.edges import BandEdgeError, BandEdges, KnownBands
 from hotham_ase.electronic.fermi import fermi_dirac
 from hotham_ase.electronic.ground import GroundState, ground_state
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.kpath import band_path
-from hotham_ase.electronic.population import Shares
-from hotham_ase.electronic.refinement import RefinedBandStructure, most_added, refine_bands
+from hotham_ase.electronic.population import Shares, mulliken_charges
+from hotham_ase.electronic.refinement import most_added, refine_bands
 from hotham_ase.electronic.smooth import density_of_states
 from hotham_ase.electronic.solvers.guard import Guard
-from hotham_ase.electronic.solvers.problem import BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, BandWindow, SolverOptions
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 
 if TYPE_CHECKING:
-    from ase import Atoms
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.basis.orbitals import OrbitalBasis
+    from hotham_ase.dft.sample import Sample
     from hotham_ase.matrices import RealSpaceMatrix
 
 REFINED = (-10.0, 10.0)  # eV about the Fermi level; close bands within are looked at closely
 
 
 @dataclass(eq=False)
+class _Found:
+    """What a system knows of its bands so far."""
+
+    state: GroundState | None = None
+    paths: list[KnownBands] = field(default_factory=list)  # where edges are looked for, too
+    windows: dict[int, BandWindow] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class ElectronicSystem:
-    """One structure with H and S.
+    """Electrons in H and S of one structure; all is found when first asked for, and kept.
 
     Attributes
     ----------
-    atoms
-        The structure.
     hamiltonian, overlap
-        H(R) in eV and S(R).
+        H(R) in eV and S(R); without S the basis is taken as orthonormal.
     basis
-        Orbitals of its species.
+        Orbitals of at least the species present.
     n_electrons
-        In the cell.
-    degeneracy
-        Electrons per state.
+        Valence electrons in the cell.
+    kpts
+        k-points of the ground state, as for :func:`~hotham_ase.electronic.kmesh.build_mesh`.
+    sigma
+        Width of the Fermi-Dirac distribution that fills the bands of metals, as a standard
+        deviation in eV: kT = √3 sigma/π.
+    n_bands
+        Bands to keep at each k-point, the ones about the Fermi level; by default all.
     symmetry
-        Whether meshes are reduced by the crystal's symmetry.
+        Whether meshes are reduced by the crystal's symmetry; time reversal reduces them always.
     error
         eV; expected root mean square error of H's elements, None if that is not known.
-    memory
-        Bytes that diagonalization may use; by default most of what is free.
+    options
+        How eigenproblems are solved; progress and guard are the system's own.
     on_progress
         Called with a stage's name, what is done of it and its total.
+
+    Raises
+    ------
+    MatrixError
+        If H, S and basis are not of the same atoms and orbitals.
     """
 
-    atoms: Atoms
     hamiltonian: RealSpaceMatrix = field(repr=False)
-    overlap: RealSpaceMatrix = field(repr=False)
-    basis: OrbitalBasis
+    overlap: RealSpaceMatrix | None = field(repr=False)
+    basis: OrbitalBasis = field(repr=False)
     n_electrons: float
-    degeneracy: int = 2
+    kpts: Any = None
+    sigma: float = 0.1
+    n_bands: int | None = None
     symmetry: bool = True
     error: float | None = None
-    memory: int | None = None
+    options: SolverOptions = DEFAULT_OPTIONS
     on_progress: Callable[[str, int, int], None] | None = field(default=None, repr=False)
+    _found: _Found = field(default_factory=_Found, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._paths: list[KnownBands] = []
-        self._windows: dict[int, BandWindow] = {}
+        for matrix, label in ((self.hamiltonian, "hamiltonian"), (self.overlap, "overlap")):
+            if matrix is not None:
+                n_orbitals = self.basis.n_orbitals(self.atoms.numbers)
+                matrix.check_belongs(self.atoms, n_orbitals, label)
+
+    @classmethod
+    def from_sample(cls, sample: Sample, **settings: Any) -> ElectronicSystem:
+        """A calculation's own H and S; the settings are the attributes from ``kpts`` on."""
+        return cls(sample.hamiltonian, sample.overlap, sample.basis, sample.n_electrons, **settings)
+
+    @functools.cached_property
+    def atoms(self) -> Atoms:
+        """The structure."""
+        pairs = self.hamiltonian.pairs
+        return Atoms(pairs.numbers, pairs.positions, cell=pairs.cell, pbc=pairs.pbc)
 
     @functools.cached_property
     def guard(self) -> Guard:
         """What tells ghost states, and what it has found so far."""
         return Guard.of(self.hamiltonian, self.overlap, error=self.error)
 
-    def mesh(self, kpts: Any = None) -> KMesh:
-        """See :func:`hotham_ase.electronic.kmesh.build_mesh`."""
-        return build_mesh(self.atoms, kpts, symmetry=self.symmetry)
+    @property
+    def has_ghost_states(self) -> bool:
+        """Whether levels that no material has were found so far, and left out."""
+        return self.guard.has_ghosts
 
-    def window(self, n_bands: int | None) -> BandWindow | None:
-        """The ``n_bands`` bands about the Fermi level; None for all."""
-        if n_bands is None:
-            return None
-        if n_bands not in self._windows:
-            self._windows[n_bands] = window_about_fermi_level(
-                self.hamiltonian,
-                self.overlap,
-                self.n_electrons,
-                n_bands,
-                degeneracy=self.degeneracy,
-                options=self._options("looking for the bands"),
-            )
-        return self._windows[n_bands]
+    @functools.cached_property
+    def mesh(self) -> KMesh:
+        """The k-points of the ground state."""
+        return build_mesh(self.atoms, self.kpts, symmetry=self.symmetry)
 
-    def ground_state(
-        self, mesh: KMesh, *, kT: float = 0.0, n_bands: int | None = None, charges: bool = False
-    ) -> GroundState:
-        """Bands at the k-points of a mesh or path, how they are filled, and the material's edges.
+    @property
+    def is_solved(self) -> bool:
+        """Whether the ground state is at hand."""
+        return self._found.state is not None
+
+    def ground_state(self) -> GroundState:
+        """Bands at :attr:`mesh`, how they are filled, and how well level and edges converged.
 
         Bands of a path are filled up to the level of a mesh, since a path misses most of the zone.
-
-        Parameters
-        ----------
-        mesh
-            The k-points.
-        kT
-            eV, of the Fermi-Dirac distribution that fills the bands of metals.
-        n_bands
-            Only these about the Fermi level.
-        charges
-            Whether to find the electrons on each atom, which takes eigenvectors.
         """
-        filled = mesh if mesh.path is None else self.mesh()
-        window = self.window(n_bands)
-        groups = projection_groups("atom", self.atoms.numbers, self.basis)[1] if charges else None
+        if self._found.state is None:
+            self._found.state = self._solve()
+        return self._found.state
+
+    def fermi_level(self) -> float:
+        """Fermi level of the material in eV, not of the mesh; see :meth:`band_edges`."""
+        return self.ground_state().fermi_level
+
+    def band_edges(self) -> BandEdges:
+        """Valence maximum, conduction minimum and direct gap, where they are in the zone.
+
+        They are found between the k-points of the mesh, and of the band paths that were asked for.
+
+        Raises
+        ------
+        BandEdgeError
+            If there are not bands on both sides of the Fermi level.
+        """
+        edges = self.ground_state().edges
+        if edges is None:
+            raise BandEdgeError(
+                "there are no bands on both sides of the Fermi level: the electrons fill all of "
+                "the orbitals, or none"
+            )
+        return edges
+
+    def band_gap(self, *, direct: bool = False) -> float:
+        """Band gap in eV, 0 for a metal; see :meth:`band_edges`."""
+        edges = self.band_edges()
+        return edges.direct_gap if direct else edges.gap
+
+    def charges(self) -> np.ndarray:
+        """(n_atoms,) Mulliken charges in e; they take eigenvectors of all k-points of the mesh."""
+        state = self._found.state
+        if state is None or state.populations is None:
+            group = projection_groups("atom", self.atoms.numbers, self.basis)[1]
+            state = self._found.state = self._solve(group)
+        return mulliken_charges(np.asarray(state.populations), self.basis, self.atoms.numbers)
+
+    def _solve(self, group: np.ndarray | None = None) -> GroundState:
+        """The ground state, with populations of groups of orbitals if there are any."""
+        kT, window = math.sqrt(3) / math.pi * self.sigma, self._window(self.n_bands)
         state = ground_state(
             self.hamiltonian,
             self.overlap,
-            filled,
+            self._uniform(self.mesh),
             self.n_electrons,
-            degeneracy=self.degeneracy,
             kT=kT,
             window=window,
-            group=groups,
-            known=self._paths,
+            group=group,
+            known=self._found.paths,
             options=self._options("solving on the mesh"),
             search_options=self._options("looking for the band edges"),
         )
-        if filled is mesh:
+        if self.mesh.path is None:
             return state
-        energies = self._eigenvalues(mesh.ibz_kpts, window, "solving on the path")
-        kT = kT if state.is_metal else 0.0
-        occupations = fermi_dirac(energies, state.fermi_level, kT=kT, spin=self.hamiltonian.spin)
+        energies = self._eigenvalues(self.mesh.ibz_kpts, window, "solving on the path")
+        # only a metal's bands are smeared, as on the mesh
+        kT, spin = kT if state.is_metal else 0.0, self.hamiltonian.spin
+        occupations = fermi_dirac(energies, state.fermi_level, kT=kT, spin=spin)
         return replace(state, eigenvalues=energies, occupations=occupations)
 
-    def path_bands(
+    def _uniform(self, mesh: KMesh) -> KMesh:
+        """A mesh of the whole zone, in the place of a path."""
+        return mesh if mesh.path is None else build_mesh(self.atoms, symmetry=self.symmetry)
+
+    def band_structure(
         self,
-        path: str | BandPath | None,
+        path: str | BandPath | None = None,
         npoints: int | None = None,
         *,
         n_bands: int | None = None,
         method: Literal["ase", "seekpath"] = "ase",
     ) -> BandStructure:
-        """Bands along a path, with their reference at 0 until the Fermi level is known.
+        """Bands along a path in absolute energies; ``reference`` is the Fermi level.
 
         Parameters
         ----------
-        path, npoints, method
+        path, method
             As for :func:`hotham_ase.electronic.kpath.band_path`.
+        npoints
+            Likewise. By default k-points are added to the path where bands within 10 eV of the
+            Fermi level come close to one another; the cost at most doubles.
         n_bands
-            Only these about the Fermi level.
+            Only these about the Fermi level; by default the system's own.
         """
-        return band_structure(
-            self.hamiltonian,
-            self.overlap,
-            band_path(self.atoms, path, npoints=npoints, method=method),
-            reference=0.0,
-            window=self.window(n_bands),
-            options=self._options("solving on the path"),
-        )
-
-    def refined(
-        self, bands: BandStructure, fermi_level: float, n_bands: int | None = None
-    ) -> RefinedBandStructure:
-        """The same bands with more k-points where they are close; at most doubles the cost.
-
-        Parameters
-        ----------
-        bands
-            Along a path of this structure.
-        fermi_level
-            eV.
-        n_bands
-            As for the bands.
-        """
-        window = self.window(n_bands)
-        return refine_bands(
-            BandStructure(bands.path, bands.energies, fermi_level),
+        kpath = band_path(self.atoms, path, npoints=npoints, method=method)
+        window = self._window(self.n_bands if n_bands is None else n_bands)
+        energies = self._eigenvalues(kpath.kpts, window, "solving on the path")
+        bands = BandStructure(kpath, energies, self._level_at(kpath.kpts, energies, window))
+        # bands that cross between k-points would look like a gap; what was asked for stays
+        if npoints is not None or isinstance(path, BandPath):
+            return bands
+        refined = refine_bands(
+            bands,
             lambda kpts: self._eigenvalues(kpts, window, "solving where bands are close"),
             window=REFINED,
-            max_added=most_added(len(bands.path.kpts), self.hamiltonian.n_basis),
+            max_added=most_added(len(kpath.kpts), self.hamiltonian.n_basis),
         )
+        return refined.with_reference(self._level_at(refined.path.kpts, refined.energies, window))
 
-    def remember(self, bands: BandStructure, n_bands: int | None = None) -> None:
-        """Look for band edges on a path's k-points too, from now on.
-
-        Parameters
-        ----------
-        bands
-            Bands along a path.
-        n_bands
-            As for these.
-        """
-        known = self._known(bands, n_bands)
-        if known.has_both_sides(round(self.n_electrons / self.degeneracy)):
-            self._paths.append(known)
-
-    def _known(self, bands: BandStructure, n_bands: int | None) -> KnownBands:
-        window = self.window(n_bands)
-        first = 0 if window is None else window.first
-        return KnownBands(bands.path.kpts, bands.energies, first_band=first)
-
-    def widens(
-        self, edges: BandEdges | None, bands: BandStructure, n_bands: int | None = None
-    ) -> bool:
-        """Whether bands of a path reach into the gap, so that its edges are others.
-
-        Parameters
-        ----------
-        edges
-            As they are known.
-        bands
-            Bands along a path.
-        n_bands
-            As for these.
-        """
-        known, n_filled = self._known(bands, n_bands), round(self.n_electrons / self.degeneracy)
-        if edges is None or edges.k_vbm is None or not known.has_both_sides(n_filled):
-            return False
-        below, above = known.sides(n_filled)
-        # the same k-point solved twice differs by rounding, and is no reason to search again
-        return bool(below.max() > edges.vbm + STILL or above.min() < edges.cbm - STILL)
+    def _level_at(self, kpts: np.ndarray, energies: np.ndarray, window: BandWindow | None) -> float:
+        """Fermi level of edges that were looked for at a path's k-points, too."""
+        found, n_filled = self._found, round(self.n_electrons / self.hamiltonian.spin.degeneracy)
+        path = KnownBands(kpts, energies, first_band=0 if window is None else window.first)
+        if path.has_both_sides(n_filled) and (
+            found.state is None or path.reach_into(found.state.edges, n_filled)
+        ):
+            found.paths.append(path)
+            found.state = None
+        return self.fermi_level()
 
     def density_of_states(
         self,
-        mesh: KMesh,
-        fermi_level: float,
+        kpts: Any = None,
         *,
         projection: Projection | None = None,
         shares: Shares = "mulliken",
         sigma: float | None = None,
-        refine: bool = True,
-        n_bands: int | None = None,
     ) -> GridDOSData | GridDOSCollection:
-        """See :func:`hotham_ase.electronic.smooth.density_of_states`."""
+        """States per eV and cell; see :func:`hotham_ase.electronic.smooth.density_of_states`.
+
+        ``kpts`` are a mesh that is taken as it is; by default it is :attr:`mesh`, refined until the
+        density of states stands still.
+        """
+        level = self.fermi_level()
+        mesh = self.mesh if kpts is None else build_mesh(self.atoms, kpts, symmetry=self.symmetry)
         return density_of_states(
             self.hamiltonian,
             self.overlap,
-            mesh if mesh.path is None else self.mesh(),
-            fermi_level,
+            self._uniform(mesh),
+            level,
             self.basis,
             projection=projection,
             shares=shares,
             sigma=sigma,
-            refine=refine,
-            window=self.window(n_bands),
+            refine=kpts is None,
+            window=self._window(self.n_bands),
             options=self._options("solving for the density of states"),
         )
 
-    def _eigenvalues(
-        self, kpts: Sequence | np.ndarray, window: BandWindow | None, stage: str
-    ) -> np.ndarray:
-        return eigenvalues_at_kpts(
-            self.hamiltonian,
-            self.overlap,
-            np.asarray(kpts),
-            window=window,
-            options=self._options(stage),
-        )
+    def _window(self, n_bands: int | None) -> BandWindow | None:
+        """The ``n_bands`` bands about the Fermi level; None for all."""
+        if n_bands is None:
+            return None
+        if n_bands not in self._found.windows:
+            self._found.windows[n_bands] = window_about_fermi_level(
+                self.hamiltonian,
+                self.overlap,
+                self.n_electrons,
+                n_bands,
+                options=self._options("looking for the bands"),
+            )
+        return self._found.windows[n_bands]
+
+    def _eigenvalues(self, kpts: np.ndarray, window: BandWindow | None, stage: str) -> np.ndarray:
+        matrices, options = (self.hamiltonian, self.overlap), self._options(stage)
+        return eigenvalues_at_kpts(*matrices, kpts, window=window, options=options)
 
     def _options(self, stage: str) -> SolverOptions:
         call = None if self.on_progress is None else functools.partial(self.on_progress, stage)
-        return SolverOptions(on_progress=call, guard=self.guard, memory=self.memory)
+        return replace(self.options, on_progress=call, guard=self.guard)

@@ -16,8 +16,9 @@ import numpy as np
 from hotham_ase.electronic.bands import band_structure
 from hotham_ase.electronic.dos import total_dos
 from hotham_ase.electronic.fermi import fill_bands
+from hotham_ase.electronic.kconvert import BandPathError
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
-from hotham_ase.electronic.kpath import BandPathError, band_path
+from hotham_ase.electronic.kpath import band_path
 from hotham_ase.electronic.solvers.guard import Guard
 from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,

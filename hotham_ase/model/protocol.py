@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.matrices import RealSpaceMatrix
@@ -31,6 +31,7 @@ class Prediction:
     uncertainty: Uncertainty | None
 
 
+@runtime_checkable
 class Model(Protocol):
     """What a calculator needs of a model.
 

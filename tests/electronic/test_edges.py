@@ -10,7 +10,6 @@ from scipy.optimize import minimize, minimize_scalar
 from hotham_ase.electronic import (
     build_mesh,
     eigenvalues_at_kpts,
-    ground,
     ground_state,
     projection_groups,
 )
@@ -253,9 +252,8 @@ def test_molecule_is_not_refined(n_electrons, one_orbital):
 @pytest.mark.parametrize(
     ("name", "size"), [("diamond", (4, 4, 4)), ("bilayer-graphene", (9, 9, 1))]
 )
-def test_symmetry_changes_nothing(carbon, name, size, monkeypatch):
+def test_symmetry_changes_nothing(carbon, name, size):
     """Levels and the electrons on each atom and shell; H has the symmetry up to 1e-5 eV."""
-    monkeypatch.setattr(ground, "affordable_kpts", lambda n_basis: 0)  # this mesh and no other
     model, matrices = carbon
     atoms = build_structure(name)
     h, s = matrices(atoms)
@@ -264,7 +262,8 @@ def test_symmetry_changes_nothing(carbon, name, size, monkeypatch):
     for symmetry in (True, False):
         mesh = build_mesh(atoms, size, symmetry=symmetry)
         n_electrons = model.basis.n_electrons(atoms.numbers)
-        states.append(ground_state(h, s, mesh, n_electrons - 0.1, kT=0.1, group=group))
+        options = {"group": group, "max_kpts": 0}  # this mesh and no other
+        states.append(ground_state(h, s, mesh, n_electrons - 0.1, kT=0.1, **options))
     assert len(states[0].eigenvalues[0]) < len(states[1].eigenvalues[0]) / 2
     np.testing.assert_allclose(states[0].populations, states[1].populations, atol=1e-5)
     assert states[0].fermi_level == pytest.approx(states[1].fermi_level, abs=1e-4)
