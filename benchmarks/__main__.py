@@ -25,6 +25,9 @@ def main(names: list[str]) -> int:
     """Run the named scripts one after another, each in a process of its own."""
     if names[:1] == ["all"]:
         return run_all(names[1:])
+    if names in (["-h"], ["--help"]):
+        print(__doc__)
+        names = []
     scripts = {path.stem: path for path in FOLDER.glob("[!_]*.py")}
     trainings = {path.parent.name: path for path in FOLDER.glob("*/__main__.py")}
     unknown = sorted(set(names) - set(scripts))

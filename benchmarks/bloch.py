@@ -45,9 +45,11 @@ def to_sisl(matrix: RealSpaceMatrix) -> sisl.Hamiltonian:
     cell = Atoms(cell=pairs.cell).cell.complete()[:]
     geometry = sisl.Geometry(pairs.positions, species, sisl.Lattice(cell, nsc=nsc))
     rows, columns = [], []
-    for (i, j), shift in zip(matrix.block_atoms.T, matrix.block_shifts, strict=True):
-        column = geometry.lattice.sc_index(shift) * matrix.n_basis + matrix.orbital_offsets[j]
-        rows.append(np.repeat(matrix.orbital_offsets[i] + np.arange(N_ORBITALS), N_ORBITALS))
+    for (i, j), shift in zip(matrix.layout.atoms.T, matrix.layout.shifts, strict=True):
+        column = (
+            geometry.lattice.sc_index(shift) * matrix.n_basis + matrix.layout.orbital_offsets[j]
+        )
+        rows.append(np.repeat(matrix.layout.orbital_offsets[i] + np.arange(N_ORBITALS), N_ORBITALS))
         columns.append(np.tile(column + np.arange(N_ORBITALS), N_ORBITALS))
     csr = scipy.sparse.csr_matrix(
         (matrix.values[0], (np.concatenate(rows), np.concatenate(columns))),

@@ -31,9 +31,10 @@ from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.model.checkpoints import import_checkpoint
 from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.nn.architectures import build_network
 from hotham_ase.nn.graph import Graph
 from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.protocol import Network, NetworkConfig, build_network
+from hotham_ase.nn.protocol import Network, NetworkConfig
 from hotham_ase.nn.published.config import PublishedConfig
 
 CUTOFF = 7.5  # Å
@@ -66,10 +67,11 @@ QUOTED = {"parameters": 1.11e6, "first": 30.0, "forward": 0.46, "both": 0.46 + 0
 FIRST_ANSWER = """
 import sys, time, ase.io, torch
 from hotham_ase.model.model import load_model
+from hotham_ase.model.options import PredictionOptions
 torch.set_num_threads(int(sys.argv[3]))
 atoms = ase.io.read(sys.argv[2])
 start = time.perf_counter(); model = load_model(sys.argv[1])
-loaded = time.perf_counter(); model.predict(atoms, device="cpu")
+loaded = time.perf_counter(); model.predict(atoms, PredictionOptions("cpu"))
 print(loaded - start, time.perf_counter() - loaded)
 """
 Times = dict[str, float]

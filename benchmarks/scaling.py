@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks._common import THREADS, Row, exponent, hand_over, machine, table
 from hotham_ase.model.model import load_model
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.overlap import overlap_matrix
 from hotham_ase.structures import twisted_bilayer_graphene
 
@@ -54,10 +55,12 @@ def measure(m: int, n: int, memory: str) -> Measurement:
     model = load_model("carbon")
     atoms = twisted_bilayer_graphene(m, n)
     small = twisted_bilayer_graphene(1, 2)
-    model.predict(small, device="cpu", memory=memory)
+    model.predict(small, PredictionOptions(device="cpu", memory=memory))
     overlap_matrix(small, model.basis)
     before = peak_memory()
-    hamiltonian, of_h, repeats = timed(lambda: model.predict(atoms, device="cpu", memory=memory))
+    hamiltonian, of_h, repeats = timed(
+        lambda: model.predict(atoms, PredictionOptions(device="cpu", memory=memory))
+    )
     peak_hamiltonian = peak_memory()
     overlap, of_s, _ = timed(lambda: overlap_matrix(atoms, model.basis))
     if overlap.pairs.n_atoms != hamiltonian.pairs.n_atoms:  # keeps both alive until here
@@ -104,10 +107,10 @@ def in_a_process(cell: tuple[int, int], memory: str) -> Measurement:
 def operators(cell: tuple[int, int], memory: str) -> str:
     """Where one prediction spends its time, by torch's operators."""
     model, atoms = load_model("carbon"), twisted_bilayer_graphene(*cell)
-    model.predict(twisted_bilayer_graphene(1, 2), device="cpu", memory=memory)
+    model.predict(twisted_bilayer_graphene(1, 2), PredictionOptions(device="cpu", memory=memory))
     start = time.perf_counter()
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        model.predict(atoms, device="cpu", memory=memory)
+        model.predict(atoms, PredictionOptions(device="cpu", memory=memory))
     wall = time.perf_counter() - start
     events = sorted(profiler.key_averages(), key=lambda e: -e.self_cpu_time_total)
     own = sum(e.self_cpu_time_total for e in events)

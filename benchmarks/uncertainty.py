@@ -14,6 +14,7 @@ import torch
 
 from benchmarks._common import Row, hand_over, interleaved, summary
 from hotham_ase import build_structure, load_model
+from hotham_ase.model.options import PredictionOptions
 
 STRUCTURES = {196: "twisted-graphene:3,5", 772: "twisted-graphene:7,9"}
 LIMIT = 1.05
@@ -25,7 +26,7 @@ def main(name: str = "carbon") -> None:
     model = load_model(name)
     if model.uncertainty is None:
         raise SystemExit(f"{name} has no uncertainty")
-    without = replace(model, uncertainty=None)
+    without, on_cpu = replace(model, uncertainty=None), PredictionOptions(device="cpu")
     rows = []
     for n_atoms, structure in STRUCTURES.items():
         atoms = build_structure(structure)
@@ -33,8 +34,8 @@ def main(name: str = "carbon") -> None:
             raise SystemExit(f"{structure} has {len(atoms)} atoms, expected {n_atoms}")
         times = interleaved(
             {
-                "with": partial(model.predict, atoms, device="cpu"),
-                "without": partial(without.predict, atoms, device="cpu"),
+                "with": partial(model.predict, atoms, on_cpu),
+                "without": partial(without.predict, atoms, on_cpu),
             }
         )
         quantity = f"H of {n_atoms} atoms with its uncertainty, time over that without"

@@ -23,7 +23,6 @@ from hotham_ase.calculator_frozen import frozen_copy
 from hotham_ase.calculator_setup import (
     InitialHamiltonian,
     Matrices,
-    Model,
     ase_errors,
     check_keywords,
     check_values,
@@ -40,6 +39,7 @@ from hotham_ase.electronic import (
     check_all_bands,
     mulliken_charges,
 )
+from hotham_ase.model.protocol import Model
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -67,7 +67,7 @@ class HotHamCalculator(ModelCalculator):
     ----------
     model
         A bundled model's name, a model file, or an object like
-        :class:`~hotham_ase.calculator_setup.Model`.
+        :class:`~hotham_ase.model.protocol.Model`.
     kpts
         Mesh for charges, occupations and density of states: ``(12, 12, 1)``, always Γ-centred,
         where ASE's own calculators would take a Monkhorst-Pack mesh; or what else ASE's grammar

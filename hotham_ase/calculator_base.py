@@ -23,7 +23,6 @@ from ase.calculators.calculator import (
 from hotham_ase.calculator_setup import (
     InitialHamiltonian,
     Matrices,
-    Model,
     ase_errors,
     check_initial,
     check_keywords,
@@ -32,8 +31,9 @@ from hotham_ase.calculator_setup import (
     predict_matrices,
 )
 from hotham_ase.electronic import KMesh, build_mesh
-from hotham_ase.files import parse_size
 from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.memory import parse_size
+from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import Uncertainty
 from hotham_ase.overlap import overlap_matrix
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.calculators.calculator import CalculationFailed, CalculatorSetupError, InputError
@@ -22,54 +22,19 @@ from hotham_ase.electronic import (
     FermiLevelError,
     KPointError,
 )
-from hotham_ase.files import parse_size
+from hotham_ase.errors import HothamError, UsageError
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairListError
+from hotham_ase.memory import parse_size
+from hotham_ase.model.options import PredictionOptions
+from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import ExtrapolationWarning, Uncertainty
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from hotham_ase.model.model import Prediction
-
 #: Gets a structure, returns H0 in eV.
 InitialHamiltonian = Callable[["Atoms"], RealSpaceMatrix]
-
-
-class Model(Protocol):
-    """What the calculator needs of a model.
-
-    If it has an attribute ``needs_initial`` that is true, ``predict`` gets H0 as
-    ``initial_hamiltonian`` too. If threads share calculators with the same model, its ``predict``
-    must bear that.
-    """
-
-    @property
-    def basis(self) -> OrbitalBasis:
-        """Orbitals of every species the model knows."""
-
-    @property
-    def name(self) -> str:
-        """For messages and records."""
-
-    def predict(
-        self,
-        atoms: Atoms,
-        *,
-        device: str = "auto",
-        dtype: str = "float32",
-        memory: str | int | None = None,
-        compile: bool = False,
-    ) -> RealSpaceMatrix:
-        """H(R) of a structure in eV."""
-
-
-@runtime_checkable
-class UncertainModel(Model, Protocol):
-    """A model that also says what errors to expect."""
-
-    def predict_with_uncertainty(self, atoms: Atoms, **options: Any) -> Prediction:
-        """H(R) of a structure in eV and the expected errors of its blocks."""
 
 
 @dataclass(eq=False)
@@ -100,7 +65,7 @@ def predict_matrices(
     options
         Keywords of ``model.predict``.
     on_progress
-        Called by models that know what errors to expect, which are those that count what they do.
+        Called by models that count what they do.
 
     Raises
     ------
@@ -109,16 +74,13 @@ def predict_matrices(
     """
     if len(atoms) == 0:
         raise CalculatorSetupError("the structure has no atoms: add some")
-    options, uncertainty = dict(options), None
     with ase_errors():
         n_orbitals = orbitals_of(model, atoms)
-        if initial is not None:
-            options["initial_hamiltonian"] = _initial_of(atoms, initial, n_orbitals)
-        if isinstance(model, UncertainModel):
-            prediction = model.predict_with_uncertainty(atoms, **options, on_progress=on_progress)
-            hamiltonian, uncertainty = prediction.hamiltonian, prediction.uncertainty
-        else:
-            hamiltonian = model.predict(atoms, **options)
+        h0 = None if initial is None else _initial_of(atoms, initial, n_orbitals)
+        prediction = model.predict_with_uncertainty(
+            atoms, PredictionOptions(**options), initial_hamiltonian=h0, on_progress=on_progress
+        )
+        hamiltonian, uncertainty = prediction.hamiltonian, prediction.uncertainty
         hamiltonian.pairs.check_distances()
     if uncertainty is not None:
         _warn_of_extrapolation(uncertainty, model.name)
@@ -177,24 +139,25 @@ def load(model: str | Path | Model) -> Model:
     """
     if not isinstance(model, (str, Path)):
         if not (
-            hasattr(model, "predict") and isinstance(getattr(model, "basis", None), OrbitalBasis)
+            hasattr(model, "predict_with_uncertainty")
+            and isinstance(getattr(model, "basis", None), OrbitalBasis)
         ):
             raise InputError(
                 "model must be a bundled model's name, a file, or an object with basis and "
-                f"predict(), got {type(model).__name__}"
+                f"predict_with_uncertainty(), got {type(model).__name__}"
             )
         return model
     from hotham_ase.model.model import load_model
 
     try:
         return load_model(model)
-    except (ValueError, OSError) as error:
+    except (HothamError, OSError) as error:
         raise InputError(str(error)) from error
 
 
 def check_initial(model: Model, initial: object) -> None:
     """Refuse a function for H0 that the model does not need, or lacks."""
-    needed = bool(getattr(model, "needs_initial", False))
+    needed = model.learns_correction
     if needed and initial is None:
         raise InputError(
             f"initial_hamiltonian must be a function of a structure for {model.name}, which "
@@ -245,7 +208,7 @@ def check_values(given: Mapping[str, Any]) -> None:
             from hotham_ase.nn.devices import torch_device
 
             torch_device(device)
-    except ValueError as error:
+    except UsageError as error:
         raise InputError(str(error)) from error
 
 

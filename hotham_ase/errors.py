@@ -10,3 +10,11 @@ class HothamError(Exception):
     would expect (``ValueError``, ``RuntimeError``, …). The command line prints these as a sentence;
     everything else is a fault of ours and keeps its traceback.
     """
+
+
+class UsageError(HothamError, ValueError):
+    """An argument, an option or a setting that cannot be, or that does not go with the others."""
+
+
+class NotSupportedError(HothamError, NotImplementedError):
+    """What is asked for makes sense, and the package cannot do it yet."""

@@ -14,11 +14,33 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
+from hotham_ase.errors import HothamError
+
 LOCK = ".lock"
 
 
-class InUseError(OSError):
+class InUseError(HothamError, OSError):
     """A folder that another process is working in."""
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written where it is to be.
+
+    Raises
+    ------
+    OSError
+        If the folder does not exist or takes no files, or if the path is something else already.
+    """
+    if not path.parent.is_dir():
+        text = "this folder does not exist, make it first"
+        raise FileNotFoundError(errno.ENOENT, text, str(path.parent))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "cannot be written: it is not a file", str(path))
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
 
 
 @contextmanager
@@ -40,18 +62,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If no file can be made there, or the path is a folder or a device.
+        As of :func:`check_writable`.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "cannot be written: it is not a file", str(path))
+    check_writable(path)
     _remove_leftovers(path)
     prefix = f".{path.stem}.{_machine()}-{os.getpid()}-"
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
-    except OSError as error:
-        text = f"cannot be written: {error.strerror}"
-        raise OSError(error.errno, text, str(path)) from error
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -158,22 +175,3 @@ def _open_lock(path: Path, what: str) -> IO[str]:
             )
             return file
         file.close()
-
-
-def parse_size(size: str | int, name: str = "memory") -> int:
-    """Bytes of ``"8GiB"``, ``"500MB"`` or a number of bytes.
-
-    Raises
-    ------
-    ValueError
-        If it is not a positive size; the message calls it ``name``.
-    """
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    try:
-        n_bytes = 0 if isinstance(size, bool) else TypeAdapter(ByteSize).validate_python(size)
-    except ValidationError:
-        n_bytes = 0
-    if n_bytes <= 0:
-        raise ValueError(f"{name} must be a size like '8GiB' or a number of bytes, got {size!r}")
-    return n_bytes

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hotham_ase.errors import HothamError
 from hotham_ase.files import replacing
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ TABLES = 2**18  # bytes, for what HDF5 writes besides the arrays
 _KINDS = {"i": "integers", "f": "real numbers", "b": "booleans", "c": "complex numbers"}
 
 
-class HDF5Error(ValueError):
+class HDF5Error(HothamError, ValueError):
     """A file that is not HDF5, or content that is missing, damaged or of another kind."""
 
 

@@ -1,8 +1,10 @@
-"""Memory: how much there is, and sizes in words."""
+"""Memory: how much there is, and sizes in words and from words."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from hotham_ase.errors import UsageError
 
 MEMORY_SHARE = 0.75  # of what is free, taken when nobody says how much
 UNKNOWN = 4 * 2**30  # bytes, where the system does not tell
@@ -41,3 +43,22 @@ def format_size(n_bytes: float) -> str:
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}"
     return f"{n_bytes / 1024:.4g} TiB"
+
+
+def parse_size(size: str | int) -> int:
+    """Bytes of ``"8GiB"``, ``"500MB"`` or a number of bytes.
+
+    Raises
+    ------
+    ValueError
+        If it is not a positive size.
+    """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        n_bytes = 0 if isinstance(size, bool) else TypeAdapter(ByteSize).validate_python(size)
+    except ValidationError:
+        n_bytes = 0
+    if n_bytes <= 0:
+        raise UsageError(f"memory must be a size like '8GiB' or a number of bytes, got {size!r}")
+    return n_bytes

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hotham_ase.errors import UsageError
+
 if TYPE_CHECKING:
     from ase.spectrum.band_structure import BandStructure
     from ase.spectrum.dosdata import GridDOSData
@@ -147,12 +149,13 @@ def plot_bands(
     with mpl.rc_context(STYLE):
         distances, positions, labels = bands.get_labels()
         if len(distances) != len(bands.path.kpts):
-            raise ValueError("bands must be along a path with special points at its ends")
+            raise UsageError("bands must be along a path with special points at its ends")
         ticks, names = path_ticks(positions, labels)
         ax = _new_axes((_figure_width(ticks, names), 3.6)) if ax is None else ax
         energies = bands.energies - bands.reference
         for spin, colour in zip(range(len(energies)), SPIN_COLOURS, strict=False):
             visible = _in_window(energies[spin], window)
+            # where a path jumps, as at K|U, bands go on elsewhere: no line across
             for piece in path_segments(distances, bands.path.kpts):
                 ax.plot(
                     distances[piece],
@@ -254,7 +257,7 @@ def save_figure(ax: Axes, path: str | Path) -> None:
 
     figure = ax.get_figure(root=True)
     if figure is None:
-        raise ValueError("ax must belong to a figure")
+        raise UsageError("ax must belong to a figure")
     with mpl.rc_context(STYLE):
         figure.savefig(path)
 

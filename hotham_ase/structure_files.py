@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hotham_ase.errors import HothamError
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -22,7 +24,7 @@ MAX_CELLS = 1e6  # lattice vectors between atoms: positions lose more than six o
 SMALLEST_VOLUME = 1e-4  # of periodic cell vectors, relative to their lengths
 
 
-class StructureError(ValueError):
+class StructureError(HothamError, ValueError):
     """A structure's name or file cannot be understood."""
 
 
@@ -52,11 +54,8 @@ def read_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:
     StructureWarning
         If the file holds several structures and no index is given, or has vacuum.
     """
-    if not Path(text).is_file():
-        path, _, index = text.rpartition("@")
-        atoms = _read_index(path, index)
-    else:
-        atoms = _read_last(text)
+    # a file's own name may contain an @ as well
+    atoms = _read_last(text) if Path(text).is_file() else _read_index(*text.rpartition("@")[::2])
     _check_occupancies(text, atoms)
     _check_values(text, atoms)
     if pbc is None:
@@ -92,6 +91,8 @@ def detect_periodicity(atoms: Atoms, vacuum: float = VACUUM_GAP) -> np.ndarray:
     cell = atoms.cell.complete()[:]
     if not len(atoms) or not np.isfinite(atoms.positions).all() or np.linalg.det(cell) == 0:
         return pbc
+    # (1 / |column| of the inverse) is the cell's height over the plane of the other two vectors;
+    # the lowest atom comes again one cell higher, as a gap may lie across the cell's boundary
     inverse = np.linalg.inv(cell)
     heights = 1 / np.linalg.norm(inverse, axis=0)
     places = np.sort((atoms.positions @ inverse) % 1, axis=0)

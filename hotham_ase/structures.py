@@ -71,6 +71,7 @@ def build_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:
         atoms = build(*_indices(text, arguments, n_indices))
         atoms.pbc = atoms.pbc if pbc is None else pbc
         return atoms
+    # from here on it is a file's name, which may end in ASE's @index
     path = Path(text)
     if text and path.is_dir():
         raise StructureError(f"{text} is a folder; give one of the structure files in it")

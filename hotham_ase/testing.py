@@ -38,6 +38,7 @@ def reference_structures() -> dict[str, Atoms]:
     """
     from ase import Atoms
 
+    # coordinates that nobody has folded back, and a cell far from its reduced form
     outside = build_structure("diamond").repeat((2, 1, 1))
     outside.positions[0] += 3 * outside.cell[0] - 2 * outside.cell[2]
     triclinic = build_structure("graphite")
@@ -72,6 +73,7 @@ def assert_hermitian(matrix: RealSpaceMatrix, tolerance: float = TOLERANCE["floa
     AssertionError
         With the largest difference.
     """
+    # H_ji(−R) = H_ij(R)† makes every H(k) Hermitian, the k-point without symmetry too
     h_k = matrix.at_k((0.137, -0.291, 0.383), format="dense")
     error = float(np.abs(h_k - h_k.conj().T).max(initial=0.0))
     largest = float(np.abs(matrix.values).max(initial=0.0))
@@ -98,6 +100,7 @@ def orbital_rotation(shells: Sequence[int], matrix: np.ndarray) -> np.ndarray:
     -------
     (n_orbitals, n_orbitals), block diagonal; a block transforms as ``D_i H_ij D_jᵀ``.
     """
+    # 40 points for the 2l + 1 unknowns of a row: the least squares leave no residue
     points = np.random.default_rng(0).normal(size=(40, 3))
     blocks = []
     for l in shells:
@@ -145,6 +148,8 @@ def assert_equivariant(
     for a in range(len(atoms)):
         expected = mixing[a] @ before.onsite_block(a) @ mixing[a].T
         error = max(error, float(np.abs(after.onsite_block(a) - expected).max()))
+    # a pair keeps its atoms and its lattice shift when the structure turns, not its place in the
+    # list; what is no pair there has no block, and must be zero here
     i, j = before.pairs.edge_index
     partner = after.pairs.find(i, j, before.pairs.cell_shifts)
     for edge in range(before.pairs.n_edges):

@@ -6,6 +6,7 @@ from ase import Atoms
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import DatasetWriter
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
@@ -23,7 +24,7 @@ def radial_basis():
 def environment(overlap):
     """Σ_k S_ik S_kj within each pair's block: it knows the atoms around, as a potential does."""
     dense = overlap.at_k((0, 0, 0), format="dense").real
-    product, offsets, pairs = dense @ dense, overlap.orbital_offsets, overlap.pairs
+    product, offsets, pairs = dense @ dense, overlap.layout.orbital_offsets, overlap.pairs
 
     def block(i, j):
         return product[offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]]
@@ -43,7 +44,7 @@ def make_sample(name, seed, shift=0.0, three_centre=0.0):
     if three_centre:
         hamiltonian = hamiltonian + three_centre * environment(overlap)
     return Sample(
-        atoms, basis, hamiltonian, overlap, None, 4.0 * len(atoms), {"name": name, "code": "test"}
+        atoms, basis, hamiltonian, overlap, None, 4.0 * len(atoms), Provenance(name, "test")
     )
 
 

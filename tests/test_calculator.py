@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -31,11 +31,18 @@ from scipy.integrate import simpson
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.calculator import HotHamCalculator, SharedCalculatorWarning
-from hotham_ase.electronic import CoarseMeshWarning, ElectronicSystem
+from hotham_ase.electronic import (
+    CoarseMeshWarning,
+    ElectronicSystem,
+    ShiftInvertSolver,
+    SolverOptions,
+    system,
+)
 from hotham_ase.electronic import edges as edges_module
-from hotham_ase.electronic.solvers import eigen
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
+from hotham_ase.model.options import PredictionOptions
+from hotham_ase.model.protocol import Prediction
 
 T = -2.7  # eV
 MESH = {"size": (6, 6, 1), "gamma": True}  # with K, unlike ASE's (6, 6, 1)
@@ -59,13 +66,18 @@ class NearestNeighbourModel:
     """ε = ±√(Δ² + t²|f|²) on a honeycomb; counts how often it is asked."""
 
     name = "nearest"
+    learns_correction = False
 
     def __init__(self, basis: OrbitalBasis | None = None) -> None:
         self.basis = narrow_basis() if basis is None else basis
-        self.calls: list[dict[str, str]] = []
+        self.calls: list[PredictionOptions] = []
 
-    def predict(self, atoms, **options):
+    def predict_with_uncertainty(self, atoms, options, *, initial_hamiltonian, on_progress):
         self.calls.append(options)
+        h = self.hamiltonian(atoms)
+        return Prediction(h if initial_hamiltonian is None else h + initial_hamiltonian, None)
+
+    def hamiltonian(self, atoms):
         pairs = PairList.from_atoms(atoms, 1.7)
         onsite = [ONSITE[s] for s in atoms.symbols]
         values = np.concatenate([onsite, np.full(pairs.n_edges, T)])
@@ -346,8 +358,7 @@ def test_trap_1_changed_atoms_drop_the_matrix_and_new_kpts_keep_it(graphene, mod
     assert len(model.calls) == 3
     calc.set(dtype="float64")
     calc.get_fermi_level()
-    options = {"device": "auto", "dtype": "float64", "memory": None, "compile": False}
-    assert model.calls[-1] == options
+    assert model.calls[-1] == PredictionOptions(dtype="float64")
     calc.reset()
     calc.get_hamiltonian()
     assert len(model.calls) == 5
@@ -682,7 +693,8 @@ def test_window_of_bands(model, monkeypatch, sparse):
     everything = calc.get_property("eigenvalues")
     path = calc.get_band_structure("GMK", 6)
     if sparse:
-        monkeypatch.setattr(eigen, "uses_dense", lambda *_, **__: False)
+        options = partial(SolverOptions, solver=ShiftInvertSolver())
+        monkeypatch.setattr(system, "SolverOptions", options)
     calc.set(n_bands=6)
     np.testing.assert_allclose(calc.get_property("eigenvalues"), everything[..., 13:19], atol=1e-8)
     assert calc.get_fermi_level() == pytest.approx(0, abs=1e-5)
@@ -701,10 +713,7 @@ class CorrectionModel(NearestNeighbourModel):
     """Predicts t, which is added to H0."""
 
     name = "correction"
-    needs_initial = True
-
-    def predict(self, atoms, *, initial_hamiltonian, **options):
-        return super().predict(atoms, **options) + initial_hamiltonian
+    learns_correction = True
 
 
 def staggered(atoms, size: float = 1.0) -> RealSpaceMatrix:

@@ -88,9 +88,9 @@ def _on_unseen(data: Path, output: Path, case: Case, model: Path) -> dict:
     """Errors on what was never trained on, as groups."""
     if case.unseen is None:
         return {}
-    return evaluate(model, _data_file(data, output, (case.unseen,), case.unseen), device="cpu")[
-        "groups"
-    ]
+    file = _data_file(data, output, (case.unseen,), case.unseen)
+    groups = evaluate(model, file, device="cpu").groups
+    return {group: errors.to_dict() for group, errors in groups.items()}
 
 
 def _record(name: str, variant: str, minutes: float, model: Path, unseen: dict) -> dict:

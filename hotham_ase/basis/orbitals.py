@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers
-from ase.units import Bohr
-from scipy.integrate import simpson
 
-_LARGEST_ORB = 64 * 2**20  # bytes of an orbital file
-_LARGEST_VALUE = 1e6  # of a radial function, Bohr^(-3/2)
+from hotham_ase.errors import HothamError
 
 
-class BasisError(ValueError):
+class BasisError(HothamError, ValueError):
     """A species is missing from a basis, or two bases do not match."""
 
 
@@ -153,21 +149,6 @@ class OrbitalBasis:
         if not symbols or len(set(symbols)) != len(symbols):
             raise BasisError(f"species must be non-empty and each given once, got {symbols}")
 
-    @classmethod
-    def from_orb_files(
-        cls, files: Iterable[str | Path], n_valence: Mapping[str, float]
-    ) -> OrbitalBasis:
-        """Read ABACUS numerical orbitals.
-
-        Parameters
-        ----------
-        files
-            Paths of ``.orb`` files, one per species.
-        n_valence
-            Valence electrons of each species (they are the pseudopotential's, not the file's).
-        """
-        return cls(tuple(read_orb(path, n_valence) for path in files))
-
     @property
     def symbols(self) -> tuple[str, ...]:
         """Chemical symbols, by atomic number."""
@@ -274,81 +255,3 @@ class OrbitalBasis:
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
-
-
-def read_orb(path: str | Path, n_valence: Mapping[str, float] | float) -> SpeciesBasis:
-    """Read one ABACUS ``.orb`` file and normalise its functions, as ABACUS does on reading.
-
-    Parameters
-    ----------
-    path
-        The file: a header, ``Mesh`` and ``dr`` in Bohr, then one block of values per shell.
-    n_valence
-        Valence electrons, as a number or by chemical symbol.
-
-    Raises
-    ------
-    BasisError
-        If the file is not of this format or is cut short, or n_valence lacks the element.
-    """
-    path = Path(path)
-    try:
-        if path.stat().st_size > _LARGEST_ORB:
-            raise ValueError(f"it has more than {_LARGEST_ORB} bytes")
-        symbol, step, blocks = _parse_orb(path.read_text(errors="replace").split())
-    except (ValueError, IndexError) as error:
-        raise BasisError(f"{path} is not a complete ABACUS .orb file: {error}") from error
-    if isinstance(n_valence, Mapping):
-        if symbol not in n_valence:
-            raise BasisError(f"n_valence lacks {symbol}, which {path} describes")
-        n_valence = n_valence[symbol]
-    blocks.sort(key=lambda block: block[0])
-    radial = np.array([values for _, values in blocks])
-    mesh = step * np.arange(radial.shape[1])  # Bohr
-    norms = np.sqrt(simpson(mesh**2 * radial**2, x=mesh))
-    if not (norms > 0).all():
-        raise BasisError(f"{path} has a radial function that is zero or not a number")
-    radial /= norms[:, None]
-    return SpeciesBasis(
-        symbol=symbol,
-        shells=tuple(l for l, _ in blocks),
-        cutoffs=(mesh[-1] * Bohr,) * len(blocks),
-        n_valence=float(n_valence),
-        grid=mesh * Bohr,
-        radial=radial / Bohr**1.5,
-    )
-
-
-def _parse_orb(tokens: list[str]) -> tuple[str, float, list[tuple[int, np.ndarray]]]:
-    """Element, mesh step in Bohr, and (l, values) of the functions that an .orb file declares.
-
-    As in ABACUS, functions that follow but are not declared in the header are not part of the
-    basis.
-    """
-    symbol = tokens[tokens.index("Element") + 1]
-    n_mesh = int(tokens[tokens.index("Mesh") + 1])
-    step = float(tokens[tokens.index("dr") + 1])
-    if not 0 < step < np.inf:
-        raise ValueError(f"dr must be a positive length, got {step}")
-    functions: dict[tuple[int, int], np.ndarray] = {}
-    for head in (k for k, token in enumerate(tokens) if token == "Type"):
-        l, n = int(tokens[head + 4]), int(tokens[head + 5])
-        values = np.array(tokens[head + 6 : head + 6 + n_mesh], dtype=float)
-        if len(values) != n_mesh:
-            raise ValueError(f"a function has {len(values)} of {n_mesh} values")
-        if not (np.abs(values) < _LARGEST_VALUE).all():
-            raise ValueError(f"function {n} of l = {l} has values that cannot be")
-        if (l, n) in functions:
-            raise ValueError(f"function {n} of l = {l} comes twice")
-        functions[l, n] = values
-    # "Number of Sorbital--> 2", "Number of Porbital--> 2", …
-    declared = {
-        "SPDFGHI".index(token[0]): int(tokens[k + 1])
-        for k, token in enumerate(tokens)
-        if token[1:] == "orbital-->" and token[0] in "SPDFGHI"
-    }
-    wanted = [(l, n) for l, count in declared.items() for n in range(count)] or list(functions)
-    missing = [key for key in wanted if key not in functions]
-    if missing or not wanted:
-        raise ValueError(f"it has {len(wanted) - len(missing)} of {len(wanted)} functions")
-    return symbol, step, [(l, functions[l, n]) for l, n in wanted]

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from hotham_ase.cli import data, electronic, learning
 from hotham_ase.cli.tables import printable
+from hotham_ase.errors import HothamError
 
 
 class _Commands(TyperGroup):
@@ -43,11 +44,11 @@ app = typer.Typer(
 app.command("bands")(electronic.bands)
 app.command("dos")(electronic.dos)
 app.command("info")(learning.info)
-app.command("import-checkpoint")(learning.import_checkpoint)
-app.command("import")(data.import_)
-app.command("check")(data.check)
-app.command("train")(learning.train)
-app.command("evaluate")(learning.evaluate)
+app.command("import-checkpoint")(learning.import_published)
+app.command("import")(data.import_runs)
+app.command("check")(data.check_data)
+app.command("train")(learning.train_model)
+app.command("evaluate")(learning.evaluate_model)
 
 
 def _print_version(wanted: bool) -> None:
@@ -100,7 +101,10 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if not _is_about_the_input(error):
+        from ase.calculators.calculator import CalculatorError  # what our calculators raise
+
+        # all else, a bare ValueError too, is a fault of ours and keeps its traceback
+        if not isinstance(error, (HothamError, OSError, MemoryError, CalculatorError)):
             raise
         typer.echo(f"hotham: error: {describe_error(error)}", err=True)
         sys.exit(2)
@@ -109,15 +113,6 @@ def main() -> None:
 def _terminate(number: int, _: object) -> None:
     """End on a signal as on an error, so that no temporary file stays behind."""
     raise SystemExit(128 + number)
-
-
-def _is_about_the_input(error: Exception) -> bool:
-    """Whether an error tells the user something; any other is a bug and keeps its traceback."""
-    if isinstance(error, (ValueError, OSError, ImportError, MemoryError, NotImplementedError)):
-        return True
-    from ase.calculators.calculator import CalculatorError
-
-    return isinstance(error, CalculatorError)
 
 
 def describe_error(error: Exception) -> str:

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from hotham_ase.cli.output import check_folder
 from hotham_ase.cli.progress import progress_bar
-from hotham_ase.cli.tables import printable
+from hotham_ase.cli.tables import printable, show_table
+from hotham_ase.errors import UsageError
+from hotham_ase.files import check_writable
 
 
-def import_(
+def import_runs(
     folders: Annotated[
         list[Path], typer.Argument(help="Run folders of DFT codes; the format is detected.")
     ],
@@ -34,18 +35,19 @@ def import_(
     ] = None,
 ) -> None:
     """Collect DFT results in one data set; folders that cannot be read are reported and skipped."""
-    check_folder(output)
+    # what can be refused is refused now: reading the runs may take hours
+    check_writable(output)
     if force and append:
-        raise ValueError("give --force or --append, not both")
+        raise UsageError("give --force or --append, not both")
     if output.exists() and not (force or append):
-        raise ValueError(f"{output} exists already: give --force to replace it, --append to add")
+        raise UsageError(f"{output} exists already: give --force to replace it, --append to add")
     valence = dict(map(_parse_valence, n_valence or []))
 
     from hotham_ase.dataset.importing import find_runs, import_folders
 
     runs = [run for folder in folders for run in find_runs(folder)] if recursive else folders
     if not runs:
-        raise ValueError(f"no runs in {', '.join(map(str, folders))} or the folders below")
+        raise UsageError(f"no runs in {', '.join(map(str, folders))} or the folders below")
     with progress_bar("importing") as advance:
         report = import_folders(
             runs,
@@ -58,13 +60,12 @@ def import_(
         reason = reason.removeprefix(f"{folder} ").removeprefix(f"{folder}: ")
         typer.echo(printable(f"skipped {folder}: {reason}"), err=True)
     if report.output is None:
-        raise ValueError(f"none of the {len(runs)} folders could be imported, nothing is written")
+        raise UsageError(f"none of the {len(runs)} folders could be imported, nothing is written")
     places = (str(Path(folder).parent) for folder in report.imported)
     counts = Counter(zip(report.formats, places, strict=True))
-    for (code, place), count in counts.items():
-        typer.echo(f"{count:5}  {code:6}  {printable(place)}")
-    written = printable(str(report.output))
-    typer.echo(f"wrote {written}: {len(report.imported)} of {len(runs)} structures")
+    show_table((count, code, place) for (code, place), count in counts.items())
+    n_imported = f"{len(report.imported)} of {len(runs)} structures"
+    typer.echo(f"wrote {printable(str(report.output))}: {n_imported}")
 
 
 def _parse_valence(text: str) -> tuple[str, float]:
@@ -77,11 +78,11 @@ def _parse_valence(text: str) -> tuple[str, float]:
     except ValueError:
         electrons = -1.0
     if symbol not in chemical_symbols[1:] or not 0 < electrons < 200:
-        raise ValueError(f"--n-valence must be like C=4, got {text!r}")
+        raise UsageError(f"--n-valence must be like C=4, got {text!r}")
     return symbol, electrons
 
 
-def check(
+def check_data(
     dataset: Annotated[Path, typer.Argument(help="A data set that hotham import wrote.")],
 ) -> None:
     """Examine a data set for mistakes that spoil a training; exit code 1 if there are errors."""
@@ -89,9 +90,7 @@ def check(
 
     with progress_bar("checking") as advance:
         findings = check_dataset(dataset, progress=advance)
-    for finding in findings:
-        where, message = printable(finding.structure or "data set"), printable(finding.message)
-        typer.echo(f"{finding.severity:7}  {where}  {finding.code}: {message}")
+    show_table((f.severity, f.structure or "data set", f"{f.code}: {f.message}") for f in findings)
     counts = Counter(finding.severity for finding in findings)
     typer.echo(f"{counts['error']} errors, {counts['warning']} warnings")
     if counts["error"]:

@@ -18,7 +18,9 @@ from hotham_ase.cli.output import (
     write_levels,
 )
 from hotham_ase.cli.progress import progress_bar
-from hotham_ase.cli.report import Report, levels, report_of
+from hotham_ase.cli.report import Report, report_of, show_levels
+from hotham_ase.cli.tables import show_entries
+from hotham_ase.errors import HothamError, UsageError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -126,26 +128,23 @@ def bands(
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory, "n_bands": n_bands}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
-        if not atoms.pbc.any():
-            result = None
-        else:
-            with contextlib.suppress(ValueError):  # which the calculation says better
-                if not quiet:
-                    _say_cost(atoms, calculator, _length(atoms, path, npoints))
+        result = None
+        if atoms.pbc.any():  # a molecule has levels, and no Brillouin zone with paths through it
+            if not quiet:
+                _say_cost(atoms, calculator, lambda: _length(atoms, path, npoints))
             result = calculator.get_band_structure(path=path, npoints=npoints)
         report = report_of(atoms, calculator, bands=result)
     say = _speaker(report, output, as_json, quiet, verbose)
     if result is not None:
         write_bands(result, output, window, as_json=as_json, say=say)
-        return
-    if output.suffix.lower() in PLOTS:
-        for line in [] if as_json else levels(calculator, window):
-            say(line)
+    elif output.suffix.lower() not in PLOTS:
+        energies, filled = calculator.get_eigenvalues(), calculator.get_occupation_numbers()
+        level = calculator.get_fermi_level()
+        write_levels(energies, filled, level, output, window, as_json=as_json, say=say)
+    else:
+        if not (as_json or quiet):
+            show_levels(calculator, window)
         say(f"a molecule has levels and no bands: {output} is not written, .csv and .json can be")
-        return
-    energies, filled = calculator.get_eigenvalues(), calculator.get_occupation_numbers()
-    level = calculator.get_fermi_level()
-    write_levels(energies, filled, level, output, window, as_json=as_json, say=say)
 
 
 def dos(
@@ -192,22 +191,18 @@ def dos(
     check_output(output)
     window = _window(emin, emax)
     if project is None and lowdin:
-        raise ValueError("--lowdin goes with --project")
+        raise UsageError("--lowdin goes with --project")
     with progress_bar("loading") as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
-        with contextlib.suppress(ValueError):  # which the calculation says better
-            if not quiet:
-                _say_cost(atoms, calculator, vectors=project is not None)
-        parts = []
-        if project is not None:
-            shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
-            collection: Any = calculator.get_dos(kpts, sigma, project, shares=shares)
-            parts, total = list(collection), collection.sum_all()
-            total.info |= {**parts[0].info, "label": "total"}
-        else:
-            total = calculator.get_dos(kpts, sigma)
+        if not quiet:
+            _say_cost(atoms, calculator, vectors=project is not None)
+        shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
+        curves: Any = calculator.get_dos(kpts, sigma, project, shares=shares)
+        # the total is the projections' sum, so that all are of one mesh and of the same energies
+        total, parts = (curves, []) if project is None else (curves.sum_all(), list(curves))
+        total.info |= {**parts[0].info, "label": "total"} if parts else {}
         report = report_of(atoms, calculator, dos=total)
     say = _speaker(report, output, as_json, quiet, verbose)
     level = calculator.get_fermi_level()
@@ -216,7 +211,7 @@ def dos(
 
 def _window(emin: float, emax: float) -> tuple[float, float]:
     if not emin < emax:
-        raise ValueError(f"--emin must be below --emax, got {emin} and {emax}")
+        raise UsageError(f"--emin must be below --emax, got {emin} and {emax}")
     return emin, emax
 
 
@@ -233,8 +228,7 @@ def _speaker(
     if as_json and output != STDOUT:
         typer.echo(report.as_json())
     else:
-        for line in report.lines(verbose=verbose):
-            typer.echo(line, err=in_the_way)
+        show_entries(report.entries(verbose=verbose), err=in_the_way)
     return lambda text: typer.echo(text, err=in_the_way)
 
 
@@ -258,12 +252,12 @@ def _calculation(
     from hotham_ase.model.model import load_model
 
     loaded = load_model(model)
-    if loaded.needs_initial and initial is None:
-        raise ValueError(
+    if loaded.learns_correction and initial is None:
+        raise UsageError(
             f"--initial must be given for {model}, which predicts the correction to H0"
         )
-    if not loaded.needs_initial and initial is not None:
-        raise ValueError(f"--initial must not be given for {model}, which predicts all of H")
+    if not loaded.learns_correction and initial is not None:
+        raise UsageError(f"--initial must not be given for {model}, which predicts all of H")
     calculator = HotHamCalculator(
         loaded,
         **options,
@@ -282,7 +276,11 @@ def _length(atoms: Atoms, path: str | None, npoints: int | None) -> int:
 
 
 def _say_cost(
-    atoms: Atoms, calculator: HotHamCalculator, path: int = 0, *, vectors: bool = False
+    atoms: Atoms,
+    calculator: HotHamCalculator,
+    n_on_path: Callable[[], int] = lambda: 0,
+    *,
+    vectors: bool = False,
 ) -> None:
     """Say what takes long before it begins; searches and finer meshes come after.
 
@@ -290,8 +288,8 @@ def _say_cost(
     ----------
     atoms, calculator
         Attached to one another.
-    path
-        k-points beside the mesh.
+    n_on_path
+        Number of k-points beside the mesh.
     vectors
         Whether the mesh's eigenvectors are needed.
     """
@@ -300,13 +298,14 @@ def _say_cost(
     n_bands = calculator.parameters["n_bands"]
     window = None if n_bands is None else BandWindow(0, n_bands, 0.0)
     n_basis = int(calculator.model.basis.n_orbitals(atoms.numbers).sum())
-    mesh = len(calculator.get_ibz_k_points())
-    seconds = estimate_cost(n_basis, mesh, vectors=vectors).seconds
-    seconds += estimate_cost(n_basis, path, window=window).seconds
-    if seconds > LONG:
-        time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-        text = f"about {time} for the first {mesh + path} k-points of {n_basis} orbitals"
-        typer.echo(text, err=True)
+    with contextlib.suppress(HothamError):  # which the calculation says better
+        mesh, path = len(calculator.get_ibz_k_points()), n_on_path()
+        seconds = estimate_cost(n_basis, mesh, vectors=vectors).seconds
+        seconds += estimate_cost(n_basis, path, window=window).seconds
+        if seconds > LONG:
+            time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+            text = f"about {time} for the first {mesh + path} k-points of {n_basis} orbitals"
+            typer.echo(text, err=True)
 
 
 def _periodic(text: str | None) -> list[bool] | None:
@@ -315,7 +314,7 @@ def _periodic(text: str | None) -> list[bool] | None:
         return None
     axes = "" if text == "none" else text
     if len(set(axes)) != len(axes) or not set(axes) <= set("xyz"):
-        raise ValueError(f"--pbc must be none, or letters among x, y and z, got {text!r}")
+        raise UsageError(f"--pbc must be none, or letters among x, y and z, got {text!r}")
     return [axis in axes for axis in "xyz"]
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hotham_ase.cli.output import announced, check_folder
+from hotham_ase.cli.output import announced
 from hotham_ase.cli.progress import progress_bar
-from hotham_ase.cli.tables import format_entries
+from hotham_ase.cli.tables import show_entries
+from hotham_ase.errors import UsageError
+from hotham_ase.files import check_writable
 
 if TYPE_CHECKING:
     from hotham_ase.model.model import HamiltonianModel
@@ -30,7 +33,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of a data set
 Model = Annotated[str, typer.Argument(help="A bundled model's name, or a file.")]
 
 
-def train(
+def train_model(
     config: Annotated[
         Path | None, typer.Argument(help="A YAML file; --init writes a commented one.")
     ] = None,
@@ -53,24 +56,25 @@ def train(
     """Train a model as a configuration file says."""
     if init is not None:
         if config is not None or resume or max_time is not None:
-            raise ValueError("--init goes with no configuration, --resume or --max-time")
+            raise UsageError("--init goes with no configuration, --resume or --max-time")
         _write_template(init, output)
         return
     if config is None:
-        raise ValueError("give a configuration; hotham train --init DATA.h5 writes one")
+        raise UsageError("give a configuration; hotham train --init DATA.h5 writes one")
     if output is not None:
-        raise ValueError("--output goes with --init; the configuration says where a model goes")
+        raise UsageError("--output goes with --init; the configuration says where a model goes")
 
     from hotham_ase.train.callbacks import LAST
     from hotham_ase.train.config import load_config
-    from hotham_ase.train.run import train as run
+    from hotham_ase.train.run import train
 
     settings = load_config(config)
     if max_time is not None:
         settings = settings.within(max_time)
     try:
-        run(settings, resume=resume, say=typer.echo)
+        train(settings, resume=resume, say=typer.echo)
     except (KeyboardInterrupt, SystemExit):
+        # before the first checkpoint there is nothing to go on from
         if (settings.output / "checkpoints" / LAST).is_file():
             again = f"hotham train {config} --resume"
             again += f" --max-time {max_time!r}" if max_time is not None else ""
@@ -80,9 +84,9 @@ def train(
 
 def _write_template(data: Path, output: Path | None) -> None:
     if output is not None:
-        check_folder(output)
+        check_writable(output)
         if output.exists():
-            raise ValueError(f"{output} exists already; choose another file")
+            raise UsageError(f"{output} exists already; choose another file")
 
     from hotham_ase.train.template import template
 
@@ -94,7 +98,7 @@ def _write_template(data: Path, output: Path | None) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-def evaluate(
+def evaluate_model(
     model: Model,
     dataset: Annotated[Path, typer.Argument(help="A data set that hotham import wrote.")],
     report: Annotated[
@@ -122,19 +126,19 @@ def evaluate(
     The first errors are those of the structures that the model has not seen.
     """
     if report is not None and report.suffix.lower() != ".html":
-        raise ValueError(f"the output file must end in .html, got {str(report)!r}")
+        raise UsageError(f"the output file must end in .html, got {str(report)!r}")
     for path in (report, output):
         if path is not None:
-            check_folder(path)
+            check_writable(path)
 
-    from hotham_ase.evaluation.evaluate import check_zero
-    from hotham_ase.evaluation.evaluate import evaluate as run
+    from hotham_ase.evaluation.evaluate import check_zero, evaluate
     from hotham_ase.evaluation.parts import check_choice
 
+    # a misspelt option is told before hours of predictions
     zero = None if energy_zero is None else check_zero(energy_zero)
     check_choice(split)
     with progress_bar("evaluating") as on_progress:
-        errors = run(
+        errors = evaluate(
             model,
             dataset,
             device=device,
@@ -142,10 +146,9 @@ def evaluate(
             split=split,
             report=report,
             on_progress=on_progress,
-        )
+        ).to_dict()
     typer.echo(_which(errors))
-    for line in format_entries(_on_screen(errors)):
-        typer.echo(line)
+    show_entries(_on_screen(errors))
     if report is not None:
         typer.echo(f"wrote {report}")
     if output is not None:
@@ -174,19 +177,19 @@ def _which(errors: dict[str, Any]) -> str:
     return f"errors of {n} structures, {errors['headline']}, out of {numbers}"
 
 
-def import_checkpoint(
+def import_published(
     checkpoint: Annotated[Path, typer.Argument(help="The published code's cp….pth.")],
     settings: Annotated[Path, typer.Argument(help="The train.json of the same training.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
 ) -> None:
     """Make a model file of a checkpoint of the published code; nothing in it is executed."""
     if output.suffix != ".safetensors":
-        raise ValueError(f"the output file must end in .safetensors, got {str(output)!r}")
-    check_folder(output)
+        raise UsageError(f"the output file must end in .safetensors, got {str(output)!r}")
+    check_writable(output)
 
-    from hotham_ase.model.checkpoints import import_checkpoint as run
+    from hotham_ase.model.checkpoints import import_checkpoint
 
-    run(checkpoint, settings, output.stem).save(output)
+    import_checkpoint(checkpoint, settings, output.stem).save(output)
     typer.echo(f"wrote {output}")
 
 
@@ -198,10 +201,11 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Print what a model or a data set is, a model's errors first."""
+    # a model and a data set are told apart by their first bytes: names mean nothing
     if _is_hdf5(file):
         from hotham_ase.dataset import describe_dataset
 
-        everything = short = describe_dataset(file)
+        everything = short = asdict(describe_dataset(file))
     else:
         from hotham_ase.model.model import load_model
 
@@ -210,8 +214,7 @@ def info(
     if as_json:
         typer.echo(json.dumps(everything, indent=2))
         return
-    for line in format_entries(everything if verbose else short, longest=10):
-        typer.echo(line)
+    show_entries(everything if verbose else short, longest=10)
 
 
 def _is_hdf5(file: str) -> bool:
@@ -251,10 +254,10 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
 
 
 def _errors(means: Any) -> str:
-    from hotham_ase.train.run import describe_errors
+    from hotham_ase.evaluation.evaluate import describe_errors
 
     try:
-        return describe_errors(means)
+        return describe_errors(means["mae_meV"], means["band_mae_meV"], means["n_structures"])
     except (KeyError, TypeError, ValueError):  # a record that another program made
         return "see --verbose"
 

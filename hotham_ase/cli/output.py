@@ -19,29 +19,38 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 import typer
 
 from hotham_ase.cli.tables import printable
-from hotham_ase.files import replacing
+from hotham_ase.errors import UsageError
+from hotham_ase.files import check_writable, replacing
+from hotham_ase.plotting import plot_bands, plot_dos, save_figure
 
 if TYPE_CHECKING:
     from ase.spectrum.band_structure import BandStructure
     from ase.spectrum.dosdata import GridDOSData
+    from matplotlib.axes import Axes
 
 PLOTS = (".png", ".pdf", ".svg")
 STDOUT = Path("-")
 Window = tuple[float, float]
 Say = Callable[[str], None]
+
+
+class Columns(NamedTuple):
+    """What a ``.csv`` file holds: a comment, names, and rows of numbers."""
+
+    comment: str
+    names: list[str]
+    rows: np.ndarray
 
 
 def check_output(path: Path) -> None:
@@ -58,27 +67,8 @@ def check_output(path: Path) -> None:
         return
     known = (*PLOTS, ".json", ".csv")
     if path.suffix.lower() not in known:
-        raise ValueError(f"the output file must end in {', '.join(known)}, got {str(path)!r}")
-    check_folder(path)
-
-
-def check_folder(path: Path) -> None:
-    """Refuse a file that cannot be written where it is to be.
-
-    Raises
-    ------
-    OSError
-        If the folder does not exist or takes no files, or if the path is something else already.
-    """
-    if not path.parent.is_dir():
-        raise FileNotFoundError(2, "this folder does not exist, make it first", str(path.parent))
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "cannot be written: it is not a file", str(path))
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
+        raise UsageError(f"the output file must end in {', '.join(known)}, got {str(path)!r}")
+    check_writable(path)
 
 
 @contextmanager
@@ -112,16 +102,9 @@ def write_bands(
     say
         Gets a sentence about the file that was written.
     """
-    from hotham_ase.plotting import plot_bands, save_figure
-
-    _write(
-        path,
-        as_json,
-        say,
-        to_json=lambda file: _write_json(file, bands),
-        to_csv=lambda file: _write_csv(file, *_band_table(bands, window)),
-        to_plot=lambda file: save_figure(plot_bands(bands, window=window), file),
-    )
+    # JSON keeps all bands; tables and pictures show those that pass through the window
+    table = _band_table(bands, window)
+    _write(path, as_json, say, bands, table, lambda: plot_bands(bands, window=window))
 
 
 def write_levels(
@@ -150,14 +133,7 @@ def write_levels(
     table = np.column_stack([np.arange(1, len(energies) + 1), occupations, relative])
     rows = table[(relative >= window[0]) & (relative <= window[1])]
     comment = f"energies in eV relative to the Fermi level {fermi_level:.6f} eV"
-    columns = ["level", "electrons", "energy"]
-    _write_data(
-        path,
-        as_json,
-        say,
-        to_json=lambda file: _write_json(file, content),
-        to_csv=lambda file: _write_csv(file, comment, columns, rows),
-    )
+    _write(path, as_json, say, content, Columns(comment, ["level", "electrons", "energy"], rows))
 
 
 def write_dos(
@@ -185,64 +161,51 @@ def write_dos(
     """
     from ase.spectrum.dosdata import GridDOSData
 
-    from hotham_ase.plotting import plot_dos, save_figure
-
     energies, weights = dos.get_energies(), dos.get_weights()
     parts = {part.info["label"]: part.get_weights() for part in projections}
     content = {"energies": energies, "weights": weights, "fermi_level": fermi_level}
     content |= {"projections": parts} if parts else {}
     comment = f"energies relative to the Fermi level {fermi_level:.6f} eV; states per eV and cell"
+    # tables and pictures count energies from E_F, JSON keeps the scale of the calculation
     relative = energies - fermi_level
     inside = (relative >= window[0]) & (relative <= window[1])
     rows = np.column_stack([relative, weights, *parts.values()])[inside]
     curves = [GridDOSData(energies, weights, {"label": "total"}), *projections]
-    _write(
-        path,
-        as_json,
-        say,
-        to_json=lambda file: _write_json(file, content),
-        to_csv=lambda file: _write_csv(file, comment, ["energy", "dos", *parts], rows),
-        to_plot=lambda file: save_figure(plot_dos(curves, fermi_level, window=window), file),
-    )
+    table = Columns(comment, ["energy", "dos", *parts], rows)
+    _write(path, as_json, say, content, table, lambda: plot_dos(curves, fermi_level, window=window))
 
 
 def _write(
     path: Path,
     as_json: bool,
     say: Say,
-    *,
-    to_json: Callable[[TextIO], None],
-    to_csv: Callable[[TextIO], None],
-    to_plot: Callable[[Path], None],
+    content: object,
+    table: Columns,
+    draw: Callable[[], Axes] | None = None,
 ) -> None:
-    if path.suffix.lower() not in PLOTS:
-        _write_data(path, as_json, say, to_json=to_json, to_csv=to_csv)
+    """Write the one of the three forms that the path asks for."""
+    suffix = path.suffix.lower()
+    if draw is not None and suffix in PLOTS:
+        with announced(path, say) as temporary:
+            save_figure(draw(), temporary)
         return
-    with announced(path, say) as temporary:
-        to_plot(temporary)
+    with nullcontext(sys.stdout) if path == STDOUT else _text_file(path, say) as file:
+        if as_json if path == STDOUT else suffix == ".json":
+            _write_json(file, content)
+        else:
+            _write_csv(file, table)
 
 
-def _write_data(
-    path: Path,
-    as_json: bool,
-    say: Say,
-    *,
-    to_json: Callable[[TextIO], None],
-    to_csv: Callable[[TextIO], None],
-) -> None:
-    if path == STDOUT:
-        (to_json if as_json else to_csv)(sys.stdout)
-        return
-    writer = to_json if path.suffix.lower() == ".json" else to_csv
+@contextmanager
+def _text_file(path: Path, say: Say) -> Iterator[TextIO]:
     with (
         announced(path, say) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer(file)
+        yield file
 
 
-def _band_table(bands: BandStructure, window: Window) -> tuple[str, list[str], np.ndarray]:
-    """Comment, column names and rows."""
+def _band_table(bands: BandStructure, window: Window) -> Columns:
     distances = bands.get_labels()[0]
     energies = bands.energies - bands.reference
     n_spins = len(energies)
@@ -258,14 +221,14 @@ def _band_table(bands: BandStructure, window: Window) -> tuple[str, list[str], n
         f"energies in eV relative to the Fermi level {bands.reference:.6f} eV; k_distance in 1/Å "
         "with 2π, k_1 to k_3 fractional"
     )
-    return comment, columns, np.column_stack([distances, bands.path.kpts, *shown])
+    return Columns(comment, columns, np.column_stack([distances, bands.path.kpts, *shown]))
 
 
-def _write_csv(file: TextIO, comment: str, columns: Sequence[str], rows: Iterable) -> None:
-    file.write(f"# {comment}\n")
+def _write_csv(file: TextIO, table: Columns) -> None:
+    file.write(f"# {table.comment}\n")
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([f"{value:.8g}" for value in row] for row in rows)
+    writer.writerow(table.names)
+    writer.writerows([f"{value:.8g}" for value in row] for row in table.rows)
 
 
 def _write_json(file: TextIO, content: object) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from hotham_ase.cli.tables import show_table
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from hotham_ase.electronic import BandEdges
     from hotham_ase.model.uncertainty import Uncertainty
 
+GHOSTS = "not known: H has ghost states, which were left out; see the warning"
 LEVELS_SHOWN = 8  # on either side of the Fermi level
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Numbers of the material; energies in eV, k-points fractional, None where not known.
 
@@ -53,19 +55,19 @@ class Report:
     pbc: tuple[bool, ...]
     fermi_level: float
     fermi_level_change: float | None
-    band_gap: float | None
-    direct_gap: float | None
-    valence_maximum: float | None
-    conduction_minimum: float | None
-    k_valence: tuple[float, ...] | None
-    k_conduction: tuple[float, ...] | None
-    k_direct: tuple[float, ...] | None
-    edges_remaining: float | None
-    expected_error_of_h: float | None
-    expected_error_of_bands: float | None
-    n_extrapolating: int | None
+    band_gap: float | None = None
+    direct_gap: float | None = None
+    valence_maximum: float | None = None
+    conduction_minimum: float | None = None
+    k_valence: tuple[float, ...] | None = None
+    k_conduction: tuple[float, ...] | None = None
+    k_direct: tuple[float, ...] | None = None
+    edges_remaining: float | None = None
+    expected_error_of_h: float | None = None
+    expected_error_of_bands: float | None = None
+    n_extrapolating: int | None = None
     gap_text: str = field(repr=False)
-    error_text: str | None = field(repr=False)
+    error_text: str | None = field(default=None, repr=False)
     details: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> str:
@@ -73,22 +75,22 @@ class Report:
         content = {k: v for k, v in asdict(self).items() if not k.endswith("_text")}
         return json.dumps(content, ensure_ascii=False)
 
-    def lines(self, *, verbose: bool = False) -> Iterator[str]:
-        """A line for each quantity."""
+    def entries(self, *, verbose: bool = False) -> dict[str, str]:
+        """A sentence for each quantity, by its name."""
         axes = "".join(axis for axis, periodic in zip("xyz", self.pbc, strict=True) if periodic)
-        periodic = f"periodic along {axes}" if axes else "a molecule"
-        yield f"structure     {self.formula}, {self.n_atoms} atoms, {periodic}"
+        where = f"periodic along {axes}" if axes else "a molecule"
         change = self.fermi_level_change
-        known = "" if change is None else f", converged to {_small(change)}"
-        unknown = ", of the mesh: not converged" if change is None and axes else ""
-        yield f"Fermi level   {self.fermi_level:.4f} eV{(known if axes else '') or unknown}"
-        yield f"{'band gap' if axes else 'gap':14}{self.gap_text}"
+        certain = ", of the mesh: not converged"
+        certain = certain if change is None else f", converged to {_small(change)}"
+        entries = {
+            "structure": f"{self.formula}, {self.n_atoms} atoms, {where}",
+            "Fermi level": f"{self.fermi_level:.4f} eV{certain if axes else ''}",
+            "band gap" if axes else "gap": self.gap_text,
+        }
         if self.error_text is not None:
             text = self.error_text.removeprefix("expected errors: ")
-            yield f"errors        {text}{', expected' if text != self.error_text else ''}"
-        if verbose:
-            for name, value in self.details.items():
-                yield f"{name:14}{value}"
+            entries["errors"] = text if text == self.error_text else f"{text}, expected"
+        return entries | (self.details if verbose else {})
 
 
 def report_of(
@@ -118,9 +120,47 @@ def report_of(
         edges = calculator.get_band_edges()
     with contextlib.suppress(PropertyNotImplementedError):  # older models do not know
         uncertainty = calculator.get_uncertainty()
-    error = None if uncertainty is None else uncertainty.band_error
-    details = {"mesh": f"{len(calculator.get_bz_k_points())} k-points, "}
-    details["mesh"] += f"{len(calculator.get_ibz_k_points())} after symmetry"
+    trusted = not calculator.has_ghost_states()
+    error = uncertainty.band_error if uncertainty is not None and trusted else None
+    report = Report(
+        formula=atoms.get_chemical_formula(),
+        n_atoms=len(atoms),
+        pbc=tuple(map(bool, atoms.pbc)),
+        fermi_level=float(state.fermi_level),
+        fermi_level_change=_finite(state.fermi_level_change),
+        expected_error_of_bands=error,
+        gap_text=describe_gap(edges, error, periodic=bool(atoms.pbc.any())),
+        details=_details(calculator, edges, bands, dos),
+    )
+    if edges is not None:
+        report = replace(
+            report,
+            band_gap=edges.gap,
+            direct_gap=edges.direct_gap,
+            valence_maximum=edges.vbm,
+            conduction_minimum=edges.cbm,
+            k_valence=_place(edges.k_vbm),
+            k_conduction=_place(edges.k_cbm),
+            k_direct=_place(edges.k_direct),
+            edges_remaining=_finite(edges.remaining),
+        )
+    if uncertainty is not None:
+        report = replace(
+            report,
+            expected_error_of_h=uncertainty.rms_error if trusted else None,
+            n_extrapolating=len(uncertainty.extrapolating_atoms),
+            error_text=uncertainty.describe(),
+        )
+    # what the network errs by says nothing of states that were taken out of its H
+    return report if trusted else replace(report, error_text=GHOSTS)
+
+
+def _details(
+    calculator: HotHamCalculator, edges: BandEdges | None, bands: BandStructure | None, dos: Any
+) -> dict[str, str]:
+    """How the numbers were found, by name."""
+    mesh = len(calculator.get_bz_k_points()), len(calculator.get_ibz_k_points())
+    details = {"mesh": f"{mesh[0]} k-points, {mesh[1]} after symmetry"}
     if edges is not None and edges.n_solved:
         details["search"] = f"{edges.n_solved} k-points more for the edges"
     if bands is not None:
@@ -134,33 +174,7 @@ def report_of(
             f"{about['mesh']} mesh, {about['kpts_solved']} k-points solved in {about['seconds']} "
             f"s; part of the states that moved at the last refinement: {about['change']}"
         )
-    error_text = None if uncertainty is None else uncertainty.describe()
-    if calculator.has_ghost_states():
-        error_text = "not known: H has ghost states, which were left out; see the warning"
-        error = None
-    return Report(
-        formula=atoms.get_chemical_formula(),
-        n_atoms=len(atoms),
-        pbc=tuple(map(bool, atoms.pbc)),
-        fermi_level=float(state.fermi_level),
-        fermi_level_change=_finite(state.fermi_level_change),
-        band_gap=None if edges is None else edges.gap,
-        direct_gap=None if edges is None else edges.direct_gap,
-        valence_maximum=None if edges is None else edges.vbm,
-        conduction_minimum=None if edges is None else edges.cbm,
-        k_valence=None if edges is None else _place(edges.k_vbm),
-        k_conduction=None if edges is None else _place(edges.k_cbm),
-        k_direct=None if edges is None else _place(edges.k_direct),
-        edges_remaining=None if edges is None else _finite(edges.remaining),
-        expected_error_of_h=(
-            None if uncertainty is None or calculator.has_ghost_states() else uncertainty.rms_error
-        ),
-        expected_error_of_bands=error,
-        n_extrapolating=None if uncertainty is None else len(uncertainty.extrapolating_atoms),
-        gap_text=describe_gap(edges, error, periodic=bool(atoms.pbc.any())),
-        error_text=error_text,
-        details=details,
-    )
+    return details
 
 
 def describe_gap(edges: BandEdges | None, error: float | None, *, periodic: bool = True) -> str:
@@ -177,11 +191,12 @@ def describe_gap(edges: BandEdges | None, error: float | None, *, periodic: bool
     """
     if edges is None:
         return "not known: all of the model's orbitals are full, or all are empty"
-    if edges.k_vbm is None:
+    if edges.k_vbm is None:  # the Fermi level cuts through a band
         return "none, a band is filled in part"
     touching = f" at {_written(edges.k_vbm)}" if periodic else ""
     if edges.is_semimetal:
         return f"none, bands touch{touching}"
+    # the top of the full bands lies above the bottom of the empty ones, at another k-point
     if edges.is_metal:
         seen = " at these k-points" if math.isnan(edges.remaining) else ""
         where = f", from {_written(edges.k_cbm)} to {_written(edges.k_vbm)}" if periodic else ""
@@ -196,20 +211,23 @@ def describe_gap(edges: BandEdges | None, error: float | None, *, periodic: bool
         )
     if periodic and math.isnan(edges.remaining):
         text += "; of these k-points only, not searched for in between"
+    # a model that errs by more than the gap cannot tell whether there is one
     if error is not None and edges.gap < error:
         text += f"; less than the expected error of bands, {_small(error)}"
     return text
 
 
-def levels(calculator: HotHamCalculator, window: tuple[float, float]) -> Iterator[str]:
-    """A line for each level of a molecule near the Fermi level."""
+def show_levels(calculator: HotHamCalculator, window: tuple[float, float]) -> None:
+    """Print the levels of a molecule near the Fermi level."""
     energies = calculator.get_eigenvalues() - calculator.get_fermi_level()
     occupations = calculator.get_occupation_numbers()
     nearest = np.sort(np.argsort(np.abs(energies))[: 2 * LEVELS_SHOWN])
-    yield "level  electrons  E − E_F (eV)"
-    for n in nearest:
-        if window[0] <= energies[n] <= window[1]:
-            yield f"{n + 1:5d}  {occupations[n]:9.3f}  {energies[n]:12.4f}"
+    rows = [
+        (n + 1, f"{occupations[n]:.3f}", f"{energies[n]:.4f}")
+        for n in nearest
+        if window[0] <= energies[n] <= window[1]
+    ]
+    show_table(rows, header=("level", "electrons", "E − E_F (eV)"))
 
 
 def _finite(value: float) -> float | None:

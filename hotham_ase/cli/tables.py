@@ -1,19 +1,29 @@
-"""Nested results as text: names and values in columns, records of one kind as tables."""
+"""Results on a screen or in a pipe: names and values in columns, records of one kind as tables."""
 
 from __future__ import annotations
 
-import textwrap
+import io
+import re
+import shutil
+import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
-WIDTH = 100
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+UNBROKEN = 100_000  # columns where no terminal is: a program that reads gets whole lines
 
 
-def format_entries(
-    entries: Mapping[str, Any], *, longest: int | None = None, indent: int = 0
-) -> Iterator[str]:
-    r"""Lines that show a nested mapping; what would command a terminal is shown as its number.
+def show_entries(
+    entries: Mapping[str, Any], *, longest: int | None = None, err: bool = False
+) -> None:
+    r"""Print a nested mapping; what would command a terminal is shown as its number.
 
     Parameters
     ----------
@@ -21,38 +31,33 @@ def format_entries(
         JSON-able values by name.
     longest
         How many records or items of a list to show; by default all.
-    indent
-        Blanks before every line.
+    err
+        Whether it goes to the standard error.
 
     Examples
     --------
-    >>> print(*format_entries({"n": 2, "errors": [{"a": 1.5}, {"a": 20.0}]}), sep="\n")
+    >>> show_entries({"n": 2, "errors": [{"a": 1.5}, {"a": 20.0}]})
     n       2
     errors
       a
       1.5
       20
     """
-    margin = " " * indent
-    entries = {printable(str(key)): value for key, value in entries.items()}
-    width = max((len(key) for key in entries), default=0)
-    for key, value in entries.items():
-        records = _records(value)
-        if records:
-            yield margin + key
-            yield from _table(records, longest, indent + 2)
-        elif isinstance(value, Mapping) and value:
-            yield margin + key
-            yield from format_entries(value, longest=longest, indent=indent + 2)
-        else:
-            first = f"{margin}{key:{width}}  "
-            lines = textwrap.wrap(
-                _format(value, longest),
-                WIDTH,
-                initial_indent=first,
-                subsequent_indent=" " * len(first),
-            )
-            yield from lines or [first.rstrip()]
+    _show(_layout(entries, longest), err=err)
+
+
+def show_table(rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> None:
+    """Print rows under the names of their columns, if they have some; numbers to the right.
+
+    Examples
+    --------
+    >>> show_table([(12, "a/b"), (3, "c")], header=["n", "place"])
+     n  place
+    12  a/b
+     3  c
+    """
+    cells = list(rows)
+    _show([_table(cells, header)] if cells else [], err=False)
 
 
 def printable(text: str) -> str:
@@ -71,6 +76,50 @@ def printable(text: str) -> str:
     )
 
 
+def _show(content: Iterable[RenderableType], *, err: bool) -> None:
+    # Rich fills lines up with blanks, which are of no use to who reads them
+    stream = sys.stderr if err else sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else UNBROKEN
+    laid_out = io.StringIO()
+    Console(file=laid_out, width=width, color_system=None).print(Group(*content))
+    for line in laid_out.getvalue().splitlines():
+        typer.echo(line.rstrip(), err=err)
+
+
+def _layout(entries: Mapping[str, Any], longest: int | None) -> Iterator[RenderableType]:
+    entries = {printable(str(key)): value for key, value in entries.items()}
+    width = max(map(len, entries), default=0)
+    for name, value in entries.items():
+        records = _records(value)
+        if not records and not (isinstance(value, Mapping) and value):
+            line = Table.grid(padding=(0, 2, 0, 0))
+            line.add_column(min_width=width)
+            line.add_row(Text(name), Text(_format(value, longest)))
+            yield line
+            continue
+        yield Text(name)
+        shown = [list(record.values()) for record in records[:longest]]
+        inner = _table(shown, list(records[0])) if records else Group(*_layout(value, longest))
+        yield Padding(inner, (0, 0, 0, 2), expand=False)
+        if len(shown) < len(records):
+            yield Text(f"  … and {len(records) - len(shown)} more")
+
+
+def _table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> Table:
+    cells = [[_format(value) for value in row] for row in rows]
+    table = Table(box=None, pad_edge=False, show_header=bool(header))
+    for title, column in zip_longest(map(printable, header), zip(*cells, strict=True)):
+        numeric = all(map(_is_number, column or ()))
+        table.add_column(Text(title or ""), justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))  # as text: a name in brackets is no command to Rich
+    return table
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"None|nan|[-+−]?(inf|[\d.]+(e[-+]\d+)?)", cell) is not None
+
+
 def _records(value: Any) -> list[dict[str, Any]]:
     """Flat mappings with the same keys, listed or by name; empty if it is none such."""
     if isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values()):
@@ -79,17 +128,6 @@ def _records(value: Any) -> list[dict[str, Any]]:
         return []
     flat = not any(isinstance(v, (Mapping, list)) for record in value for v in record.values())
     return value if flat and len({tuple(record) for record in value}) == 1 else []
-
-
-def _table(records: list[dict[str, Any]], longest: int | None, indent: int) -> Iterator[str]:
-    shown = [[_format(value) for value in record.values()] for record in records[:longest]]
-    rows = [list(map(printable, records[0])), *shown]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-        yield (" " * indent + "  ".join(cells)).rstrip()
-    if len(shown) < len(records):
-        yield f"{' ' * indent}… and {len(records) - len(shown)} more"
 
 
 def _format(value: object, longest: int | None = None) -> str:

@@ -3,16 +3,80 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hotham_ase.dataset.store import Dataset
+from hotham_ase.matrices.spin import Spin
 
 
-def describe_dataset(path: str | Path) -> dict[str, Any]:
-    """Structures, orbitals, origin and state of a data set.
+@dataclass(frozen=True)
+class SpeciesDescription:
+    """Orbitals of a species: shells such as 2s2p1d, largest cutoff in Å, valence electrons."""
+
+    orbitals: str
+    cutoff: float
+    n_valence: float
+
+
+@dataclass(frozen=True)
+class DatasetDescription:
+    """Structures, orbitals, origin and state of a data set; ``dataclasses.asdict`` is JSON-able.
+
+    Attributes
+    ----------
+    file, size_MB
+        Name and size.
+    damaged
+        Names of structures whose content is not what was written, and "fingerprint" if the basis
+        or the list of structures is not; empty if all is well.
+    n_structures
+        How many there are.
+    groups, formulas
+        Numbers of structures by the first part of their names, and by composition.
+    n_atoms, n_orbitals
+        Smallest and largest.
+    species, has_radial
+        The basis, and whether S can be computed from it.
+    spin
+        Kind of all matrices.
+    overlap
+        Numbers of structures whose S was "read" or "computed".
+    n_initial, n_fermi_level
+        Structures with an initial Hamiltonian, and with a Fermi level.
+    origin
+        Of codes, versions and functionals (xc) the numbers of structures.
+    n_unconverged
+        Structures of calculations that say they did not converge.
+    format_version, package_version, fingerprint
+        Of the file.
+    """
+
+    file: str
+    size_MB: float
+    damaged: list[str]
+    n_structures: int
+    groups: dict[str, int]
+    formulas: dict[str, int]
+    n_atoms: tuple[int, int]
+    n_orbitals: tuple[int, int]
+    species: dict[str, SpeciesDescription]
+    has_radial: bool
+    spin: str
+    overlap: dict[str, int]
+    n_initial: int
+    n_fermi_level: int
+    origin: dict[str, dict[str, int]]
+    n_unconverged: int
+    format_version: int
+    package_version: str
+    fingerprint: str
+
+
+def describe_dataset(path: str | Path) -> DatasetDescription:
+    """Describe a data set.
 
     Everything is read once, for the checksums; no matrix is built.
 
@@ -21,64 +85,56 @@ def describe_dataset(path: str | Path) -> dict[str, Any]:
     path
         A file of :class:`hotham_ase.dataset.DatasetWriter`.
 
-    Returns
-    -------
-    dict
-        JSON-able: ``file``, ``size_MB``, ``damaged`` (names of structures whose content is not
-        what was written, and "fingerprint" if the basis or the list of structures is not; empty
-        if all is well), ``n_structures``, ``groups`` and ``formulas`` with their numbers of
-        structures, ``n_atoms`` and ``n_orbitals`` (smallest and largest), ``species`` with
-        orbitals, cutoffs and valence electrons, ``has_radial``, ``spin``, ``overlap``
-        ("read", "computed" with numbers), ``n_initial`` (with an initial Hamiltonian),
-        ``n_fermi_level`` (with a Fermi level), ``origin`` (codes, versions and functionals with
-        numbers), ``n_unconverged``, ``format_version``, ``package_version``, ``fingerprint``.
-
     Raises
     ------
     DatasetError, FileNotFoundError
         If the file is not a data set, a structure cannot be read at all, or it does not exist.
     """
     path = Path(path)
+    formulas: Counter[str] = Counter()
+    overlap: Counter[str] = Counter()
+    codes: Counter[str] = Counter()
+    versions: Counter[str] = Counter()
+    functionals: Counter[str] = Counter()
+    n_atoms, n_orbitals = [], []
+    n_initial = n_fermi_level = n_unconverged = 0
     with Dataset(path, verify=False) as dataset:
-        attributes, basis, names = dataset.attributes, dataset.basis, dataset.names
-        damaged = dataset.verify_checksums()
-        overlap: Counter[str] = Counter()
-        formulas: Counter[str] = Counter()
-        origin: dict[str, Counter[str]] = {key: Counter() for key in ("code", "version", "xc")}
-        n_orbitals, n_unconverged, n_fermi_level = [], 0, 0
+        basis, names = dataset.basis, dataset.names
+        format_version, package_version = dataset.versions
         for index in range(len(dataset)):
             stored = dataset.geometry(index)
-            atoms, source = stored.atoms(), stored.origin()
+            atoms, origin = stored.atoms(), stored.origin()
             formulas[atoms.get_chemical_formula()] += 1
-            overlap[str(source.get("overlap", "unknown"))] += 1
-            for key, counted in origin.items():
-                counted[str(source.get(key) or "unknown")] += 1
+            overlap[origin.overlap or "unknown"] += 1
+            codes[origin.code or "unknown"] += 1
+            versions[origin.version or "unknown"] += 1
+            functionals[origin.xc or "unknown"] += 1
+            n_initial += dataset.has_initial(index)
+            n_atoms.append(len(atoms))
             n_orbitals.append(int(basis.n_orbitals(atoms.numbers).sum()))
-            n_unconverged += source.get("scf_converged") is False
             n_fermi_level += not np.isnan(stored.fermi_level)
-        groups = Counter(name.rpartition("/")[0] or "(no group)" for name in names)
-    species = {
-        s.symbol: {"orbitals": s.label, "cutoff": round(s.cutoff, 4), "n_valence": s.n_valence}
-        for s in basis.species
-    }
-    return {
-        "file": path.name,
-        "size_MB": round(path.stat().st_size / 1e6, 3),
-        "damaged": damaged,
-        "n_structures": len(names),
-        "groups": dict(groups),
-        "formulas": dict(formulas),
-        "n_atoms": attributes["n_atoms"],
-        "n_orbitals": [min(n_orbitals), max(n_orbitals)],
-        "species": species,
-        "has_radial": basis.has_radial,
-        "spin": "unpolarized",  # the only kind that is stored
-        "overlap": dict(overlap),
-        "n_initial": attributes["n_initial"],
-        "n_fermi_level": n_fermi_level,
-        "origin": {key: dict(counted) for key, counted in origin.items()},
-        "n_unconverged": n_unconverged,
-        "format_version": attributes["format_version"],
-        "package_version": attributes["package_version"],
-        "fingerprint": attributes["fingerprint"],
-    }
+            n_unconverged += origin.scf_converged is False
+        return DatasetDescription(
+            file=path.name,
+            size_MB=round(path.stat().st_size / 1e6, 3),
+            damaged=dataset.verify_checksums(),
+            n_structures=len(names),
+            groups=dict(Counter(name.rpartition("/")[0] or "(no group)" for name in names)),
+            formulas=dict(formulas),
+            n_atoms=(min(n_atoms), max(n_atoms)),
+            n_orbitals=(min(n_orbitals), max(n_orbitals)),
+            species={
+                one.symbol: SpeciesDescription(one.label, round(one.cutoff, 4), one.n_valence)
+                for one in basis.species
+            },
+            has_radial=basis.has_radial,
+            spin=Spin.UNPOLARIZED.value,  # the only kind that is stored
+            overlap=dict(overlap),
+            n_initial=n_initial,
+            n_fermi_level=n_fermi_level,
+            origin={"code": dict(codes), "version": dict(versions), "xc": dict(functionals)},
+            n_unconverged=n_unconverged,
+            format_version=format_version,
+            package_version=package_version,
+            fingerprint=dataset.fingerprint,
+        )

@@ -12,6 +12,7 @@ from typing import Literal
 
 from hotham_ase.dataset.store import Dataset, DatasetWriter
 from hotham_ase.dft import read_sample, run_format
+from hotham_ase.errors import HothamError
 
 ProgressCallback = Callable[[int, int, str], None]
 
@@ -27,7 +28,7 @@ class ImportReport:
     imported : tuple of str
         Folders in the data set, in its order.
     formats : tuple of str
-        Of each of these: "ABACUS", "DeepH", "DeePTB".
+        Names of their formats, see :func:`hotham_ase.dft.formats.formats`.
     skipped : tuple of (folder, reason)
         Folders left out, and why.
     """
@@ -108,7 +109,6 @@ def import_folders(
         raise FileExistsError(errno.EEXIST, "exists already", str(output))
     names = _longer_names(paths)
     imported: list[str] = []
-    formats: list[str] = []
     skipped: list[tuple[str, str]] = []
     try:
         with DatasetWriter(output) as writer:
@@ -119,7 +119,6 @@ def import_folders(
                 reason = _import_one(writer, path, names.get(path), n_valence)
                 if reason is None:
                     imported.append(path)
-                    formats.append(run_format(path) or "")
                 else:
                     skipped.append((path, reason))
                 if on_progress is not None:
@@ -128,7 +127,8 @@ def import_folders(
                 raise _NothingToWriteError
     except _NothingToWriteError:
         return ImportReport(None, (), (), tuple(skipped))
-    return ImportReport(Path(output), tuple(imported), tuple(formats), tuple(skipped))
+    formats = tuple(found.name for path in imported if (found := run_format(path)))
+    return ImportReport(Path(output), tuple(imported), formats, tuple(skipped))
 
 
 def _longer_names(paths: list[str]) -> dict[str, str]:
@@ -146,15 +146,15 @@ def _longer_names(paths: list[str]) -> dict[str, str]:
 def _import_one(
     writer: DatasetWriter, path: str, name: str | None, n_valence: Mapping[str, float] | None
 ) -> str | None:
-    """Add one folder, under its own name if there is none; the reason why not, if so."""
+    """Add one folder, under its own name if none is given; the reason why not, if so."""
     try:
         sample = read_sample(path, n_valence=n_valence)
     except Exception as error:  # whatever is wrong with one folder must not end a long import
         return str(error) or type(error).__name__
     try:
         if name is not None:
-            sample = replace(sample, provenance={**sample.provenance, "name": name})
+            sample = replace(sample, provenance=replace(sample.provenance, name=name))
         writer.add(sample)
-    except (ValueError, NotImplementedError) as error:
+    except HothamError as error:
         return str(error)
     return None

@@ -22,8 +22,8 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -31,13 +31,14 @@ import numpy as np
 from ase import Atoms
 
 import hotham_ase
-from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.dataset.stored import (
     DatasetError,
     StoredStructure,
     read_basis,
     write_basis,
 )
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.hdf5 import (
     HDF5Error,
@@ -84,22 +85,11 @@ class DatasetWriter:
     def __enter__(self) -> DatasetWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._stack.enter_context(write_hdf5(self.path))
+        self._stack.push(self._finish)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        file, self._file = self._file, None
-        if kind is None and file is not None:
-            try:
-                self._finish(file)
-            except BaseException as failure:
-                self._stack.__exit__(type(failure), failure, failure.__traceback__)
-                raise
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def __len__(self) -> int:
         return len(self._checksums)
@@ -146,7 +136,11 @@ class DatasetWriter:
         self._basis = basis
         self._checksums[stored.name] = stored.checksum()
 
-    def _finish(self, file: h5py.File) -> None:
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write what belongs to all structures, unless something went wrong before."""
+        file, self._file = self._file, None
+        if kind is not None or file is None:
+            return
         if self._basis is None:
             raise DatasetError(f"{self.path} is not written: no structure was added")
         names = fixed_strings(list(self._checksums))
@@ -154,12 +148,12 @@ class DatasetWriter:
         reserve(file, 2 * radial + names.nbytes)
         write_basis(file, self._basis)
         file["names"] = names
-        fingerprint = _fingerprint(self._basis, [*self._checksums.values()])
-        for key, text in (
-            ("format", FORMAT),
-            ("package_version", hotham_ase.__version__),
-            ("fingerprint", fingerprint),
-        ):
+        texts = {
+            "format": FORMAT,
+            "package_version": hotham_ase.__version__,
+            "fingerprint": _fingerprint(self._basis, [*self._checksums.values()]),
+        }
+        for key, text in texts.items():
             file.attrs[key] = fixed_strings([text])[0]
         file.attrs["format_version"] = FORMAT_VERSION
 
@@ -187,14 +181,17 @@ class Dataset:
     """
 
     def __init__(self, path: str | Path, *, verify: bool = True) -> None:
-        self.path = Path(path)
-        self.verify = verify
+        self.path, self.verify = Path(path), verify
+        self._forget()
+        self._open()
+
+    def _forget(self) -> None:
+        """What is known of the file, from nothing."""
         self._handle: h5py.File | None = None
         self._process = os.getpid()
         self._basis: OrbitalBasis | None = None
         self._names: list[str] | None = None
         self._length: int | None = None
-        self._open()
 
     def _open(self) -> h5py.File:
         # an HDF5 handle must not be used by a forked process
@@ -208,8 +205,8 @@ class Dataset:
             handle = open_hdf5(self.path)
             try:
                 self._check_format(handle)
-                self._handle, self._process = handle, os.getpid()
-                self._basis = self._names = self._length = None
+                self._forget()
+                self._handle = handle
                 if self.verify and not self._list_is_intact():
                     raise DatasetError(
                         f"{self.path}: the basis or the list of structures is not what was "
@@ -252,8 +249,7 @@ class Dataset:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path, self.verify = state["path"], state["verify"]
-        self._handle, self._process = None, os.getpid()
-        self._basis = self._names = self._length = None
+        self._forget()
 
     def __len__(self) -> int:
         if self._length is None:
@@ -309,7 +305,7 @@ class Dataset:
         """Structure alone; see :meth:`geometry`."""
         return self.geometry(index).atoms()
 
-    def provenance(self, index: int) -> dict[str, Any]:
+    def provenance(self, index: int) -> Provenance:
         """Where one structure comes from; see :meth:`geometry`."""
         return self.geometry(index).origin()
 
@@ -352,23 +348,14 @@ class Dataset:
             return str(read_attribute(self._open(), "fingerprint", "s"))
 
     @property
-    def attributes(self) -> dict[str, Any]:
-        """Short description: sizes, elements with their orbitals, versions, fingerprint."""
+    def versions(self) -> tuple[int, str]:
+        """Format version of the file, and the version of the package that wrote it."""
         with _dataset_errors():
             file = self._open()
-            version = read_attribute(file, "format_version", "i")
-            package = read_attribute(file, "package_version", "s")
-        n_atoms = [len(self.atoms(i)) for i in range(len(self))]
-        return {
-            "format_version": version,
-            "package_version": package,
-            "n_structures": len(self),
-            "n_atoms": [min(n_atoms), max(n_atoms)],
-            "n_initial": sum(map(self.has_initial, range(len(self)))),
-            "orbitals": {s.symbol: s.label for s in self.basis.species},
-            "has_radial": self.basis.has_radial,
-            "fingerprint": self.fingerprint,
-        }
+            return (
+                read_attribute(file, "format_version", "i"),
+                read_attribute(file, "package_version", "s"),
+            )
 
     def verify_checksums(self) -> list[str]:
         """Names of the structures whose content is not what was written; empty if all is well.
@@ -416,11 +403,11 @@ def _merge(one: OrbitalBasis, other: OrbitalBasis) -> OrbitalBasis:
     merged = []
     for species in other.species:
         if species.symbol in one:
-            mine = one[species.symbol]
-            alike = mine.shells == species.shells and mine.n_valence == species.n_valence
-            if alike and not mine.has_radial and not species.has_radial:
-                cutoffs = np.maximum(mine.cutoffs, species.cutoffs)
-                species = SpeciesBasis(mine.symbol, mine.shells, tuple(cutoffs), mine.n_valence)
+            known = one[species.symbol]
+            alike = known.shells == species.shells and known.n_valence == species.n_valence
+            if alike and not known.has_radial and not species.has_radial:
+                cutoffs = np.maximum(known.cutoffs, species.cutoffs)
+                species = replace(species, cutoffs=tuple(cutoffs))
                 one = OrbitalBasis(
                     tuple(species if s.symbol == species.symbol else s for s in one.species)
                 )

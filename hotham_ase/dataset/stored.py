@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -15,8 +15,11 @@ from ase.data import chemical_symbols
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset.packing import PackedMatrix, pack, unpack
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
+from hotham_ase.errors import HothamError
 from hotham_ase.hdf5 import child_group, child_names, fixed_strings, read_array, read_attribute
+from hotham_ase.overlap import overlap_matrix
 
 if TYPE_CHECKING:
     import h5py
@@ -28,7 +31,7 @@ _MATRIX = ("edge_index", "cell_shifts", "values")
 _ATTRIBUTES = ("provenance", "n_electrons", "fermi_level")
 
 
-class DatasetError(ValueError):
+class DatasetError(HothamError, ValueError):
     """A file that is not a data set, is damaged, or has nothing in it."""
 
 
@@ -66,7 +69,7 @@ class StoredStructure:
         atoms = sample.atoms
         matrices = {"hamiltonian": sample.hamiltonian}
         has_radial = sample.basis.subset(atoms.get_chemical_symbols()).has_radial
-        if sample.provenance.get("overlap") != "computed" or not has_radial:
+        if sample.provenance.overlap != "computed" or not has_radial:
             matrices["overlap"] = sample.overlap
         if sample.initial_hamiltonian is not None:
             matrices["initial_hamiltonian"] = sample.initial_hamiltonian
@@ -74,7 +77,7 @@ class StoredStructure:
         return cls(
             *(atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc),
             matrices={name: _small(pack(matrix)) for name, matrix in matrices.items()},
-            provenance=json.dumps(sample.provenance, sort_keys=True),
+            provenance=json.dumps(sample.provenance.to_dict(), sort_keys=True),
             n_electrons=sample.n_electrons,
             fermi_level=np.nan if level is None else level,
             place=sample.name,
@@ -129,7 +132,7 @@ class StoredStructure:
     @property
     def name(self) -> str:
         """That of the sample."""
-        return str(self.origin().get("name") or self.atoms().get_chemical_formula())
+        return self.origin().name or str(self.atoms().get_chemical_formula())
 
     @property
     def n_bytes(self) -> int:
@@ -147,15 +150,15 @@ class StoredStructure:
             raise DatasetError(f"{self.place} has atomic numbers that are none: {found[:9]}")
         return Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
 
-    def origin(self) -> dict[str, Any]:
+    def origin(self) -> Provenance:
         """The provenance; DatasetError if it is not a JSON object."""
         try:
-            origin = json.loads(self.provenance)
+            record = json.loads(self.provenance)
+            if isinstance(record, dict):
+                return Provenance.from_dict(record)
         except (ValueError, RecursionError) as error:
             raise DatasetError(f"{self.place} has a provenance that is not JSON") from error
-        if not isinstance(origin, dict):
-            raise DatasetError(f"{self.place} has a provenance that is not a JSON object")
-        return origin
+        raise DatasetError(f"{self.place} has a provenance that is not a JSON object")
 
     def sample(self, basis: OrbitalBasis) -> Sample:
         """All matrices in full; DatasetError if the parts do not go together."""
@@ -169,8 +172,6 @@ class StoredStructure:
                 for name, packed in self.matrices.items()
             }
             if "overlap" not in matrices:
-                from hotham_ase.overlap import overlap_matrix
-
                 matrices["overlap"] = overlap_matrix(atoms, basis)
             return Sample(
                 atoms=atoms,

@@ -1,15 +1,11 @@
-"""Folders of HDF5 blocks: legacy DeepH, in and out, and DeePTB's variant, in.
+"""Legacy DeepH folders of HDF5 blocks, in and out.
 
-Both hold one dataset per pair of atoms and lattice vector, in eV. DeepH keys them
-``"[Rx, Ry, Rz, i, j]"`` with atoms counted from 1 and writes cell and positions as columns;
-DeePTB keys them ``"i_j_Rx_Ry_Rz"`` with atoms counted from 0. In both the block is
-⟨φ_i, cell 0 | H | φ_j, cell R⟩. DeePTB's Bloch sums use exp(−2πi k·R), so its k is our −k; the
-blocks need no change for that.
+Arrays are named ``"[Rx, Ry, Rz, i, j]"`` with atoms counted from 1; cell and positions are written
+as columns.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import shutil
@@ -20,33 +16,27 @@ from pathlib import Path
 import numpy as np
 
 from hotham_ase.basis.conventions import index_and_sign
+from hotham_ase.dft.format import Format
 from hotham_ase.dft.h5blocks import (
     H_FILE,
     LARGEST_L,
     S_FILE,
-    assemble,
+    BlockFolder,
     make_atoms,
     read_info,
     read_rows,
     read_table,
-    read_text,
 )
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.hdf5 import reserve, write_hdf5
 from hotham_ase.matrices.realspace import RealSpaceMatrix
 
-_DEEPH_KEY = re.compile(r"^\[(-?\d+), *(-?\d+), *(-?\d+), *(\d+), *(\d+)\]$")
-_DEEPTB_KEY = re.compile(r"^(\d+)_(\d+)_(-?\d+)_(-?\d+)_(-?\d+)$")
+_KEY = re.compile(r"^\[(-?\d+), *(-?\d+), *(-?\d+), *(\d+), *(\d+)\]$")
 
 
-def is_deeph(folder: str | Path) -> bool:
+def is_deeph(folder: Path) -> bool:
     """Whether a folder looks like legacy DeepH data."""
-    return all((Path(folder) / name).is_file() for name in (H_FILE, "lat.dat", "element.dat"))
-
-
-def is_deeptb(folder: str | Path) -> bool:
-    """Whether a folder looks like DeePTB data."""
-    return all((Path(folder) / name).is_file() for name in (H_FILE, "cell.dat", "basis.dat"))
+    return all((folder / name).is_file() for name in (H_FILE, "lat.dat", "element.dat"))
 
 
 # --------------------------------------------------------------------- reading
@@ -67,8 +57,8 @@ def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None)
     n_valence
         Valence electrons by chemical symbol, for elements of which ``info.json`` does not tell
         them, as it does if :func:`write_deeph` wrote it. Where neither does, they are those of the
-        light p-block elements, on which pseudopotentials agree (``provenance["n_valence"]`` is
-        then "assumed").
+        light p-block elements, on which pseudopotentials agree (``provenance.n_valence`` is then
+        "assumed").
 
     Raises
     ------
@@ -78,7 +68,7 @@ def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None)
         If the data are spinful.
     """
     folder = Path(folder)
-    info = read_info(folder)
+    info = read_info(folder, FORMAT)
     numbers = read_table(folder, "element.dat", dtype=int)
     cell = read_table(folder, "lat.dat", (3, 3)).T
     positions = read_table(folder, "site_positions.dat", (3, -1)).T
@@ -95,81 +85,16 @@ def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None)
     for symbol, of_atom in zip(atoms.symbols, per_atom, strict=True):
         if shells.setdefault(symbol, of_atom) != of_atom:
             raise UnsupportedRunError(f"{folder} gives atoms of {symbol} different orbitals")
-    return assemble(folder, "deeph", atoms, shells, _deeph_key, n_valence, info)
+    return BlockFolder(folder, FORMAT, atoms, shells, _parse_key, info).sample(n_valence or {})
 
 
-def read_deeptb(folder: str | Path, n_valence: Mapping[str, float] | None = None) -> Sample:
-    """Read a DeePTB folder with one structure.
-
-    Parameters
-    ----------
-    folder
-        With hamiltonians.h5, overlaps.h5, cell.dat, positions.dat (Cartesian, Å),
-        atomic_numbers.dat, pbc.dat, basis.dat.
-    n_valence
-        See :func:`read_deeph`.
-
-    Raises
-    ------
-    DFTReadError
-        If a file is missing or damaged, or the valence of an element is not known.
-    UnsupportedRunError
-        If the folder holds several structures.
-    """
-    folder = Path(folder)
-    info = read_info(folder)
-    if info.pos_type != "cart" or info.nframes != 1:
-        raise UnsupportedRunError(
-            f"{folder} must hold one structure with Cartesian positions (pos_type cart)"
-        )
-    numbers = read_table(folder, "atomic_numbers.dat", dtype=int)
-    cell = read_table(folder, "cell.dat", (3, 3))
-    positions = read_table(folder, "positions.dat", (-1, 3))
-    atoms = make_atoms(folder, numbers, positions, cell, _read_pbc(folder, info.pbc))
-    try:
-        labels = ast.literal_eval(read_text(folder, "basis.dat", 2**16).strip())
-        shells = {symbol: _shells_of_label(label) for symbol, label in labels.items()}
-    except (
-        ValueError,
-        SyntaxError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-        MemoryError,
-    ) as error:
-        raise DFTReadError(f"{folder}/basis.dat is not understood: {error}") from error
-    return assemble(folder, "deeptb", atoms, shells, _deeptb_key, n_valence, info)
-
-
-def _deeph_key(key: str) -> tuple[int, int, list[int]]:
+def _parse_key(key: str) -> tuple[int, int, list[int]]:
     """Atoms from 0, and R."""
-    found = _DEEPH_KEY.match(key)
+    found = _KEY.match(key)
     if found is None:
         raise DFTReadError(f"key {key!r} is not '[Rx, Ry, Rz, i, j]'")
     *shift, i, j = (int(n) for n in found.groups())
     return i - 1, j - 1, shift
-
-
-def _deeptb_key(key: str) -> tuple[int, int, list[int]]:
-    found = _DEEPTB_KEY.match(key)
-    if found is None:
-        raise DFTReadError(f"key {key!r} is not 'i_j_Rx_Ry_Rz'")
-    i, j, *shift = (int(n) for n in found.groups())
-    return i, j, shift
-
-
-def _read_pbc(folder: Path, said: bool | list[bool] | None) -> np.ndarray:
-    """Periodic directions by pbc.dat, by info.json, or all of them."""
-    everywhere = np.ones(3, dtype=bool)
-    if said is not None and np.shape(said) not in ((), (3,)):
-        raise DFTReadError(f"{folder}/info.json has a pbc of {len(np.ravel(said))} directions")
-    pbc = everywhere & (True if said is None else np.array(said))
-    if not (folder / "pbc.dat").is_file():
-        return pbc
-    in_file = read_table(folder, "pbc.dat", (3,), bool)
-    if said is not None and (in_file != pbc).any():
-        raise DFTReadError(f"{folder} has another pbc in info.json than in pbc.dat")
-    return in_file
 
 
 def _checked_shells(letters: Sequence[str | int]) -> tuple[int, ...]:
@@ -177,14 +102,6 @@ def _checked_shells(letters: Sequence[str | int]) -> tuple[int, ...]:
     if not all(0 <= l <= LARGEST_L for l in shells):
         raise ValueError(f"l must lie in 0 … {LARGEST_L}, got {shells}")
     return shells
-
-
-def _shells_of_label(label: str) -> tuple[int, ...]:
-    """Shells of a label such as 2s2p1d, in its order."""
-    if not re.fullmatch(r"([1-9]\d?[spdfg])+", label):
-        raise ValueError(f"{label!r} is not of the form 2s2p1d")
-    counted = re.findall(r"(\d+)([spdfg])", label)
-    return tuple("spdfg".index(letter) for n, letter in counted for _ in range(int(n)))
 
 
 # --------------------------------------------------------------------- writing
@@ -242,7 +159,7 @@ def _write_geometry(sample: Sample, folder: Path) -> None:
             "n_valence": {s.symbol: s.n_valence for s in basis.species},
             "cutoffs": {s.symbol: s.cutoffs for s in basis.species},
             "n_electrons": sample.n_electrons,
-            "provenance": sample.provenance,
+            "provenance": sample.provenance.to_dict(),
         },
     }
     if sample.fermi_level is not None:
@@ -254,16 +171,24 @@ def _write_blocks(sample: Sample, matrix: RealSpaceMatrix, path: Path) -> None:
     maps = {}
     for species in sample.basis.species:
         index, sign = index_and_sign("deeph", species.shells)
-        theirs = np.argsort(index)
-        maps[species.symbol] = (theirs, sign[theirs])
+        to_deeph = np.argsort(index)
+        maps[species.symbol] = (to_deeph, sign[to_deeph])
     symbols = sample.atoms.get_chemical_symbols()
-    offsets = matrix.block_offsets
+    atoms, shifts = matrix.layout.atoms, matrix.layout.shifts
     with write_hdf5(path) as file:
-        reserve(file, matrix.values.nbytes + 1024 * len(offsets))  # each array has a header
-        for block in range(len(offsets) - 1):
-            i, j = matrix.block_atoms[:, block]
+        reserve(file, matrix.values.nbytes + 1024 * len(shifts))  # each array has a header
+        for block, (i, j) in enumerate(atoms.T):
             (row, row_sign), (column, column_sign) = maps[symbols[i]], maps[symbols[j]]
-            values = matrix.values[0, offsets[block] : offsets[block + 1]]
-            ours = values.reshape(len(row), len(column))
-            key = str([*matrix.block_shifts[block].tolist(), int(i) + 1, int(j) + 1])
+            ours = matrix.layout.block(matrix.single, block)
+            key = str([*shifts[block].tolist(), int(i) + 1, int(j) + 1])
             file[key] = row_sign[:, None] * ours[np.ix_(row, column)] * column_sign
+
+
+FORMAT = Format(
+    name="DeepH",
+    files="hamiltonians.h5 and lat.dat",
+    detect=is_deeph,
+    read=lambda folder, n_valence, verify: read_deeph(folder, n_valence),
+    convention="deeph",
+    write=write_deeph,
+)

@@ -1,9 +1,15 @@
-"""Folders with one HDF5 dataset per block: what DeepH's and DeePTB's formats have in common."""
+"""Folders with one HDF5 dataset per block: what DeepH's and DeePTB's formats have in common.
+
+Both hold one array per pair of atoms and lattice vector, in eV: the block ⟨φ_i, cell 0 | H | φ_j,
+cell R⟩. They differ in the names of the arrays, in the files that give the structure and its
+orbitals, and in the order of a shell's harmonics.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +18,16 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from pydantic import BaseModel, FiniteFloat
 
-from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
-from hotham_ase.dft.sample import DFTReadError, Sample, SampleError, UnsupportedRunError
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.dft.format import Format
+from hotham_ase.dft.provenance import Provenance, name_of
+from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
+from hotham_ase.dft.textfiles import SMALL, read_text
 from hotham_ase.dft.triplets import matrix_from_triplets
-from hotham_ase.hdf5 import HDF5Error, child_group, child_names, is_group, open_hdf5, read_array
-from hotham_ase.matrices.pairs import PairListError
-from hotham_ase.matrices.realspace import RealSpaceMatrix
+from hotham_ase.errors import HothamError
+from hotham_ase.hdf5 import child_group, child_names, is_group, open_hdf5, read_array
+from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     import h5py
@@ -29,10 +39,7 @@ _UNAMBIGUOUS_VALENCE = {
     **{"H": 1, "He": 2, "B": 3, "C": 4, "N": 5, "O": 6, "F": 7, "Ne": 8},
     **{"Al": 3, "Si": 4, "P": 5, "S": 6, "Cl": 7, "Ar": 8},
 }
-
-
 LARGEST_LENGTH = 1e6  # Å; beyond, positions have too few digits left
-LARGEST_TEXT = 2**24  # bytes; an atom has some 60
 LARGEST_L, LARGEST_SHIFT = 6, 1000  # of shells, and of lattice vectors R
 _WHOLE = {int: (-(2**31), 2**31, "whole numbers"), bool: (0, 1, "0 and 1")}
 
@@ -60,20 +67,22 @@ class FolderInfo(BaseModel):
     pbc: bool | list[bool] | None = None
     hotham_ase: _OurInfo = _OurInfo()
 
+    @property
+    def spin(self) -> Spin:
+        """Spinful blocks are complex [[uu, ud], [du, dd]] without any further symmetry."""
+        return Spin.NON_COLLINEAR if self.isspinful else Spin.UNPOLARIZED
 
-def read_text(folder: Path, name: str, largest: int = LARGEST_TEXT) -> str:
-    """Text of a file of the folder; DFTReadError if it is not there, or not of a sensible size."""
-    path = folder / name
-    if not path.is_file():
+
+def read_file(folder: Path, name: str, limit: int = SMALL) -> str:
+    """Text of a file of the folder; DFTReadError if it is not there, or larger than it can be."""
+    if not (folder / name).is_file():
         raise DFTReadError(f"{folder} has no {name}")
-    if path.stat().st_size > largest:
-        raise DFTReadError(f"{path} has more than {largest} bytes")
-    return path.read_text(encoding="utf-8", errors="replace")
+    return read_text(folder / name, limit)
 
 
 def read_rows(folder: Path, name: str) -> list[list[str]]:
     """Words of each line; ``#`` begins a comment, and empty lines do not count."""
-    lines = read_text(folder, name).splitlines()
+    lines = read_file(folder, name).splitlines()
     rows = [line.partition("#")[0].split() for line in lines]
     return [row for row in rows if row]
 
@@ -112,7 +121,7 @@ def read_table(
     return numbers.astype(dtype)
 
 
-def read_info(folder: Path) -> FolderInfo:
+def read_info(folder: Path, form: Format) -> FolderInfo:
     """Content of ``info.json``, all defaults without the file.
 
     Raises
@@ -120,16 +129,15 @@ def read_info(folder: Path) -> FolderInfo:
     DFTReadError
         If it is not JSON, or an entry is of another type.
     UnsupportedRunError
-        If the matrices are spinful.
+        If the format holds no matrices of such a spin, or the orbitals are orthogonal.
     """
     if not (folder / "info.json").is_file():
         return FolderInfo()
     try:
-        info = FolderInfo.model_validate(json.loads(read_text(folder, "info.json")))
+        info = FolderInfo.model_validate(json.loads(read_file(folder, "info.json")))
     except (ValueError, RecursionError) as error:
         raise DFTReadError(f"{folder}/info.json is not understood: {error}") from error
-    if info.isspinful:
-        raise UnsupportedRunError(f"{folder} has spinful matrices: not supported yet")
+    form.check_spin(folder, info.spin, "spinful matrices")
     if info.isorthogonal:
         raise UnsupportedRunError(f"{folder} has orthogonal orbitals (isorthogonal): no S to read")
     return info
@@ -159,45 +167,134 @@ def make_atoms(
     return Atoms(numbers, positions=positions, cell=cell, pbc=pbc)
 
 
-class _Blocks:
-    """The blocks of one file, as triplets in the order of the ascending shells."""
+@dataclass(frozen=True)
+class BlockFolder:
+    """What the formats tell in different files.
 
-    def __init__(
-        self,
-        path: Path,
-        parse: ParseKey,
-        atoms: Atoms,
-        shells: Mapping[str, tuple[int, ...]],
-    ) -> None:
-        if not path.is_file():
-            raise DFTReadError(f"{path.parent} has no {path.name}")
-        # where each of the file's orbitals goes if the shells are sorted by l
-        order = {symbol: _sorted_places(of_species) for symbol, of_species in shells.items()}
-        places = [order[symbol] for symbol in atoms.symbols]
-        offsets = np.concatenate([[0], np.cumsum([len(p) for p in places])])
-        rows, columns, values = [], [], []
-        keys: dict[tuple[int, ...], str] = {}
-        for name, group in _block_names(path):
-            i, j, shift = parse(name)
-            if not (0 <= i < len(atoms) and 0 <= j < len(atoms)):
-                raise DFTReadError(f"{path}: key {name!r} names an atom out of range")
-            if max(map(abs, shift)) > LARGEST_SHIFT:
-                raise DFTReadError(f"{path}: key {name!r} has R beyond {LARGEST_SHIFT}")
-            if (i, j, *shift) in keys:
-                raise DFTReadError(f"{path} has the block {name!r} twice")
-            keys[(i, j, *shift)] = name
-            block = read_array(group, name, "fc", (len(places[i]), len(places[j])))
-            _check_block(path, name, block)
-            rows.append(np.repeat(offsets[i] + places[i], len(places[j])))
-            columns.append(np.tile(offsets[j] + places[j], len(places[i])))
-            values.append(block.ravel())
-        if not keys:
-            raise DFTReadError(f"{path} has no blocks")
-        self.keys = np.array(list(keys), dtype=np.int64)
-        sizes = [len(v) for v in values]
-        self.rows, self.columns = np.concatenate(rows), np.concatenate(columns)
-        self.shifts = np.repeat(self.keys[:, 2:], sizes, axis=0)
-        self.values = np.concatenate(values).astype(float)
+    Attributes
+    ----------
+    path
+        The folder.
+    form
+        Its format.
+    atoms : ase.Atoms
+        The structure.
+    shells
+        Of each element, in the files' order of shells.
+    parse
+        From the name of an array to its atoms i and j, counted from 0, and R.
+    info
+        Content of ``info.json``.
+
+    Raises
+    ------
+    DFTReadError
+        If an element has no orbitals, or there are not as many atoms and orbitals as ``info``
+        says.
+    """
+
+    path: Path
+    form: Format
+    atoms: Atoms
+    shells: Mapping[str, tuple[int, ...]]
+    parse: ParseKey
+    info: FolderInfo
+
+    def __post_init__(self) -> None:
+        symbols = list(self.atoms.symbols)
+        missing = sorted(set(symbols) - set(self.shells))
+        if missing:
+            raise DFTReadError(f"{self.path} gives no orbitals for {missing}")
+        n_basis = sum(2 * l + 1 for symbol in symbols for l in self.shells[symbol])
+        for name, found in (
+            ("nsites", len(symbols)),
+            ("natoms", len(symbols)),
+            ("norbits", n_basis),
+        ):
+            said = getattr(self.info, name)
+            if said is not None and said != found:
+                raise DFTReadError(
+                    f"{self.path}/info.json says {name} {said}, but there are {found}"
+                )
+
+    def sample(self, n_valence: Mapping[str, float]) -> Sample:
+        """Read the matrices and put everything together.
+
+        Parameters
+        ----------
+        n_valence
+            Valence electrons by chemical symbol, where ``info`` does not tell them.
+
+        Raises
+        ------
+        DFTReadError
+            If a block is missing or damaged, or the parts do not go together.
+        """
+        try:
+            return self._sample(n_valence)
+        except DFTReadError:
+            raise
+        except (HothamError, RecursionError) as error:
+            raise DFTReadError(f"{self.path} cannot be read: {error}") from error
+
+    def _sample(self, n_valence: Mapping[str, float]) -> Sample:
+        atoms, ours = self.atoms, self.info.hotham_ase
+        valence = _valence(self.path, set(atoms.symbols), n_valence, ours.n_valence)
+        h, s = (_read_blocks(self, file) for file in (H_FILE, S_FILE))
+        # the formats do not tell how far orbitals reach, but pairs of S end where two of them do
+        longest = s.longest_pairs(atoms)
+        species = []
+        for symbol in sorted(set(atoms.symbols)):
+            shells = tuple(sorted(self.shells[symbol]))
+            cutoffs = ours.cutoffs.get(symbol)
+            if cutoffs is None:
+                if longest[symbol] == 0:
+                    raise DFTReadError(
+                        f"{self.path} has no pairs with {symbol}, so no cutoff for it"
+                    )
+                cutoffs = [longest[symbol] / 2] * len(shells)
+            species.append(SpeciesBasis(symbol, shells, tuple(cutoffs), valence[symbol]))
+        basis = OrbitalBasis(tuple(species))
+        known = {*n_valence, *ours.n_valence}
+        provenance = Provenance.from_dict(ours.provenance)
+        return Sample(
+            atoms=atoms,
+            basis=basis,
+            hamiltonian=h.matrix(atoms, basis, self.form, "hamiltonian"),
+            overlap=s.matrix(atoms, basis, self.form, "overlap"),
+            fermi_level=self.info.fermi_level,
+            n_electrons=(
+                basis.n_electrons(atoms.numbers) if ours.n_electrons is None else ours.n_electrons
+            ),
+            provenance=replace(
+                provenance,
+                name=name_of(self.path),
+                code=provenance.code or self.form.name,
+                overlap="read",
+                n_valence="given" if known >= set(atoms.symbols) else "assumed",
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """The blocks of one file, as triplets in the order of the ascending shells.
+
+    Attributes
+    ----------
+    keys : (n_blocks, 5) int
+        i, j and R of every block.
+    rows, columns, values : (n,)
+        Orbitals and elements.
+    shifts : (n, 3) int
+        R of every element.
+    """
+
+    keys: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    shifts: np.ndarray
+    values: np.ndarray
 
     def longest_pairs(self, atoms: Atoms) -> dict[str, float]:
         """Of each species, the longest pair in Å in which it takes part."""
@@ -209,6 +306,50 @@ class _Blocks:
             str(s): float(lengths[(symbols[i] == s) | (symbols[j] == s)].max(initial=0.0))
             for s in np.unique(symbols)
         }
+
+    def matrix(self, atoms: Atoms, basis: OrbitalBasis, form: Format, name: str) -> RealSpaceMatrix:
+        """In our order of harmonics; DFTReadError if it is not Hermitian or incomplete."""
+        triplets = (self.rows, self.columns, self.shifts, self.values)
+        return matrix_from_triplets(atoms, basis, form.convention, *triplets, name=name)
+
+
+def _read_blocks(folder: BlockFolder, file: str) -> _Blocks:
+    path, atoms = folder.path / file, folder.atoms
+    if not path.is_file():
+        raise DFTReadError(f"{folder.path} has no {file}")
+    # where each of the file's orbitals goes if the shells are sorted by l
+    order = {symbol: _sorted_places(shells) for symbol, shells in folder.shells.items()}
+    places = [order[symbol] for symbol in atoms.symbols]
+    offsets = np.concatenate([[0], np.cumsum([len(p) for p in places])])
+    rows, columns, values = [], [], []
+    keys: dict[tuple[int, ...], str] = {}
+    for name, group in _block_names(path):
+        i, j, shift = folder.parse(name)
+        if not (0 <= i < len(atoms) and 0 <= j < len(atoms)):
+            raise DFTReadError(f"{path}: key {name!r} names an atom out of range")
+        if max(map(abs, shift)) > LARGEST_SHIFT:
+            raise DFTReadError(f"{path}: key {name!r} has R beyond {LARGEST_SHIFT}")
+        if (i, j, *shift) in keys:
+            raise DFTReadError(f"{path} has the block {name!r} twice")
+        keys[(i, j, *shift)] = name
+        block = read_array(group, name, "fc", (len(places[i]), len(places[j])))
+        if np.iscomplexobj(block):
+            raise UnsupportedRunError(f"{path} has complex blocks: spinors are not supported yet")
+        if not np.isfinite(block).all():
+            raise DFTReadError(f"{path}: block {name!r} has values that are not finite")
+        rows.append(np.repeat(offsets[i] + places[i], len(places[j])))
+        columns.append(np.tile(offsets[j] + places[j], len(places[i])))
+        values.append(block.ravel())
+    if not keys:
+        raise DFTReadError(f"{path} has no blocks")
+    key_array = np.array(list(keys), dtype=np.int64)
+    return _Blocks(
+        keys=key_array,
+        rows=np.concatenate(rows),
+        columns=np.concatenate(columns),
+        shifts=np.repeat(key_array[:, 2:], [len(v) for v in values], axis=0),
+        values=np.concatenate(values).astype(float),
+    )
 
 
 def _block_names(path: Path) -> Iterator[tuple[str, h5py.Group]]:
@@ -232,110 +373,15 @@ def _sorted_places(shells: tuple[int, ...]) -> np.ndarray:
     return np.argsort(taken)
 
 
-def _check_block(path: Path, name: str, block: np.ndarray) -> None:
-    if np.iscomplexobj(block):
-        raise UnsupportedRunError(f"{path} has complex blocks: spinors are not supported yet")
-    if not np.isfinite(block).all():
-        raise DFTReadError(f"{path}: block {name!r} has values that are not finite")
-
-
-def assemble(
-    folder: Path,
-    code: str,
-    atoms: Atoms,
-    shells: Mapping[str, tuple[int, ...]],
-    parse: ParseKey,
-    n_valence: Mapping[str, float] | None,
-    info: FolderInfo,
-) -> Sample:
-    """Basis, matrices and sample from what both formats have in common; DFTReadError if not."""
-    missing = sorted(set(atoms.symbols) - set(shells))
-    if missing:
-        raise DFTReadError(f"{folder} gives no orbitals for {missing}")
-    _check_counts(folder, atoms, shells, info)
-    try:
-        return _assemble(folder, code, atoms, shells, parse, n_valence, info)
-    except (HDF5Error, BasisError, SampleError, PairListError, RecursionError) as error:
-        raise DFTReadError(f"{folder} cannot be read: {error}") from error
-
-
-def _assemble(
-    folder: Path,
-    code: str,
-    atoms: Atoms,
-    shells: Mapping[str, tuple[int, ...]],
-    parse: ParseKey,
-    n_valence: Mapping[str, float] | None,
-    info: FolderInfo,
-) -> Sample:
-    ours = info.hotham_ase
-    valence = _valence(folder, set(atoms.symbols), n_valence or {}, ours.n_valence)
-    blocks = {name: _Blocks(folder / name, parse, atoms, shells) for name in (H_FILE, S_FILE)}
-    longest = blocks[S_FILE].longest_pairs(atoms)
-    species = []
-    for symbol in sorted(set(atoms.symbols)):
-        ascending = tuple(sorted(shells[symbol]))
-        cutoffs = ours.cutoffs.get(symbol)
-        if cutoffs is None:
-            if longest[symbol] == 0:
-                raise DFTReadError(f"{folder} has no pairs with {symbol}, so no cutoff for it")
-            cutoffs = [longest[symbol] / 2] * len(ascending)
-        species.append(SpeciesBasis(symbol, ascending, tuple(cutoffs), valence[symbol]))
-    basis = OrbitalBasis(tuple(species))
-    matrices = [
-        _matrix(blocks[file], atoms, basis, code, name)
-        for file, name in ((H_FILE, "hamiltonian"), (S_FILE, "overlap"))
-    ]
-    known = {*(n_valence or {}), *ours.n_valence}
-    provenance = {
-        **ours.provenance,
-        "name": f"{folder.resolve().parent.name}/{folder.resolve().name}",
-        "overlap": "read",
-        "n_valence": "given" if known >= set(atoms.symbols) else "assumed",
-    }
-    provenance.setdefault("code", {"deeph": "DeepH", "deeptb": "DeePTB"}[code])
-    n_electrons = ours.n_electrons
-    return Sample(
-        atoms=atoms,
-        basis=basis,
-        hamiltonian=matrices[0],
-        overlap=matrices[1],
-        fermi_level=info.fermi_level,
-        n_electrons=basis.n_electrons(atoms.numbers) if n_electrons is None else n_electrons,
-        provenance=provenance,
-    )
-
-
 def _valence(
     folder: Path, symbols: set[str], given: Mapping[str, float], stored: Mapping[str, float]
 ) -> dict[str, float]:
     """Valence electrons of each element: as the folder says, as given, or beyond doubt."""
-    found = {}
+    known = {**_UNAMBIGUOUS_VALENCE, **given, **stored}
     for symbol in sorted(symbols):
-        known = {**_UNAMBIGUOUS_VALENCE, **given, **stored}
         if symbol not in known:
             raise DFTReadError(
                 f"{folder} does not say how many valence electrons {symbol} has: give n_valence "
                 f"(hotham import --n-valence {symbol}=…)"
             )
-        found[symbol] = known[symbol]
-    return found
-
-
-def _check_counts(
-    folder: Path, atoms: Atoms, shells: Mapping[str, tuple[int, ...]], info: FolderInfo
-) -> None:
-    """Compare with the numbers of atoms and orbitals that info.json gives."""
-    n_basis = sum(2 * l + 1 for symbol in atoms.symbols for l in shells[symbol])
-    for name, found in (("nsites", len(atoms)), ("natoms", len(atoms)), ("norbits", n_basis)):
-        said = getattr(info, name)
-        if said is not None and said != found:
-            raise DFTReadError(f"{folder}/info.json says {name} {said}, but there are {found}")
-
-
-def _matrix(
-    blocks: _Blocks, atoms: Atoms, basis: OrbitalBasis, code: str, name: str
-) -> RealSpaceMatrix:
-    return matrix_from_triplets(
-        atoms, basis, code, blocks.rows, blocks.columns, blocks.shifts, blocks.values, name=name
-    )
+    return known

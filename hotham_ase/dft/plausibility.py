@@ -72,7 +72,7 @@ def check_sample(sample: Sample) -> None:
     """
     _check_periodicity(sample)
     _check_onsite(sample)
-    if sample.basis.has_radial and sample.provenance.get("overlap") != "computed":
+    if sample.basis.has_radial and sample.provenance.overlap != "computed":
         _check_overlap(sample)
     _check_missing_pairs(sample)
 
@@ -95,7 +95,8 @@ def check_electrons(sample: Sample) -> None:
     kpts = np.array([[0.21, 0.17, 0.13], [-0.21, 0.33, 0.29]]) * sample.atoms.pbc
     n_kpts = len(kpts) if sample.atoms.pbc.any() and sample.hamiltonian.n_basis <= SMALL else 1
     levels = np.concatenate([_levels(sample, kpt) for kpt in kpts[:n_kpts]])
-    n_electrons = 2 * (levels < sample.fermi_level).sum() / n_kpts
+    filled = (levels < sample.fermi_level).sum() / n_kpts
+    n_electrons = sample.hamiltonian.spin.degeneracy * filled
     if abs(n_electrons - sample.n_electrons) > max(2.0, LARGEST_COUNT_ERROR * sample.n_electrons):
         raise DFTReadError(
             f"{sample.name}: {n_electrons:g} electrons are below the Fermi level of "
@@ -238,8 +239,7 @@ def _check_overlap(sample: Sample) -> None:
         - overlap_matrix(sample.atoms, sample.basis, pairs=some).values
     )
     largest = float(np.abs(difference).max())
-    code = str(sample.provenance.get("code"))
-    if largest > OVERLAP_TOLERANCES.get(code, OVERLAP_TOLERANCE):
+    if largest > OVERLAP_TOLERANCES.get(str(sample.provenance.code), OVERLAP_TOLERANCE):
         raise DFTReadError(
             f"{sample.name}: overlap differs by {largest:.3g} from the integrals of the basis "
             "functions: other orbitals, another structure, or another order of orbitals"
@@ -248,22 +248,14 @@ def _check_overlap(sample: Sample) -> None:
 
 def _selection(pairs: PairList, edges: np.ndarray) -> PairList:
     """Some of the pairs, and their reverses."""
-    kept = np.unique(np.concatenate([edges, pairs.reverse_edge_index[edges]]))
-    return PairList(
-        pairs.numbers,
-        pairs.positions,
-        pairs.cell,
-        pairs.pbc,
-        pairs.edge_index[:, kept],
-        pairs.cell_shifts[kept],
-    )
+    return pairs.select(np.unique(np.concatenate([edges, pairs.reverse_edge_index[edges]])))
 
 
 def _check_missing_pairs(sample: Sample) -> None:
     for matrix in (sample.hamiltonian, sample.overlap):
         near = PairList.from_atoms(sample.atoms, _near_cutoffs(sample, matrix))
         _refuse_missing(sample, matrix, near, "where orbitals overlap")
-    size = _block_sizes(sample.overlap)[len(sample.atoms) :]
+    size = sample.overlap.layout.largest(sample.overlap.values)[len(sample.atoms) :]
     overlapping = np.flatnonzero(size > OVERLAPPING)
     if len(overlapping):
         pairs = _selection(sample.overlap.pairs, overlapping)
@@ -292,17 +284,20 @@ def _near_cutoffs(sample: Sample, matrix: RealSpaceMatrix) -> dict[tuple[str, st
 def _refuse_missing(sample: Sample, matrix: RealSpaceMatrix, pairs: PairList, where: str) -> None:
     i, j = pairs.edge_index
     found = matrix.pairs.find(i, j, pairs.cell_shifts)
-    size = _block_sizes(matrix)[len(sample.atoms) :]
+    size = matrix.layout.largest(matrix.values)[len(sample.atoms) :]
     missing = np.flatnonzero((found < 0) | (np.append(size, 0.0)[found] == 0.0))
     if len(missing):
-        e = missing[pairs.edge_lengths[missing].argmin()]
         raise DFTReadError(
-            f"{sample.name}: {matrix.name} lacks {len(missing)} blocks {where}, the nearest "
-            f"at {pairs.edge_lengths[e]:.2f} Å (i={i[e]}, j={j[e]}, "
-            f"R={pairs.cell_shifts[e].tolist()}): it is incomplete"
+            f"{sample.name}: {matrix.name} lacks {len(missing)} blocks {where}, "
+            f"{describe_nearest(pairs, missing)}: it is incomplete"
         )
 
 
-def _block_sizes(matrix: RealSpaceMatrix) -> np.ndarray:
-    """(n_blocks,) largest element of every block."""
-    return np.maximum.reduceat(np.abs(matrix.values).max(axis=0), matrix.block_offsets[:-1])
+def describe_nearest(pairs: PairList, edges: np.ndarray) -> str:
+    """Words for the shortest of some pairs."""
+    e = edges[pairs.edge_lengths[edges].argmin()]
+    i, j = pairs.edge_index[:, e]
+    return (
+        f"the nearest at {pairs.edge_lengths[e]:.2f} Å (i={i}, j={j}, "
+        f"R={pairs.cell_shifts[e].tolist()})"
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.matrices.realspace import MatrixError, RealSpaceMatrix
+from hotham_ase.dft.provenance import Provenance
+from hotham_ase.errors import HothamError
+from hotham_ase.matrices import MatrixError, RealSpaceMatrix
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from hotham_ase.basis.orbitals import OrbitalBasis
 
 
-class DFTReadError(ValueError):
+class DFTReadError(HothamError, ValueError):
     """A folder or file of another code that cannot be read; the message says why."""
 
 
@@ -24,7 +25,7 @@ class UnsupportedRunError(DFTReadError):
     """A valid calculation of a kind that is not supported yet."""
 
 
-class SampleError(ValueError):
+class SampleError(HothamError, ValueError):
     """The parts of a sample do not belong together."""
 
 
@@ -46,9 +47,9 @@ class Sample:
         eV, on the energy scale of H; None if not known.
     n_electrons : float
         Valence electrons in the cell.
-    provenance : dict
-        Where the data come from, JSON-able. Readers set ``name``, ``code`` and ``overlap``
-        ("read" or "computed"), and what else they know.
+    provenance : Provenance
+        Where the data come from. Readers set ``name``, ``code`` and ``overlap``, and what else
+        they know.
     initial_hamiltonian : RealSpaceMatrix or None
         H0 in eV, with the zero of energy of H: what the code builds before the first update of the
         density, for example H of the superposed densities of the atoms. None if not known.
@@ -56,7 +57,7 @@ class Sample:
     Raises
     ------
     SampleError
-        If atoms, matrices and basis disagree, or the provenance is not JSON-able.
+        If atoms, matrices and basis disagree.
     """
 
     atoms: Atoms
@@ -65,7 +66,7 @@ class Sample:
     overlap: RealSpaceMatrix = field(repr=False)
     fermi_level: float | None
     n_electrons: float
-    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+    provenance: Provenance = field(default_factory=Provenance, repr=False)
     initial_hamiltonian: RealSpaceMatrix | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,19 +97,11 @@ class Sample:
                 f"n_electrons must lie between 0 and twice the {self.hamiltonian.n_basis} "
                 f"orbitals, got {n_electrons}"
             )
-        try:
-            provenance = json.loads(json.dumps(self.provenance, allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise SampleError(f"provenance must be JSON-able: {error}") from error
-        if not isinstance(provenance, dict):
-            raise SampleError(f"provenance must be a dict, got {type(self.provenance).__name__}")
-        object.__setattr__(self, "provenance", provenance)
-
-    def with_provenance(self, **known: Any) -> Sample:
-        """The same sample with more known about its origin."""
-        return replace(self, provenance={**self.provenance, **known})
+        if not isinstance(self.provenance, Provenance):
+            kind = type(self.provenance).__name__
+            raise SampleError(f"provenance must be a Provenance, got {kind}")
 
     @property
     def name(self) -> str:
         """A short name for messages: the provenance's, else the chemical formula."""
-        return str(self.provenance.get("name") or self.atoms.get_chemical_formula())
+        return self.provenance.name or str(self.atoms.get_chemical_formula())

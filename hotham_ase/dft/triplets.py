@@ -8,15 +8,14 @@ import numpy as np
 
 from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.dft.sample import DFTReadError
-from hotham_ase.matrices.pairs import PairList
-from hotham_ase.matrices.realspace import MatrixError, RealSpaceMatrix
+from hotham_ase.matrices import BlockLayout, MatrixError, RealSpaceMatrix
+from hotham_ase.matrices.pairs import PairList, pair_keys
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from hotham_ase.basis.orbitals import OrbitalBasis
 
-# codes drop elements below a threshold one by one, so that a block may lose its partner
 NEGLIGIBLE = 1e-6  # relative to the largest element
 
 
@@ -58,56 +57,86 @@ def matrix_from_triplets(
         reverse, or the matrix is not Hermitian.
     """
     atom_of, place, sign = _orbital_maps(atoms, basis, code)
-    n_basis = len(atom_of)
-    both = np.concatenate([rows, columns])
-    if both.min(initial=0) < 0 or both.max(initial=0) >= n_basis:
-        raise DFTReadError(f"{name} has orbital indices outside 0 … {n_basis - 1}")
-    reach = np.abs(shifts).max(axis=0, initial=0)
+    if not all(((k >= 0) & (k < len(atom_of))).all() for k in (rows, columns)):
+        raise DFTReadError(f"{name} has orbital indices outside 0 … {len(atom_of) - 1}")
     i, j = atom_of[rows], atom_of[columns]
-    key = _pair_key(len(atoms), reach, i, j, shifts)
-    unique, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    i_block, j_block, shift_block = i[first], j[first], shifts[first]
-    onsite = (i_block == j_block) & (shift_block == 0).all(axis=1)
+    pairs, first, which, is_alone = _pairs_of(atoms, i, j, shifts, np.abs(values), name)
+    layout = BlockLayout(pairs, basis.n_orbitals(atoms.numbers))
+    blocks = layout.find(i[first], j[first], shifts[first])[which]  # of every element
+    places = layout.places(blocks, place[rows], place[columns])
+    given = np.zeros(layout.n_values, dtype=bool)
+    given[places] = True
+    if n_twice := len(places) - np.count_nonzero(given):
+        raise DFTReadError(f"{name} gives {n_twice} elements twice")
+    signed = sign[rows] * sign[columns] * values
+    flat = np.zeros(layout.n_values, dtype=values.dtype)
+    flat[places] = signed
+    # what the file leaves out: conjugates of the blocks that are there
+    alone = np.flatnonzero(is_alone[which])
+    reverse = layout.reverse[blocks[alone]]
+    places = layout.places(reverse, place[columns[alone]], place[rows[alone]])
+    flat[places] = signed[alone].conj()
+    try:
+        return RealSpaceMatrix(pairs, layout.n_orbitals, flat, name=name)
+    except MatrixError as error:
+        raise DFTReadError(str(error)) from error
 
-    reverse_key = _pair_key(len(atoms), reach, j_block, i_block, -shift_block)
-    lonely = np.flatnonzero(~np.isin(reverse_key, unique))
-    if len(lonely):
-        largest = np.zeros(len(unique))
-        np.maximum.at(largest, inverse, np.abs(values))
-        _check_one_sided(name, largest, lonely, int((~onsite).sum()))
-    hopping = ~onsite
+
+def _pairs_of(
+    atoms: Atoms,
+    i: np.ndarray,
+    j: np.ndarray,
+    shifts: np.ndarray,
+    sizes: np.ndarray,
+    name: str,
+) -> tuple[PairList, np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of atoms of some elements, and the reverse of each.
+
+    Parameters
+    ----------
+    i, j, shifts, sizes : (n,), (n,), (n, 3), (n,)
+        Block and magnitude of every element.
+
+    Returns
+    -------
+    pairs
+    first : (n_given,) int
+        An element of every block that has one.
+    which : (n,) int
+        The block of every element, among these.
+    is_alone : (n_given,) bool
+        Whether the block's reverse has no element.
+
+    Raises
+    ------
+    DFTReadError
+        If some of the pairs that matter have their reverse and some do not.
+    """
+    reach = np.abs(shifts).max(axis=0, initial=0)
+    keys = pair_keys(i, j, shifts, len(atoms), reach)
+    keys, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    i, j, shifts = i[first], j[first], shifts[first]
+    is_alone = ~np.isin(pair_keys(j, i, -shifts, len(atoms), reach), keys)
+    is_hopping = (i != j) | (shifts != 0).any(axis=1)
+    n_alone, n_hopping = np.count_nonzero(is_alone), np.count_nonzero(is_hopping)
+    if 0 < n_alone < n_hopping:
+        # codes drop elements below a threshold one by one, so that a block may lose its partner
+        largest = np.zeros(len(keys))
+        np.maximum.at(largest, which, sizes)
+        if largest[is_alone].max() > NEGLIGIBLE * largest.max():
+            raise DFTReadError(
+                f"{name} is one-sided: {n_alone} of {n_hopping} pairs lack their reverse, with "
+                f"elements up to {largest[is_alone].max():.3g}; is the file complete?"
+            )
     pairs = PairList(
         atoms.numbers,
         atoms.positions,
         atoms.cell[:],
         atoms.pbc,
-        np.concatenate(
-            [[i_block[hopping], j_block[hopping]], [j_block[lonely], i_block[lonely]]], axis=1
-        ),
-        np.concatenate([shift_block[hopping], -shift_block[lonely]]),
+        np.stack([np.append(i[is_hopping], j[is_alone]), np.append(j[is_hopping], i[is_alone])]),
+        np.concatenate([shifts[is_hopping], -shifts[is_alone]]),
     )
-    n_orbitals = basis.n_orbitals(atoms.numbers)
-    offsets = _block_offsets(pairs, n_orbitals)
-    edge = pairs.find(i_block, j_block, shift_block)
-    block = np.where(onsite, i_block, len(atoms) + edge)[inverse]
-    flat = np.zeros(offsets[-1], dtype=values.dtype)
-    signed = sign[rows] * sign[columns] * values
-    target = offsets[block] + place[rows] * n_orbitals[j] + place[columns]
-    given = np.zeros(len(flat), dtype=bool)
-    given[target] = True
-    if np.count_nonzero(given) != len(values):
-        raise DFTReadError(f"{name} gives {len(values) - np.count_nonzero(given)} elements twice")
-    flat[target] = signed
-    if len(lonely):
-        # the conjugates of the elements whose block has no partner in the file
-        mirrored = np.isin(inverse, lonely)
-        edge = pairs.find(j[mirrored], i[mirrored], -shifts[mirrored])
-        target = offsets[len(atoms) + edge] + place[columns[mirrored]] * n_orbitals[i[mirrored]]
-        flat[target + place[rows[mirrored]]] = np.conj(signed[mirrored])
-    try:
-        return RealSpaceMatrix(pairs, n_orbitals, flat, name=name)
-    except MatrixError as error:
-        raise DFTReadError(str(error)) from error
+    return pairs, first, which, is_alone
 
 
 def _orbital_maps(
@@ -123,30 +152,3 @@ def _orbital_maps(
     atom_of = np.repeat(np.arange(len(atoms)), basis.n_orbitals(atoms.numbers))
     place = np.concatenate([per_species[k][0] for k in kinds])
     return atom_of, place, np.concatenate([per_species[k][1] for k in kinds])
-
-
-def _pair_key(
-    n_atoms: int, reach: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray
-) -> np.ndarray:
-    """One integer per (i, j, R)."""
-    key = i * n_atoms + j
-    for axis in range(3):
-        key = key * (2 * reach[axis] + 1) + shifts[:, axis] + reach[axis]
-    return key
-
-
-def _block_offsets(pairs: PairList, n_orbitals: np.ndarray) -> np.ndarray:
-    """First element of every block in RealSpaceMatrix's layout."""
-    i, j = pairs.edge_index
-    sizes = np.concatenate([n_orbitals**2, n_orbitals[i] * n_orbitals[j]])
-    return np.concatenate([[0], np.cumsum(sizes)])
-
-
-def _check_one_sided(name: str, largest: np.ndarray, lonely: np.ndarray, n_hopping: int) -> None:
-    """Refuse a list in which some pairs that matter have a reverse and some do not."""
-    whole_half = len(lonely) == n_hopping
-    if not whole_half and largest[lonely].max() > NEGLIGIBLE * largest.max():
-        raise DFTReadError(
-            f"{name} is one-sided: {len(lonely)} of {n_hopping} pairs lack their reverse, with "
-            f"elements up to {largest[lonely].max():.3g}; is the file complete?"
-        )

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING
 
 from ase.spectrum.band_structure import BandStructure
 
-from hotham_ase.electronic.solvers import eigen
-from hotham_ase.electronic.solvers.eigen import (
-    DEFAULT_OPTIONS,
-    BandWindow,
-    SolverOptions,
-    eigenvalues_at_kpts,
-    located,
-)
+from hotham_ase.electronic.solvers.policy import choose_solver
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, located
+from hotham_ase.errors import UsageError
 
 if TYPE_CHECKING:
     from ase.dft.kpoints import BandPath
@@ -86,11 +82,11 @@ def window_about_fermi_level(
     """
     n_basis = hamiltonian.n_basis
     if not 1 <= n_bands <= n_basis:
-        raise ValueError(f"n_bands must lie between 1 and the {n_basis} orbitals, got {n_bands}")
+        raise UsageError(f"n_bands must lie between 1 and the {n_basis} orbitals, got {n_bands}")
     n_occupied = math.ceil(n_electrons / degeneracy)
     first = min(max(n_occupied - n_bands // 2, 0), n_basis - n_bands)
     window = BandWindow(first, n_bands, math.nan)  # only shift-invert needs an energy
-    if eigen.uses_dense(hamiltonian, window, options):
+    if choose_solver(hamiltonian, window, options).finds_all:
         return window
     if options.on_progress is not None:
         options.on_progress(0, 1)

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from ase.data import chemical_symbols
-from ase.spectrum.doscollection import GridDOSCollection
-from ase.spectrum.dosdata import GridDOSData
 from scipy.sparse import csr_array
 
 from hotham_ase.electronic.tetrahedra import states_below
+from hotham_ase.errors import HothamError
 
 if TYPE_CHECKING:
+    from ase.spectrum.doscollection import GridDOSCollection
+    from ase.spectrum.dosdata import GridDOSData
+
     from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.electronic.kmesh import KMesh
+    from hotham_ase.matrices.spin import Spin
 
 Projection = Literal["species", "atom", "shell", "orbital"]
 PROJECTIONS = ("species", "atom", "shell", "orbital")
@@ -25,6 +28,7 @@ HARMONICS = (
     ("p_y", "p_z", "p_x"),
     ("d_xy", "d_yz", "d_z2", "d_xz", "d_x2-y2"),
 )
+TOTAL = {"label": "total"}  # of a group that every state belongs to as a whole
 STEP = 0.01  # eV; spacing of the energies that interpolated bands are counted between
 MARGIN = 0.5  # eV; how far beyond the bands these energies reach
 HIGHEST = 20.0  # eV above the Fermi level; the empty bands of a basis reach hundreds of eV
@@ -35,7 +39,7 @@ REACH = 8.0  # sigma; beyond it a Gaussian is below 1e-14 of its height
 CHUNK = 1 << 14  # states broadened at a time
 
 
-class DosError(ValueError):
+class DosError(HothamError, ValueError):
     """A broadening or a projection that a density of states cannot have."""
 
 
@@ -81,6 +85,7 @@ def broaden(
     -------
     (n_series, n_energies) per eV
     """
+    # a sparse matrix holds what of each Gaussian is not zero; its product sums all of a portion
     step = energies[1] - energies[0]
     half = int(np.ceil(REACH * sigma / step))
     out = np.zeros((len(weights), len(energies)))
@@ -105,7 +110,7 @@ def total_dos(
     kpoint_weights: np.ndarray,
     *,
     sigma: float,
-    degeneracy: int = 2,
+    spin: Spin,
     energies: np.ndarray | None = None,
 ) -> GridDOSData:
     """Density of states; its integral up to the Fermi level is the number of electrons.
@@ -117,8 +122,8 @@ def total_dos(
         Sum to 1.
     sigma
         Gaussian standard deviation in eV.
-    degeneracy
-        Electrons per state: 2 for unpolarized, 1 for spin channels or spinors.
+    spin
+        How many electrons a state holds.
     energies
         Grid in eV; by default :func:`energy_grid`.
 
@@ -127,11 +132,55 @@ def total_dos(
     ase.spectrum.dosdata.GridDOSData
         States per eV and cell on the energy scale of the eigenvalues.
     """
+    (total,) = projected_dos(
+        eigenvalues, kpoint_weights, None, [TOTAL], sigma=sigma, spin=spin, energies=energies
+    )
+    return total
+
+
+def projected_dos(
+    eigenvalues: np.ndarray,
+    kpoint_weights: np.ndarray,
+    shares: np.ndarray | None,
+    infos: Sequence[dict[str, str]],
+    *,
+    sigma: float,
+    spin: Spin,
+    energies: np.ndarray | None = None,
+) -> GridDOSCollection:
+    """Densities of states of groups of orbitals; their sum is the total.
+
+    Parameters
+    ----------
+    eigenvalues, kpoint_weights, sigma, spin, energies
+        As for :func:`total_dos`.
+    shares : (n_spins, n_kpts, n_groups, n_bands) or None
+        Of :func:`hotham_ase.electronic.population.solve_with_shares`; None for one group that all
+        of each state belongs to.
+    infos
+        Labels of the groups; see :func:`projection_groups`.
+    """
     grid = energy_grid(eigenvalues, sigma)
     energies = grid if energies is None else np.asarray(energies, dtype=float)
-    weights = np.broadcast_to(degeneracy * kpoint_weights[None, :, None], eigenvalues.shape)
-    values = broaden(eigenvalues.ravel(), weights.reshape(1, -1), energies, sigma)
-    return GridDOSData(energies, values[0], info={"label": "total"})
+    # a state of k-point k counts as w_k of the cell's, times its electrons
+    if shares is None:
+        weights = np.broadcast_to(kpoint_weights[:, None], eigenvalues.shape).reshape(1, -1)
+    else:
+        weights = (kpoint_weights[:, None, None] * shares).transpose(2, 0, 1, 3)
+        weights = weights.reshape(len(infos), -1)
+    values = broaden(eigenvalues.ravel(), spin.degeneracy * weights, energies, sigma)
+    return _curves(energies, values, infos)
+
+
+def _curves(
+    energies: np.ndarray, values: np.ndarray, infos: Sequence[dict[str, str]]
+) -> GridDOSCollection:
+    from ase.spectrum.doscollection import GridDOSCollection  # which take Matplotlib along
+    from ase.spectrum.dosdata import GridDOSData
+
+    return GridDOSCollection(
+        [GridDOSData(energies, v, info=dict(i)) for v, i in zip(values, infos, strict=True)]
+    )
 
 
 def projection_groups(
@@ -169,7 +218,7 @@ def projection_groups(
         symbol = chemical_symbols[number]
         for l in basis[symbol].shells:
             info = {"symbol": symbol}
-            if projection == "orbital":
+            if projection == "orbital":  # no atom in the key: those of all atoms add up
                 for m in range(-l, l + 1):
                     key = tuple({**info, "orbital": _harmonic(l, m)}.items())
                     group.append(index.setdefault(key, len(index)))
@@ -201,61 +250,38 @@ def energy_steps(eigenvalues: np.ndarray, fermi_level: float) -> np.ndarray:
 
 
 def interpolated_dos(
-    eigenvalues: np.ndarray, mesh: KMesh, energies: np.ndarray, *, degeneracy: int = 2
-) -> GridDOSData:
-    """Density of states of bands that are linear between the k-points of a mesh.
+    eigenvalues: np.ndarray,
+    mesh: KMesh,
+    energies: np.ndarray,
+    shares: np.ndarray | None,
+    infos: Sequence[dict[str, str]],
+    *,
+    spin: Spin,
+) -> GridDOSCollection:
+    """Densities of states of bands that are linear between the k-points of a mesh.
 
     Each value is the mean over a step of energy, so that sums over energies are numbers of
     states, of flat bands too.
 
     Parameters
     ----------
-    eigenvalues : (1, n_kpts, n_bands) eV
+    eigenvalues : (n_spins, n_kpts, n_bands) eV
     mesh
         A uniform mesh.
     energies : (n_energies,) eV
         Uniform, such as :func:`energy_steps`.
-    degeneracy
-        Electrons per state.
+    shares, infos, spin
+        As for :func:`projected_dos`; shares are linear, too, between the k-points.
 
     Returns
     -------
-    ase.spectrum.dosdata.GridDOSData
+    ase.spectrum.doscollection.GridDOSCollection
         States per eV and cell on the energy scale of the eigenvalues.
     """
     bounds = _bounds(energies)
-    below = states_below(eigenvalues[0], mesh, bounds)[0]
-    values = degeneracy * np.diff(below) / np.diff(bounds)
-    return GridDOSData(energies, values, info={"label": "total"})
-
-
-def interpolated_projected_dos(
-    eigenvalues: np.ndarray,
-    mesh: KMesh,
-    energies: np.ndarray,
-    shares: np.ndarray,
-    infos: Sequence[dict[str, str]],
-    *,
-    degeneracy: int = 2,
-) -> GridDOSCollection:
-    """Like :func:`interpolated_dos` for groups of orbitals; the sum is the total.
-
-    Parameters
-    ----------
-    eigenvalues, mesh, energies, degeneracy
-        As there.
-    shares : (n_kpts, n_groups, n_bands)
-        Of :func:`hotham_ase.electronic.population.solve_with_shares`; linear, too, between the
-        k-points.
-    infos
-        Labels of the groups; see :func:`projection_groups`.
-    """
-    bounds = _bounds(energies)
-    below = states_below(eigenvalues[0], mesh, bounds, shares)
-    values = degeneracy * np.diff(below) / np.diff(bounds)
-    return GridDOSCollection(
-        [GridDOSData(energies, v, info=dict(i)) for v, i in zip(values, infos, strict=True)]
-    )
+    # differences of a count are exact, where the density of flat bands would be infinite
+    below = states_below(eigenvalues, mesh, bounds, shares)
+    return _curves(energies, spin.degeneracy * np.diff(below) / np.diff(bounds), infos)
 
 
 def _bounds(energies: np.ndarray) -> np.ndarray:
@@ -279,7 +305,7 @@ def level_spacing(eigenvalues: np.ndarray, mesh: KMesh, fermi_level: float) -> f
 
     Parameters
     ----------
-    eigenvalues : (1, n_kpts, n_bands) eV
+    eigenvalues : (n_spins, n_kpts, n_bands) eV
     mesh
         A uniform mesh.
     fermi_level
@@ -287,50 +313,13 @@ def level_spacing(eigenvalues: np.ndarray, mesh: KMesh, fermi_level: float) -> f
     """
     if mesh.grid is None:
         return 0.0
-    whole = eigenvalues[0][mesh.bz_to_ibz].reshape(*mesh.grid.size, -1)
+    whole = np.concatenate(eigenvalues, axis=1)[mesh.bz_to_ibz].reshape(*mesh.grid.size, -1)
     near = np.abs(whole - fermi_level) < NEAR_LEVEL
     differences = []
     for axis in np.flatnonzero(np.array(mesh.grid.size) > 1):
+        # across the zone's border too
         other = np.roll(whole, -1, axis=axis)
         counts = near | np.roll(near, -1, axis=axis)
         differences.append((whole - other)[counts])
-    if not differences or not (all_of := np.concatenate(differences)).size:
-        return 0.0
-    return float(np.sqrt((all_of**2).mean()))
-
-
-def projected_dos(
-    eigenvalues: np.ndarray,
-    kpoint_weights: np.ndarray,
-    weights: np.ndarray,
-    infos: Sequence[dict[str, str]],
-    *,
-    sigma: float,
-    degeneracy: int = 2,
-    energies: np.ndarray | None = None,
-) -> GridDOSCollection:
-    """Densities of states of groups of orbitals; their sum is the total.
-
-    Parameters
-    ----------
-    eigenvalues : (1, n_kpts, n_bands) eV
-    kpoint_weights : (n_kpts,)
-    weights : (n_kpts, n_groups, n_bands)
-        Mulliken shares.
-    infos
-        Labels of the groups; see :func:`projection_groups`.
-    sigma, degeneracy, energies
-        As for :func:`total_dos`.
-
-    Returns
-    -------
-    ase.spectrum.doscollection.GridDOSCollection
-    """
-    grid = energy_grid(eigenvalues, sigma)
-    energies = grid if energies is None else np.asarray(energies, dtype=float)
-    shares = degeneracy * kpoint_weights[:, None, None] * weights
-    shares = shares.transpose(1, 0, 2).reshape(len(infos), -1)
-    values = broaden(eigenvalues.ravel(), shares, energies, sigma)
-    return GridDOSCollection(
-        [GridDOSData(energies, v, info=dict(i)) for v, i in zip(values, infos, strict=True)]
-    )
+    all_of = np.concatenate([np.zeros(0), *differences])
+    return float(np.sqrt((all_of**2).mean())) if all_of.size else 0.0

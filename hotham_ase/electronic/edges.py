@@ -11,13 +11,8 @@ import numpy as np
 
 from hotham_ase.electronic.expansion import Expansion, expand, lowest_point
 from hotham_ase.electronic.kmesh import affordable_kpts
-from hotham_ase.electronic.solvers.eigen import (
-    DEFAULT_OPTIONS,
-    Eigenstates,
-    SolverOptions,
-    eigenvalues_at_kpts,
-    solve_kpts,
-)
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, Eigenstates, SolverOptions
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, solve_kpts
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.kmesh import KMesh

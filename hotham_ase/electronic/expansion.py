@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from hotham_ase.electronic.solvers.eigen import Eigenstates
+    from hotham_ase.electronic.solvers.problem import Eigenstates
     from hotham_ase.matrices import RealSpaceMatrix
 
 MOST_BANDS = 6  # on either side of the gap that are treated exactly among themselves

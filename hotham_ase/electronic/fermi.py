@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
+
+from hotham_ase.errors import HothamError
+
+if TYPE_CHECKING:
+    from hotham_ase.matrices.spin import Spin
 
 TOUCHING = 1e-6  # eV; bands that overlap by less touch
 ROUNDING = 1e-9  # relative; what sums of k-point weights are off by
 MARGIN = 1e-3  # eV; how far beyond the outermost band the level of full or empty bands lies
 
 
-class FermiLevelError(ValueError):
+class FermiLevelError(HothamError, ValueError):
     """An electron count that the bands cannot hold."""
 
 
@@ -41,7 +47,7 @@ def fill_bands(
     weights: np.ndarray,
     n_electrons: float,
     *,
-    degeneracy: int = 2,
+    spin: Spin,
     kT: float = 0.0,
 ) -> Filling:
     """Find the Fermi level and the occupations.
@@ -58,8 +64,8 @@ def fill_bands(
         Sum to 1.
     n_electrons
         Electrons in the cell.
-    degeneracy
-        Electrons per state: 2 for unpolarized, 1 for spin channels or spinors.
+    spin
+        How many electrons a state holds.
     kT
         Width of the Fermi-Dirac distribution in eV; may be 0.
 
@@ -69,8 +75,8 @@ def fill_bands(
         If the bands cannot hold the electrons.
     """
     eigenvalues, weights = _checked(eigenvalues, weights)
-    n_spins, _, n_bands = eigenvalues.shape
-    capacity = degeneracy * n_spins * n_bands
+    n_bands = eigenvalues.shape[2]
+    capacity = spin.degeneracy * len(eigenvalues) * n_bands
     if not -ROUNDING <= n_electrons <= capacity * (1 + ROUNDING):
         raise FermiLevelError(
             f"n_electrons must lie between 0 and {capacity}, what {n_bands} bands hold, "
@@ -78,28 +84,12 @@ def fill_bands(
         )
     if kT < 0 or not np.isfinite(kT):
         raise FermiLevelError(f"kT must be an energy >= 0, got {kT}")
-    n_full = n_electrons / (degeneracy * n_spins)
-    whole = round(n_full)
-    if abs(n_full - whole) < 1e-6:
-        below = eigenvalues[..., :whole].max(initial=-np.inf)
-        above = eigenvalues[..., whole:].min(initial=np.inf)
-        if above - below > -TOUCHING:
-            level = _between(below, above)
-            occupations = np.where(np.arange(n_bands) < whole, float(degeneracy), 0.0)
-            occupations = np.broadcast_to(occupations, eigenvalues.shape).copy()
-            if above - below > TOUCHING:
-                return Filling(level, occupations, False)
-            # states that touch share their electrons, which keeps the symmetry
-            return Filling(
-                level, _share(occupations, eigenvalues, weights, level, n_electrons), True
-            )
-    if n_spins > 1:  # channels of a magnet may hold different whole numbers of bands
-        level = fermi_dirac_level(eigenvalues, weights, n_electrons / degeneracy, 0.0)
-        n_below = (eigenvalues < level).sum(axis=2)
-        if (n_below == n_below[:, :1]).all() and (np.abs(eigenvalues - level) > TOUCHING).all():
-            return Filling(level, degeneracy * (eigenvalues < level).astype(float), False)
-    level = fermi_dirac_level(eigenvalues, weights, n_electrons / degeneracy, kT)
-    occupations = fermi_dirac(eigenvalues, level, kT=kT, degeneracy=degeneracy)
+    filling = _whole_bands(eigenvalues, weights, n_electrons, spin.degeneracy)
+    if filling is not None:
+        return filling
+    # bands are filled in part: a metal, or an open shell
+    level = fermi_dirac_level(eigenvalues, weights, n_electrons / spin.degeneracy, kT)
+    occupations = fermi_dirac(eigenvalues, level, kT=kT, spin=spin)
     if kT == 0:
         occupations = _share(occupations, eigenvalues, weights, level, n_electrons)
     return Filling(level, occupations, True)
@@ -121,6 +111,33 @@ def _checked(eigenvalues: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, 
     return eigenvalues, weights
 
 
+def _whole_bands(
+    eigenvalues: np.ndarray, weights: np.ndarray, n_electrons: float, degeneracy: int
+) -> Filling | None:
+    """The filling by counting, or None if bands are filled in part."""
+    n_spins, _, n_bands = eigenvalues.shape
+    n_full = n_electrons / (degeneracy * n_spins)
+    whole = round(n_full)
+    if abs(n_full - whole) < 1e-6:
+        below = eigenvalues[..., :whole].max(initial=-np.inf)
+        above = eigenvalues[..., whole:].min(initial=np.inf)
+        if above - below > -TOUCHING:
+            level = _between(below, above)
+            occupations = np.where(np.arange(n_bands) < whole, float(degeneracy), 0.0)
+            occupations = np.broadcast_to(occupations, eigenvalues.shape).copy()
+            if above - below > TOUCHING:
+                return Filling(level, occupations, False)
+            # states that touch share their electrons, which keeps the symmetry
+            occupations = _share(occupations, eigenvalues, weights, level, n_electrons)
+            return Filling(level, occupations, True)
+    if n_spins > 1:  # channels of a magnet may hold different whole numbers of bands
+        level = fermi_dirac_level(eigenvalues, weights, n_electrons / degeneracy, 0.0)
+        n_below = (eigenvalues < level).sum(axis=2)
+        if (n_below == n_below[:, :1]).all() and (np.abs(eigenvalues - level) > TOUCHING).all():
+            return Filling(level, degeneracy * (eigenvalues < level).astype(float), False)
+    return None
+
+
 def _between(below: float, above: float) -> float:
     if not np.isfinite(below):
         return float(above) - MARGIN
@@ -129,9 +146,7 @@ def _between(below: float, above: float) -> float:
     return float(below + above) / 2
 
 
-def fermi_dirac(
-    eigenvalues: np.ndarray, level: float, *, kT: float, degeneracy: int = 2
-) -> np.ndarray:
+def fermi_dirac(eigenvalues: np.ndarray, level: float, *, kT: float, spin: Spin) -> np.ndarray:
     """Occupations at a given Fermi level; at kT = 0 what lies at the level is half full.
 
     Parameters
@@ -139,12 +154,12 @@ def fermi_dirac(
     eigenvalues : (…) eV
     level, kT
         eV.
-    degeneracy
-        Electrons per state.
+    spin
+        How many electrons a state holds.
     """
     if kT == 0:
-        return degeneracy * (np.sign(level - eigenvalues) + 1) / 2
-    return degeneracy * expit((level - eigenvalues) / kT)
+        return spin.degeneracy * (np.sign(level - eigenvalues) + 1) / 2
+    return spin.degeneracy * expit((level - eigenvalues) / kT)
 
 
 def fermi_dirac_level(
@@ -164,6 +179,7 @@ def fermi_dirac_level(
     """
     per_state = np.broadcast_to(weights[None, :, None], eigenvalues.shape)
     if kT == 0:
+        # states fill one by one, each with its k-point's weight; midway in a gap if it is reached
         order = np.argsort(eigenvalues, axis=None, kind="stable")
         filled = np.cumsum(per_state.ravel()[order])
         energies = eigenvalues.ravel()[order]
@@ -174,8 +190,7 @@ def fermi_dirac_level(
         return float(energies[last])
 
     def excess(level: float) -> float:
-        occupied = fermi_dirac(eigenvalues, level, kT=kT, degeneracy=1)
-        return float((per_state * occupied).sum()) - n_states
+        return float((per_state * expit((level - eigenvalues) / kT)).sum()) - n_states
 
     margin = 50 * kT
     low, high = eigenvalues.min() - margin, eigenvalues.max() + margin

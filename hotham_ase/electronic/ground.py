@@ -13,13 +13,9 @@ from hotham_ase.electronic.edges import TOUCHING, BandEdges, KnownBands, find_ba
 from hotham_ase.electronic.fermi import Filling, fill_bands
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import populations, solve_with_shares, symmetrized
-from hotham_ase.electronic.solvers import eigen
-from hotham_ase.electronic.solvers.eigen import (
-    DEFAULT_OPTIONS,
-    BandWindow,
-    SolverOptions,
-    eigenvalues_at_kpts,
-)
+from hotham_ase.electronic.solvers.policy import choose_solver
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import level_of
 
 if TYPE_CHECKING:
@@ -109,7 +105,7 @@ def ground_state(
         How to solve while band edges are looked for; by default likewise.
     """
     # populations need every filled band; a small problem has them all at no extra cost
-    is_full = group is not None or eigen.uses_dense(hamiltonian, window, options)
+    is_full = group is not None or choose_solver(hamiltonian, window, options).finds_all
     sought = None if is_full else window
     shares = None
     if group is None:
@@ -123,7 +119,7 @@ def ground_state(
         shares = symmetrized(shares, group, hamiltonian.n_orbitals, mesh.symmetry)
     first = 0 if sought is None else sought.first
     filling = fill_bands(
-        energies, mesh.weights, n_electrons - degeneracy * first, degeneracy=degeneracy, kT=kT
+        energies, mesh.weights, n_electrons - degeneracy * first, spin=hamiltonian.spin, kT=kT
     )
     edges = None
     n_filled = n_electrons / degeneracy

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.dft.kpoints import BandPath
 
+from hotham_ase.errors import HothamError
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -17,7 +19,7 @@ TOLERANCE = 1e-3
 MAX_CANDIDATES = 2_000_000  # lattice vectors to look through for a rotated cell
 
 
-class BandPathError(ValueError):
+class BandPathError(HothamError, ValueError):
     """A path that a structure does not have."""
 
 

@@ -14,6 +14,8 @@ from ase.dft.kpoints import BandPath, monkhorst_pack
 
 from hotham_ase.electronic.kconvert import path_in_cell
 from hotham_ase.electronic.symmetry import Symmetry, crystal_symmetry
+from hotham_ase.errors import HothamError
+from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -30,7 +32,7 @@ GRAMMAR = (
 )
 
 
-class KPointError(ValueError):
+class KPointError(HothamError, ValueError):
     """k-points that a structure does not have, or that cannot be understood."""
 
 
@@ -88,6 +90,8 @@ class KMesh:
         The uniform mesh, if they are one.
     symmetry
         The operations that the mesh was reduced by.
+    spin
+        Whether time reversal relates k and −k.
     """
 
     bz_kpts: np.ndarray = field(repr=False)
@@ -97,6 +101,7 @@ class KMesh:
     path: BandPath | None = None
     grid: Grid | None = None
     symmetry: Symmetry | None = field(default=None, repr=False)
+    spin: Spin = Spin.UNPOLARIZED
 
     def refined(self) -> KMesh | None:
         """The Γ-centred mesh with twice the points along each periodic direction.
@@ -109,7 +114,8 @@ class KMesh:
         sizes = np.where(old.periodic, np.array(old.size) * 2, 1)
         if math.prod(map(int, sizes)) > MAX_KPTS:
             return None
-        return reduced(gamma_centred(sizes, old.periodic, old.diagonal), self.symmetry)
+        finer = gamma_centred(sizes, old.periodic, old.diagonal)
+        return reduced(finer, self.symmetry, self.spin)
 
     def coarsened(self) -> tuple[KMesh, np.ndarray] | None:
         """The Γ-centred mesh of half the size, and where its k-points are among these.
@@ -123,17 +129,23 @@ class KMesh:
         if not sampled.any() or (np.array(old.size)[sampled] % 2).any():
             return None
         sizes = np.where(sampled, np.array(old.size) // 2, 1)
-        mesh = reduced(gamma_centred(sizes, old.periodic, old.diagonal), self.symmetry)
+        half = gamma_centred(sizes, old.periodic, old.diagonal)
+        mesh = reduced(half, self.symmetry, self.spin)
         index = old.find(mesh.ibz_kpts)
         return None if (index < 0).any() else (mesh, self.bz_to_ibz[index])
 
     def without_symmetry(self) -> KMesh:
         """The same mesh reduced by time reversal only."""
-        return self if self.grid is None else reduced(self.grid)
+        return self if self.grid is None else reduced(self.grid, None, self.spin)
 
 
 def build_mesh(
-    atoms: Atoms, kpts: Any = None, *, symmetry: bool = True, max_kpts: int = MAX_KPTS
+    atoms: Atoms,
+    kpts: Any = None,
+    *,
+    spin: Spin = Spin.UNPOLARIZED,
+    symmetry: bool = True,
+    max_kpts: int = MAX_KPTS,
 ) -> KMesh:
     """Interpret k-points; meshes are reduced by time reversal and the structure's symmetry.
 
@@ -147,6 +159,8 @@ def build_mesh(
         ``{"size": …}``, ``{"size": …, "gamma": False}`` or ``{"density": …}`` in ASE's grammar;
         an (n_kpts, 3) array, a BandPath or ``{"path": "GMK", "npoints": …}``, which are taken as
         they are.
+    spin
+        That of the Hamiltonian: not all kinds have the same levels at k and −k.
     symmetry
         Whether to keep one only of the k-points that the structure's symmetry relates. A mesh
         that has not all of this symmetry is reduced by time reversal alone.
@@ -167,7 +181,7 @@ def build_mesh(
     if grid is not None:
         _check_directions(atoms, grid.kpts)
         few = math.prod(grid.size) < FEW  # time reversal leaves little to do
-        return reduced(grid, crystal_symmetry(atoms) if symmetry and not few else None)
+        return reduced(grid, crystal_symmetry(atoms) if symmetry and not few else None, spin)
     if isinstance(kpts, Mapping) and _exceeds(kpts.get("npoints"), max_kpts):
         raise KPointError(f"kpts must be at most {max_kpts:,} k-points, got {kpts['npoints']}")
     try:
@@ -182,7 +196,7 @@ def build_mesh(
     _check_directions(atoms, bz_kpts)
     n = len(bz_kpts)
     path = points if isinstance(points, BandPath) else None
-    return KMesh(bz_kpts, bz_kpts, np.full(n, 1 / n), np.arange(n), path)
+    return KMesh(bz_kpts, bz_kpts, np.full(n, 1 / n), np.arange(n), path, spin=spin)
 
 
 def _grid(atoms: Atoms, kpts: Any, max_kpts: int) -> Grid | None:
@@ -267,12 +281,13 @@ def automatic_size(atoms: Atoms, density: float = DENSITY) -> tuple[int, int, in
     reciprocal = atoms.cell.uncomplete(atoms.pbc).reciprocal()[:]
     sizes = []
     for periodic, length in zip(atoms.pbc, np.linalg.norm(reciprocal, axis=1), strict=True):
+        # less rounding, which must not add a point to a cell just at the limit
         n = math.ceil(2 * math.pi * length * density - 1e-6) if periodic else 1
         sizes.append(max(n, 1) if n <= 3 else 6 * math.ceil(n / 6))
     return sizes[0], sizes[1], sizes[2]
 
 
-def reduced(grid: Grid, symmetry: Symmetry | None = None) -> KMesh:
+def reduced(grid: Grid, symmetry: Symmetry | None, spin: Spin) -> KMesh:
     """Keep one of the k-points that symmetry and time reversal relate; their energies are equal.
 
     k and −k have the same energies, and so have k and k W for every operation W of the crystal.
@@ -283,6 +298,8 @@ def reduced(grid: Grid, symmetry: Symmetry | None = None) -> KMesh:
         The mesh.
     symmetry
         Operations of the crystal. Where one of them takes a k-point off the mesh, none is used.
+    spin
+        Whether there is time reversal.
     """
     kpts = grid.kpts
     first = np.arange(len(kpts))  # lowest index among those that are related
@@ -294,13 +311,13 @@ def reduced(grid: Grid, symmetry: Symmetry | None = None) -> KMesh:
             break
         first = np.minimum(first, image)
     minus = grid.find(-kpts)
-    if (minus >= 0).all():
+    if spin.has_time_reversal and (minus >= 0).all():
         # −1 goes with every operation: the lowest of a set is the lowest of both its halves
         first = np.minimum(first, first[minus])
     chosen, index = np.unique(first, return_inverse=True)
     bz_to_ibz = index.ravel()
     weights = np.bincount(bz_to_ibz) / len(kpts)
-    return KMesh(kpts, kpts[chosen], weights, bz_to_ibz, None, grid, used)
+    return KMesh(kpts, kpts[chosen], weights, bz_to_ibz, None, grid, used, spin)
 
 
 def _shortest_diagonal(atoms: Atoms) -> np.ndarray:

@@ -9,16 +9,12 @@ import scipy.linalg
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from hotham_ase.electronic.solvers.eigen import (
-    DEFAULT_OPTIONS,
-    SolverOptions,
-    solve_kpts,
-    stack_bands,
-)
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions, n_rows
+from hotham_ase.electronic.solvers.solve import solve_kpts, stack_bands
 
 if TYPE_CHECKING:
     from hotham_ase.basis.orbitals import OrbitalBasis
-    from hotham_ase.electronic.solvers.eigen import BandWindow
+    from hotham_ase.electronic.solvers.problem import BandWindow
     from hotham_ase.electronic.symmetry import Symmetry
     from hotham_ase.matrices import RealSpaceMatrix
 
@@ -71,7 +67,7 @@ def lowdin_weights(vectors: np.ndarray, s_k: np.ndarray | csr_array | None) -> n
     if s_k is None:
         return np.abs(vectors) ** 2
     s, u = scipy.linalg.eigh(s_k.toarray() if isinstance(s_k, csr_array) else s_k)
-    root = np.sqrt(np.clip(s, 0.0, None))
+    root = np.sqrt(np.clip(s, 0.0, None))  # rounding puts zeros below zero
     return np.abs(u @ (root[:, None] * (u.conj().T @ vectors))) ** 2
 
 
@@ -104,7 +100,7 @@ def solve_with_shares(
     Parameters
     ----------
     hamiltonian, overlap, kpts, window, options
-        As for :func:`hotham_ase.electronic.solvers.eigen.solve_kpts`.
+        As for :func:`hotham_ase.electronic.solvers.solve.solve_kpts`.
     group : (n_basis,) int
         Group of each orbital.
     shares
@@ -112,17 +108,19 @@ def solve_with_shares(
 
     Returns
     -------
-    eigenvalues : (1, n_kpts, n_bands) eV
-    shares : (n_kpts, n_groups, n_bands)
+    eigenvalues : (n_spins, n_kpts, n_bands) eV
+    shares : (n_spins, n_kpts, n_groups, n_bands)
     """
     weights_of = {"mulliken": mulliken_weights, "lowdin": lowdin_weights}[shares]
-    values, rows = [], []
+    spin, values, rows = hamiltonian.spin, [], []
+    group = np.tile(group, n_rows(hamiltonian) // len(group))  # both rows of a spinor's orbital
     solutions = solve_kpts(hamiltonian, overlap, kpts, window=window, vectors=True, options=options)
-    for kpt, states in zip(kpts, solutions, strict=True):
+    for kpt, states in zip([*kpts] * spin.n_spins, solutions, strict=True):
         values.append(states.eigenvalues)
-        s_k = None if overlap is None else overlap.at_k(kpt)
+        # vectors of one k-point are large: only their sums over groups are kept
+        s_k = None if overlap is None else overlap.at_k(kpt, spin=spin)
         rows.append(group_weights(weights_of(states.columns, s_k), group))
-    return stack_bands(values)[None], stack_bands(rows)
+    return stack_bands(values, spin.n_spins), stack_bands(rows, spin.n_spins)
 
 
 def symmetrized(
@@ -136,7 +134,7 @@ def symmetrized(
 
     Parameters
     ----------
-    shares : (n_kpts, n_groups, n_bands)
+    shares : (n_spins, n_kpts, n_groups, n_bands)
     group : (n_basis,) int
         Group of each orbital.
     n_orbitals : (n_atoms,) int
@@ -145,7 +143,7 @@ def symmetrized(
     """
     if symmetry is None:
         return shares
-    n_groups = shares.shape[1]
+    n_groups = shares.shape[2]
     start = np.concatenate([[0], np.cumsum(n_orbitals)[:-1]])
     atom = np.repeat(np.arange(len(n_orbitals)), n_orbitals)
     # the same orbital of the atom that stands for all equivalent ones
@@ -153,7 +151,10 @@ def symmetrized(
     related = csr_array((np.ones(len(group)), (group, group[other])), shape=(n_groups, n_groups))
     _, kind = connected_components(related, directed=False)
     counts = np.bincount(kind)[kind]
-    return np.stack([group_weights(row, kind)[kind] / counts[:, None] for row in shares])
+    rows = [
+        group_weights(row, kind)[kind] / counts[:, None] for of_spin in shares for row in of_spin
+    ]
+    return np.reshape(rows, shares.shape)
 
 
 def populations(
@@ -163,9 +164,9 @@ def populations(
 
     Parameters
     ----------
-    shares : (n_kpts, n_groups, n_bands)
+    shares : (n_spins, n_kpts, n_groups, n_bands)
         Of all bands that are not empty.
-    occupations : (1, n_kpts, n_bands)
+    occupations : (n_spins, n_kpts, n_bands)
         Electrons per state.
     kpoint_weights : (n_kpts,)
         Sum to 1.
@@ -174,7 +175,7 @@ def populations(
     -------
     (n_groups,)
     """
-    return np.einsum("k,kn,kgn->g", kpoint_weights, occupations[0], shares)
+    return np.einsum("k,skn,skgn->g", kpoint_weights, occupations, shares)
 
 
 def mulliken_charges(

@@ -12,6 +12,7 @@ from ase.dft.kpoints import BandPath
 from ase.spectrum.band_structure import BandStructure
 
 from hotham_ase.electronic.kmesh import affordable_kpts
+from hotham_ase.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,7 +156,7 @@ def refine_bands(
     coarse = bands.path
     axis = np.asarray(coarse.get_linear_kpoint_axis()[0])
     if len(axis) != len(coarse.kpts):
-        raise ValueError("bands must be along a path with special points at its ends")
+        raise UsageError("bands must be along a path with special points at its ends")
     pieces = list(_straight_pieces(coarse, axis))
     position, energies = np.arange(len(axis), dtype=float), bands.energies
     left = len(axis) if max_added is None else max_added

@@ -5,38 +5,39 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.spectrum.doscollection import GridDOSCollection
 
 from hotham_ase.electronic.dos import (
+    TOTAL,
     CoarseMeshWarning,
     DosError,
     Projection,
     energy_grid,
     energy_steps,
     interpolated_dos,
-    interpolated_projected_dos,
     level_spacing,
     projected_dos,
     projection_groups,
-    total_dos,
 )
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import Shares, solve_with_shares, symmetrized
-from hotham_ase.electronic.solvers.eigen import DEFAULT_OPTIONS, SolverOptions, eigenvalues_at_kpts
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import states_below
 
 if TYPE_CHECKING:
+    from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.electronic.kmesh import KMesh
-    from hotham_ase.electronic.solvers.eigen import BandWindow
+    from hotham_ase.electronic.solvers.problem import BandWindow
     from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.matrices.spin import Spin
 
 #: Part of the states near the Fermi level that the last refinement may have moved.
 TOLERANCE = 0.02
@@ -60,135 +61,82 @@ def density_of_states(
     shares: Shares = "mulliken",
     sigma: float | None = None,
     refine: bool = True,
-    degeneracy: int = 2,
     window: BandWindow | None = None,
     options: SolverOptions = DEFAULT_OPTIONS,
 ) -> GridDOSData | GridDOSCollection:
     """Density of states of a material, in total or of groups of orbitals.
 
+    It is in states per eV and cell on an absolute scale. ``info`` has the mesh, the number of
+    k-points solved, what part of the states near the Fermi level moved when the mesh was last
+    refined, and the seconds spent.
+
     Parameters
     ----------
-    hamiltonian, overlap
-        H(R) in eV and S(R); without S the basis is taken as orthonormal.
+    hamiltonian, overlap, window, options
+        As for :func:`hotham_ase.electronic.solvers.solve.solve_kpts`.
     mesh
         A uniform mesh; lists of k-points need a sigma.
     fermi_level
         eV; near it the mesh must be fine, and 20 eV above it interpolated densities end.
-    basis
-        Orbitals of the species, for the projections.
-    projection
-        None for the total; otherwise see :func:`hotham_ase.electronic.dos.projection_groups`.
+    basis, projection
+        See :func:`hotham_ase.electronic.dos.projection_groups`; None is the total.
     shares
         ``mulliken``, whose projections may be negative in places, or ``lowdin``, whose are not.
     sigma
         Standard deviation of Gaussians in eV. None interpolates the bands linearly; the levels of
         molecules get Gaussians of 0.1 eV then.
     refine
-        Whether to refine the mesh as far as needed: until an interpolated density of states
-        stands still, or levels are closer to one another than twice sigma. Otherwise it is the
-        mesh given. Projections are content with a coarser mesh than the total.
-    degeneracy
-        Electrons per state.
-    window
-        Only these bands.
-    options
-        How to solve.
-
-    Returns
-    -------
-    GridDOSData or GridDOSCollection
-        States per eV and cell on an absolute scale. ``info`` has the mesh, the number of k-points
-        solved, what part of the states near the Fermi level moved when the mesh was last
-        refined, and the seconds spent.
+        Whether to refine the mesh as far as needed, see :class:`SmoothMesh`. One that is still too
+        coarse is told of by a :class:`~hotham_ase.electronic.dos.CoarseMeshWarning`.
 
     Raises
     ------
     DosError
-        If the bands of a list of k-points are to be interpolated, or sigma or the projection
-        cannot be.
-
-    Warns
-    -----
-    CoarseMeshWarning
-        If the mesh is too coarse.
+        If sigma is missing for a list of k-points, or it or the projection cannot be.
     """
     begin = time.perf_counter()
-    if sigma is not None and not 0 < sigma < math.inf:
-        raise DosError(f"sigma must be a positive energy in eV, got {sigma}")
+    sigma = _checked(sigma, hamiltonian, mesh)
+    infos, group = [TOTAL], None
     if projection is not None:
         infos, group = projection_groups(projection, hamiltonian.pairs.numbers, basis)
+    problem = _Problem(hamiltonian, overlap, fermi_level, window, options)
+    solved = problem.smooth_total(mesh, sigma, refine)
+    if group is not None:
+        # symmetry takes orbitals of one m into those of others
+        mesh = solved.mesh.without_symmetry() if projection == "orbital" else solved.mesh
+        solved = problem.smooth_projections(mesh, group, shares, refine and sigma is None)
+    curves = solved.curves(infos, fermi_level, sigma, hamiltonian.spin)
+    info = solved.info | {"seconds": f"{time.perf_counter() - begin:.1f}"}
+    for curve in curves:
+        curve.info.update(info)
+    return next(iter(curves)) if projection is None else curves
+
+
+def _checked(sigma: float | None, hamiltonian: RealSpaceMatrix, mesh: KMesh) -> float | None:
+    """Sigma, that of levels for a molecule, or None where bands are interpolated."""
+    if sigma is not None and not 0 < sigma < math.inf:
+        raise DosError(f"sigma must be a positive energy in eV, got {sigma}")
     if sigma is None and not hamiltonian.pairs.pbc.any():
-        sigma = LEVEL_SIGMA
+        return LEVEL_SIGMA
     if sigma is None and mesh.grid is None:
         raise DosError("sigma must be given for a list of k-points, between which nothing is known")
-    matrices = (hamiltonian, overlap)
-    solved = smooth_mesh(
-        *matrices,
-        mesh,
-        fermi_level,
-        sigma=sigma,
-        refine=refine,
-        window=window,
-        options=options,
-    )
-    curves: Iterable[GridDOSData]
-    if projection is None:
-        curves = [_total(solved, fermi_level, sigma, degeneracy)]
-    else:
-        mesh = solved.mesh
-        if projection == "orbital":  # symmetry takes orbitals of one m into those of others
-            mesh = mesh.without_symmetry()
-        solved, parts = smooth_projections(
-            *matrices,
-            mesh,
-            fermi_level,
-            group,
-            shares=shares,
-            refine=refine and sigma is None,
-            window=window,
-            options=options,
-        )
-        curves = _projected(solved, parts, infos, fermi_level, sigma, degeneracy)
-    seconds = {"seconds": f"{time.perf_counter() - begin:.1f}"}
-    labelled = []
-    for curve in curves:
-        curve.info.update(solved.info | seconds)
-        labelled.append(curve)
-    return labelled[0] if projection is None else GridDOSCollection(labelled)
-
-
-def _total(
-    solved: SmoothMesh, fermi_level: float, sigma: float | None, degeneracy: int
-) -> GridDOSData:
-    mesh, bands = solved.mesh, solved.eigenvalues
-    if sigma is not None:
-        return total_dos(bands, mesh.weights, sigma=sigma, degeneracy=degeneracy)
-    return interpolated_dos(bands, mesh, energy_steps(bands, fermi_level), degeneracy=degeneracy)
-
-
-def _projected(
-    solved: SmoothMesh,
-    shares: np.ndarray,
-    infos: Sequence[dict[str, str]],
-    fermi_level: float,
-    sigma: float | None,
-    degeneracy: int,
-) -> GridDOSCollection:
-    mesh, bands = solved.mesh, solved.eigenvalues
-    if sigma is not None:
-        return projected_dos(bands, mesh.weights, shares, infos, sigma=sigma, degeneracy=degeneracy)
-    energies = energy_steps(bands, fermi_level)
-    return interpolated_projected_dos(bands, mesh, energies, shares, infos, degeneracy=degeneracy)
+    return sigma
 
 
 @dataclass(frozen=True, eq=False)
 class SmoothMesh:
     """A mesh and its bands, and how well they are converged.
 
+    An interpolated density of states is refined until it stands still within 10 eV of the Fermi
+    level, one of Gaussians until levels are closer to one another than twice sigma. Projections
+    are content with a coarser mesh than the total.
+
     Attributes
     ----------
     mesh
-    eigenvalues : (1, n_kpts, n_bands) eV
+    eigenvalues : (n_spins, n_kpts, n_bands) eV
+    shares : (n_spins, n_kpts, n_groups, n_bands) or None
+        Of groups of orbitals; None for all of each state.
     change
         Part of the states near the Fermi level that lay elsewhere on the mesh of half the size,
         at a resolution of 0.1 eV; nan where there is no such mesh.
@@ -196,7 +144,8 @@ class SmoothMesh:
 
     mesh: KMesh
     eigenvalues: np.ndarray = field(repr=False)
-    change: float
+    shares: np.ndarray | None = field(default=None, repr=False)
+    change: float = float("nan")
 
     @property
     def info(self) -> dict[str, str]:
@@ -207,135 +156,119 @@ class SmoothMesh:
             "change": "unknown" if np.isnan(self.change) else f"{self.change:.2g}",
         }
 
+    @property
+    def half(self) -> SmoothMesh | None:
+        """The mesh of half the size, whose k-points are among these."""
+        half = self.mesh.coarsened()
+        if half is None:
+            return None
+        mesh, at = half
+        shares = None if self.shares is None else self.shares[:, at]
+        return SmoothMesh(mesh, self.eigenvalues[:, at], shares)
+
+    def compared(self, other: SmoothMesh | None, bounds: np.ndarray) -> SmoothMesh:
+        """With what part of the states between bounds lies in other steps on another mesh."""
+        if other is None:
+            return self
+        one, two = (
+            np.diff(states_below(m.eigenvalues, m.mesh, bounds, m.shares)) for m in (self, other)
+        )
+        total = one.sum()
+        change = float(np.abs(one - two).sum() / 2 / total) if total > 0 else 0.0
+        return replace(self, change=change)
+
+    def curves(
+        self,
+        infos: Sequence[dict[str, str]],
+        fermi_level: float,
+        sigma: float | None,
+        spin: Spin,
+    ) -> GridDOSCollection:
+        """Densities of states, of Gaussians or, without a sigma, interpolated."""
+        mesh, bands, shares = self.mesh, self.eigenvalues, self.shares
+        if sigma is not None:
+            return projected_dos(bands, mesh.weights, shares, infos, sigma=sigma, spin=spin)
+        energies = energy_steps(bands, fermi_level)
+        return interpolated_dos(bands, mesh, energies, shares, infos, spin=spin)
+
 
 def _size(mesh: KMesh) -> str:
     return "list" if mesh.grid is None else " × ".join(map(str, mesh.grid.size))
 
 
-def smooth_mesh(
-    hamiltonian: RealSpaceMatrix,
-    overlap: RealSpaceMatrix | None,
-    mesh: KMesh,
-    fermi_level: float,
-    *,
-    sigma: float | None = None,
-    refine: bool = True,
-    window: BandWindow | None = None,
-    options: SolverOptions = DEFAULT_OPTIONS,
-) -> SmoothMesh:
-    """Refine a mesh until its density of states stands still within 10 eV of the Fermi level.
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What is solved on one mesh after another."""
 
-    Parameters
-    ----------
-    hamiltonian, overlap, mesh, fermi_level, window, options
-        As for :func:`density_of_states`.
-    sigma
-        eV; with it, until levels are closer to one another than twice this.
-    refine
-        Whether to refine at all.
+    hamiltonian: RealSpaceMatrix
+    overlap: RealSpaceMatrix | None
+    fermi_level: float
+    window: BandWindow | None
+    options: SolverOptions
 
-    Warns
-    -----
-    CoarseMeshWarning
-        If the mesh is too coarse where the refinement ends.
-    """
+    def finer(self, mesh: KMesh) -> KMesh | None:
+        """The refined mesh, if it is affordable."""
+        finer, limit = mesh.refined(), affordable_kpts(self.hamiltonian.n_basis)
+        return None if finer is None or len(finer.ibz_kpts) > limit else finer
 
-    def solve(of: KMesh) -> np.ndarray:
-        return eigenvalues_at_kpts(
-            hamiltonian, overlap, of.ibz_kpts, window=window, options=options
-        )
+    def smooth_total(self, mesh: KMesh, sigma: float | None, refine: bool) -> SmoothMesh:
+        """Refine a mesh until its density of states is smooth; warn if it ends before."""
 
-    energies = solve(mesh)
-    if sigma is not None:
-        energy_grid(energies, sigma)  # refuses one that is too small before more is solved
-    bounds = _bounds(energies, fermi_level)
-    half, change = mesh.coarsened(), float("nan")
-    if half is not None:
-        change = _moved(energies[0], mesh, energies[0][half[1]], half[0], bounds)
+        def solve(of: KMesh) -> SmoothMesh:
+            matrices, kpts = (self.hamiltonian, self.overlap), of.ibz_kpts
+            bands = eigenvalues_at_kpts(*matrices, kpts, window=self.window, options=self.options)
+            return SmoothMesh(of, bands)
 
-    def is_smooth(tolerance: float = TOLERANCE) -> bool:
-        if sigma is None:
-            return change <= tolerance
-        return level_spacing(energies, mesh, fermi_level) <= SMOOTH * sigma
+        solved = solve(mesh)
+        if sigma is not None:
+            energy_grid(solved.eigenvalues, sigma)  # refuses a small one before more is solved
+        bounds = _bounds(solved.eigenvalues, self.fermi_level)
+        solved = solved.compared(solved.half, bounds)
 
-    limit = affordable_kpts(hamiltonian.n_basis)
-    while refine and not is_smooth():
-        finer = mesh.refined()
-        if finer is None or len(finer.ibz_kpts) > limit:
-            break
-        fine = solve(finer)
-        change = _moved(fine[0], finer, energies[0], mesh, bounds)
-        mesh, energies = finer, fine
-    if hamiltonian.pairs.pbc.any() and not is_smooth(WARNED):
-        _warn(mesh, change, sigma, level_spacing(energies, mesh, fermi_level))
-    return SmoothMesh(mesh, energies, change)
+        def is_smooth(tolerance: float) -> bool:
+            return solved.change <= tolerance if sigma is None else spacing() <= SMOOTH * sigma
 
+        def spacing() -> float:
+            return level_spacing(solved.eigenvalues, solved.mesh, self.fermi_level)
 
-def smooth_projections(
-    hamiltonian: RealSpaceMatrix,
-    overlap: RealSpaceMatrix | None,
-    mesh: KMesh,
-    fermi_level: float,
-    group: np.ndarray,
-    *,
-    shares: Shares = "mulliken",
-    refine: bool = True,
-    window: BandWindow | None = None,
-    options: SolverOptions = DEFAULT_OPTIONS,
-) -> tuple[SmoothMesh, np.ndarray]:
-    """Refine a mesh until the projections stand still too.
+        while refine and not is_smooth(TOLERANCE):
+            finer = self.finer(solved.mesh)
+            if finer is None:
+                break
+            solved = solve(finer).compared(solved, bounds)
+        if self.hamiltonian.pairs.pbc.any() and not is_smooth(WARNED):
+            _warn(solved, sigma, spacing())
+        return solved
 
-    Bands are sorted by energy. Where two of different orbitals cross between k-points, their
-    shares change places, and each is drawn by as much too high or too low as bands move from
-    k-point to k-point; their sum does not show it.
+    def smooth_projections(
+        self, mesh: KMesh, group: np.ndarray, shares: Shares, refine: bool
+    ) -> SmoothMesh:
+        """Refine a mesh until the projections stand still too; warn if it ends before.
 
-    Parameters
-    ----------
-    hamiltonian, overlap, mesh, fermi_level, shares, refine, window, options
-        As for :func:`density_of_states`.
-    group : (n_basis,) int
-        Group of each orbital.
-
-    Returns
-    -------
-    mesh
-        With its bands, and what part of the projected states moved.
-    shares : (n_kpts, n_groups, n_bands)
-
-    Warns
-    -----
-    CoarseMeshWarning
-        If the mesh is too coarse where the refinement ends.
-    """
-    limit = affordable_kpts(hamiltonian.n_basis)
-    while True:
-        energies, parts = solve_with_shares(
-            hamiltonian,
-            overlap,
-            mesh.ibz_kpts,
-            group,
-            window=window,
-            shares=shares,
-            options=options,
-        )
-        parts = symmetrized(parts, group, hamiltonian.n_orbitals, mesh.symmetry)
-        half, change = mesh.coarsened(), float("nan")
-        if half is not None:
-            change = _moved(
-                energies[0],
-                mesh,
-                energies[0][half[1]],
-                half[0],
-                _bounds(energies, fermi_level),
-                (parts, parts[half[1]]),
+        Bands are sorted by energy. Where two of different orbitals cross between k-points, their
+        shares change places, and each is drawn by as much too high or too low as bands move from
+        k-point to k-point; their sum does not show it.
+        """
+        matrices = (self.hamiltonian, self.overlap)
+        finer: KMesh | None = mesh
+        while finer is not None:
+            mesh = finer
+            energies, parts = solve_with_shares(
+                *matrices,
+                mesh.ibz_kpts,
+                group,
+                window=self.window,
+                shares=shares,
+                options=self.options,
             )
-        finer = mesh.refined() if refine and change > TOLERANCE else None
-        if finer is None or len(finer.ibz_kpts) > limit:
-            break
-        mesh = finer
-    if refine and change > WARNED:
-        _warn(mesh, change, None, 0.0)
-    return SmoothMesh(mesh, energies, change), parts
+            # a k-point stands for others, whose states lie on equivalent atoms
+            parts = symmetrized(parts, group, self.hamiltonian.n_orbitals, mesh.symmetry)
+            solved = SmoothMesh(mesh, energies, parts)
+            solved = solved.compared(solved.half, _bounds(energies, self.fermi_level))
+            finer = self.finer(mesh) if refine and solved.change > TOLERANCE else None
+        if refine and solved.change > WARNED:
+            _warn(solved)
+        return solved
 
 
 def _bounds(energies: np.ndarray, fermi_level: float) -> np.ndarray:
@@ -347,32 +280,16 @@ def _bounds(energies: np.ndarray, fermi_level: float) -> np.ndarray:
     return np.linspace(low - REACH, high + REACH, n + 1)
 
 
-def _moved(
-    fine: np.ndarray,
-    mesh: KMesh,
-    coarse: np.ndarray,
-    other: KMesh,
-    bounds: np.ndarray,
-    shares: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
-) -> float:
-    """Part of the states between the bounds that lie in other steps on another mesh."""
-    one = np.diff(states_below(fine, mesh, bounds, shares[0]))
-    two = np.diff(states_below(coarse, other, bounds, shares[1]))
-    total = one.sum()
-    return float(np.abs(one - two).sum() / 2 / total) if total > 0 else 0.0
-
-
-def _warn(mesh: KMesh, change: float, sigma: float | None, spacing: float) -> None:
+def _warn(solved: SmoothMesh, sigma: float | None = None, spacing: float = 0.0) -> None:
     if sigma is not None:
         reason = f"on which levels near the Fermi level are {spacing:.2g} eV apart, sigma {sigma:g}"
-    elif np.isnan(change):
+    elif np.isnan(solved.change):
         reason = "which cannot be compared with another"
     else:
-        reason = (
-            f"on which {100 * change:.3g} % of the states near the Fermi level may lie elsewhere"
-        )
+        moved = f"{100 * solved.change:.3g} %"
+        reason = f"on which {moved} of the states near the Fermi level may lie elsewhere"
     warnings.warn(
-        f"the density of states shows the {_size(mesh)} mesh, {reason}: take more k-points",
+        f"the density of states shows the {_size(solved.mesh)} mesh, {reason}: take more k-points",
         CoarseMeshWarning,
         stacklevel=4,
     )

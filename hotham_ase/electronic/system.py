@@ -21,12 +21,9 @@ from hotham_ase.electronic.kpath import band_path
 from hotham_ase.electronic.population import Shares
 from hotham_ase.electronic.refinement import RefinedBandStructure, most_added, refine_bands
 from hotham_ase.electronic.smooth import density_of_states
-from hotham_ase.electronic.solvers.eigen import (
-    BandWindow,
-    Guard,
-    SolverOptions,
-    eigenvalues_at_kpts,
-)
+from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.problem import BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -142,7 +139,7 @@ class ElectronicSystem:
             return state
         energies = self._eigenvalues(mesh.ibz_kpts, window, "solving on the path")
         kT = kT if state.is_metal else 0.0
-        occupations = fermi_dirac(energies, state.fermi_level, kT=kT, degeneracy=self.degeneracy)
+        occupations = fermi_dirac(energies, state.fermi_level, kT=kT, spin=self.hamiltonian.spin)
         return replace(state, eigenvalues=energies, occupations=occupations)
 
     def path_bands(
@@ -255,7 +252,6 @@ class ElectronicSystem:
             shares=shares,
             sigma=sigma,
             refine=refine,
-            degeneracy=self.degeneracy,
             window=self.window(n_bands),
             options=self._options("solving for the density of states"),
         )

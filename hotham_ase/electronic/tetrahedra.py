@@ -19,6 +19,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.sparse import csr_array
 
+from hotham_ase.errors import UsageError
+
 if TYPE_CHECKING:
     from hotham_ase.electronic.kmesh import Grid, KMesh
 
@@ -61,7 +63,7 @@ def simplices(mesh: KMesh) -> tuple[np.ndarray, np.ndarray]:
 
 def _grid(mesh: KMesh) -> Grid:
     if mesh.grid is None:
-        raise ValueError("mesh must be a uniform one, got k-points one by one")
+        raise UsageError("mesh must be a uniform one, got k-points one by one")
     return mesh.grid
 
 
@@ -115,13 +117,13 @@ def states_below(
 
     Parameters
     ----------
-    eigenvalues : (n_kpts, n_bands) eV
+    eigenvalues : (n_spins, n_kpts, n_bands) eV
         At the irreducible k-points of the mesh.
     mesh
         A uniform mesh.
     energies : (n_energies,) eV
         Ascending.
-    shares : (n_kpts, n_groups, n_bands)
+    shares : (n_spins, n_kpts, n_groups, n_bands)
         What part of each state to count for each group; by default all of it for one.
 
     Returns
@@ -129,7 +131,10 @@ def states_below(
     (n_groups, n_energies)
     """
     corners, volumes = simplices(mesh)
-    out = np.zeros((1 if shares is None else shares.shape[1], len(energies)))
+    # bands are independent of one another: those of both spins together
+    eigenvalues = np.concatenate(eigenvalues, axis=1)
+    parts = None if shares is None else np.concatenate(shares, axis=2)
+    out = np.zeros((1 if parts is None else parts.shape[1], len(energies)))
     for band in np.flatnonzero(eigenvalues.min(axis=0) <= energies[-1]):
         at_corners = eigenvalues[corners, band]
         order = np.argsort(at_corners, axis=1, kind="stable")
@@ -139,7 +144,7 @@ def states_below(
             np.ascontiguousarray(np.take_along_axis(corners, order, axis=1).T),
             volumes,
         )
-        out += simplex.total() if shares is None else simplex.shared(shares[:, :, band])
+        out += simplex.total() if parts is None else simplex.shared(parts[:, :, band])
     return out
 
 
@@ -218,7 +223,7 @@ def level_of(eigenvalues: np.ndarray, mesh: KMesh, n_states: float) -> float:
     Parameters
     ----------
     eigenvalues : (n_kpts, n_bands) eV
-        At the irreducible k-points of the mesh.
+        At the irreducible k-points of the mesh; the bands of both spins where there are two.
     mesh
         A uniform mesh.
     n_states
@@ -226,9 +231,9 @@ def level_of(eigenvalues: np.ndarray, mesh: KMesh, n_states: float) -> float:
     """
     corners, volumes = simplices(mesh)
     low, high = eigenvalues.min(axis=0), eigenvalues.max(axis=0)  # of each band
-    n_full = int(np.floor(n_states))
+    last = min(int(np.floor(n_states)), len(low) - 1)
     # bands whose range may hold the level; those before are full
-    bracket = (low[min(n_full, len(low) - 1)] - 1e-9, high[min(n_full, len(low) - 1)] + 1e-9)
+    bracket = (np.sort(low)[last] - 1e-9, np.sort(high)[last] + 1e-9)
     inside = (high >= bracket[0]) & (low <= bracket[1])
     n_below = int((high < bracket[0]).sum())
     knots = np.sort(eigenvalues[corners.T][..., inside], axis=0)  # (d + 1, n_simplices, n_inside)

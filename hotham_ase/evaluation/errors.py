@@ -18,16 +18,18 @@ from hotham_ase.electronic.dos import total_dos
 from hotham_ase.electronic.fermi import fill_bands
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.kpath import BandPathError, band_path
-from hotham_ase.electronic.solvers.eigen import (
+from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
-    Guard,
     IllConditionedWarning,
     SolverOptions,
-    eigenvalues_at_kpts,
 )
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
+from hotham_ase.errors import UsageError
+from hotham_ase.evaluation.records import BandErrors, HamiltonianErrors
+from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.matrices.pairs import PairList
-from hotham_ase.matrices.realspace import union_of_pairs
-from hotham_ase.train.loss.config import EnergyZero
+from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from ase.spectrum.band_structure import BandStructure
@@ -71,23 +73,23 @@ class BlockComparison:
     @property
     def raw(self) -> np.ndarray:
         """(n_values,) ΔH in eV as the zeros of energy are."""
-        return self.predicted.values[0] - self.reference.values[0]
+        return self.predicted.single - self.reference.single
 
     @cached_property
     def errors(self) -> np.ndarray:
         """(n_values,) ΔH − μS in eV."""
-        return self.raw - self.mu * self.overlap.values[0]
+        return self.raw - self.mu * self.overlap.single
 
     @property
     def n_onsite(self) -> int:
         """Elements of onsite blocks, which come first."""
-        return int(self.predicted.block_offsets[self.predicted.pairs.n_atoms])
+        return self.predicted.layout.n_onsite
 
     @property
     def block_squares(self) -> np.ndarray:
         """(n_blocks,) mean square error in eV² of each block, onsite blocks first."""
-        offsets = self.predicted.block_offsets
-        return np.add.reduceat(self.errors**2, offsets[:-1]) / np.diff(offsets)
+        layout = self.predicted.layout
+        return np.add.reduceat(self.errors**2, layout.offsets[:-1]) / layout.sizes
 
 
 def pairs_in_reach(sample: Sample) -> PairList:
@@ -121,17 +123,16 @@ def compare_blocks(
     ValueError
         If the Fermi level is needed but not known.
     """
-    pairs = union_of_pairs(predicted.pairs, pairs_in_reach(sample))
+    pairs = predicted.pairs.union(pairs_in_reach(sample))
     predicted, reference, overlap = (
         m.on_pairs(pairs) for m in (predicted, sample.hamiltonian, sample.overlap)
     )
-    mu = 0.0
+    mu = 0.0  # as the code that calculated the reference has it
     if energy_zero == "fit":
-        s = overlap.values[0]
-        mu = float(s @ (predicted.values[0] - reference.values[0]) / (s @ s))
+        mu = float(best_shift(predicted.single - reference.single, overlap.single))
     elif energy_zero == "fermi":
         if sample.fermi_level is None:
-            raise ValueError(
+            raise UsageError(
                 f"energy_zero must be 'fit' or 'none' for {sample.name}, whose Fermi level is "
                 "not known"
             )
@@ -139,30 +140,23 @@ def compare_blocks(
     return BlockComparison(predicted, reference, overlap, mu)
 
 
-def block_metrics(comparison: BlockComparison) -> dict[str, float]:
-    """Errors of the elements of H in meV.
-
-    Returns
-    -------
-    dict
-        ``mae_meV``, ``rmse_meV``, ``mae_onsite_meV``, ``mae_hopping_meV``, ``mae_raw_meV`` (no
-        shift removed), ``mu_meV``.
-    """
+def block_metrics(comparison: BlockComparison) -> HamiltonianErrors:
+    """Errors of the elements of H."""
     errors, n_onsite = comparison.errors, comparison.n_onsite
     size = np.abs(errors)
-    return {
-        "mae_meV": 1e3 * float(size.mean()),
-        "rmse_meV": 1e3 * float(np.sqrt((errors**2).mean())),
-        "mae_onsite_meV": 1e3 * float(size[:n_onsite].mean()),
-        "mae_hopping_meV": 1e3 * float(size[n_onsite:].mean()) if len(size) > n_onsite else 0.0,
-        "mae_raw_meV": 1e3 * float(np.abs(comparison.raw).mean()),
-        "mu_meV": 1e3 * comparison.mu,
-    }
+    return HamiltonianErrors(
+        mae_meV=1e3 * float(size.mean()),
+        rmse_meV=1e3 * float(np.sqrt((errors**2).mean())),
+        mae_onsite_meV=1e3 * float(size[:n_onsite].mean()),
+        mae_hopping_meV=1e3 * float(size[n_onsite:].mean()) if len(size) > n_onsite else 0.0,
+        mae_raw_meV=1e3 * float(np.abs(comparison.raw).mean()),
+        mu_meV=1e3 * comparison.mu,
+    )
 
 
 def band_metrics(
     comparison: BlockComparison, sample: Sample, energy_zero: EnergyZero = "fit"
-) -> dict[str, float]:
+) -> BandErrors:
     """Errors of what follows from H, on a mesh of k-points and with the reference's S.
 
     The shift between both energy scales is the mean difference of bands within ±5 eV of the
@@ -176,14 +170,6 @@ def band_metrics(
         The reference; its H and S count in full, beyond the model's pairs.
     energy_zero
         That of the comparison.
-
-    Returns
-    -------
-    dict
-        ``band_mae_meV``, mean |Δε| within ±5 eV; ``band_shift_meV``; ``fermi_error_meV`` and
-        ``gap_error_meV``, predicted minus reference; ``dos_distance``, ∫|ΔDOS| dE / ∫DOS dE
-        within ±5 eV, broadened by 0.1 eV: 0 for equal and 2 for disjoint densities of states;
-        ``ghost_states``, 1 if the prediction has levels that no material has, which are left out.
     """
     # not reduced by the symmetry of perfect crystals: k-points count alike in means over bands
     kpts = {"density": BAND_KPTS_DENSITY, "gamma": True}
@@ -191,37 +177,41 @@ def band_metrics(
     guard = Guard.of(comparison.predicted, sample.overlap)
     with warnings.catch_warnings():  # a model at the start of its training: counted below
         warnings.simplefilter("ignore", IllConditionedWarning)
-        ours, theirs = (
+        predicted, reference = (
             eigenvalues_at_kpts(h, sample.overlap, mesh.ibz_kpts, options=options)
             for h, options in (
                 (comparison.predicted, SolverOptions(guard=guard)),
                 (sample.hamiltonian, DEFAULT_OPTIONS),
             )
         )
-    n_bands = min(ours.shape[2], theirs.shape[2])  # ghost states of the prediction are left out
-    ours, theirs = ours[..., :n_bands], theirs[..., :n_bands]
-    fermi, gap = _level_and_gap(theirs, mesh, sample.n_electrons)
-    our_fermi, our_gap = _level_and_gap(ours, mesh, sample.n_electrons)
+    # ghost states of the prediction are left out, and with them the highest bands
+    n_bands = min(predicted.shape[2], reference.shape[2])
+    predicted, reference = predicted[..., :n_bands], reference[..., :n_bands]
+    spin = sample.hamiltonian.spin
+    fermi, gap = _level_and_gap(reference, mesh, sample.n_electrons, spin)
+    predicted_fermi, predicted_gap = _level_and_gap(predicted, mesh, sample.n_electrons, spin)
     level = fermi if sample.fermi_level is None else sample.fermi_level
-    inside = np.abs(theirs - level) < BAND_WINDOW
-    difference = (ours - theirs)[inside]
+    inside = np.abs(reference - level) < BAND_WINDOW
+    difference = (predicted - reference)[inside]
     shift = comparison.mu
     if energy_zero == "fit" and inside.any():
         shift = float(difference.mean())
-    return {
-        "band_mae_meV": 1e3 * float(np.abs(difference - shift).mean()) if inside.any() else 0.0,
-        "band_shift_meV": 1e3 * shift,
-        "fermi_error_meV": 1e3 * (our_fermi - shift - fermi),
-        "gap_error_meV": 1e3 * (our_gap - gap),
-        "dos_distance": dos_distance(ours - shift, theirs, mesh.weights, level),
-        "ghost_states": float(guard.has_ghosts),
-    }
+    return BandErrors(
+        band_mae_meV=1e3 * float(np.abs(difference - shift).mean()) if inside.any() else 0.0,
+        band_shift_meV=1e3 * shift,
+        fermi_error_meV=1e3 * (predicted_fermi - shift - fermi),
+        gap_error_meV=1e3 * (predicted_gap - gap),
+        dos_distance=dos_distance(predicted - shift, reference, mesh.weights, level),
+        ghost_states=float(guard.has_ghosts),
+    )
 
 
-def _level_and_gap(energies: np.ndarray, mesh: KMesh, n_electrons: float) -> tuple[float, float]:
+def _level_and_gap(
+    energies: np.ndarray, mesh: KMesh, n_electrons: float, spin: Spin
+) -> tuple[float, float]:
     """Fermi level and gap in eV, both on the same mesh."""
-    filling = fill_bands(energies, mesh.weights, n_electrons, kT=SMEARING)
-    n_filled = round(n_electrons / 2)
+    filling = fill_bands(energies, mesh.weights, n_electrons, spin=spin, kT=SMEARING)
+    n_filled = round(n_electrons / spin.degeneracy)
     if filling.is_metal or not 0 < n_filled < energies.shape[2]:
         return filling.fermi_level, 0.0
     gap = energies[..., n_filled].min() - energies[..., n_filled - 1].max()
@@ -245,14 +235,18 @@ def dos_distance(
     -------
     0 for equal, 2 for disjoint densities; 0 if the reference has no state there.
     """
+    # five points to a σ: the trapezoidal rule is exact for sums of Gaussians then
     n = round(2 * BAND_WINDOW / DOS_SIGMA * 5) + 1
     grid = level + np.linspace(-BAND_WINDOW, BAND_WINDOW, n)
-    ours, theirs = (
-        total_dos(e, weights, sigma=DOS_SIGMA, energies=grid).get_weights()
+    spin = Spin.UNPOLARIZED  # what a state holds does not matter to the ratio
+    dos, dos_reference = (
+        total_dos(e, weights, sigma=DOS_SIGMA, spin=spin, energies=grid).get_weights()
         for e in (energies, reference)
     )
-    n_states = np.trapezoid(theirs, grid)
-    return float(np.trapezoid(np.abs(ours - theirs), grid) / n_states) if n_states > 1e-6 else 0.0
+    n_states = np.trapezoid(dos_reference, grid)
+    if n_states <= 1e-6:
+        return 0.0
+    return float(np.trapezoid(np.abs(dos - dos_reference), grid) / n_states)
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,7 +290,7 @@ def compare_bands(
     if level is None:
         mesh = build_mesh(sample.atoms, {"density": BAND_KPTS_DENSITY, "gamma": True})
         energies = eigenvalues_at_kpts(sample.hamiltonian, sample.overlap, mesh.ibz_kpts)
-        level = _level_and_gap(energies, mesh, sample.n_electrons)[0]
+        level = _level_and_gap(energies, mesh, sample.n_electrons, sample.hamiltonian.spin)[0]
     with warnings.catch_warnings():  # the metrics tell of ghost states
         warnings.simplefilter("ignore", IllConditionedWarning)
         return BandComparison(

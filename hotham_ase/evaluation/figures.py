@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-REFERENCE, PREDICTED = "#333333", SPIN_COLOURS[1]
+REFERENCE, PREDICTED, BLUE = "#333333", SPIN_COLOURS[1], SPIN_COLOURS[0]
 FEWEST_BLOCKS = 10  # in a bin that is drawn
 COUNTS, ERRORS = "Blues", "YlOrBr"  # colour maps
 
@@ -89,15 +89,16 @@ def plot_distances(statistics: ErrorStatistics) -> Figure:
     figure = _figure(7.0, 2.9)
     ax = figure.add_subplot()
     rows = statistics.by_distance()
-    centre = [(row["from_A"] + row["to_A"]) / 2 for row in rows]
-    curves: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("mean_abs_h_meV", r"mean $|H|$", {"color": REFERENCE, "marker": "s"}),
-        ("max_meV", r"largest $|\Delta H|$", {"color": PREDICTED, "marker": "^", "ls": ":"}),
-        ("rmse_meV", r"root mean square $\Delta H$", {"color": SPIN_COLOURS[0], "ls": "--"}),
-        ("mae_meV", r"mean $|\Delta H|$", {"color": SPIN_COLOURS[0], "marker": "o"}),
-    )
-    for key, label, style in curves:
-        ax.plot(centre, [row[key] for row in rows], label=label, ms=4, lw=1.2, **style)
+    centre = [(row.from_A + row.to_A) / 2 for row in rows]
+    errors = [row.errors for row in rows]
+
+    def draw(values: list[float], label: str, **style: Any) -> None:
+        ax.plot(centre, values, label=label, ms=4, lw=1.2, **style)
+
+    draw([row.mean_abs_h_meV for row in rows], r"mean $|H|$", color=REFERENCE, marker="s")
+    draw([e.max_meV for e in errors], r"largest $|\Delta H|$", color=PREDICTED, marker="^", ls=":")
+    draw([e.rmse_meV for e in errors], r"root mean square $\Delta H$", color=BLUE, ls="--")
+    draw([e.mae_meV for e in errors], r"mean $|\Delta H|$", color=BLUE, marker="o")
     ax.set_yscale("log")
     ax.set_xlabel("distance between atoms (Å)")
     ax.set_ylabel("hopping blocks (meV)")
@@ -125,12 +126,12 @@ def plot_reliability(statistics: ErrorStatistics) -> Figure:
     """Errors seen against those expected, block by block in bins of the expected one."""
     figure = _figure(3.7, 3.1)
     ax = figure.add_subplot()
-    styles = {"onsite": (PREDICTED, "s"), "hopping": (SPIN_COLOURS[0], "o")}
+    styles = {"onsite": (PREDICTED, "s"), "hopping": (BLUE, "o")}
     records = statistics.by_expected_error()
     for part, (colour, marker) in styles.items():
-        mine = [r for r in records if r["blocks"] == part and r["n"] >= FEWEST_BLOCKS]
-        x, y = ([r[key] for r in mine] for key in ("expected_meV", "seen_meV"))
-        ax.plot(x, y, color=colour, marker=marker, ms=4, lw=1.0, label=f"{part} blocks")
+        drawn = [r for r in records if r.blocks == part and r.n >= FEWEST_BLOCKS]
+        expected, seen = [r.expected_meV for r in drawn], [r.seen_meV for r in drawn]
+        ax.plot(expected, seen, color=colour, marker=marker, ms=4, lw=1.0, label=f"{part} blocks")
     ax.axline((1, 1), slope=1, color=GREY, lw=0.8, zorder=0)
     ax.set(xscale="log", yscale="log")
     ax.set_xlabel("expected error of a block (meV)")
@@ -184,6 +185,7 @@ def plot_band_comparison(bands: BandComparison) -> Figure:
     )
     for structure, style, label in drawn:
         energies = structure.energies[0] - structure.reference
+        # bands far outside the window would only make the file large
         near = (np.abs(energies) < 1.2 * BAND_WINDOW).any(axis=0)
         for segment in path_segments(distances, structure.path.kpts):
             lines = ax.plot(distances[segment], energies[segment][:, near], **style)

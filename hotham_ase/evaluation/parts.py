@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hotham_ase.dataset import Dataset
+from hotham_ase.errors import UsageError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -31,7 +32,7 @@ def check_choice(split: str) -> str:
         Otherwise.
     """
     if split not in CHOICES:
-        raise ValueError(f"split must be one of {', '.join(CHOICES)}, got {split!r}")
+        raise UsageError(f"split must be one of {', '.join(CHOICES)}, got {split!r}")
     return split
 
 
@@ -93,6 +94,7 @@ def parts_of(record: Mapping[str, Any], data: Dataset, model: str) -> list[str]:
         return ["unknown"] * len(data)
     atoms = map(data.atoms, range(len(data)))
     parts = [part_of(*structure, seen) for structure in zip(data.checksums, atoms, strict=True)]
+    # a name that is known with another content: perhaps the same run, imported anew
     split = _mapping(record.get("split"))
     known = {name for key in ("train", "validation") for name in split.get(key) or ()}
     alike = [
@@ -126,7 +128,7 @@ def chosen(parts: Sequence[str], split: str) -> list[int]:
     indices = [k for k, part in enumerate(parts) if part in wanted]
     if not indices:
         there = ", ".join(f"{parts.count(part)} {part}" for part in PARTS if part in parts)
-        raise ValueError(
+        raise UsageError(
             f"split must be a part of which the data have structures, got {split!r}: the model "
             f"knows them as {there}"
         )

@@ -6,9 +6,10 @@ import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hotham_ase import __version__
 from hotham_ase.evaluation.errors import BAND_WINDOW, DOS_SIGMA, BandComparison
@@ -23,8 +24,9 @@ from hotham_ase.evaluation.figures import (
     plot_shells,
     plot_sizes,
 )
+from hotham_ase.evaluation.records import Record
 from hotham_ase.files import replacing
-from hotham_ase.model.model import EXTRAPOLATION
+from hotham_ase.model.uncertainty import EXTRAPOLATION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,32 +34,7 @@ if TYPE_CHECKING:
     from hotham_ase.evaluation.evaluate import Evaluation
     from hotham_ase.model.model import HamiltonianModel
 
-STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 Georgia, "Times New Roman", serif; color: #222; max-width: 54rem;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.7rem; margin: 0 0 .2rem; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ccc; }
-p { margin: .5rem 0; }
-.note { color: #555; font-size: .9rem; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
-figure { margin: .5rem 0; }
-figure img { max-width: 100%; height: auto; }
-figcaption { font-size: .9rem; color: #444; max-width: 34rem; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .18rem .6rem; text-align: right; vertical-align: top; }
-th { border-bottom: 1px solid #888; font-weight: 600; }
-td { border-bottom: 1px solid #eee; }
-th:first-child, td:first-child { text-align: left; }
-.big { display: flex; flex-wrap: wrap; gap: 1.6rem; margin: 1rem 0; }
-.big div { border-left: 3px solid #1f4e8c; padding-left: .6rem; }
-.big b { display: block; font-size: 1.5rem; line-height: 1.2; }
-.wide { overflow-x: auto; }
-.words td { text-align: left; overflow-wrap: anywhere; }
-@media print { body { max-width: none; margin: 0; font-size: 11px; } .wide { overflow: visible; }
-  figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
-  thead { display: table-header-group; } }
-"""
+#: Field of an error, heading and unit.
 COLUMNS = (
     ("mae_meV", "H MAE", "meV"),
     ("rmse_meV", "H RMSE", "meV"),
@@ -68,13 +45,9 @@ COLUMNS = (
     ("gap_error_meV", "Δgap", "meV"),
     ("dos_distance", "ΔDOS", "%"),
 )
-SHIFTS = (("mu_meV", "μ", "meV"),)
-ZEROS = {
-    "fit": "From every structure the shift μ that makes Σ |ΔH − μS|² smallest is removed, and "
-    "from its bands their mean difference in the window.",
-    "fermi": "The zero of energy of every structure is the reference’s Fermi level.",
-    "none": "Energies are compared as they are.",
-}
+SHIFT = ("mu_meV", "μ", "meV")
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # headings, and rows of cells
 
 
 def write_report(
@@ -82,7 +55,8 @@ def write_report(
     model: HamiltonianModel,
     evaluation: Evaluation,
     bands: Sequence[BandComparison],
-    source: Mapping[str, Any],
+    file: str,
+    sha256: str,
 ) -> None:
     """Write a page with tables and plots, whole or not at all.
 
@@ -98,86 +72,62 @@ def write_report(
         What is shown.
     bands
         Structures whose bands are drawn.
-    source
-        ``file`` and ``sha256`` of the data set.
+    file, sha256
+        The data set.
     """
     import matplotlib as mpl
 
+    environment = Environment(
+        loader=PackageLoader("hotham_ase.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
     with mpl.rc_context(error_style()):
-        page = "\n".join(_page(model, evaluation, bands, source))
-    with replacing(path) as file:
-        file.write_text(page, encoding="utf-8")
-
-
-def _page(
-    model: HamiltonianModel,
-    evaluation: Evaluation,
-    bands: Sequence[BandComparison],
-    source: Mapping[str, Any],
-) -> Iterator[str]:
-    summary, statistics = evaluation.summary(), evaluation.statistics
-    title = f"{model.name} on {source['file']}"
-    yield "<!DOCTYPE html>"
-    yield f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<style>{STYLE}</style></head><body>"
-    yield f"<h1>{escape(title)}</h1>"
-    today = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    yield f'<p class="note">Written by hotham_ase {__version__} on {today}.</p>'
-    yield f"<p>{escape(_which(evaluation))}</p>"
-    yield from _headline(summary)
-    yield "<h2>Means over structures</h2>"
-    yield from _means(summary)
-    yield f'<p class="note">{_explanation(evaluation.energy_zero)}</p>'
-    yield "<h2>Elements of H</h2>" + '<div class="figures">'
-    yield _picture(plot_parity(statistics), "Predicted against reference elements of H.")
-    yield _picture(plot_sizes(statistics), "Errors against the size of the element.")
-    yield "</div>"
-    if statistics.distances.count.any():
-        yield _picture(plot_distances(statistics), "Errors of hopping blocks in bins of 0.5 Å.")
-    caption = "Mean absolute error by pair of shells: rows are orbitals of the first atom."
-    yield _picture(plot_shells(statistics), caption)
-    yield from _records(statistics.by_species())
-    if statistics.reliability.any():
-        yield "<h2>Expected errors</h2>"
-        caption = (
-            "Errors of blocks seen against those that the model expected: on the line they are "
-            f"what was expected. Bins of fewer than {FEWEST_BLOCKS} blocks are left out."
+        page = environment.get_template("report.html").render(
+            title=f"{model.name} on {file}",
+            version=__version__,
+            today=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+            evaluation=evaluation,
+            window=BAND_WINDOW,
+            sigma=DOS_SIGMA,
+            fewest_blocks=FEWEST_BLOCKS,
+            extrapolation=EXTRAPOLATION,
+            pictures=_pictures(model, evaluation),
+            bands=[(each.name, _source(plot_band_comparison(each))) for each in bands],
+            means_table=_means(evaluation),
+            species_table=_species(evaluation),
+            trust_table=_trust(evaluation),
+            structure_table=_structures(evaluation),
+            about=[("evaluated on", f"{file}, SHA-256 {sha256}"), *_about(model)],
         )
-        yield _picture(plot_reliability(statistics), caption)
-        yield from _trust(evaluation)
-    if bands:
-        yield "<h2>Bands</h2>" + '<div class="figures">'
-        for k, comparison in enumerate(bands):
-            which = "largest" if k == 0 else "median"
-            caption = f"{comparison.name}, the structure of {which} error of H."
-            yield _picture(plot_band_comparison(comparison), caption)
-        yield "</div>"
-    curve = _curve(model)
-    if curve:
-        yield "<h2>Training</h2>"
-        caption = "Mean error of H on the training's own structures, epoch by epoch."
-        yield _picture(plot_learning(curve), caption)
-    yield "<h2>Structures</h2>"
-    yield from _structures(evaluation)
-    yield "<h2>Model</h2>"
-    yield from _words(_about(model, source))
-    yield "</body></html>"
+    with replacing(path) as html:
+        html.write_text(page, encoding="utf-8")
 
 
-def _which(evaluation: Evaluation) -> str:
-    """Which structures the numbers are of."""
-    n = len(evaluation.judged)
-    structures = f"{n} structure{'s' if n > 1 else ''}"
-    text = {
-        "unseen": f"All numbers but those by part and of single structures are of {structures} "
-        "that the model has not seen: its test structures, and structures that it does not know.",
-        "seen": f"The model has seen all of these {structures} in its training: errors of others "
-        "are larger.",
-        "all": f"All numbers are of {structures}.",
+def _pictures(model: HamiltonianModel, evaluation: Evaluation) -> dict[str, str]:
+    """Every figure by its name, empty where there is nothing to draw."""
+    statistics, curve = evaluation.statistics, _curve(model)
+    trusted = statistics.reliability.any()
+    return {
+        "parity": _source(plot_parity(statistics)),
+        "sizes": _source(plot_sizes(statistics)),
+        "distances": (
+            _source(plot_distances(statistics)) if statistics.distances.count.any() else ""
+        ),
+        "shells": _source(plot_shells(statistics)),
+        "reliability": _source(plot_reliability(statistics)) if trusted else "",
+        "learning": _source(plot_learning(curve)) if curve else "",
     }
-    part = f"All numbers are of {structures}, what the model knows as {evaluation.headline}."
-    return text.get(evaluation.headline, part)
+
+
+def _source(figure: Figure) -> str:
+    """A figure as the source of an image within the page."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _curve(model: HamiltonianModel) -> Mapping[str, Any]:
@@ -187,120 +137,72 @@ def _curve(model: HamiltonianModel) -> Mapping[str, Any]:
     return curve if isinstance(curve, Mapping) and curve.get("epoch") else {}
 
 
-def _headline(summary: Mapping[str, Any]) -> Iterator[str]:
-    """The numbers that most readers come for."""
-    yield '<div class="big">'
-    for key, label, unit in (
-        ("mae_meV", "mean |ΔH|", "meV"),
-        ("band_mae_meV", f"mean |Δε| within {BAND_WINDOW:g} eV of the Fermi level", "meV"),
-        ("gap_error_meV", "mean |Δgap|", "meV"),
-        ("dos_distance", "difference of the densities of states", "%"),
-    ):
-        yield f"<div><b>{_number(summary[key], unit)} {unit}</b>{label}</div>"
-    yield "</div>"
-
-
-def _explanation(energy_zero: str) -> str:
-    return (
-        f"Elements of H count on all pairs whose orbitals can overlap. {ZEROS[energy_zero]} Bands, "
-        "Fermi level, gap and density of states are those of H(k) "
-        "with the reference’s S(k) on a Γ-centred mesh; bands count within "
-        f"{BAND_WINDOW:g} eV of the Fermi level. ΔDOS is ∫|ΔDOS| dE / ∫DOS dE there, broadened "
-        f"by {DOS_SIGMA:g} eV (200 % for disjoint densities). Means of ΔE_F and Δgap are of "
-        "their size; those of single structures are predicted minus reference."
-    )
-
-
-def _number(value: float, unit: str) -> str:
+def _number(value: float, unit: str = "meV") -> str:
     """Three digits, or the sign and size of something tiny."""
     value = 100 * value if unit == "%" else value
-    return (
-        f"{value:.3g}".replace("-", "−") if abs(value) < 1000 else f"{value:.0f}".replace("-", "−")
-    )
+    return f"{value:{'.3g' if abs(value) < 1000 else '.0f'}}".replace("-", "−")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> Iterator[str]:
-    """A table; cells are escaped here."""
-    yield f'<div class="wide"><table class="{kind}">'
-    if head:
-        cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-        yield f"<thead><tr>{cells}</tr></thead>"
-    yield "<tbody>"
-    for row in rows:
-        yield "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-    yield "</tbody></table></div>"
+def _cells(errors: Record, columns: Sequence[tuple[str, str, str]] = COLUMNS) -> list[str]:
+    values = errors.to_dict()
+    return [_number(values[key], unit) for key, _, unit in columns]
 
 
-def _means(summary: Mapping[str, Any]) -> Iterator[str]:
-    headline = str(summary.get("headline", "all"))
-    groups = {headline: summary}
-    parts = summary.get("parts", {})
-    if set(parts) != {headline}:
-        groups |= {f"part: {part}": means for part, means in parts.items()}
-    if len(summary["groups"]) > 1:
-        groups |= {name or "(no group)": means for name, means in summary["groups"].items()}
-    head = ["", "structures", *(f"{label} ({unit})" for _, label, unit in COLUMNS)]
-    rows = [
-        [name, str(means["n_structures"]), *(_number(means[key], unit) for key, _, unit in COLUMNS)]
-        for name, means in groups.items()
-    ]
-    yield from _table(head, rows)
+def _headings(columns: Sequence[tuple[str, str, str]] = COLUMNS) -> list[str]:
+    return [f"{label} ({unit})" for _, label, unit in columns]
 
 
-def _records(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _means(evaluation: Evaluation) -> Table:
+    headline = evaluation.headline or "all"
+    means = {headline: evaluation.means}
+    if set(evaluation.parts) != {headline}:
+        means |= {f"part: {part}": errors for part, errors in evaluation.parts.items()}
+    if len(evaluation.groups) > 1:
+        means |= {name or "(no group)": errors for name, errors in evaluation.groups.items()}
+    rows = [[name, str(e.n_structures), *_cells(e)] for name, e in means.items()]
+    return ["", "structures", *_headings()], rows
+
+
+def _species(evaluation: Evaluation) -> Table:
     head = ["pair of species", "blocks", "MAE (meV)", "RMSE (meV)", "largest (meV)", "elements"]
     rows = [
         [
-            record["pair"].replace("-", "–"),
-            record["blocks"],
-            *(_number(record[key], "meV") for key in ("mae_meV", "rmse_meV", "max_meV")),
-            f"{record['n']:,}".replace(",", " "),
+            record.pair.replace("-", "–"),
+            record.blocks,
+            *map(_number, (record.errors.mae_meV, record.errors.rmse_meV, record.errors.max_meV)),
+            f"{record.errors.n:,}".replace(",", " "),
         ]
-        for record in records
+        for record in evaluation.statistics.by_species()
     ]
-    yield from _table(head, rows)
+    return head, rows
 
 
-def _structures(evaluation: Evaluation) -> Iterator[str]:
+def _structures(evaluation: Evaluation) -> Table:
     """Every structure, the worst first."""
-    columns = (*COLUMNS, *SHIFTS)
-    head = ["structure", "part", *(f"{label} ({unit})" for _, label, unit in columns)]
-    ordered = (evaluation.structures[k] for k in evaluation.ranked())
-    rows = [
-        [
-            str(row["name"]),
-            str(row.get("part", "")),
-            *(_number(row[key], unit) for key, _, unit in columns),
-        ]
-        for row in ordered
-    ]
-    yield from _table(head, rows)
+    columns = (*COLUMNS, SHIFT)
+    rows = [[row.name, row.part or "", *_cells(row, columns)] for row in evaluation.ranked()]
+    return ["structure", "part", *_headings(columns)], rows
 
 
-def _trust(evaluation: Evaluation) -> Iterator[str]:
+def _trust(evaluation: Evaluation) -> Table:
     """Expected and seen errors of every structure, and where it was an extrapolation."""
     head = ["structure", "expected (meV)", "seen (meV)", "largest grade", "extrapolating atoms"]
     rows = [
         [
-            str(row["name"]),
-            _number(row["expected_block_error_meV"], "meV"),
-            _number(row["block_error_meV"], "meV"),
-            "∞" if row["largest_grade"] is None else _number(row["largest_grade"], ""),
-            str(row["n_extrapolating"]),
+            row.name,
+            _number(row.trust.expected_block_error_meV),
+            _number(row.trust.block_error_meV),
+            "∞" if row.trust.largest_grade is None else _number(row.trust.largest_grade),
+            str(row.trust.n_extrapolating),
         ]
-        for row in (evaluation.structures[k] for k in evaluation.ranked())
+        for row in evaluation.ranked()
+        if row.trust is not None
     ]
-    yield from _table(head, rows)
-    yield (
-        '<p class="note">Root mean square errors over blocks. The grade of a block is 1 plus the '
-        "squared distance of its descriptors from the mean of the training set, over the largest "
-        "such value of the training set itself (∞ for species or pairs that it lacks); above "
-        f"{EXTRAPOLATION:g} an atom is an extrapolation.</p>"
-    )
+    return head, rows
 
 
-def _about(model: HamiltonianModel, source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "evaluated on", f"{source['file']}, SHA-256 {source['sha256']}"
+def _about(model: HamiltonianModel) -> Iterator[tuple[str, str]]:
+    """All that the model's file says, but what is shown elsewhere."""
     record = model.describe()
     split = record.pop("split", {})
     record.pop("errors", None)  # of the training's own split: this page shows those of its data
@@ -321,17 +223,3 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield name, ", ".join(map(str, value))
         else:
             yield name, str(value)
-
-
-def _words(entries: Iterator[tuple[str, str]]) -> Iterator[str]:
-    yield from _table((), [list(entry) for entry in entries], "words")
-
-
-def _picture(figure: Figure, caption: str) -> str:
-    """A figure as an image within the page."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    text = escape(caption)
-    image = f'<img src="data:image/svg+xml;base64,{data}" alt="{text}">'
-    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"

@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hotham_ase.evaluation.errors import BlockComparison
+from hotham_ase.evaluation.records import (
+    DistanceErrors,
+    ElementErrors,
+    PairErrors,
+    ReliabilityErrors,
+)
 
 if TYPE_CHECKING:
     from hotham_ase.basis.orbitals import OrbitalBasis
@@ -54,14 +60,14 @@ class Tally:
         """In eV; nan where there is nothing."""
         return np.sqrt(self.square / np.where(self.count > 0, self.count, np.nan))
 
-    def record(self, index: Any) -> dict[str, float]:
-        """``mae_meV``, ``rmse_meV``, ``max_meV`` and ``n`` of one element."""
-        return {
-            "mae_meV": 1e3 * float(self.mae[index]),
-            "rmse_meV": 1e3 * float(self.rmse[index]),
-            "max_meV": 1e3 * float(self.largest[index]),
-            "n": int(self.count[index]),
-        }
+    def of(self, index: Any) -> ElementErrors:
+        """Of one element of the arrays."""
+        return ElementErrors(
+            mae_meV=1e3 * float(self.mae[index]),
+            rmse_meV=1e3 * float(self.rmse[index]),
+            max_meV=1e3 * float(self.largest[index]),
+            n=int(self.count[index]),
+        )
 
 
 def shell_labels(shells: Sequence[int]) -> list[str]:
@@ -137,24 +143,21 @@ class ErrorStatistics:
     def add(self, comparison: BlockComparison) -> None:
         """Count the elements of H of a structure."""
         matrix, errors = comparison.predicted, comparison.errors
-        reference = comparison.reference.values[0]
+        reference = comparison.reference.single
         self.parity.add(
             np.arcsinh(reference / PARITY_LINEAR), np.arcsinh((reference + errors) / PARITY_LINEAR)
         )
         tiny = 1e-300  # exact zeros lie outside
         sizes = (np.log10(1e3 * np.abs(values) + tiny) for values in (reference, errors))
         self.sizes.add(*sizes)
-        numbers = matrix.pairs.numbers
-        species = self.basis.species_index(numbers)
+        species = self.basis.species_index(matrix.pairs.numbers)
         n_atoms = matrix.pairs.n_atoms
-        of_block = species[matrix.block_atoms]  # (2, n_blocks)
-        is_hopping = np.arange(of_block.shape[1]) >= n_atoms
-        for part, chosen in (("onsite", ~is_hopping), ("hopping", is_hopping)):
-            for i in np.unique(species):
-                for j in np.unique(species[species >= i]):
-                    blocks = np.flatnonzero(chosen & (of_block[0] == i) & (of_block[1] == j))
-                    if len(blocks):
-                        self._add_shells(part, int(i), int(j), comparison, blocks)
+        n_blocks = n_atoms + matrix.pairs.n_edges
+        for part, start, stop in (("onsite", 0, n_atoms), ("hopping", n_atoms, n_blocks)):
+            blocks = np.arange(start, stop)
+            for which, (i, j) in matrix.layout.groups(blocks, labels=species):
+                if i <= j:  # the others are their transposes
+                    self._add_shells(part, i, j, comparison, blocks[which])
         self._add_distances(matrix, errors, reference)
 
     def add_expected(self, squares: np.ndarray, uncertainty: Uncertainty) -> None:
@@ -170,25 +173,21 @@ class ErrorStatistics:
         expected = uncertainty.onsite_errors, uncertainty.hopping_errors
         seen = np.split(squares, [len(expected[0])])
         for table, sigma, square in zip(self.reliability, expected, seen, strict=True):
+            # four bins to a power of ten, from 1 µeV = 10^−6 eV
             where = np.floor(4 * (np.log10(np.maximum(sigma, SMALLEST_EXPECTED)) + 6)).astype(int)
             where = np.clip(where, 0, N_EXPECTED - 1)
             for k, values in enumerate((np.ones_like(sigma), sigma**2, square)):
                 table[:, k] += np.bincount(where, values, N_EXPECTED)
 
-    def by_expected_error(self) -> list[dict[str, Any]]:
-        """A record for every bin of expected errors: what was expected and what was seen, meV."""
-        records = []
-        for part, table in zip(("onsite", "hopping"), self.reliability, strict=True):
-            for n, expected, seen in table[table[:, 0] > 0]:
-                records.append(
-                    {
-                        "blocks": part,
-                        "expected_meV": 1e3 * float(np.sqrt(expected / n)),
-                        "seen_meV": 1e3 * float(np.sqrt(seen / n)),
-                        "n": int(n),
-                    }
-                )
-        return records
+    def by_expected_error(self) -> list[ReliabilityErrors]:
+        """For every bin of expected errors what was expected and what was seen."""
+        return [
+            ReliabilityErrors(
+                part, 1e3 * float(np.sqrt(expected / n)), 1e3 * float(np.sqrt(seen / n)), int(n)
+            )
+            for part, table in zip(("onsite", "hopping"), self.reliability, strict=True)
+            for n, expected, seen in table[table[:, 0] > 0]
+        ]
 
     def _add_shells(
         self, part: str, i: int, j: int, comparison: BlockComparison, blocks: np.ndarray
@@ -196,9 +195,8 @@ class ErrorStatistics:
         """Count blocks of one pair of species."""
         sizes = [2 * np.array(self.basis.species[k].shells) + 1 for k in (i, j)]
         starts = [np.cumsum(n) - n for n in sizes]
-        shape = int(sizes[0].sum()), int(sizes[1].sum())
-        index = comparison.predicted.block_offsets[blocks][:, None] + np.arange(shape[0] * shape[1])
-        size = np.abs(comparison.errors[index]).reshape(-1, *shape)
+        # (n_blocks, n_orb_i, n_orb_j), summed over blocks and then over the orbitals of a shell
+        size = np.abs(comparison.errors[comparison.predicted.layout.index(blocks)])
 
         def by_shell(values: np.ndarray, reduce: np.ufunc) -> np.ndarray:
             return reduce.reduceat(reduce.reduceat(values, starts[0], 0), starts[1], 1)
@@ -218,7 +216,8 @@ class ErrorStatistics:
         pairs = matrix.pairs
         if not pairs.n_edges:
             return
-        starts = matrix.block_offsets[pairs.n_atoms : -1]
+        # all elements of a block are at one distance: sums over blocks first, then over bins
+        starts = matrix.layout.offsets[pairs.n_atoms : -1]
         where = (pairs.edge_lengths / BIN_WIDTH).astype(np.int64)
         n = max(int(where.max()) + 1, len(self.mean_h))
 
@@ -226,46 +225,40 @@ class ErrorStatistics:
             return np.bincount(where, values, n) + np.pad(old, (0, n - len(old)))
 
         size, tally = np.abs(errors), self.distances
-        tally.count = binned(tally.count, np.diff(matrix.block_offsets)[pairs.n_atoms :])
+        tally.count = binned(tally.count, matrix.layout.sizes[pairs.n_atoms :])
         tally.absolute = binned(tally.absolute, np.add.reduceat(size, starts))
         tally.square = binned(tally.square, np.add.reduceat(size**2, starts))
         tally.largest = np.pad(tally.largest, (0, n - len(tally.largest)))
         np.maximum.at(tally.largest, where, np.maximum.reduceat(size, starts))
         self.mean_h = binned(self.mean_h, np.add.reduceat(np.abs(reference), starts))
 
-    def by_species(self) -> list[dict[str, Any]]:
-        """A record for onsite and hopping blocks of every pair of species, meV."""
+    def by_species(self) -> list[PairErrors]:
+        """Onsite and hopping blocks of every pair of species."""
         return [
-            {"blocks": part, "pair": f"{a}-{b}", **tally.total().record(0)}
+            PairErrors(blocks=part, pair=f"{a}-{b}", errors=tally.total().of(0))
             for (part, a, b), tally in self.shells.items()
         ]
 
-    def by_shell(self) -> list[dict[str, Any]]:
-        """A record for every pair of shells, meV; each once where both species are the same."""
-        records = []
-        for (part, a, b), tally in self.shells.items():
-            rows, columns = (shell_labels(self.basis[symbol].shells) for symbol in (a, b))
-            for i, row in enumerate(rows):
-                for j, column in enumerate(columns):
-                    if a != b or i <= j:
-                        records.append(
-                            {
-                                "blocks": part,
-                                "pair": f"{a}-{b}",
-                                "shells": f"{row}-{column}",
-                                **tally.record((i, j)),
-                            }
-                        )
-        return records
-
-    def by_distance(self) -> list[dict[str, Any]]:
-        """A record for every bin of lengths that has pairs; H beside its error, meV."""
+    def by_shell(self) -> list[PairErrors]:
+        """Every pair of shells; each once where both species are the same."""
         return [
-            {
-                "from_A": BIN_WIDTH * int(k),
-                "to_A": BIN_WIDTH * (int(k) + 1),
-                "mean_abs_h_meV": 1e3 * float(self.mean_h[k] / self.distances.count[k]),
-                **self.distances.record(k),
-            }
+            PairErrors(
+                blocks=part, pair=f"{a}-{b}", shells=f"{row}-{column}", errors=tally.of((i, j))
+            )
+            for (part, a, b), tally in self.shells.items()
+            for i, row in enumerate(shell_labels(self.basis[a].shells))
+            for j, column in enumerate(shell_labels(self.basis[b].shells))
+            if a != b or i <= j
+        ]
+
+    def by_distance(self) -> list[DistanceErrors]:
+        """Every bin of lengths that has pairs."""
+        return [
+            DistanceErrors(
+                from_A=BIN_WIDTH * int(k),
+                to_A=BIN_WIDTH * (int(k) + 1),
+                mean_abs_h_meV=1e3 * float(self.mean_h[k] / self.distances.count[k]),
+                errors=self.distances.of(k),
+            )
             for k in np.flatnonzero(self.distances.count)
         ]

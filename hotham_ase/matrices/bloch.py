@@ -9,18 +9,16 @@ pass over the entries, whatever the k-point.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.sparse import csr_array
 
-if TYPE_CHECKING:
-    from hotham_ase.matrices.realspace import RealSpaceMatrix
+from hotham_ase.matrices.layout import BlockLayout
 
 Gauge = Literal["lattice", "atomic"]
-DENSE_FILL = 0.5  # above this fraction of stored elements, dense A(k) is summed without a scatter
+MatrixFormat = Literal["csr", "dense"]
 LARGEST_K = 1e6  # reciprocal lattice vectors; the phases of more have too few digits
-CHUNK = 1 << 16  # elements scattered at a time: their temporaries stay in the cache
 
 
 class BlochSum:
@@ -28,37 +26,50 @@ class BlochSum:
 
     Parameters
     ----------
-    matrix
-        An unpolarized real-space matrix.
-
-    Raises
-    ------
-    NotImplementedError
-        For the other spin kinds.
+    layout
+        Of the blocks.
+    values : (n_components, n_values)
+    coefficients : (n_components, s, s)
+        A(k) is Σ_c coefficients[c] ⊗ A_c(k), spin outermost; see :attr:`Spin.coefficients`.
+    dense_fill
+        Above this fraction of stored elements, dense A(k) is summed without a scatter.
+    chunk
+        Elements scattered at a time: their temporaries stay in the cache.
     """
 
-    def __init__(self, matrix: RealSpaceMatrix) -> None:
-        if matrix.spin.n_components != 1:
-            raise NotImplementedError(
-                f"Bloch sums of {matrix.spin.value} matrices are not yet available"
-            )
-        self.n_basis = matrix.n_basis
-        self._cell, self._pbc = matrix.pairs.cell, matrix.pairs.pbc
-        self._positions = np.repeat(matrix.pairs.positions, matrix.n_orbitals, axis=0)
+    def __init__(
+        self,
+        layout: BlockLayout,
+        values: np.ndarray,
+        coefficients: np.ndarray,
+        *,
+        dense_fill: float = 0.5,
+        chunk: int = 1 << 16,
+    ) -> None:
+        n_spin = coefficients.shape[-1]
+        self.n_basis = n_spin * layout.n_basis
+        self._dense_fill, self._chunk = dense_fill, chunk
+        self._cell, self._pbc = layout.pairs.cell, layout.pairs.pbc
+        positions = np.repeat(layout.pairs.positions, layout.n_orbitals, axis=0)
+        self._positions = np.tile(positions, (n_spin, 1))
         self.lattice_vectors, r_index = np.unique(
-            matrix.block_shifts, axis=0, return_inverse=True
+            layout.shifts, axis=0, return_inverse=True
         )  # (n_r, 3), (n_blocks,)
-        r_index = r_index.ravel()
-        rows, columns, r_of_value = _coordinates(matrix, r_index)
+        rows, columns = layout.rows_and_columns()
+        r_of_value = np.repeat(r_index.ravel(), layout.sizes)
+        # spins that no component couples have no elements
+        coupled = np.argwhere(coefficients.any(axis=0)) * layout.n_basis
+        slot = np.concatenate([(rows + s) * self.n_basis + columns + t for s, t in coupled])
+        weights = np.concatenate([c @ values for c in coefficients[:, coefficients.any(axis=0)].T])
+        r_of_value = np.tile(r_of_value, len(coupled))
         # rows of W are the elements of A(k) in row-major order
-        slot = rows * self.n_basis + columns
         order = np.argsort(slot * len(self.lattice_vectors) + r_of_value, kind="stable")
         slot = slot[order]
         first = np.concatenate([[True], slot[1:] != slot[:-1]])
         indptr = np.concatenate([np.flatnonzero(first), [len(slot)]])
         slot = slot[first]
         self._weights = csr_array(
-            (matrix.values[0][order], r_of_value[order].astype(np.int32), indptr),
+            (weights[order], r_of_value[order].astype(np.int32), indptr),
             shape=(len(slot), len(self.lattice_vectors)),
         )
         self.indices = (slot % self.n_basis).astype(np.int32)
@@ -67,13 +78,14 @@ class BlochSum:
         self._slot = slot
 
     def at_k(
-        self, kpt: np.ndarray | tuple[float, float, float], *, gauge: Gauge, format: str
+        self, kpt: np.ndarray | tuple[float, float, float], *, gauge: Gauge, format: MatrixFormat
     ) -> csr_array | np.ndarray:
         """See :meth:`RealSpaceMatrix.at_k`."""
         kpt = _checked(kpt, gauge)
         phases = np.exp(2j * np.pi * (self.lattice_vectors @ kpt))
         if format == "dense":
             out = self._dense_at(phases)
+            # the gauges differ by a unitary diagonal matrix: U† A U, U = exp(ik·r)
             if gauge == "atomic":
                 phase = self._atomic_phase(kpt)
                 out *= phase.conj()[:, None]
@@ -108,7 +120,7 @@ class BlochSum:
     @cached_property
     def _dense_weights(self) -> csr_array | None:
         """W with a row for every element of A(k), stored or not; None for a sparse A(k)."""
-        if len(self._slot) < DENSE_FILL * self.n_basis**2:
+        if len(self._slot) < self._dense_fill * self.n_basis**2:
             return None
         counts = np.zeros(self.n_basis**2, dtype=np.int64)
         counts[self._slot] = np.diff(self._weights.indptr)
@@ -122,8 +134,8 @@ class BlochSum:
     def _chunks(self) -> list[tuple[np.ndarray, csr_array]]:
         """The rows of W in pieces, each with where its elements lie in the dense A(k)."""
         weights, chunks = self._weights, []
-        for start in range(0, len(self._slot), CHUNK):
-            slot = self._slot[start : start + CHUNK]
+        for start in range(0, len(self._slot), self._chunk):
+            slot = self._slot[start : start + self._chunk]
             indptr = weights.indptr[start : start + len(slot) + 1]
             inside = slice(indptr[0], indptr[-1])
             piece = csr_array(
@@ -168,22 +180,6 @@ def _contract(weights: csr_array, phases: np.ndarray) -> np.ndarray:
         return weights @ phases
     # real weights times the real view [Re, Im]: half the work of a complex product
     return (weights @ np.ascontiguousarray(phases).view(float)).view(complex)
-
-
-def _coordinates(
-    matrix: RealSpaceMatrix, r_index: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, column and lattice vector of every stored value."""
-    n_values = matrix.values.shape[1]
-    rows, columns, r_of_value = (np.empty(n_values, dtype=np.int64) for _ in range(3))
-    i, j = matrix.block_atoms
-    for blocks, (a, b), index in matrix.groups():
-        row = matrix.orbital_offsets[i[blocks]][:, None] + np.arange(a)
-        column = matrix.orbital_offsets[j[blocks]][:, None] + np.arange(b)
-        rows[index] = np.repeat(row, b, axis=1)
-        columns[index] = np.tile(column, (1, a))
-        r_of_value[index] = r_index[blocks][:, None]
-    return rows, columns, r_of_value
 
 
 def _checked(kpt: np.ndarray | tuple[float, float, float], gauge: str) -> np.ndarray:

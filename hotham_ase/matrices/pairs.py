@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from scipy.spatial import cKDTree
 
+from hotham_ase.errors import HothamError
 from hotham_ase.memory import format_size, free_memory
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ SMALL = 2**26  # bytes that nobody asks the system for
 PORTION = 2**18  # images that are tried at a time
 
 
-class PairListError(ValueError):
+class PairListError(HothamError, ValueError):
     """A pair list is not what it must be: one-sided, duplicated, or out of range."""
 
 
@@ -76,9 +77,10 @@ class PairList:
         positions = np.asarray(self.positions, dtype=float)
         if positions.shape != (n_atoms, 3):
             raise PairListError(f"positions must have shape ({n_atoms}, 3), got {positions.shape}")
+        # sorted, so that a pair and its reverse are found by bisection
         reach = np.abs(shifts).max(axis=0, initial=0)
         order = np.argsort(
-            _keys(edge_index[0], edge_index[1], shifts, n_atoms, reach), kind="stable"
+            pair_keys(edge_index[0], edge_index[1], shifts, n_atoms, reach), kind="stable"
         )
         frozen = {
             "numbers": numbers,
@@ -92,13 +94,6 @@ class PairList:
             array = array.copy() if array is getattr(self, name) else array
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        if not np.array_equal(order, np.arange(len(order))):
-            object.__setattr__(self, "_given_order", order)
-
-    @property
-    def given_order(self) -> np.ndarray:
-        """(n_edges,) position, in the arrays given at construction, of each sorted pair."""
-        return getattr(self, "_given_order", np.arange(self.n_edges))
 
     @classmethod
     def from_atoms(
@@ -141,6 +136,7 @@ class PairList:
         if not largest > 0 or not np.isfinite(largest):
             raise PairListError(f"cutoff must be a positive length in Å, got {cutoff}")
         i, j, shifts, lengths = _find_pairs(positions, cell, pbc, largest, memory)
+        # the shorter cutoffs of some species: all were found within the largest
         keep = lengths < largest
         if isinstance(cutoff, Mapping):
             keep = lengths < _pair_cutoffs(atoms.numbers, cutoff, i, j)
@@ -191,6 +187,7 @@ class PairList:
         keys = self._keys(i, j, self.cell_shifts)
         if (np.diff(keys) == 0).any():
             raise PairListError("pairs must be unique, but some (i, j, R) come more than once")
+        # keys ascend as the list does
         reverse_keys = self._keys(j, i, -self.cell_shifts)
         reverse = np.minimum(np.searchsorted(keys, reverse_keys), max(len(keys) - 1, 0))
         missing = np.flatnonzero(keys[reverse] != reverse_keys)
@@ -224,18 +221,26 @@ class PairList:
         return np.abs(self.cell_shifts).max(axis=0, initial=0)
 
     def _keys(self, i: np.ndarray, j: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-        return _keys(i, j, shifts, self.n_atoms, self._reach)
+        return pair_keys(i, j, shifts, self.n_atoms, self._reach)
 
     def select(self, edges: np.ndarray) -> PairList:
         """The list of some of the pairs, by ascending index."""
-        return PairList(
-            self.numbers,
-            self.positions,
-            self.cell,
-            self.pbc,
-            self.edge_index[:, edges],
-            self.cell_shifts[edges],
+        return self.with_pairs(self.edge_index[:, edges], self.cell_shifts[edges])
+
+    def union(self, other: PairList) -> PairList:
+        """All pairs of two lists of the same atoms."""
+        i, j = other.edge_index
+        new = np.flatnonzero(self.find(i, j, other.cell_shifts) < 0)
+        if len(new) == 0:
+            return self
+        return self.with_pairs(
+            np.concatenate([self.edge_index, other.edge_index[:, new]], axis=1),
+            np.concatenate([self.cell_shifts, other.cell_shifts[new]]),
         )
+
+    def with_pairs(self, edge_index: np.ndarray, cell_shifts: np.ndarray) -> PairList:
+        """Other pairs of the same atoms."""
+        return replace(self, edge_index=edge_index, cell_shifts=cell_shifts)
 
     def check_distances(self, shortest: float = 0.3) -> None:
         """Refuse overlapping atoms.
@@ -255,7 +260,7 @@ class PairList:
             )
 
 
-def _keys(
+def pair_keys(
     i: np.ndarray, j: np.ndarray, shifts: np.ndarray, n_atoms: int, reach: np.ndarray
 ) -> np.ndarray:
     """One int64 per pair, ascending by (i, j, R)."""

@@ -2,54 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.hdf5 import reserve, write_hdf5
+from hotham_ase.errors import NotSupportedError
+from hotham_ase.matrices.bloch import BlochSum, Gauge, MatrixFormat
+from hotham_ase.matrices.files import read_matrix, write_matrix
+from hotham_ase.matrices.layout import BlockLayout, MatrixError
 from hotham_ase.matrices.pairs import PairList
+from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
-    import h5py
     from ase import Atoms
     from scipy.sparse import csr_array
 
-    from hotham_ase.matrices.bloch import BlochSum
-
 HERMITICITY_TOLERANCE = 1e-6  # relative to the largest element
 PORTION = 2**19  # elements that are checked at a time
-
-
-class MatrixError(ValueError):
-    """Blocks that do not form a Hermitian matrix, or matrices that do not go together."""
-
-
-class SpinKind(str, Enum):
-    """How spin enters a matrix; the values are sisl's words."""
-
-    UNPOLARIZED = "unpolarized"
-    POLARIZED = "polarized"
-    NON_COLLINEAR = "non-collinear"
-    SPIN_ORBIT = "spin-orbit"
-
-    @property
-    def n_components(self) -> int:
-        """Stored components: 1; 2 (up, down); 4 (uu, ud, du, dd)."""
-        return {"unpolarized": 1, "polarized": 2}.get(self.value, 4)
 
 
 @dataclass(frozen=True, eq=False)
 class RealSpaceMatrix:
     """A Hermitian operator in a localized basis: one block per atom and per directed pair.
 
-    The blocks lie one after another, row-major, in one array: first the onsite blocks of
-    atoms 0 … n_atoms−1, then the hopping blocks in the order of the pair list.
+    The blocks lie one after another in one array, see :class:`BlockLayout`.
 
     Parameters
     ----------
@@ -60,7 +40,7 @@ class RealSpaceMatrix:
     values : (n_components, n_values) or (n_values,)
         The blocks; eV for a Hamiltonian, 1 for an overlap.
     spin
-        Spin kind; it fixes n_components.
+        Which components these are, see :class:`Spin`.
     name
         What the matrix is, for messages and files.
 
@@ -68,41 +48,20 @@ class RealSpaceMatrix:
     ------
     MatrixError
         If the number of values is wrong, a value is not finite, or the matrix is not Hermitian
-        (relative tolerance 1e-6).
+        or, with spin-orbit coupling, not symmetric under time reversal (relative tolerance 1e-6).
     """
 
     pairs: PairList
     n_orbitals: np.ndarray = field(repr=False)
     values: np.ndarray = field(repr=False)
-    spin: SpinKind = SpinKind.UNPOLARIZED
+    spin: Spin = Spin.UNPOLARIZED
     name: str = "matrix"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spin", SpinKind(self.spin))
-        n_orbitals = np.array(self.n_orbitals, dtype=np.int64)
-        if n_orbitals.shape != (self.pairs.n_atoms,) or (n_orbitals < 1).any():
-            raise MatrixError(
-                f"n_orbitals must be {self.pairs.n_atoms} positive numbers, one per atom"
-            )
-        n_orbitals.setflags(write=False)
-        object.__setattr__(self, "n_orbitals", n_orbitals)
-        values = np.atleast_2d(np.asarray(self.values))
-        expected = (self.spin.n_components, int(self.block_offsets[-1]))
-        if values.shape != expected:
-            raise MatrixError(
-                f"values of {self.name} must have shape (n_components, n_values) = {expected}, "
-                f"got {values.shape}"
-            )
-        values = values.astype(complex if np.iscomplexobj(values) else float, copy=False)
-        values = values.view()
-        values.setflags(write=False)
+        object.__setattr__(self, "spin", Spin(self.spin))
+        object.__setattr__(self, "n_orbitals", self.layout.n_orbitals)
+        values = _checked(self.values, self.layout, self.spin, self.name)
         object.__setattr__(self, "values", values)
-        error, largest = self._hermiticity_error()
-        if error > HERMITICITY_TOLERANCE * max(largest, 1e-30):
-            raise MatrixError(
-                f"{self.name} is not Hermitian: a block differs from its reverse by {error:.3g}, "
-                f"the largest element being {largest:.3g}"
-            )
 
     @classmethod
     def from_blocks(
@@ -126,108 +85,39 @@ class RealSpaceMatrix:
         flat = np.concatenate([np.ravel(b) for b in blocks]) if blocks else np.zeros(0)
         return cls(pairs, np.array([len(b) for b in onsite_blocks]), flat, name=name)
 
-    # ------------------------------------------------------------------ layout
-
     @cached_property
-    def orbital_offsets(self) -> np.ndarray:
-        """(n_atoms + 1,) index of each atom's first orbital."""
-        return np.concatenate([[0], np.cumsum(self.n_orbitals)])
+    def layout(self) -> BlockLayout:
+        """Where the elements of each block lie in ``values``."""
+        return BlockLayout(self.pairs, self.n_orbitals)
 
     @property
     def n_basis(self) -> int:
         """Total number of orbitals in the cell."""
-        return int(self.orbital_offsets[-1])
+        return self.layout.n_basis
 
-    @cached_property
-    def block_atoms(self) -> np.ndarray:
-        """(2, n_atoms + n_edges) atoms (i, j) of every block, onsite blocks first."""
-        onsite = np.arange(self.pairs.n_atoms)
-        return np.concatenate([np.stack([onsite, onsite]), self.pairs.edge_index], axis=1)
-
-    @cached_property
-    def block_shifts(self) -> np.ndarray:
-        """(n_atoms + n_edges, 3) lattice vector of every block."""
-        onsite = np.zeros((self.pairs.n_atoms, 3), dtype=np.int64)
-        return np.concatenate([onsite, self.pairs.cell_shifts])
-
-    @cached_property
-    def block_offsets(self) -> np.ndarray:
-        """(n_atoms + n_edges + 1,) index into ``values`` of each block's first element."""
-        i, j = self.block_atoms
-        return np.concatenate([[0], np.cumsum(self.n_orbitals[i] * self.n_orbitals[j])])
-
-    @cached_property
-    def reverse_block_index(self) -> np.ndarray:
-        """(n_atoms + n_edges,) block (j, i, −R) of every block."""
-        n_atoms = self.pairs.n_atoms
-        return np.concatenate([np.arange(n_atoms), n_atoms + self.pairs.reverse_edge_index])
-
-    def groups(
-        self, n_elements: int | None = None
-    ) -> Iterator[tuple[np.ndarray, tuple[int, int], np.ndarray]]:
-        """Blocks of one shape at a time.
-
-        Parameters
-        ----------
-        n_elements
-            Yield at most about so many elements at a time; by default all of one shape.
-
-        Yields
-        ------
-        blocks : (n,) int
-            Indices of the blocks, onsite blocks first.
-        shape : (int, int)
-        index : (n, n_orb_i * n_orb_j) int
-            Where their elements lie in ``values``.
-        """
-        i, j = self.block_atoms
-        rows, columns = self.n_orbitals[i], self.n_orbitals[j]
-        for a in np.unique(self.n_orbitals):
-            for b in np.unique(self.n_orbitals):
-                blocks = np.flatnonzero((rows == a) & (columns == b))
-                step = len(blocks) if n_elements is None else max(n_elements // int(a * b), 1)
-                for start in range(0, len(blocks), max(step, 1)):
-                    part = blocks[start : start + step]
-                    index = self.block_offsets[part][:, None] + np.arange(a * b)
-                    yield part, (int(a), int(b)), index
-
-    def onsite_block(self, atom: int, component: int = 0) -> np.ndarray:
-        """(n_orb, n_orb) block of one atom."""
-        return self._block(range(self.pairs.n_atoms)[atom], component)
-
-    def hopping_block(self, edge: int, component: int = 0) -> np.ndarray:
-        """(n_orb_i, n_orb_j) block of one pair."""
-        return self._block(self.pairs.n_atoms + range(self.pairs.n_edges)[edge], component)
-
-    def _block(self, block: int, component: int) -> np.ndarray:
-        i, j = self.block_atoms[:, block]
-        start, stop = self.block_offsets[block : block + 2]
-        shape = (self.n_orbitals[i], self.n_orbitals[j])
-        return self.values[component, start:stop].reshape(shape)
-
-    # -------------------------------------------------------------- invariants
-
-    def _hermiticity_error(self) -> tuple[float, float]:
-        """Largest difference from the Hermitian conjugate, and largest element.
+    @property
+    def single(self) -> np.ndarray:
+        """(n_values,) the values of an unpolarized matrix.
 
         Raises
         ------
-        MatrixError
-            If a value is not finite.
+        NotSupportedError
+            For the other spin kinds.
         """
-        # the components uu, ud, du, dd of a spinor block transpose among themselves too
-        component = [0, 2, 1, 3] if self.spin.n_components == 4 else slice(None)
-        error = largest = 0.0
-        for blocks, (a, b), index in self.groups(PORTION):
-            values = self.values[:, index]
-            if not np.isfinite(values).all():
-                raise MatrixError(f"{self.name} has values that are not finite")
-            start = self.block_offsets[self.reverse_block_index[blocks]]
-            reverse = self.values[:, start[:, None] + np.arange(a * b)][component]
-            reverse = reverse.reshape(-1, len(blocks), b, a).swapaxes(2, 3).conj()
-            largest = max(largest, float(np.abs(values).max()))
-            error = max(error, float(np.abs(values - reverse.reshape(values.shape)).max()))
-        return error, largest
+        if self.spin is not Spin.UNPOLARIZED:
+            raise NotSupportedError(
+                f"{self.name} must be unpolarized here, but it is {self.spin.value}"
+            )
+        return self.values[0]
+
+    def onsite_block(self, atom: int, component: int = 0) -> np.ndarray:
+        """(n_orb, n_orb) block of one atom."""
+        return self.layout.block(self.values[component], range(self.pairs.n_atoms)[atom])
+
+    def hopping_block(self, edge: int, component: int = 0) -> np.ndarray:
+        """(n_orb_i, n_orb_j) block of one pair."""
+        block = self.pairs.n_atoms + range(self.pairs.n_edges)[edge]
+        return self.layout.block(self.values[component], block)
 
     def check_belongs(self, atoms: Atoms, n_orbitals: np.ndarray, label: str) -> None:
         """Refuse to be a matrix of other atoms or orbitals.
@@ -252,6 +142,7 @@ class RealSpaceMatrix:
                 f"{label} must be of the {len(atoms)} atoms {atoms.symbols}, got a matrix of "
                 f"{pairs.n_atoms} atoms or other elements"
             )
+        # files of structures keep 8 digits and more
         same_place = np.allclose(pairs.positions, atoms.positions, atol=1e-8)
         if not same_place or not np.allclose(pairs.cell, atoms.cell[:], atol=1e-8):
             raise MatrixError(f"{label} must have the structure's positions and cell")
@@ -266,9 +157,6 @@ class RealSpaceMatrix:
 
     __array_ufunc__ = None  # NumPy's scalars and arrays leave products to __rmul__
 
-    def _with(self, values: np.ndarray, name: str | None = None) -> RealSpaceMatrix:
-        return RealSpaceMatrix(self.pairs, self.n_orbitals, values, self.spin, name or self.name)
-
     def __add__(self, other: RealSpaceMatrix) -> RealSpaceMatrix:
         """Sum on the union of both pair lists."""
         if not isinstance(other, RealSpaceMatrix):
@@ -278,10 +166,10 @@ class RealSpaceMatrix:
                 f"cannot add {other.name} to {self.name}: spin kinds {other.spin.value} and "
                 f"{self.spin.value} and the orbitals of every atom must be the same"
             )
-        union = union_of_pairs(self.pairs, other.pairs)
-        mine = self if union is self.pairs else self.on_pairs(union)
-        theirs = other if _same_pairs(union, other.pairs) else other.on_pairs(union)
-        return mine._with(mine.values + theirs.values)
+        layout = BlockLayout(self.pairs.union(other.pairs), self.n_orbitals)
+        values = self.layout.transfer(self.values, layout)
+        values = values + other.layout.transfer(other.values, layout)
+        return replace(self, pairs=layout.pairs, values=values)
 
     def __sub__(self, other: RealSpaceMatrix) -> RealSpaceMatrix:
         return self + (-1.0) * other
@@ -289,7 +177,7 @@ class RealSpaceMatrix:
     def __mul__(self, factor: float) -> RealSpaceMatrix:
         if not isinstance(factor, Real):
             return NotImplemented
-        return self._with(self.values * float(factor))
+        return replace(self, values=self.values * float(factor))
 
     __rmul__ = __mul__
 
@@ -306,37 +194,32 @@ class RealSpaceMatrix:
             raise MatrixError(
                 f"pairs must be of the same {self.pairs.n_atoms} atoms, got {pairs.n_atoms}"
             )
-        i, j = pairs.edge_index
-        sizes = self.n_orbitals[i] * self.n_orbitals[j]
-        found = self.pairs.find(i, j, pairs.cell_shifts)
-        n_onsite = int(self.block_offsets[self.pairs.n_atoms])
-        values = np.zeros((len(self.values), n_onsite + int(sizes.sum())), self.values.dtype)
-        values[:, :n_onsite] = self.values[:, :n_onsite]
-        kept = np.flatnonzero(found >= 0)
-        source = self.block_offsets[self.pairs.n_atoms + found[kept]]
-        target = n_onsite + (np.cumsum(sizes) - sizes)[kept]
-        within = _ranges(sizes[kept])
-        repeats = sizes[kept]
-        values[:, np.repeat(target, repeats) + within] = self.values[
-            :, np.repeat(source, repeats) + within
-        ]
-        return RealSpaceMatrix(pairs, self.n_orbitals, values, self.spin, self.name)
+        values = self.layout.transfer(self.values, BlockLayout(pairs, self.n_orbitals))
+        return replace(self, pairs=pairs, values=values)
 
     # ------------------------------------------------------------------ Bloch
 
     @cached_property
-    def bloch(self) -> BlochSum:
-        """The Bloch sum of this matrix; its sparse pattern is built once, on first use."""
-        from hotham_ase.matrices.bloch import BlochSum
+    def _bloch_sums(self) -> dict[tuple[int, bool], BlochSum]:
+        return {}
 
-        return BlochSum(self)
+    def bloch(self, channel: int = 0, spin: Spin | None = None) -> BlochSum:
+        """The Bloch sum of a channel; its sparse pattern is built once, on first use."""
+        spin = self.spin if spin is None else spin
+        coefficients = spin.coefficients_of(self.spin, channel)
+        key = (channel if len(self.values) == 2 else 0, spin.is_spinor)
+        if key not in self._bloch_sums:
+            self._bloch_sums[key] = BlochSum(self.layout, self.values, coefficients)
+        return self._bloch_sums[key]
 
     def at_k(
         self,
         kpt: np.ndarray | tuple[float, float, float],
         *,
-        gauge: Literal["lattice", "atomic"] = "lattice",
-        format: Literal["csr", "dense"] = "csr",
+        gauge: Gauge = "lattice",
+        format: MatrixFormat = "csr",
+        channel: int = 0,
+        spin: Spin | None = None,
     ) -> csr_array | np.ndarray:
         """A(k) = Σ_R exp(+2πi k·R) A(R).
 
@@ -348,29 +231,34 @@ class RealSpaceMatrix:
             ``lattice`` as above; ``atomic`` uses r_j + R − r_i in place of R.
         format
             ``csr`` or ``dense``.
+        channel
+            Which of the ``spin.n_spins`` matrices.
+        spin
+            Kind of the Hamiltonian that an unpolarized matrix, such as S, goes with: it is the same
+            for both spins and does not couple them. By default the matrix's own.
 
         Returns
         -------
-        (n_basis, n_basis) complex128, Hermitian.
+        (n_basis, n_basis) complex128, Hermitian; twice that for spinors, spin outermost.
         """
-        return self.bloch.at_k(kpt, gauge=gauge, format=format)
+        return self.bloch(channel, spin).at_k(kpt, gauge=gauge, format=format)
 
     def gradient_at_k(
         self,
         kpt: np.ndarray | tuple[float, float, float],
         *,
-        gauge: Literal["lattice", "atomic"] = "lattice",
+        gauge: Gauge = "lattice",
+        channel: int = 0,
+        spin: Spin | None = None,
     ) -> np.ndarray:
         """∂A/∂k in Cartesian coordinates, k with 2π: (3, n_basis, n_basis) complex, unit × Å."""
-        return self.bloch.gradient_at_k(kpt, gauge=gauge)
+        return self.bloch(channel, spin).gradient_at_k(kpt, gauge=gauge)
 
     # ------------------------------------------------------------------- files
 
     def save(self, path: str | Path) -> None:
         """Write to an HDF5 file, whole or not at all."""
-        with write_hdf5(path) as file:
-            reserve(file, self.values.nbytes + 64 * self.pairs.n_edges)
-            self.write_to(file)
+        write_matrix(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> RealSpaceMatrix:
@@ -381,93 +269,57 @@ class RealSpaceMatrix:
         MatrixError
             If the file is not one of ours.
         """
-        import h5py
+        return cls(*read_matrix(path))
 
-        try:
-            with h5py.File(path, "r") as file:
-                return cls.read_from(file)
-        except FileNotFoundError:
-            raise
-        # damaged files raise what h5py and numpy happen to raise
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise MatrixError(f"{path} is not a file of RealSpaceMatrix.save: {error}") from error
 
-    def write_to(self, group: h5py.Group) -> None:
-        """Write into an open HDF5 group."""
-        group.attrs["spin"] = self.spin.value
-        group.attrs["name"] = self.name
-        group["n_orbitals"] = self.n_orbitals
-        group["values"] = self.values
-        for key in ("numbers", "positions", "cell", "pbc", "edge_index", "cell_shifts"):
-            group[f"pairs/{key}"] = getattr(self.pairs, key)
-
-    @classmethod
-    def read_from(cls, group: h5py.Group) -> RealSpaceMatrix:
-        """Read from an open HDF5 group."""
-        keys = ("numbers", "positions", "cell", "pbc", "edge_index", "cell_shifts")
-        pairs = PairList(*(_read_array(group, f"pairs/{key}") for key in keys))
-        return cls(
-            pairs,
-            _read_array(group, "n_orbitals"),
-            _read_array(group, "values"),
-            SpinKind(group.attrs["spin"]),
-            str(group.attrs["name"]),
+def _checked(values: np.ndarray, layout: BlockLayout, spin: Spin, name: str) -> np.ndarray:
+    """Read-only (n_components, n_values) that have the symmetries of a Hamiltonian."""
+    values = np.atleast_2d(np.asarray(values))
+    expected = (spin.n_components, layout.n_values)
+    if values.shape != expected:
+        raise MatrixError(
+            f"values of {name} must have shape (n_components, n_values) = {expected}, "
+            f"got {values.shape}"
         )
+    values = values.astype(complex if np.iscomplexobj(values) else float, copy=False)
+    error, largest = _hermiticity_error(layout, values, spin, name)
+    if error > HERMITICITY_TOLERANCE * max(largest, 1e-30):
+        raise MatrixError(
+            f"{name} is not Hermitian: a block differs from its reverse by {error:.3g}, "
+            f"the largest element being {largest:.3g}"
+        )
+    if spin is Spin.SPIN_ORBIT:
+        # H_0 + i Σ B_a σ_a commutes with iσ_y K if and only if H_0 and B_a are real
+        error = float(np.abs(values.imag).max(initial=0.0))
+        if error > HERMITICITY_TOLERANCE * max(largest, 1e-30):
+            raise MatrixError(
+                f"{name} is not symmetric under time reversal: components have imaginary parts "
+                f"up to {error:.3g}, the largest element being {largest:.3g}"
+            )
+        values = values.real
+    values = values.view()
+    values.setflags(write=False)
+    return values
 
 
-def _read_array(group: h5py.Group, path: str) -> np.ndarray:
-    """A data set of this very file that holds all that it announces.
+def _hermiticity_error(
+    layout: BlockLayout, values: np.ndarray, spin: Spin, name: str
+) -> tuple[float, float]:
+    """Largest difference from the Hermitian conjugate, and largest element.
 
     Raises
     ------
     MatrixError
-        If it is something else, such as a link to another file.
+        If a value is not finite.
     """
-    import h5py
-
-    *folders, name = path.split("/")
-    for folder in folders:
-        group = _own(group, folder)
-    array = _own(group, name)
-    if not isinstance(array, h5py.Dataset) or array.id.get_storage_size() < array.nbytes:
-        raise MatrixError(f"{path} is no array, or not all of it is there")
-    if array.dtype.kind not in "biufc":
-        raise MatrixError(f"{path} must hold numbers, got {array.dtype}")
-    return array[()]
-
-
-def _own(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-    import h5py
-
-    if not isinstance(group, h5py.Group) or not isinstance(
-        group.get(name, getlink=True), h5py.HardLink
-    ):
-        raise MatrixError(f"{name} is missing, or a link to something else")
-    return group[name]
-
-
-def _ranges(sizes: np.ndarray) -> np.ndarray:
-    """0 … n−1 for every n in ``sizes``, one after another."""
-    total = int(sizes.sum())
-    return np.arange(total) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-
-
-def _same_pairs(a: PairList, b: PairList) -> bool:
-    return np.array_equal(a.edge_index, b.edge_index) and np.array_equal(
-        a.cell_shifts, b.cell_shifts
-    )
-
-
-def union_of_pairs(a: PairList, b: PairList) -> PairList:
-    """All pairs of two lists of the same atoms."""
-    new = np.flatnonzero(a.find(b.edge_index[0], b.edge_index[1], b.cell_shifts) < 0)
-    if len(new) == 0:
-        return a
-    return PairList(
-        a.numbers,
-        a.positions,
-        a.cell,
-        a.pbc,
-        np.concatenate([a.edge_index, b.edge_index[:, new]], axis=1),
-        np.concatenate([a.cell_shifts, b.cell_shifts[new]]),
-    )
+    signs = spin.mirror_signs[:, None, None, None]
+    error = largest = 0.0
+    for blocks, _ in layout.groups(n_elements=PORTION):
+        part = values[:, layout.index(blocks)]
+        if not np.isfinite(part).all():
+            raise MatrixError(f"{name} has values that are not finite")
+        # iσ_a is anti-Hermitian, so that B_a of the reverse block has the other sign
+        reverse = signs * values[:, layout.reverse_index(blocks)].conj()
+        largest = max(largest, float(np.abs(part).max()))
+        error = max(error, float(np.abs(part - reverse).max()))
+    return error, largest

@@ -21,11 +21,14 @@ class Spin(str, Enum):
     ====================  =============================  ==============================
     kind                  stored, for each element       partner (ji, −R) of (ij, R)
     ====================  =============================  ==============================
-    ``unpolarized``       H_0, real                      H_0ᵀ
-    ``polarized``         H_up, H_down, real             the transpose of each
+    ``unpolarized``       H_0                            H_0†
+    ``polarized``         H_up, H_down                   H_up†, H_down†
     ``spin-orbit``        H_0, B_x, B_y, B_z, real       H_0ᵀ, −B_aᵀ
-    ``non-collinear``     H_0, A_x, A_y, A_z, complex    the conjugate transpose of each
+    ``non-collinear``     H_0, A_x, A_y, A_z, complex    H_0†, A_a†
     ====================  =============================  ==============================
+
+    Unpolarized and polarized matrices of a DFT code are real. ``spin-orbit`` is coupling without
+    magnetism, so that time reversal holds; with it, matrices are ``non-collinear``.
 
     Everything that depends on spin is asked of it: how many components a matrix has, how many
     electrons a state holds, whether k and −k are alike, and how H(k) is put together.
@@ -39,7 +42,7 @@ class Spin(str, Enum):
     @property
     def n_components(self) -> int:
         """Stored components of a matrix."""
-        return {"unpolarized": 1, "polarized": 2}.get(self.value, 4)
+        return {Spin.UNPOLARIZED: 1, Spin.POLARIZED: 2}.get(self, 4)
 
     @property
     def n_spins(self) -> int:
@@ -67,21 +70,13 @@ class Spin(str, Enum):
         return not self.is_spinor
 
     @property
-    def dtype(self) -> np.dtype:
-        """Of the stored components."""
-        return np.dtype(complex if self is Spin.NON_COLLINEAR else float)
-
-    @property
     def mirror_signs(self) -> np.ndarray:
         """(n_components,) sign that each component's conjugate transpose has as the partner's."""
-        signs = np.ones(self.n_components)
-        if self is Spin.SPIN_ORBIT:
-            signs[1:] = -1.0
-        return signs
+        return np.array([1, -1, -1, -1] if self is Spin.SPIN_ORBIT else [1] * self.n_components)
 
     @property
     def coefficients(self) -> np.ndarray:
-        """(n_spins, n_components, s, s) complex or real: H of a channel is Σ_c H_c ⊗ coefficients.
+        """(n_spins, n_components, s, s) complex or real: H of a channel is Σ_c coefficients ⊗ H_c.
 
         s is 2 for spinors, else 1; the spin index is outermost, [[uu, ud], [du, dd]].
         """
@@ -89,3 +84,27 @@ class Spin(str, Enum):
             return np.eye(self.n_spins)[:, :, None, None]
         i = 1j if self is Spin.SPIN_ORBIT else 1.0
         return np.concatenate([PAULI[:1], i * PAULI[1:]])[None]
+
+    def coefficients_of(self, matrix: Spin, channel: int) -> np.ndarray:
+        """(n_components, s, s) coefficients of a channel, for H or a matrix that goes with it.
+
+        Parameters
+        ----------
+        matrix
+            Its kind: this one; or unpolarized, such as that of S, which is the same for both spins
+            and does not couple them.
+        channel
+            One of ``n_spins``.
+
+        Raises
+        ------
+        ValueError
+            For other channels and kinds.
+        """
+        if channel not in range(self.n_spins):
+            raise ValueError(f"channel must be one of the {self.n_spins} of {self.value} spin")
+        if matrix is self:
+            return self.coefficients[channel]
+        if matrix is not Spin.UNPOLARIZED:
+            raise ValueError(f"a {matrix.value} matrix has no {self.value} form")
+        return self.coefficients[0, :1]  # σ_0

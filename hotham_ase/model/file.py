@@ -1,13 +1,18 @@
-"""Model files: named tensors and texts in one safetensors file, with a digest of all of them."""
+"""Model files: named tensors and texts in one safetensors file, with a digest of all of them.
+
+The texts say how the tensors are to be read. A file is refused unless it has a known format, the
+conventions of this package, finite numbers, and nothing that no model has.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -15,15 +20,29 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.errors import HothamError
 from hotham_ase.files import replacing
+from hotham_ase.model.tensors import network_for
+from hotham_ase.nn.architectures import check_sizes, read_config
+from hotham_ase.nn.devices import default_dtype
+from hotham_ase.nn.protocol import Network
+from hotham_ase.nn.uncertainty import BlockUncertainty
 
+# the second is of models that need H0: an older version would return the correction alone
+FILE_FORMATS = ("hotham_ase model 1", "hotham_ase model 2")
+CONVENTIONS = {
+    "harmonics": "real, m = -l ... l, no Condon-Shortley phase",
+    "energy": "eV",
+    "length": "Angstrom",
+    "fourier": "H(k) = sum_R exp(+2 pi i k.R) H(R)",
+}
 DIGEST = "digest"
 TEXTS = ("format", "name", "config", "species", "conventions", "provenance", "needs_initial")
 GROUPS = ("network.", "basis.", "uncertainty.")
 DTYPES = (torch.float32, torch.float64)
 
 
-class ModelFileError(ValueError):
+class ModelFileError(HothamError, ValueError):
     """A model that cannot be found, or a file that is not a model."""
 
 
@@ -77,15 +96,13 @@ class ModelFile:
             save_file(dict(self.tensors), temporary, {**self.texts, DIGEST: self.digest})
 
     @classmethod
-    def read(cls, path: Path, formats: tuple[str, ...]) -> ModelFile:
+    def read(cls, path: Path) -> ModelFile:
         """Read and check a file.
 
         Parameters
         ----------
         path
             The file; one without a digest is of an older version and is not compared with one.
-        formats
-            What its text ``format`` may be.
 
         Raises
         ------
@@ -98,7 +115,11 @@ class ModelFile:
         try:
             with safe_open(path, framework="pt") as file:
                 texts = file.metadata() or {}
-                _check_format(path, texts.get("format"), formats)
+                if texts.get("format") not in FILE_FORMATS:
+                    raise ModelFileError(
+                        f"{path} is not a hotham_ase model: its format is {texts.get('format')!r}, "
+                        f"expected {' or '.join(map(repr, FILE_FORMATS))}"
+                    )
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ModelFileError(f"{path} is not a safetensors file: {error}") from error
@@ -148,14 +169,11 @@ class ModelFile:
         """
         radial, species = self.group("basis."), []
         for entry in _SPECIES.validate_json(self.texts["species"]):
-            grid, values = (radial.pop(f"{entry.symbol}.{k}", None) for k in ("grid", "radial"))
-            species.append(
-                SpeciesBasis(
-                    **entry.model_dump(),
-                    grid=None if grid is None else grid.numpy(),
-                    radial=None if values is None else values.numpy(),
-                )
-            )
+            names = {key: f"{entry.symbol}.{key}" for key in ("grid", "radial")}
+            arrays: dict[str, Any] = {
+                k: radial.pop(name).numpy() for k, name in names.items() if name in radial
+            }
+            species.append(SpeciesBasis(**entry.model_dump(), **arrays))
         if radial:
             raise ValueError(f"radial functions {list(radial)} are of no species of the basis")
         return OrbitalBasis(tuple(species))
@@ -165,19 +183,182 @@ def basis_content(basis: OrbitalBasis) -> tuple[str, dict[str, torch.Tensor]]:
     """The text ``species`` and the tensors from which :meth:`ModelFile.basis` makes a basis."""
     entries, tensors = [], {}
     for s in basis.species:
-        entry = SpeciesEntry(
-            symbol=s.symbol, shells=s.shells, cutoffs=s.cutoffs, n_valence=s.n_valence
-        )
-        entries.append(entry.model_dump())
+        entries.append(SpeciesEntry.model_validate(s, from_attributes=True).model_dump())
         if s.grid is not None and s.radial is not None:
             tensors[f"basis.{s.symbol}.grid"] = torch.tensor(s.grid)
             tensors[f"basis.{s.symbol}.radial"] = torch.tensor(s.radial)
     return json.dumps(entries), tensors
 
 
-def _check_format(path: Path, found: str | None, formats: tuple[str, ...]) -> None:
-    if found not in formats:
-        raise ModelFileError(
-            f"{path} is not a hotham_ase model: its format is {found!r}, expected "
-            f"{' or '.join(map(repr, formats))}"
-        )
+Stored = TypeVar("Stored", bound="StoredModel")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredModel:
+    """All that a model file holds: a network, its basis and the record of its training.
+
+    Attributes
+    ----------
+    network
+        Weights and architecture, float32 or float64.
+    basis
+        Orbitals of every species the model knows.
+    name
+        For messages and plots.
+    provenance
+        JSON-able record: data, split, settings, versions, errors.
+    uncertainty
+        Expected errors of blocks, fitted after the training; None if nothing was held out for it.
+    learns_correction
+        Whether the network predicts H − H0, so that a prediction needs H0.
+
+    Raises
+    ------
+    ModelFileError
+        If the network or the uncertainty does not belong to the rest.
+    """
+
+    network: Network
+    basis: OrbitalBasis
+    name: str = "model"
+    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    uncertainty: BlockUncertainty | None = field(default=None, repr=False)
+    learns_correction: bool = False
+
+    def __post_init__(self) -> None:
+        shells = tuple(s.shells for s in self.basis.species)
+        if shells != self.network.shells:
+            raise ModelFileError(
+                f"the basis has shells {shells}, the network predicts {self.network.shells}"
+            )
+        if self.uncertainty is not None and (
+            self.uncertainty.n_descriptors != self.network.n_descriptors
+        ):
+            raise ModelFileError(f"the uncertainty of {self.name} is that of another network")
+
+    @property
+    def cutoff(self) -> float:
+        """Å; the longest hopping."""
+        return self.network.cutoff
+
+    def describe(self) -> dict[str, Any]:
+        """What ``hotham info`` prints."""
+        field = self.network.receptive_field
+        return {
+            "name": self.name,
+            "species": {s.symbol: s.label for s in self.basis.species},
+            "valence electrons": {s.symbol: s.n_valence for s in self.basis.species},
+            "hopping cutoff (Å)": round(self.cutoff, 4),
+            "receptive field (Å)": field if math.isfinite(field) else "the whole structure",
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "radial functions": self.basis.has_radial,
+            "uncertainty": self.uncertainty is not None,
+            "needs an initial Hamiltonian": self.learns_correction,
+            "architecture": self.network.config.model_dump(mode="json"),
+            "conventions": CONVENTIONS,
+            **self.provenance,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write everything into one safetensors file, whole or not at all."""
+        species, tensors = basis_content(self.basis)
+        for group, module in (("network", self.network), ("uncertainty", self.uncertainty)):
+            weights = {} if module is None else module.state_dict()
+            tensors |= {f"{group}.{k}": v.contiguous().cpu() for k, v in weights.items()}
+        texts = {
+            "format": FILE_FORMATS[self.learns_correction],
+            "name": self.name,
+            "config": self.network.config.model_dump_json(),
+            "species": species,
+            "conventions": json.dumps(CONVENTIONS),
+            "provenance": json.dumps(dict(self.provenance)),
+            "needs_initial": json.dumps(self.learns_correction),
+        }
+        ModelFile(tensors, texts).write(path)
+
+    @classmethod
+    def read(cls: type[Stored], path: Path) -> Stored:
+        """Read a file of this or an older version.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is not one of ours, or damaged.
+        OSError
+            If it cannot be read.
+        """
+        try:
+            return cls._from_content(path, ModelFile.read(path))
+        except ModelFileError:
+            raise
+        except KeyError as error:
+            raise ModelFileError(f"{path} is damaged or incomplete: it has no {error}") from error
+        except RecursionError as error:
+            raise ModelFileError(f"{path} is damaged: its texts are nested too deeply") from error
+        except (ValueError, IndexError) as error:  # JSON, settings, species, sizes
+            raise ModelFileError(f"{path} is damaged: {_in_one_line(error)}") from error
+
+    @classmethod
+    def _from_content(cls: type[Stored], path: Path, file: ModelFile) -> Stored:
+        if file.json("conventions") != CONVENTIONS:
+            raise ModelFileError(f"{path} uses other conventions: {file.texts['conventions']}")
+        # older files do not say it: their networks predict all of H
+        needs_initial = json.loads(file.texts.get("needs_initial", "false"))
+        provenance = file.json("provenance")
+        if not isinstance(needs_initial, bool) or not isinstance(provenance, dict):
+            raise ModelFileError(
+                f"{path}: needs_initial must be true or false and provenance an object, got "
+                f"{needs_initial!r:.50} and {type(provenance).__name__}"
+            )
+        if file.texts["format"] != FILE_FORMATS[needs_initial]:
+            raise ModelFileError(
+                f"{path}: its format does not go with needs_initial {needs_initial}"
+            )
+        basis = file.basis()
+        network = _read_network(path, file, basis)
+        uncertainty = _read_uncertainty(path, file.group("uncertainty."), network)
+        return cls(network, basis, file.texts["name"], provenance, uncertainty, needs_initial)
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def _read_network(path: Path, file: ModelFile, basis: OrbitalBasis) -> Network:
+    config, weights = read_config(file.json("config")), file.group("network.")
+    dtypes = {w.dtype for w in weights.values()}
+    if len(dtypes) != 1:
+        raise ModelFileError(f"{path} must have weights of one precision, got {dtypes or 'none'}")
+    # before a network of that size is built
+    check_sizes(config, [w.shape for w in weights.values()])
+    with default_dtype(dtypes.pop()):
+        network = network_for(config, basis)
+    _fill(network, weights, f"{path} does not fit its own architecture")
+    return network.eval().requires_grad_(False)
+
+
+def _read_uncertainty(
+    path: Path, state: Mapping[str, torch.Tensor], network: Network
+) -> BlockUncertainty | None:
+    if not state:
+        return None
+    if network.n_descriptors is None:
+        raise ModelFileError(f"{path} has an uncertainty, which its architecture cannot have")
+    n_bins = state["hopping_factor"].shape[1]
+    n_points = state.get("nearest.points", torch.empty(0)).shape[0]
+    uncertainty = BlockUncertainty(
+        network.n_descriptors, len(network.shells), network.cutoff, n_bins, n_points
+    )
+    newer = ("nearest.points", "nearest.usual", "hopping_scale", "band_factor")
+    # what older files lack keeps its value
+    state = {**{k: v for k, v in uncertainty.state_dict().items() if k in newer}, **state}
+    _fill(uncertainty, state, f"{path} has an uncertainty of another network")
+    return uncertainty
+
+
+def _fill(module: torch.nn.Module, state: Mapping[str, torch.Tensor], complaint: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelFileError(f"{complaint}: {_in_one_line(error)}") from error

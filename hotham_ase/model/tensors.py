@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.matrices.layout import BlockLayout
+from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.model.uncertainty import Uncertainty
+from hotham_ase.nn.architectures import build_network
 from hotham_ase.nn.graph import Graph
-from hotham_ase.nn.protocol import Network
+from hotham_ase.nn.protocol import DescribedBlocks, Network, NetworkConfig
 from hotham_ase.nn.uncertainty import BlockUncertainty
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ def cutoffs(basis: OrbitalBasis, margin: float = 0.0) -> list[list[float]]:
     """
     table = basis.pair_cutoffs
     return [[table[a, b] + margin for b in basis.symbols] for a in basis.symbols]
+
+
+def network_for(config: NetworkConfig, basis: OrbitalBasis) -> Network:
+    """An untrained network for the orbitals of a basis."""
+    shells = tuple(s.shells for s in basis.species)
+    return build_network(config, shells, cutoffs(basis, config.hopping_margin))
 
 
 def build_graph(
@@ -84,15 +90,15 @@ class MatrixWriter:
         self.values = np.empty(self.layout.n_values)
         # every atom has all orbitals of the union: blocks need no selection
         n_union = sum(2 * l + 1 for l in network.union)
-        self.is_plain = bool((self.layout.sizes == n_union**2).all())
+        self.is_plain = bool((self.layout.n_orbitals == n_union).all())
 
-    def onsite(self, atoms: torch.Tensor, blocks: torch.Tensor) -> None:
-        """Put blocks (n, n_union, n_union) of some atoms."""
-        self._put(atoms.cpu().numpy(), blocks)
+    def onsite(self, atoms: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Put the blocks of some atoms."""
+        self._put(atoms.cpu().numpy(), blocks.blocks)
 
-    def hopping(self, edges: torch.Tensor, blocks: torch.Tensor) -> None:
-        """Put blocks (n, n_union, n_union) of some pairs."""
-        self._put(self.pairs.n_atoms + edges.cpu().numpy(), blocks)
+    def hopping(self, edges: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Put the blocks of some pairs."""
+        self._put(self.pairs.n_atoms + edges.cpu().numpy(), blocks.blocks)
 
     def matrix(self) -> RealSpaceMatrix:
         """The matrix, once all blocks are there."""
@@ -101,16 +107,12 @@ class MatrixWriter:
     def _put(self, index: np.ndarray, blocks: torch.Tensor) -> None:
         values = blocks.detach().cpu().numpy()
         if self.is_plain:
-            size = values.shape[1] * values.shape[2]
-            self.values.reshape(-1, size)[index] = values.reshape(-1, size)
+            self.values.reshape(-1, *values.shape[1:])[index] = values
             return
-        # of the union's orbitals only those that the two species have are in H
-        kinds = self.species[self.layout.atoms[:, index]]
-        for a, b in np.unique(kinds, axis=1).T:
-            of_kind = np.flatnonzero((kinds[0] == a) & (kinds[1] == b))
-            rows, columns = (self.network.orbitals[k].numpy() for k in (a, b))
-            picked = values[of_kind[:, None, None], rows[:, None], columns]
-            self.values[self.layout.index(index[of_kind])] = picked.reshape(len(of_kind), -1)
+        for which, kind in self.layout.groups(index, labels=self.species):
+            rows, columns = (self.network.orbitals[k].numpy() for k in kind)
+            picked = values[which[:, None, None], rows[:, None], columns]
+            self.values[self.layout.index(index[which])] = picked
 
 
 class UncertaintyWriter:
@@ -130,13 +132,13 @@ class UncertaintyWriter:
         self.atoms = torch.zeros(graph.n_atoms, device=device, dtype=torch.float32)
         self.hopping_q2 = torch.zeros(graph.n_edges, device=device, dtype=torch.float32)
 
-    def onsite(self, atoms: torch.Tensor, descriptors: torch.Tensor) -> None:
-        """Take (n, n_descriptors) of some atoms."""
-        self.atoms[atoms] = self.model.atoms(descriptors.float())
+    def onsite(self, atoms: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Take the descriptors of some atoms."""
+        self.atoms[atoms] = self.model.atoms(blocks.descriptors.float())
 
-    def hopping(self, edges: torch.Tensor, descriptors: torch.Tensor) -> None:
-        """Take (n, n_descriptors) of some pairs."""
-        self.hopping_q2[edges] = self.model.hopping(descriptors.float())
+    def hopping(self, edges: torch.Tensor, blocks: DescribedBlocks) -> None:
+        """Take the descriptors of some pairs."""
+        self.hopping_q2[edges] = self.model.hopping(blocks.descriptors.float())
 
     def uncertainty(self, limit: float) -> Uncertainty:
         """Expected errors and grades, both directions of a pair together."""
@@ -172,10 +174,10 @@ def to_union(
     hopping : (n_edges, n_union, n_union)
     """
     n_union = sum(2 * l + 1 for l in network.union)
-    layout = BlockLayout(matrix.pairs, matrix.n_orbitals)
-    blocks = np.zeros((len(layout.sizes), n_union, n_union))
-    for of_kind, kind, index in layout.groups(basis.species_index(matrix.pairs.numbers)):
+    blocks = np.zeros((matrix.pairs.n_atoms + matrix.pairs.n_edges, n_union, n_union))
+    species = basis.species_index(matrix.pairs.numbers)
+    for of_kind, kind in matrix.layout.groups(labels=species):
         rows, columns = (network.orbitals[k].numpy() for k in kind)
-        picked = matrix.values[0][index].reshape(-1, len(rows), len(columns))
+        picked = matrix.single[matrix.layout.index(of_kind)]
         blocks[of_kind[:, None, None], rows[:, None], columns] = picked
     return blocks[: matrix.pairs.n_atoms], blocks[matrix.pairs.n_atoms :]

@@ -8,6 +8,8 @@ import numpy as np
 
 from hotham_ase.matrices.pairs import PairList
 
+EXTRAPOLATION = 1.5  # grade from which a block is called an extrapolation
+
 
 class ExtrapolationWarning(UserWarning):
     """Parts of a structure are unlike all that the model was trained on."""
@@ -45,11 +47,6 @@ class Uncertainty:
     hopping_grades: np.ndarray
     limit: float
     band_factor: float | None = None
-
-    @property
-    def n_blocks(self) -> int:
-        """Atoms and pairs."""
-        return len(self.onsite_errors) + len(self.hopping_errors)
 
     @property
     def grades(self) -> np.ndarray:

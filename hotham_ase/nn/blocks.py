@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from hotham_ase.basis.harmonics import clebsch_gordan
+from hotham_ase.errors import UsageError
 from hotham_ase.nn.orders import Orders
 from hotham_ase.nn.so2 import SO2Linear
 
@@ -88,7 +89,7 @@ class BlockReadout(nn.Module):
     def __init__(self, shells: Sequence[int], l_max: int, natural: int, pseudo: int) -> None:
         super().__init__()
         if l_max < 2 * max(shells):
-            raise ValueError(
+            raise UsageError(
                 f"l_max must be at least {2 * max(shells)} for orbitals up to l = {max(shells)}, "
                 f"got {l_max}"
             )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-
-from hotham_ase.nn.model import HotHam
 
 
 class Compiler:
@@ -40,10 +38,8 @@ class Compiler:
         return call
 
 
-def compile_network(network: HotHam) -> Compiler:
-    """Compile what a prediction spends its time in; changes the network."""
+def compile_methods(methods: Iterable[tuple[torch.nn.Module, str]]) -> None:
+    """Compile some methods of modules in their place; where one fails, all stay as they are."""
     compiler = Compiler()
-    hot = [(interaction, "message") for interaction in network.interactions]
-    for module, method in [*hot, (network, "hopping_blocks")]:
+    for module, method in methods:
         setattr(module, method, compiler(getattr(module, method)))
-    return compiler

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-from hotham_ase.files import parse_size
-from hotham_ase.memory import MEMORY_SHARE, free_memory
+from hotham_ase.errors import UsageError
+from hotham_ase.memory import MEMORY_SHARE, free_memory, parse_size
 
 
 def torch_device(device: str) -> torch.device:
@@ -20,6 +22,7 @@ def torch_device(device: str) -> torch.device:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    # only a tensor on it tells whether a device is there
     try:
         found = torch.empty(0, device=device).device if isinstance(device, str) else None
     except (RuntimeError, AssertionError, NotImplementedError):
@@ -27,40 +30,29 @@ def torch_device(device: str) -> torch.device:
     if found is None or found.type == "meta":
         gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
         gpus += ["mps"] if torch.backends.mps.is_available() else []
-        raise ValueError(
+        raise UsageError(
             f"device must be 'auto' or a torch device of this machine, got {device!r}: it has "
             f"{', '.join(['cpu', *gpus])}{'' if gpus else ' and no GPU that torch can use'}"
         )
     return found
 
 
-def torch_dtype(dtype: str) -> torch.dtype:
-    """``float32`` or ``float64``."""
-    table = {"float32": torch.float32, "float64": torch.float64}
-    if dtype not in table:
-        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-    return table[dtype]
+_ONE_AT_A_TIME = threading.RLock()
 
 
-class default_dtype:
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Context in which new torch parameters and constants have a precision.
 
     torch has one default for all threads: only one thread at a time is inside such a context.
     """
-
-    _lock = threading.RLock()
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        self.previous = torch.get_default_dtype()
-        torch.set_default_dtype(self.dtype)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_default_dtype(self.previous)
-        self._lock.release()
+    with _ONE_AT_A_TIME:
+        previous = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(previous)
 
 
 def memory_budget(memory: str | int | None, device: torch.device) -> float:

@@ -3,87 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import nn
 
 from hotham_ase.nn.baseline import Baseline
-from hotham_ase.nn.blocks import BlockReadout, EdgeBlockReadout, orbitals_in_union, union_of_shells
+from hotham_ase.nn.blocks import BlockReadout, EdgeBlockReadout
+from hotham_ase.nn.compiled import compile_methods
 from hotham_ase.nn.embedding import RadialBasis, RadialScalars, smooth_cutoff
 from hotham_ase.nn.graph import Geometry, Graph, HoppingGraph, MessageGraph
 from hotham_ase.nn.interaction import ConvolutionKind, EdgeConvolution, Interaction
 from hotham_ase.nn.linear import DegreeLinear, EdgeGate, LocalNorm
 from hotham_ase.nn.orders import Orders, join_orders
+from hotham_ase.nn.protocol import BlockSink, DescribedBlocks, Network, NetworkConfig
 from hotham_ase.nn.rotation import EdgeFrames
 from hotham_ase.nn.so2 import SO2Linear
+from hotham_ase.nn.streaming import predict_blocks
 
 TAPER_WIDTH = 0.5  # Å
 
 
-class ModelConfig(BaseModel):
-    """Architecture of the network.
-
-    Attributes
-    ----------
-    l_max
-        Largest degree of the features; at least twice the largest l of the orbitals. In trainings
-        by default 4, or what the orbitals need.
-    channels
-        Channels of every degree.
-    convolutions
-        Kind of each interaction, ``gaunt`` or ``so2``.
-    readout
-        Kind of the convolution on the hopping pairs.
-    message_cutoff
-        Å; messages travel between atoms closer than this that have a hopping.
-    radial_basis
-        ``chebyshev`` or ``bessel``.
-    n_radial
-        Radial functions of message edges; hopping pairs get as many per Å.
-    hidden
-        Width of the networks that make radial scalars.
-    pseudo_channels
-        Channels of pseudo parity before the readout.
-    average_degree
-        Typical number of message edges per atom; by default that of the training set.
-    hopping_margin
-        Å by which H reaches farther than the orbitals overlap (through non-local projectors); by
-        default what the training set shows.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class ModelConfig(NetworkConfig):
+    """Architecture of the network."""
 
     l_max: int = Field(4, ge=0, le=12)
+    """Largest degree of the features, at least twice the largest l of the orbitals. In trainings it
+    is by default 4, or what the orbitals need."""
     channels: int = Field(24, ge=1)
+    """Channels of every degree."""
     convolutions: tuple[ConvolutionKind, ...] = Field(("gaunt", "gaunt"), min_length=1)
+    """Kind of each interaction, ``gaunt`` or ``so2``."""
     readout: ConvolutionKind = "so2"
+    """Kind of the convolution on the hopping pairs."""
     message_cutoff: float = Field(5.0, gt=0)
+    """Messages travel between atoms closer than this (Å) that have a hopping."""
     radial_basis: Literal["chebyshev", "bessel"] = "chebyshev"
+    """Radial functions are ``chebyshev`` or ``bessel``."""
     n_radial: int = Field(16, ge=2)
+    """Radial functions of message edges; hopping pairs get as many per Å."""
     hidden: int = Field(64, ge=1)
+    """Width of the networks that make radial scalars."""
     pseudo_channels: int = Field(8, ge=1)
+    """Channels of pseudo parity before the readout."""
     average_degree: float = Field(30.0, gt=0)
+    """Typical number of message edges per atom; by default that of the training set."""
     hopping_margin: float = Field(0.0, ge=0)
+    """H reaches so much (Å) farther than the orbitals overlap, through non-local projectors; by
+    default as far as the training set shows."""
 
 
-class DescribedBlocks(NamedTuple):
-    """Predicted blocks, and what the last layers know of them.
-
-    Attributes
-    ----------
-    blocks : (n, n_union, n_union) eV
-    descriptors : (n, n_descriptors)
-        Invariant part of what the last layers see: of an atom the l = 0 channels, of a pair the
-        hidden layer of its gate.
-    """
-
-    blocks: torch.Tensor
-    descriptors: torch.Tensor
-
-
-class HotHam(nn.Module):
+class HotHam(Network):
     """The Hot-Ham network with its baseline.
 
     Node features start from the species; every interaction convolves them in the frames of the
@@ -91,21 +62,21 @@ class HotHam(nn.Module):
     back the paths that a Gaunt product lacks, leads to the block irreps of atoms and of hopping
     pairs. ``H = baseline + scale × network``, ``H_ij(R) = (h_ij(R) + h_ji(−R)ᵀ) / 2``.
 
+    Descriptors are of an atom its l = 0 channels, of a pair the hidden layer of its gate.
+
     Parameters
     ----------
-    config
-        Architecture.
-    shells
-        Angular momenta of the shells of each species.
-    cutoffs : (n_species, n_species)
-        Å; the longest hopping of each pair of species.
+    config, shells, cutoffs
+        See :class:`~hotham_ase.nn.protocol.Network`.
 
     References
     ----------
     Liang et al., arXiv 2509.04875.
     """
 
-    cutoffs: torch.Tensor
+    adds_species = True
+    config: ModelConfig
+    baseline: Baseline
 
     def __init__(
         self,
@@ -113,15 +84,9 @@ class HotHam(nn.Module):
         shells: Sequence[Sequence[int]],
         cutoffs: Sequence[Sequence[float]],
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.shells = tuple(tuple(s) for s in shells)
-        self.union = union_of_shells(self.shells)
-        self.orbitals = [orbitals_in_union(s, self.union) for s in self.shells]
-        self.cutoff = max(max(row) for row in cutoffs)
+        super().__init__(config, shells, cutoffs)
         c, n_species = config, len(self.shells)
         n_l = c.l_max + 1
-        self.register_buffer("cutoffs", torch.tensor(cutoffs), persistent=False)
         self.radial = RadialBasis(c.radial_basis, c.n_radial, c.message_cutoff)
         # as many radial functions per Å for the long hopping pairs as for the message edges
         n_long = max(round(c.n_radial * self.cutoff / c.message_cutoff), c.n_radial)
@@ -141,7 +106,7 @@ class HotHam(nn.Module):
 
     @property
     def n_descriptors(self) -> tuple[int, int]:
-        """Length of the descriptors of atoms and of pairs, see :class:`DescribedBlocks`."""
+        """Those of the onsite and of the hopping readout."""
         return self.config.channels, self.hopping.gate.n_hidden
 
     @property
@@ -151,7 +116,7 @@ class HotHam(nn.Module):
 
     @property
     def receptive_field(self) -> float:
-        """Å; atoms farther than this from both atoms of a pair do not change its block."""
+        """Å; every interaction reaches one message farther, the readout's another."""
         return self.config.message_cutoff * (len(self.config.convolutions) + 1)
 
     def geometry(self, graph: Graph) -> Geometry:
@@ -212,21 +177,21 @@ class HotHam(nn.Module):
         i, j = graph.edge_index[:, edges]
         return (i, j, graph.species[i], graph.species[j]), lengths
 
-    def forward(self, graph: Graph, geometry: Geometry) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict all blocks, on the union of shells.
+    def predict_blocks(
+        self, graph: Graph, positions: torch.Tensor, sinks: Sequence[BlockSink], memory: float
+    ) -> None:
+        """In portions of pairs and blocks of atoms, see :mod:`hotham_ase.nn.streaming`."""
+        predict_blocks(self, graph, positions, sinks, memory)
 
-        Returns
-        -------
-        onsite : (n_atoms, n_union, n_union) eV, symmetric
-        hopping : (n_edges, n_union, n_union) eV, each the transpose of its reverse
-        """
-        onsite, hopping = self.described_blocks(graph, geometry)
-        return onsite.blocks, hopping.blocks
+    def compile_hot_parts(self) -> None:
+        """Messages and the readout of pairs; changes the network."""
+        messages = [(interaction, "message") for interaction in self.interactions]
+        compile_methods([*messages, (self, "hopping_blocks")])
 
     def described_blocks(
         self, graph: Graph, geometry: Geometry
     ) -> tuple[DescribedBlocks, DescribedBlocks]:
-        """What :meth:`forward` predicts, onsite and hopping, with descriptors."""
+        """Onsite and hopping blocks of all pairs at once."""
         nodes, (edges,) = self.features(graph.species, [geometry.messages])
         onsite = self.onsite_blocks(graph.species, nodes, [edges], [geometry.messages])
         own = own_features([edges], [geometry.messages])

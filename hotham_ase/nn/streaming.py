@@ -9,74 +9,47 @@ message graph as there are interactions: the halo. Blocks are exact, not an appr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from hotham_ase.memory import format_size
 from hotham_ase.nn.graph import Graph, HoppingGraph, MessageGraph
-from hotham_ase.nn.model import DescribedBlocks, HotHam
 from hotham_ase.nn.orders import Orders, join_orders
+from hotham_ase.nn.protocol import BlockSink, DescribedBlocks
 from hotham_ase.nn.rotation import DENSE_UP_TO
 
+if TYPE_CHECKING:
+    from hotham_ase.nn.model import HotHam
+
 # pairs in a portion: on a CPU features should stay in the cache, a GPU wants many at once
-PORTION = {"cpu": 4096}
-PORTION_ELSEWHERE = 131072
+PORTION, PORTION_ELSEWHERE = 4096, 131072
 
-Part = TypeVar("Part", MessageGraph, HoppingGraph)
-
-
-@dataclass(frozen=True)
-class BlockSink:
-    """Where predicted blocks go.
-
-    Attributes
-    ----------
-    onsite, hopping
-        Called with indices of atoms (pairs) and their blocks with descriptors.
-    progress
-        Called with the number of hopping pairs done and their total.
-    """
-
-    onsite: Callable[[torch.Tensor, DescribedBlocks], None]
-    hopping: Callable[[torch.Tensor, DescribedBlocks], None]
-    progress: Callable[[int, int], None] | None = None
+EdgeGraph = TypeVar("EdgeGraph", MessageGraph, HoppingGraph)
 
 
 def predict_blocks(
-    network: HotHam, graph: Graph, positions: torch.Tensor, sink: BlockSink, memory: float
+    network: HotHam,
+    graph: Graph,
+    positions: torch.Tensor,
+    sinks: Sequence[BlockSink],
+    memory: float,
+    portion: int | None = None,
 ) -> None:
-    """Predict all blocks of a structure.
+    """Predict all blocks of a structure, see :meth:`Network.predict_blocks`.
 
-    Parameters
-    ----------
-    network
-        On the graph's device.
-    graph
-        One structure.
-    positions : (n_atoms, 3)
-        Å, inside the cell: where to cut.
-    sink
-        Gets every block once.
-    memory
-        Bytes for the tensors that live in between, beside the graph and what the sink keeps.
-
-    Raises
-    ------
-    MemoryError
-        If not even the surroundings of a single atom fit.
+    ``portion`` is the largest number of pairs at once; by default what suits the device.
     """
     costs = _Costs.of(network)
-    portion = PORTION.get(graph.species.device.type, PORTION_ELSEWHERE)
+    if portion is None:
+        portion = PORTION if graph.species.device.type == "cpu" else PORTION_ELSEWHERE
+    # at most half of the memory is for a portion, the rest for the atoms that it is taken from
     portion = max(2, int(min(portion, memory / 2 // costs.hopping_pair)))
-    halo, done = _Halo(network, graph), 0
+    halo = _Halo(network, graph)
     for region in _regions(halo, positions, memory - portion * costs.hopping_pair, costs):
-        for n_pairs in _predict_region(network, graph, region, sink, portion):
-            done += n_pairs
-            if sink.progress is not None:
-                sink.progress(done, graph.n_edges)
+        _predict_region(network, graph, region, sinks, portion)
 
 
 @dataclass(frozen=True)
@@ -162,7 +135,7 @@ class _Halo:
 def _regions(
     halo: _Halo, positions: torch.Tensor, memory: float, costs: _Costs
 ) -> Iterator[_Region]:
-    """Divide atoms by planes until each part fits."""
+    """Divide atoms by planes until each region fits."""
     pending = [torch.arange(len(positions), device=positions.device)]
     while pending:
         core = pending.pop()
@@ -176,22 +149,22 @@ def _regions(
                 f"leaves {format_size(memory)} for them"
             )
         else:
+            # planes across the longest side keep surfaces, and with them halos, small
             here = positions[core]
             widest = (here.max(0).values - here.min(0).values).argmax()
             order = here[:, widest].argsort()
-            parts = order.tensor_split(2)
-            pending += [core[part].sort().values for part in reversed(parts)]
+            halves = order.tensor_split(2)
+            pending += [core[half].sort().values for half in reversed(halves)]
 
 
 def _predict_region(
-    network: HotHam, graph: Graph, region: _Region, sink: BlockSink, portion: int
-) -> Iterator[int]:
-    """Predict the blocks of a region; yields the numbers of hopping pairs done."""
+    network: HotHam, graph: Graph, region: _Region, sinks: Sequence[BlockSink], portion: int
+) -> None:
     local = torch.full((graph.n_atoms,), -1, device=graph.species.device)
     local[region.atoms] = torch.arange(len(region.atoms), device=local.device)
 
-    def localised(part: Part) -> Part:
-        return replace(part, i=local[part.i], j=local[part.j])
+    def localised(edges: EdgeGraph) -> EdgeGraph:
+        return replace(edges, i=local[edges.i], j=local[edges.j])
 
     messages = [
         localised(network.message_graph(graph, edges))
@@ -206,8 +179,11 @@ def _predict_region(
     nodes, edges = network.features(species, messages, active)
     n_own = n_portions[0]
     onsite = network.onsite_blocks(species, nodes, edges[:n_own], messages[:n_own])
+    # other atoms of the region lack some of their messages: they are the core of other regions
     core = local[region.core]
-    sink.onsite(region.core, DescribedBlocks(onsite.blocks[core], onsite.descriptors[core]))
+    onsite = DescribedBlocks(onsite.blocks[core], onsite.descriptors[core])
+    for sink in sinks:
+        sink.onsite(region.core, onsite)
 
     own = _own_features(edges[:n_own], messages[:n_own])
     slot = torch.zeros(graph.n_edges, dtype=torch.long, device=local.device)
@@ -218,9 +194,10 @@ def _predict_region(
         pairs = torch.cat([first, graph.reverse[first]])
         reverse = torch.arange(len(pairs), device=local.device).roll(len(first))
         hoppings = localised(network.hopping_graph(graph, pairs, reverse))
-        mine = own.index_select(0, slot[pairs])
-        sink.hopping(pairs, network.hopping_blocks(ends, mine, hoppings))
-        yield len(pairs)
+        of_pairs = own.index_select(0, slot[pairs])
+        blocks = network.hopping_blocks(ends, of_pairs, hoppings)
+        for sink in sinks:
+            sink.hopping(pairs, blocks)
 
 
 def _own_features(edges: list[Orders], messages: list[MessageGraph]) -> torch.Tensor:

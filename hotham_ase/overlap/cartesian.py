@@ -22,7 +22,7 @@ class _CartesianBlocks:
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values, dtype=float).view()
-        expected = (3, self.overlap.values.shape[1])
+        expected = (3, self.overlap.layout.n_values)
         if values.shape != expected:
             raise MatrixError(
                 f"values must have shape (3, n_values) = {expected}, got {values.shape}"
@@ -39,27 +39,12 @@ class _CartesianBlocks:
 
     def onsite_block(self, atom: int) -> np.ndarray:
         """(3, n_orb, n_orb) block of one atom."""
-        return self._block(range(self.pairs.n_atoms)[atom])
+        return self.overlap.layout.block(self.values, range(self.pairs.n_atoms)[atom])
 
     def hopping_block(self, edge: int) -> np.ndarray:
         """(3, n_orb_i, n_orb_j) block of one pair."""
-        return self._block(self.pairs.n_atoms + range(self.pairs.n_edges)[edge])
-
-    def _block(self, block: int) -> np.ndarray:
-        start, stop = self.overlap.block_offsets[block : block + 2]
-        i, j = self.overlap.block_atoms[:, block]
-        n_orbitals = self.overlap.n_orbitals
-        return self.values[:, start:stop].reshape(3, n_orbitals[i], n_orbitals[j])
-
-    def _transposed(self, component: np.ndarray) -> np.ndarray:
-        """(n_values,): in the place of each block (i, j, R), the transpose of (j, i, −R)."""
-        out = np.empty_like(component)
-        offsets, reverse = self.overlap.block_offsets, self.overlap.reverse_block_index
-        for blocks, (a, b), index in self.overlap.groups():
-            source = offsets[reverse[blocks]][:, None] + np.arange(a * b)
-            turned = component[source].reshape(len(blocks), b, a).swapaxes(1, 2)
-            out[index] = turned.reshape(len(blocks), a * b)
-        return out
+        block = self.pairs.n_atoms + range(self.pairs.n_edges)[edge]
+        return self.overlap.layout.block(self.values, block)
 
     def _check(self, residuals: Iterable[np.ndarray], rule: str) -> None:
         error = max(float(np.abs(residual).max(initial=0.0)) for residual in residuals)
@@ -98,9 +83,10 @@ class PositionMatrix(_CartesianBlocks):
     def __post_init__(self) -> None:
         super().__post_init__()
         s = self.overlap
-        lattice = s.block_shifts @ s.pairs.cell  # (n_blocks, 3) Å
+        lattice = s.layout.shifts @ s.pairs.cell  # (n_blocks, 3) Å
+        # one component at a time: three of everything would be much memory
         residuals = (
-            r - self._transposed(r) - np.repeat(shift, np.diff(s.block_offsets)) * s.values[0]
+            r - s.layout.mirror(r) - np.repeat(shift, s.layout.sizes) * s.single
             for r, shift in zip(self.values, lattice.T, strict=True)
         )
         self._check(residuals, "r_ij(R) = r_ji(−R)ᵀ + R S_ij(R)")
@@ -129,5 +115,6 @@ class OverlapGradient(_CartesianBlocks):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        residuals = (gradient + self._transposed(gradient) for gradient in self.values)
+        mirror = self.overlap.layout.mirror
+        residuals = (gradient + mirror(gradient) for gradient in self.values)
         self._check(residuals, "dS_ji(−R) = −dS_ij(R)ᵀ")

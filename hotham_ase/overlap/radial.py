@@ -9,7 +9,7 @@ from ase.units import Bohr
 from scipy.interpolate import CubicSpline
 from scipy.special import spherical_jn
 
-from hotham_ase.basis.orbitals import SpeciesBasis
+from hotham_ase.basis.orbitals import BasisError, SpeciesBasis
 
 # Two-centre integrals converge at 16 / Bohr; the onsite blocks need more because radial
 # functions have a kink where they are cut off.
@@ -66,8 +66,9 @@ def resolved_functions(species: SpeciesBasis) -> tuple[np.ndarray, np.ndarray]:
     """
     grid, radial = species.grid, species.radial
     if grid is None or radial is None:
-        raise ValueError(f"species {species.symbol} must have radial functions")
+        raise BasisError(f"species {species.symbol} must have radial functions")
     cutoffs = np.array(species.cutoffs)[:, None]
+    # the k integrals go on to where j_l(kr) oscillates faster than the mesh of the file
     refinement = int(np.ceil((grid[1] - grid[0]) / FINEST_STEP))
     if refinement > 1:
         mesh = np.linspace(0.0, grid[-1], refinement * (len(grid) - 1) + 1)
@@ -96,7 +97,7 @@ def bessel_transform(
     weighted = functions * (mesh**2 * simpson_weights(len(mesh), mesh[1] - mesh[0]))
     arguments = np.outer(mesh, k)
     out = np.empty((len(functions), len(k)))
-    for l in np.unique(degrees):
+    for l in np.unique(degrees):  # Bessel functions cost most: once for all shells of a degree
         of_degree = degrees == l
         out[of_degree] = weighted[of_degree] @ spherical_jn(l, arguments)
     return out

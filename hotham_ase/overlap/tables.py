@@ -14,6 +14,7 @@ an overlap too, because r̂ times a harmonic is a combination of harmonics of de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache, lru_cache
@@ -139,6 +140,22 @@ class PairTables:
         return np.concatenate(blocks)
 
 
+def check_radial(basis: OrbitalBasis, symbols: Sequence[str]) -> None:
+    """Refuse species without radial functions.
+
+    Raises
+    ------
+    BasisError
+        It names them.
+    """
+    bare = [symbol for symbol in dict.fromkeys(symbols) if not basis[symbol].has_radial]
+    if bare:
+        raise BasisError(
+            f"basis has no radial functions of {bare}, so integrals cannot be computed: read them "
+            "from the orbital files"
+        )
+
+
 class TwoCentreTables:
     """Two-centre integrals of an orbital basis, tabulated pair of species by pair of species.
 
@@ -160,10 +177,7 @@ class TwoCentreTables:
         self.basis = basis
         cutoffs = [species.cutoff for species in basis.species if species.has_radial]
         if not cutoffs:
-            raise BasisError(
-                f"the basis of {list(basis.symbols)} has no radial functions, so its integrals "
-                "cannot be computed: read it from the orbital files"
-            )
+            check_radial(basis, basis.symbols)
         reach = 2 * max(cutoffs)
         self._k = k_grid(reach)
         self._r = TABLE_STEP * np.arange(int(np.ceil(reach / TABLE_STEP)) + 1)
@@ -204,13 +218,8 @@ class TwoCentreTables:
             If a species is missing from the basis or has no radial functions.
         """
         key = (a, b, operator)
-        if key not in self._pairs:
-            for species in (self.basis[a], self.basis[b]):
-                if not species.has_radial:
-                    raise BasisError(
-                        f"species {species.symbol} has no radial functions in the basis, so its "
-                        "integrals cannot be computed: read it from its orbital file"
-                    )
+        if key not in self._pairs:  # a basis of many species has more pairs than a structure
+            check_radial(self.basis, (a, b))
             self._pairs[key] = self._build_pair(a, b, operator)
         return self._pairs[key]
 
@@ -288,6 +297,7 @@ def _contraction(
         l1, l2 = bra.shells[channel.bra], ket.shells[channel.ket]
         angular = gaunt_coefficients(channel.bra_degree, l2, channel.degree)
         if operator is Operator.POSITION:
+            # r̂ times the bra's harmonic is one of degree l1 ± 1 for each Cartesian component
             raising = cartesian_coupling(l1, channel.bra_degree)
             angular = np.einsum("acm,mbM->cabM", raising, angular)
         else:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
-from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList, PairListError
 from hotham_ase.overlap.cartesian import OverlapGradient, PositionMatrix
-from hotham_ase.overlap.tables import Operator, PairTables, two_centre_tables
+from hotham_ase.overlap.tables import Operator, check_radial, two_centre_tables
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -95,11 +95,10 @@ def position_matrix(
         As for :func:`overlap_matrix`.
     """
     overlap = overlap_matrix(atoms, basis, pairs=pairs)
-    values = _blocks(overlap.pairs, basis, Operator.POSITION)
-    bra = overlap.pairs.positions[overlap.block_atoms[0]]  # (n_blocks, 3) Å
-    sizes = np.diff(overlap.block_offsets)
+    values = _blocks(overlap.layout, basis, Operator.POSITION)
+    bra = overlap.pairs.positions[overlap.layout.atoms[0]]  # (n_blocks, 3) Å
     for component, origin in zip(values, bra.T, strict=True):
-        component += np.repeat(origin, sizes) * overlap.values[0]
+        component += np.repeat(origin, overlap.layout.sizes) * overlap.single
     return PositionMatrix(overlap, values)
 
 
@@ -125,30 +124,22 @@ def overlap_gradient(
     """
     overlap = overlap_matrix(atoms, basis, pairs=pairs)
     return OverlapGradient(
-        overlap, _blocks(overlap.pairs, basis, Operator.OVERLAP, derivative=True)
+        overlap, _blocks(overlap.layout, basis, Operator.OVERLAP, derivative=True)
     )
 
 
 def _scalar_matrix(
     atoms: Atoms, basis: OrbitalBasis, pairs: PairList | None, operator: Operator
 ) -> RealSpaceMatrix:
-    _check_basis(atoms, basis)
+    present = np.unique(basis.species_index(atoms.numbers))
+    check_radial(basis, [basis.symbols[s] for s in present])
     if pairs is None:
         pairs = PairList.from_atoms(atoms, basis.pair_cutoffs)
     else:
         _check_pairs(pairs, atoms)
-    values = _blocks(pairs, basis, operator)
-    return RealSpaceMatrix(pairs, basis.n_orbitals(pairs.numbers), values, name=operator.value)
-
-
-def _check_basis(atoms: Atoms, basis: OrbitalBasis) -> None:
-    present = np.unique(basis.species_index(atoms.numbers))
-    bare = [basis.symbols[s] for s in present if not basis.species[s].has_radial]
-    if bare:
-        raise BasisError(
-            f"basis has no radial functions of {bare}, so integrals cannot be computed: read them "
-            "from the orbital files"
-        )
+    layout = BlockLayout(pairs, basis.n_orbitals(pairs.numbers))
+    values = _blocks(layout, basis, operator)
+    return RealSpaceMatrix(pairs, layout.n_orbitals, values, name=operator.value)
 
 
 def _check_pairs(pairs: PairList, atoms: Atoms) -> None:
@@ -162,7 +153,7 @@ def _check_pairs(pairs: PairList, atoms: Atoms) -> None:
 
 
 def _blocks(
-    pairs: PairList, basis: OrbitalBasis, operator: Operator, *, derivative: bool = False
+    layout: BlockLayout, basis: OrbitalBasis, operator: Operator, *, derivative: bool = False
 ) -> np.ndarray:
     """(n_components, n_values) integrals of all onsite and hopping blocks.
 
@@ -170,42 +161,22 @@ def _blocks(
     half of the pairs are computed.
     """
     tables = two_centre_tables(basis)
-    kinds = basis.species_index(pairs.numbers)
-    sizes = basis.n_orbitals(pairs.numbers)
-    onsite = np.arange(pairs.n_atoms)
-    i, j = np.concatenate([[onsite, onsite], pairs.edge_index], axis=1)
-    vectors = np.concatenate([np.zeros((pairs.n_atoms, 3)), pairs.edge_vectors])
-    reverse = np.concatenate([onsite, pairs.n_atoms + pairs.reverse_edge_index])
-    starts = np.concatenate([[0], np.cumsum(sizes[i] * sizes[j])])
+    vectors, reverse = layout.vectors, layout.reverse
     half = operator is not Operator.POSITION
-    values = np.zeros((3 if derivative else operator.n_components, starts[-1]))
-    for a in np.unique(kinds):
-        for b in np.unique(kinds):
-            if half and b < a:
-                continue
-            selected = (kinds[i] == a) & (kinds[j] == b)
-            if half and a == b:
-                selected &= np.arange(len(i)) <= reverse
-            table = tables.pair(basis.symbols[a], basis.symbols[b], operator)
-            for blocks in _chunks(np.flatnonzero(selected), table):
-                method = table.gradient if derivative else table.evaluate
-                # (n_components, n, n_orb_a, n_orb_b)
-                computed = np.moveaxis(method(vectors[blocks]), -1, 1)
-                _scatter(values, starts[blocks], computed)
-                mirrored = blocks[reverse[blocks] != blocks] if half else blocks[:0]
-                if len(mirrored):
-                    turned = computed[:, reverse[blocks] != blocks].swapaxes(2, 3)
-                    _scatter(values, starts[reverse[mirrored]], -turned if derivative else turned)
+    species = basis.species_index(layout.pairs.numbers)
+    computed = np.arange(len(reverse))
+    if half:  # of unlike species the block whose bra comes first, so that one table serves
+        i, j = species[layout.atoms]
+        computed = computed[(i < j) | (i == j) & (computed <= reverse)]
+    values = np.zeros((3 if derivative else operator.n_components, layout.n_values))
+    for which, (a, b) in layout.groups(computed, labels=species):
+        table = tables.pair(basis.symbols[a], basis.symbols[b], operator)
+        method = table.gradient if derivative else table.evaluate
+        size = max(1, CHUNK_ELEMENTS // max(table.contraction.shape))
+        for start in range(0, len(which), size):
+            blocks = computed[which[start : start + size]]
+            integrals = np.moveaxis(method(vectors[blocks]), -1, 1)  # (…, n, n_orb_a, n_orb_b)
+            if half:  # the derivative is with respect to the ket, which is the other atom there
+                values[:, layout.reverse_index(blocks)] = -integrals if derivative else integrals
+            values[:, layout.index(blocks)] = integrals
     return values
-
-
-def _chunks(blocks: np.ndarray, table: PairTables) -> list[np.ndarray]:
-    per_block = max(table.contraction.shape)
-    size = max(1, CHUNK_ELEMENTS // per_block)
-    return [blocks[n : n + size] for n in range(0, len(blocks), size)]
-
-
-def _scatter(values: np.ndarray, starts: np.ndarray, blocks: np.ndarray) -> None:
-    """Write (n_components, n, rows, columns) blocks from the given places on."""
-    flat = blocks.reshape(*blocks.shape[:2], -1)
-    values[:, starts[:, None] + np.arange(flat.shape[2])] = flat

@@ -9,65 +9,42 @@ import lightning.pytorch as pl
 import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn import protocol as networks
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.model.tensors import network_for
+from hotham_ase.nn.model import ModelConfig
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import TrainConfig
-from hotham_ase.train.data.energy_zero import ReferenceSamples
+from hotham_ase.train.data.cached import Cached
 from hotham_ase.train.data.prepared import fit_structure, hopping_margin
+from hotham_ase.train.data.references import ReferenceSamples
 from hotham_ase.train.finetune import continue_from
 from hotham_ase.train.fit.baseline import FitStructure, fit_baseline, fit_scales
 
 
-class FitStructures(Sequence[FitStructure]):
+def _fit_structures(
+    data: ReferenceSamples,
+    indices: Sequence[int],
+    basis: OrbitalBasis,
+    network: Network,
+    cache: float,
+    offset: float = 0.0,
+) -> Cached[FitStructure]:
     """What the baseline's fit needs of a training set, read when needed.
 
-    Parameters
-    ----------
-    data, indices
-        The training set.
-    basis, network
-        See :func:`fit_structure`.
-    cache
-        GiB for what is kept.
-    offset
-        eV; H + offset S is given instead of H.
+    ``cache`` is in GiB; H + ``offset`` S is given instead of H, eV.
     """
 
-    def __init__(
-        self,
-        data: ReferenceSamples,
-        indices: Sequence[int],
-        basis: OrbitalBasis,
-        network: Network,
-        cache: float,
-        offset: float = 0.0,
-    ) -> None:
-        self.data, self.indices = data, list(indices)
-        self.basis, self.network, self.offset = basis, network, offset
-        self.free = cache * 2**30
-        self.kept: dict[int, FitStructure] = {}
+    def make(index: int) -> FitStructure:
+        item = fit_structure(data[index], basis, network)
+        if not offset:
+            return item
+        blocks = zip(item.hamiltonian, item.overlap, strict=True)
+        onsite, hopping = (h + offset * s for h, s in blocks)
+        return replace(item, hamiltonian=(onsite, hopping))
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, k: int) -> FitStructure:  # type: ignore[override]
-        if k in self.kept:
-            return self.kept[k]
-        item = fit_structure(self.data[self.indices[k]], self.basis, self.network)
-        if self.offset:
-            pairs = zip(item.hamiltonian, item.overlap, strict=True)
-            onsite, hopping = (h + self.offset * s for h, s in pairs)
-            item = replace(item, hamiltonian=(onsite, hopping))
-        n_bytes = sum(t.nbytes for t in (*item.hamiltonian, *item.overlap, item.vectors))
-        if n_bytes <= self.free:
-            self.kept[k] = item
-            self.free -= n_bytes
-        return item
+    return Cached(make, indices, cache)
 
 
-def build_network(
+def start_network(
     config: TrainConfig, data: ReferenceSamples, indices: Sequence[int]
 ) -> tuple[Network, OrbitalBasis]:
     """The untrained network with its baseline fitted to the training set, or a trained one.
@@ -91,11 +68,13 @@ def build_network(
     if config.init_from is not None:
         pl.seed_everything(seed, verbose=False)
 
-        def training(basis: OrbitalBasis, network: Network, offset: float) -> FitStructures:
-            return FitStructures(data, indices, basis, network, config.cache, offset)
+        def training(basis: OrbitalBasis, network: Network, offset: float) -> Cached[FitStructure]:
+            return _fit_structures(data, indices, basis, network, config.cache, offset)
 
         return continue_from(config, data.basis, training)
     basis, model = data.basis, config.model
+    # what the configuration leaves open follows from the data: products of two orbitals of degree l
+    # have degrees up to 2l, and H reaches as far as its elements are not negligible
     shells = tuple(s.shells for s in basis.species)
     if isinstance(model, ModelConfig) and "l_max" not in model.model_fields_set:
         needed = 2 * max(l for of_species in shells for l in of_species)
@@ -103,18 +82,16 @@ def build_network(
     if "hopping_margin" not in model.model_fields_set:
         margin = hopping_margin(data[k] for k in indices)
         model = model.model_copy(update={"hopping_margin": margin})
-    table = cutoffs(basis, model.hopping_margin)
     pl.seed_everything(seed, verbose=False)
-    network = networks.build_network(model, shells, table)
-    if not isinstance(network, HotHam):
+    network = network_for(model, basis)
+    structures = _fit_structures(data, indices, basis, network, config.cache)
+    if isinstance(model, ModelConfig) and "average_degree" not in model.model_fields_set:
+        degree = _average_degree(structures, model.message_cutoff)
+        pl.seed_everything(seed, verbose=False)  # the same weights as if it had been given
+        model = model.model_copy(update={"average_degree": degree})
+        network = network_for(model, basis)
+    if network.baseline is None:
         return network, basis
-    structures = FitStructures(data, indices, basis, network, config.cache)
-    if "average_degree" not in model.model_fields_set:
-        degree = _average_degree(structures, network.config.message_cutoff)
-        pl.seed_everything(seed, verbose=False)
-        network = HotHam(
-            network.config.model_copy(update={"average_degree": degree}), shells, table
-        )
     if config.baseline:
         own_zeros = data.energy_zero == "fit"
         fit_baseline(network.baseline, structures, network.union, fit_zeros=own_zeros)

@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from safetensors.torch import save_file
 
@@ -119,58 +119,44 @@ class RunClock(pl.Callback):
         self.used, self.validation = state_dict["elapsed"], state_dict["validation"]
 
 
-class WeightAverage(pl.Callback):
+class WeightAverage(WeightAveraging):
     """Exponential moving average of the weights, used in validation.
 
     Parameters
     ----------
     decay
-        What an average keeps of itself in a step; less in the first steps, (1 + n) / (10 + n).
+        What an average keeps of itself in a step; less in the first steps, n / (9 + n).
     """
 
     def __init__(self, decay: float) -> None:
-        self.decay, self.n_steps = decay, 0
-        self.average: dict[str, torch.Tensor] = {}
+        def step(average: torch.Tensor, weight: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+            return average.lerp(weight, 1 - min(decay, int(n) / (9 + int(n))))
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Begin with the weights there are, or go on with a checkpoint's average."""
-        for name, weight in self._weights(pl_module).items():
-            start = self.average.get(name, weight)
-            self.average[name] = start.detach().clone().to(weight.device)
+        super().__init__(use_buffers=False, avg_fn=step)
 
-    @staticmethod
-    def _weights(pl_module: Any) -> dict[str, torch.Tensor]:
-        return {k: p for k, p in pl_module.network.named_parameters() if p.requires_grad}
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        """Begin with the weights there are."""
+        super().setup(trainer, pl_module, stage)
+        self._copy.n_averaged.fill_(1)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        """Add the weights of this step."""
-        decay = min(self.decay, (1 + self.n_steps) / (10 + self.n_steps))
-        self.n_steps += 1
-        for name, weight in self._weights(pl_module).items():
-            self.average[name].lerp_(weight.detach(), 1 - decay)
+    @property
+    def _copy(self) -> Any:
+        """Lightning's copy of the module, which has the average; it is there in a training."""
+        return self._average_model
 
-    def _swap(self, pl_module: Any) -> None:
-        with torch.no_grad():
-            for name, weight in self._weights(pl_module).items():
-                kept = weight.detach().clone()
-                weight.copy_(self.average[name])
-                self.average[name].copy_(kept)
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Put the average in."""
-        self._swap(pl_module)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Take it out again."""
-        self._swap(pl_module)
-
-    def state_dict(self) -> dict[str, Any]:
-        """For checkpoints."""
-        return {"n_steps": self.n_steps, "average": self.average}
+    @property
+    def network(self) -> torch.nn.Module:
+        """A network with the average for its weights."""
+        return self._copy.module.network
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint."""
-        self.n_steps, self.average = state_dict["n_steps"], state_dict["average"]
+        """From a checkpoint; Lightning reads the average itself from those that it wrote."""
+        if "average" in state_dict:  # of a run that an older version began
+            n_steps = state_dict["n_steps"]
+            self.network.load_state_dict(state_dict["average"], strict=False)
+            self._copy.n_averaged.fill_(1 + n_steps)
+            state_dict = {"latest_update_step": n_steps}
+        super().load_state_dict(state_dict)
 
 
 class Checkpoints(Checkpoint):
@@ -227,10 +213,8 @@ class Checkpoints(Checkpoint):
         self.best_epoch = trainer.current_epoch
         if not trainer.is_global_zero:
             return
-        weights = pl_module.network.state_dict()
-        if self.average is not None:
-            weights = {**weights, **self.average.average}
-        weights = {k: w.detach().cpu().contiguous().clone() for k, w in weights.items()}
+        network = pl_module.network if self.average is None else self.average.network
+        weights = {k: w.cpu().contiguous().clone() for k, w in network.state_dict().items()}
         path = self.folder / BEST
         with written(path), replacing(path) as temporary:
             save_file(weights, temporary)

@@ -8,52 +8,47 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
-    Discriminator,
+    BeforeValidator,
     Field,
-    Tag,
+    SerializeAsAny,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
+from hotham_ase.errors import HothamError
+from hotham_ase.nn.architectures import config_class, read_config
 from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.published.config import PublishedConfig
+from hotham_ase.nn.protocol import NetworkConfig
 from hotham_ase.train.durations import Duration, parse_duration
 from hotham_ase.train.loss.config import LossConfig
-from hotham_ase.train.settings import SettingsError, read_settings
+from hotham_ase.train.settings import Settings, SettingsError, read_settings
 
-ARCHITECTURES: dict[str, type[BaseModel]] = {"default": ModelConfig, "published": PublishedConfig}
 DEFAULT_EPOCHS = 200
 LEARNING_RATES = {"soap": 1e-2, "adam": 4e-3}
 
 
-class ConfigError(ValueError):
+class ConfigError(HothamError, ValueError):
     """A configuration that cannot be used; the message names the key."""
 
 
-class SplitConfig(BaseModel):
+class SplitConfig(Settings):
     """How structures are divided, every group (the name up to the last "/") by itself.
 
     Groups too small to give each part a structure are divided together.
-
-    Attributes
-    ----------
-    train, validation, test
-        Fractions; they sum to 1.
-    seed
-        Of the shuffle.
-    exclude
-        Groups that are left out altogether.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
     train: float = Field(0.75, gt=0, le=1)
+    """The fraction that is trained on; all three sum to 1."""
     validation: float = Field(0.10, ge=0, lt=1)
+    """The fraction that decides which weights are best."""
     test: float = Field(0.15, ge=0, lt=1)
+    """The fraction that tells the errors of the model."""
     seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of the shuffle before the division."""
     exclude: tuple[str, ...] = ()
+    """Groups that are left out altogether."""
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> SplitConfig:
@@ -63,61 +58,45 @@ class SplitConfig(BaseModel):
         return self
 
 
-class OptimizerConfig(BaseModel):
-    """How weights are learned.
-
-    Attributes
-    ----------
-    max_epochs
-        Passes over the training set; the learning rate falls to zero over them. By default 200,
-        or as many as ``max_time`` allows.
-    max_time
-        Time for the run, like ``1h`` or ``55min``, from its start to its last step; the learning
-        rate falls to zero in this time, so that the model is the best one of it. Earlier starts of
-        a resumed run count. Off by default.
-    optimizer
-        ``soap``, Adam in the eigenbases of Shampoo's preconditioners, or ``adam``. ``soap`` takes
-        up to a third more time for a step and needs far fewer of them.
-    learning_rate
-        Peak, reached after ``warmup``; by default 0.01 for ``soap`` and 0.004 for ``adam``.
-    warmup
-        Fraction of the run. The first steps set the scale of Adam's averages; larger ones lose
-        the starting point.
-    batch_size
-        Structures per step and process. A structure has thousands of blocks already, so more steps
-        are worth more than smoother ones.
-    batch_pairs
-        Instead of ``batch_size``: fill batches up to so many hopping pairs per process. For data
-        sets of structures of very different sizes, and for GPUs, which small structures leave idle.
-    gradient_clip
-        Largest norm of the gradient; a rare structure must not undo what was learned.
-    ema
-        Decay of a running average of the weights, which is then validated and saved; 0 is off.
-        Off, since the learning rate falls to zero, which averages already; try 0.99 where it does
-        not.
-    patience
-        Stop when the validation loss has not fallen for so many epochs. Off, since the loss falls
-        most at the end, where the learning rate falls.
-    loss
-        What is minimised.
-    seed
-        Of weights and order of structures.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class OptimizerConfig(Settings):
+    """How weights are learned."""
 
     max_epochs: int | None = Field(None, ge=1, le=10**9)
+    """Passes over the training set; the learning rate falls to zero over them. By default 200, or
+    as many as ``max_time`` allows."""
     max_time: Duration | None = None
+    """Time for the run, like ``1h`` or ``55min``, from its start to its last step. The learning
+    rate falls to zero in this time, so that the model is the best one of it. Earlier starts of a
+    resumed run count. By default there is no limit."""
     optimizer: Literal["soap", "adam"] = "soap"
+    """The optimizer is ``soap``, Adam in the eigenbases of Shampoo's preconditioners, or ``adam``.
+    A step of ``soap`` takes up to a third more time, but far fewer are needed."""
     learning_rate: float | None = Field(None, gt=0)
+    """The largest rate, reached after ``warmup``; by default 0.01 for ``soap``, 0.004 for ``adam``.
+    """
     warmup: float = Field(0.02, ge=0, lt=1)
+    """Fraction of the run in which the rate rises. The first steps set the scale of Adam's
+    averages; larger ones lose the starting point."""
     batch_size: int = Field(1, ge=1)
+    """Structures per step and process. A structure has thousands of blocks already, so more steps
+    are worth more than smoother ones."""
     batch_pairs: int | None = Field(None, ge=1)
+    """Instead of ``batch_size``, batches may be filled up to so many hopping pairs per process.
+    This is for data sets of structures of very different sizes, and for GPUs, which small
+    structures leave idle."""
     gradient_clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient; a rare structure must not undo what was learned."""
     ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of a running average of the weights, which is then validated and saved; 0 is off. It is
+    off since the learning rate falls to zero, which averages already; try 0.99 where it does not.
+    """
     patience: int | None = Field(None, ge=1)
+    """The run ends when the validation loss has not fallen for so many epochs. It is off since the
+    loss falls most at the end, where the learning rate falls."""
     loss: LossConfig = LossConfig()
+    """What is minimised."""
     seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of the weights and of the order of structures."""
 
     @model_validator(mode="after")
     def _one_size_of_batches(self) -> OptimizerConfig:
@@ -138,83 +117,50 @@ class OptimizerConfig(BaseModel):
         return self.max_epochs
 
 
-def _architecture(value: Any) -> str:
-    """Key of ``ARCHITECTURES`` for the content of ``model``."""
-    if isinstance(value, dict):
-        return "published" if value.get("architecture") == "published" else "default"
-    return "published" if isinstance(value, PublishedConfig) else "default"
-
-
-class TrainConfig(BaseModel):
-    """A training run.
-
-    Attributes
-    ----------
-    data
-        HDF5 data set of ``hotham import``; a relative path is relative to the configuration.
-    output
-        Folder of checkpoints, logs and the model; likewise.
-    name
-        Name of the model.
-    model
-        Architecture; with ``architecture: published`` that of the published code.
-    baseline
-        Whether the two-centre part of H is fitted beforehand, so that the network learns the rest
-        only. Without it the network learns all of H.
-    initial_hamiltonian
-        Learn the correction to H0, the data's initial Hamiltonian, which every structure must have.
-        A prediction then needs H0 too. Off, since a prediction should not need a DFT code.
-    split, training
-        See the classes.
-    init_from
-        A model to go on from: a file, or a bundled model's name. Species of the data that it does
-        not know are added. Its architecture is kept.
-    freeze
-        Parameters to keep as they are, by patterns like ``interactions.*``.
-    refit_baseline
-        With ``init_from``, which pairs of species get a new baseline: ``new`` ones, or ``all``.
-    device
-        ``auto``, ``cpu`` or ``cuda``.
-    devices
-        Processes that train together, each on its own GPU or on the CPU.
-    precision
-        ``32``, or ``bf16-mixed`` or ``16-mixed`` for matrix products of fewer digits. 32, since
-        errors below a meV want all digits.
-    threads
-        CPU threads; None leaves torch's choice.
-    loaders
-        Threads that read and prepare structures ahead of the training; 0 reads when needed.
-    cache
-        GiB of memory for prepared structures; beyond it they are prepared anew when needed.
-    checkpoint_steps
-        Steps between checkpoints within an epoch; each epoch ends with one anyway.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
-    )
+class TrainConfig(Settings):
+    """A training run."""
 
     data: Path
+    """HDF5 data set of ``hotham import``; a relative path is relative to this file."""
     output: Path = Path("run")
+    """Folder of checkpoints, logs and the model; a relative path is relative to this file."""
     name: str = Field("model", pattern=r"^[\w.+-]+$")
-    model: Annotated[
-        Annotated[ModelConfig, Tag("default")] | Annotated[PublishedConfig, Tag("published")],
-        Discriminator(_architecture),
-    ] = ModelConfig()
+    """Name of the model."""
+    model: Annotated[SerializeAsAny[NetworkConfig], BeforeValidator(read_config)] = ModelConfig()
+    """The architecture; with ``architecture: published`` it is that of the published code."""
     baseline: bool = True
-    initial_hamiltonian: bool = False
+    """Whether the two-centre part of H is fitted beforehand, so that the network learns the rest
+    only. Without it the network learns all of H."""
+    learns_correction: bool = Field(False, alias="initial_hamiltonian")
+    """Whether to learn the correction to H0, the data's initial Hamiltonian, which every structure
+    must have. A prediction then needs H0 too. It is off since a prediction should not need a DFT
+    code."""
     split: SplitConfig = SplitConfig()
+    """How structures are divided, every group (the name up to the last "/") by itself."""
     training: OptimizerConfig = OptimizerConfig()
+    """How weights are learned."""
     init_from: str | None = None
+    """A model to go on from: a file, or a bundled model's name. Species of the data that it does
+    not know are added. Its architecture is kept."""
     freeze: tuple[str, ...] = ()
+    """Parameters to keep as they are, by patterns like ``interactions.*``."""
     refit_baseline: Literal["new", "all"] = "new"
+    """With ``init_from``, which pairs of species get a new baseline: ``new`` ones, or ``all``."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """The device is ``auto``, ``cpu`` or ``cuda``."""
     devices: int = Field(1, ge=1, le=1024)
+    """Processes that train together, each on its own GPU or on the CPU."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    """The precision is ``32``, or ``bf16-mixed`` or ``16-mixed`` for matrix products of fewer
+    digits. It is 32 since errors below a meV want all digits."""
     threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads; by default torch chooses."""
     loaders: int = Field(1, ge=0, le=1024)
+    """Threads that read and prepare structures ahead of the training; 0 reads when needed."""
     cache: float = Field(4.0, ge=0)
+    """GiB of memory for prepared structures; beyond it they are prepared anew when needed."""
     checkpoint_steps: int = Field(500, ge=1)
+    """Steps between checkpoints within an epoch; each epoch ends with one anyway."""
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -266,12 +212,20 @@ def load_config(path: str | Path) -> TrainConfig:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(map(_explain, error.errors()))) from error
+        raise ConfigError(
+            f"{path}: " + "; ".join(_explain(e, content) for e in error.errors())
+        ) from error
+    # a name that is no file is that of a bundled model
     folder = path.resolve().parent
     places: dict[str, Path | str] = {"data": folder / config.data, "output": folder / config.output}
     if config.init_from is not None and (folder / config.init_from).is_file():
         places["init_from"] = str(folder / config.init_from)
     return config.model_copy(update=places)
+
+
+def keys(model: type[BaseModel]) -> dict[Any, FieldInfo]:
+    """The settings by their keys in a file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _refuse_truth(content: dict[Any, Any], model: type[BaseModel], where: str) -> None:
@@ -283,7 +237,7 @@ def _refuse_truth(content: dict[Any, Any], model: type[BaseModel], where: str) -
         Naming the key.
     """
     for key, value in content.items():
-        field = model.model_fields.get(key) if isinstance(key, str) else None
+        field = keys(model).get(key)
         if field is None:
             continue
         if isinstance(value, dict):
@@ -306,27 +260,25 @@ def _has_truth(value: Any) -> bool:
 def _model_of(annotation: Any, key: str, value: Any) -> type[BaseModel] | None:
     """The class that a section of the file is."""
     if key == "model":
-        return ARCHITECTURES[_architecture(value)]
+        return config_class(value)
     is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return annotation if is_section else None
 
 
-def _explain(error: Any) -> str:
-    """One sentence for one pydantic error."""
+def _explain(error: Any, content: Any) -> str:
+    """One sentence for one pydantic error in a file's content."""
     model: type[BaseModel] | None = TrainConfig
     shown: list[str] = []
     for part in map(str, error["loc"]):
-        if shown == ["model"] and part in ARCHITECTURES:  # pydantic's tag of the union
-            model = ARCHITECTURES[part]
-            continue
-        if model is not None and shown and shown != ["model"]:
-            field = model.model_fields.get(shown[-1])  # None: within a list or a table
-            model = None if field is None else _model_of(field.annotation, shown[-1], {})
+        if model is not None and shown:
+            field = keys(model).get(shown[-1])  # None: within a list or a table
+            content = content.get(shown[-1]) if isinstance(content, dict) else None
+            model = None if field is None else _model_of(field.annotation, shown[-1], content)
         shown.append(part)
     where = ".".join(shown)
     if error["type"] != "extra_forbidden" or model is None:
         return f"{where}: {error['msg']}" if where else str(error["msg"])
-    valid = list(model.model_fields)
+    valid = list(keys(model))
     near = difflib.get_close_matches(shown[-1], valid, n=1, cutoff=0.4)
     hint = f", did you mean {near[0]!r}?" if near else f"; valid keys are {valid}"
     return f"unknown key {where!r}{hint}"

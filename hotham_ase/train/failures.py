@@ -1,4 +1,4 @@
-"""What machines do to a run, in one sentence each."""
+"""What disks do to a run, in one sentence each."""
 
 from __future__ import annotations
 
@@ -8,38 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
+
+from hotham_ase.errors import HothamError
+from hotham_ase.nn.failures import first_line, is_lost
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LITTLE = 2**20  # bytes; a disk with less is full
-LOST = ("CUDA error", "HIP error", "CUDA driver", "NCCL error", "cuBLAS error", "CUBLAS_STATUS")
 
 
-class TrainingError(ValueError):
+class TrainingError(HothamError, ValueError):
     """A run that cannot go on."""
-
-
-@contextmanager
-def devices_that_fail() -> Iterator[None]:
-    """Say it in a sentence if a GPU is lost, or memory does not suffice.
-
-    Raises
-    ------
-    TrainingError
-        If a GPU does not answer any more.
-    MemoryError
-        If the memory of a device does not suffice, the CPU's included.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        text = _first_line(error)
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
-            raise MemoryError(f"memory does not suffice: {text}") from error
-        if any(sign in text for sign in LOST):
-            raise TrainingError(f"the GPU cannot be used any more: {text}") from error
-        raise
 
 
 @contextmanager
@@ -66,16 +45,12 @@ def written(path: Path) -> Iterator[None]:
         with disks_that_fill(path):
             yield
     except (RuntimeError, SafetensorError) as error:
-        if any(sign in str(error) for sign in LOST):
+        if is_lost(error):
             raise
         full = shutil.disk_usage(path.parent).free < LITTLE
-        why = "no space left on the disk" if full else _first_line(error)
+        why = "no space left on the disk" if full else first_line(error)
         raise _unwritten(path, why) from error
 
 
 def _unwritten(path: Path, why: str) -> TrainingError:
     return TrainingError(f"{path} could not be written: {why}; make room and go on with --resume")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -13,9 +13,8 @@ from torch import nn
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.evaluation.evaluate import check_basis
 from hotham_ase.model.model import HamiltonianModel, load_model
-from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn import protocol as networks
-from hotham_ase.nn.model import HotHam
+from hotham_ase.model.tensors import network_for
+from hotham_ase.nn.baseline import Baseline
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import ConfigError, TrainConfig
 from hotham_ase.train.fit.baseline import FitStructure, fit_baseline
@@ -34,7 +33,7 @@ def continue_from(
     Parameters
     ----------
     config
-        ``init_from``, ``freeze``, ``refit_baseline`` and ``initial_hamiltonian``.
+        ``init_from``, ``freeze``, ``refit_baseline`` and ``learns_correction``.
     basis
         Orbitals of the data.
     structures
@@ -54,47 +53,46 @@ def continue_from(
     new = [s for s in basis.symbols if s not in model.basis]
     if known:
         check_basis(model, basis.subset(known))
-    species = {s.symbol: s for s in (*basis.species, *model.basis.species)}  # ours where in both
+    # orbitals of species that both know are the model's, the network was trained in them
+    species = {s.symbol: s for s in (*basis.species, *model.basis.species)}
     both = OrbitalBasis(tuple(species.values()))
     network = _extended(model, both, new)
-    if isinstance(network, HotHam):
-        _refit(network, both, new, config.refit_baseline == "all", structures)
+    if network.baseline is not None:
+        _refit(network, network.baseline, both, new, config.refit_baseline == "all", structures)
     _freeze(network, config.freeze)
     return network, both
 
 
 def _check_architecture(config: TrainConfig, model: HamiltonianModel) -> None:
-    theirs, ours = model.network.config, config.model
-    given = ours.model_fields_set
-    if given and type(ours) is not type(theirs):
+    trained, wanted = model.network.config, config.model
+    given = wanted.model_fields_set
+    if given and type(wanted) is not type(trained):
         raise ConfigError(
             f"model: {config.init_from} has another architecture; leave model out to keep it"
         )
     for key in sorted(given):
-        if getattr(ours, key) != getattr(theirs, key):
+        if getattr(wanted, key) != getattr(trained, key):
             raise ConfigError(
-                f"model.{key} is {getattr(ours, key)}, but {config.init_from} has "
-                f"{getattr(theirs, key)}; leave it out to keep the model's"
+                f"model.{key} is {getattr(wanted, key)}, but {config.init_from} has "
+                f"{getattr(trained, key)}; leave it out to keep the model's"
             )
 
 
 def _check_initial(config: TrainConfig, model: HamiltonianModel) -> None:
-    if config.initial_hamiltonian != model.needs_initial:
-        learned = "the correction to H0" if model.needs_initial else "all of H"
+    if config.learns_correction != model.learns_correction:
+        learned = "the correction to H0" if model.learns_correction else "all of H"
         raise ConfigError(
-            f"initial_hamiltonian must be {str(model.needs_initial).lower()} to go on from "
+            f"initial_hamiltonian must be {str(model.learns_correction).lower()} to go on from "
             f"{config.init_from}, which predicts {learned}; got "
-            f"{str(config.initial_hamiltonian).lower()}"
+            f"{str(config.learns_correction).lower()}"
         )
 
 
 def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) -> Network:
     """The model's network for more species."""
     old = model.network
-    shells = tuple(s.shells for s in basis.species)
-    table = cutoffs(basis, old.config.hopping_margin)
-    network = networks.build_network(old.config, shells, table)
-    if new and not isinstance(old, HotHam):
+    network = network_for(old.config, basis)
+    if new and not old.adds_species:
         raise ConfigError(
             f"init_from: the published architecture cannot learn the new species {list(new)}"
         )
@@ -119,27 +117,32 @@ def _extended(model: HamiltonianModel, basis: OrbitalBasis, new: Sequence[str]) 
                 value[place] = before[name].to(value)
             elif not name.startswith("baseline."):
                 value.copy_(before[name])
-        if isinstance(network, HotHam) and isinstance(old, HotHam):
+        if network.baseline is not None and old.baseline is not None:
             species, kinds = torch.arange(len(place)), old.baseline.kinds
             network.baseline.take_over(old.baseline, place, species, kinds)
     return network
 
 
 def _refit(
-    network: HotHam, basis: OrbitalBasis, new: Sequence[str], everything: bool, training: Structures
+    network: Network,
+    baseline: Baseline,
+    basis: OrbitalBasis,
+    new: Sequence[str],
+    everything: bool,
+    training: Structures,
 ) -> None:
     """Fit the baseline of pairs with a new species, or of all pairs in the training set."""
     if not new and not everything:
         return
     structures, n_species = training(basis, network, 0.0), len(basis.species)
-    fresh = network.baseline.empty_like()
+    fresh = baseline.empty_like()
     fit_baseline(fresh, structures, network.union)
     present = sorted({int(s) for structure in structures for s in structure.species.unique()})
     added = {basis.symbols.index(s) for s in new}
     # a fit has its own zero of energy: take that of the species that are there already
     common = [s for s in present if s not in added]
     if common:
-        shift = network.baseline.onsite[common] - fresh.onsite[common]
+        shift = baseline.onsite[common] - fresh.onsite[common]
         diagonal = shift.diagonal(dim1=1, dim2=2)
         offset = float(diagonal[fresh.onsite[common].diagonal(dim1=1, dim2=2) != 0].mean())
         fit_baseline(fresh, training(basis, network, offset), network.union)
@@ -147,7 +150,7 @@ def _refit(
     pairs = itertools.product(present, present)
     kinds = [a * n_species + b for a, b in pairs if everything or {a, b} & added]
     place = torch.arange(n_species)
-    network.baseline.take_over(fresh, place, torch.tensor(chosen), torch.tensor(kinds))
+    baseline.take_over(fresh, place, torch.tensor(chosen), torch.tensor(kinds))
 
 
 def _freeze(network: Network, patterns: Sequence[str]) -> None:

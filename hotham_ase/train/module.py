@@ -45,8 +45,7 @@ class TrainingModule(pl.LightningModule):
     def _step(self, batch: Prepared, stage: str) -> torch.Tensor:
         onsite, hopping = self.network(batch.graph, batch.geometry)
         errors = self.loss.errors(onsite, hopping, batch)
-        progress = self.progress if stage == "train" else 1.0
-        loss, terms = self.loss(errors, progress)
+        loss, terms = self.loss(errors, self.progress)
         logged = {
             f"{stage}_loss": loss,
             f"{stage}_mae_meV": errors.mae(self._in_reach(batch)),
@@ -54,13 +53,8 @@ class TrainingModule(pl.LightningModule):
             **{f"{stage}_{name}_meV": value for name, value in terms.items()},
         }
         for key, value in logged.items():
-            self.log(
-                key,
-                1000 * value.detach(),
-                on_step=False,
-                on_epoch=True,
-                batch_size=1,
-            )
+            # every step counts alike in an epoch's mean, however many structures it has
+            self.log(key, 1000 * value.detach(), on_step=False, on_epoch=True, batch_size=1)
         return 1000 * loss
 
     def training_step(self, batch: Prepared, batch_idx: int) -> torch.Tensor:
@@ -70,12 +64,6 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, batch: Prepared, batch_idx: int) -> torch.Tensor:
         """Loss in meV."""
         return self._step(batch, "val")
-
-    def transfer_batch_to_device(
-        self, batch: Prepared, device: torch.device, dataloader_idx: int
-    ) -> Prepared:
-        """Lightning's hook for our own batches."""
-        return batch.to(device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer of what is not frozen; :class:`RunClock` sets its learning rate."""

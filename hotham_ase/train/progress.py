@@ -86,6 +86,7 @@ class RunProgress(pl.Callback):
             epoch += f" ({100 * part:.0f} % of it)"
         if self.bar is not None:
             self.bar.update(self.task, epoch=epoch, errors=errors)
+        # in a file or a pipe a line for each twentieth of the run
         elif int(LINES * pl_module.progress) > self.printed or trainer.should_stop:
             self.printed = int(LINES * pl_module.progress)
             self.console.print(

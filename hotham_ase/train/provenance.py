@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
@@ -26,43 +27,159 @@ MOST_VALUES = 5  # of a setting that are listed
 _OF_ONE_STRUCTURE = ("name", "sha256")
 
 
-def provenance(
-    config: TrainConfig, data: Dataset, split: Mapping[str, Sequence[int]], progress: Any
-) -> dict[str, Any]:
-    """JSON-able record of a run.
+@dataclass(frozen=True)
+class RunRecord:
+    """How far a run went, and how its errors fell.
 
-    Parameters
+    Attributes
     ----------
-    config, data, split
-        What the run was made with.
-    progress
-        What is known of the run itself: epochs, steps, time.
+    epochs, steps
+        Of the training.
+    best_epoch
+        Whose weights are the model's.
+    seconds
+        All starts together.
+    device
+        In words.
+    curve
+        See :func:`learning_curve`.
     """
-    # the architecture is in the file anyway, with what was left open filled in
-    kept = {"split", "training", "precision", "devices", "baseline", "freeze", "refit_baseline"}
-    kept |= {"initial_hamiltonian"}
+
+    epochs: int
+    steps: int
+    best_epoch: int
+    seconds: float
+    device: str
+    curve: dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """What a model was made with.
+
+    Attributes
+    ----------
+    file, sha256
+        The data set.
+    structures, geometries
+        Hashes by the structure's name: of all that was calculated, and of the geometry alone.
+    dft
+        See :func:`dft_settings`.
+    """
+
+    file: str
+    sha256: str
+    structures: dict[str, str]
+    geometries: dict[str, str]
+    dft: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A model that a run went on from.
+
+    Attributes
+    ----------
+    name, sha256
+        Of the model, and of its weights.
+    """
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Ancestor(Origin):
+    """The same with what it had seen.
+
+    Attributes
+    ----------
+    seen
+        Part (training or validation) by hash of a structure or geometry.
+    """
+
+    seen: dict[str, str]
+
+
+@dataclass(frozen=True)
+class GitState:
+    """Commit of the working directory and whether files differed from it, None if not known."""
+
+    commit: str
+    changed: bool | None
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """All that a model file says of its training.
+
+    Attributes
+    ----------
+    trained
+        When, in UTC.
+    data, split
+        What it was made with; names of structures by part.
+    settings
+        Of the configuration, but for the architecture, which is in the file anyway.
+    init_from
+        None if weights were drawn at random.
+    run, versions, git
+        How.
+    errors
+        Of validation and test, see :meth:`hotham_ase.evaluation.evaluate.Evaluation.summary`.
+    """
+
+    trained: str
+    data: DataRecord
+    split: dict[str, list[str]]
+    settings: dict[str, Any]
+    init_from: Ancestor | None
+    run: RunRecord
+    versions: dict[str, str]
+    git: GitState | None
+    errors: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, config: TrainConfig, data: Dataset, split: Mapping[str, Sequence[int]], run: RunRecord
+    ) -> TrainingRecord:
+        """The record of a run that was made with these, without errors."""
+        # the architecture is in the file anyway, with what was left open filled in
+        kept = {"split", "training", "precision", "devices", "baseline", "freeze", "refit_baseline"}
+        kept |= {"learns_correction"}
+        names = data.names
+        return cls(
+            trained=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            data=_data_record(config, data, split),
+            split={part: [names[k] for k in indices] for part, indices in split.items()},
+            settings=config.model_dump(mode="json", by_alias=True, include=kept),
+            init_from=None if config.init_from is None else _ancestor(config.init_from),
+            run=run,
+            versions={
+                "python": platform.python_version(),
+                "hotham_ase": __version__,
+                **{p: version(p) for p in ("torch", "lightning", "e3nn", "numpy", "scipy")},
+            },
+            git=git_state(),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def _data_record(
+    config: TrainConfig, data: Dataset, split: Mapping[str, Sequence[int]]
+) -> DataRecord:
     used = sorted(k for indices in split.values() for k in indices)
     names, checksums = data.names, data.checksums
-    return {
-        "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "data": {
-            "file": config.data.name,
-            "sha256": data.fingerprint,
-            "structures": {names[k]: checksums[k] for k in used},
-            "geometries": {names[k]: geometry_hash(data.atoms(k)) for k in used},
-            "dft": dft_settings(data.provenance(k) for k in used),
-        },
-        "split": {part: [names[k] for k in indices] for part, indices in split.items()},
-        "settings": config.model_dump(mode="json", include=kept),
-        "init_from": None if config.init_from is None else _ancestor(config.init_from),
-        "run": progress,
-        "versions": {
-            "python": platform.python_version(),
-            "hotham_ase": __version__,
-            **{p: version(p) for p in ("torch", "lightning", "e3nn", "numpy", "scipy")},
-        },
-        "git": git_state(),
-    }
+    return DataRecord(
+        file=config.data.name,
+        sha256=data.fingerprint,
+        structures={names[k]: checksums[k] for k in used},
+        geometries={names[k]: geometry_hash(data.atoms(k)) for k in used},
+        dft=dft_settings(data.provenance(k).to_dict() for k in used),
+    )
 
 
 def dft_settings(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -98,23 +215,23 @@ def _summary(values: list[Any]) -> Any:
     return values if len(values) <= MOST_VALUES else f"{len(values)} different values"
 
 
-def origin(name_or_path: str) -> dict[str, str]:
-    """Which model a run went on from: its name and a hash of its weights."""
+def origin(name_or_path: str) -> Origin:
+    """Which model a run goes on from."""
     model = load_model(name_or_path)
     digest = hashlib.sha256()
     for name, weight in sorted(model.network.state_dict().items()):
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
-    return {"name": model.name, "sha256": digest.hexdigest()}
+    return Origin(model.name, digest.hexdigest())
 
 
-def _ancestor(name_or_path: str) -> dict[str, Any]:
-    """Which model a run went on from, and what that had seen, by hash."""
-    seen = seen_parts(load_model(name_or_path).provenance)
-    return {**origin(name_or_path), "seen": {k: p for k, p in seen.items() if p != "test"}}
+def _ancestor(name_or_path: str) -> Ancestor:
+    """The same with what that model had seen."""
+    model, seen = origin(name_or_path), seen_parts(load_model(name_or_path).provenance)
+    return Ancestor(model.name, model.sha256, {k: p for k, p in seen.items() if p != "test"})
 
 
-def git_state() -> dict[str, Any] | None:
+def git_state() -> GitState | None:
     """Commit of the working directory and whether files differed from it; None outside of git.
 
     A folder's own git configuration may name programs: nothing of it is executed. Hooks, file
@@ -126,11 +243,11 @@ def git_state() -> dict[str, Any] | None:
         # those of the user's own configuration too: git-lfs runs what a folder's names
         keys = _git("config", "--list", "--name-only", "-z").split("\0")
         if any(key.startswith("filter.") for key in keys):
-            return {"commit": commit, "changed": None}
+            return GitState(commit, None)
         status = _git("status", "--porcelain", "--ignore-submodules=all")
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
-    return {"commit": commit, "changed": bool(status)}
+    return GitState(commit, bool(status))
 
 
 def _git(*arguments: str) -> str:

@@ -7,6 +7,7 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,7 +22,7 @@ from hotham_ase.train.provenance import origin
 
 # settings that must not change between the starts of one run
 FIXED = {"model", "baseline", "split", "training", "freeze", "refit_baseline", "devices"}
-FIXED |= {"precision", "initial_hamiltonian"}
+FIXED |= {"precision", "learns_correction"}
 _OF_A_RUN = {"state_dict", "optimizer_states", "loops", "callbacks"}
 
 
@@ -129,6 +130,6 @@ def _record(config: TrainConfig) -> Path:
 
 def _identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
     """What must not change between the starts of one run."""
-    settings = config.model_dump(mode="json", include=FIXED)
-    start = None if config.init_from is None else origin(config.init_from)
+    settings = config.model_dump(mode="json", by_alias=True, include=FIXED)
+    start = None if config.init_from is None else asdict(origin(config.init_from))
     return {"data": data.fingerprint, "init_from": start, **settings}

@@ -22,25 +22,27 @@ from safetensors.torch import load_file
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset import Dataset
-from hotham_ase.evaluation.errors import BAND_WINDOW
-from hotham_ase.evaluation.evaluate import evaluate_samples
+from hotham_ase.evaluation.evaluate import Evaluation, describe_errors, evaluate_samples
 from hotham_ase.evaluation.parts import part_of, seen_parts
 from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.tensors import build_graph
 from hotham_ase.nn.devices import torch_device
-from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.failures import devices_that_fail
 from hotham_ase.nn.protocol import Network
-from hotham_ase.train.build import build_network
+from hotham_ase.train.build import start_network
 from hotham_ase.train.callbacks import BEST, LAST, Checkpoints, RunClock, WeightAverage, WholeFiles
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
-from hotham_ase.train.data.energy_zero import ReferenceSamples
-from hotham_ase.train.data.loading import BatchLoader, EpochBatches, PairBatches, PreparedDataset
-from hotham_ase.train.data.prepared import split_names
-from hotham_ase.train.failures import TrainingError, devices_that_fail, disks_that_fill, written
+from hotham_ase.train.data.batches import BatchLoader, EpochBatches, PairBatches
+from hotham_ase.train.data.cached import Cached
+from hotham_ase.train.data.prepared import Prepared, prepare
+from hotham_ase.train.data.references import ReferenceSamples
+from hotham_ase.train.data.split import split_names
+from hotham_ase.train.failures import TrainingError, disks_that_fill, written
 from hotham_ase.train.fit.uncertainty import fit_bands, fit_uncertainty
 from hotham_ase.train.module import TrainingModule
 from hotham_ase.train.processes import check_device, cluster
 from hotham_ase.train.progress import RunProgress
-from hotham_ase.train.provenance import hardware, learning_curve, provenance
+from hotham_ase.train.provenance import RunRecord, TrainingRecord, hardware, learning_curve
 from hotham_ase.train.resuming import check_start, check_unchanged, own_folder, write_identity
 
 Loaders = tuple[BatchLoader, BatchLoader | None]
@@ -79,7 +81,9 @@ def train(
     InUseError
         If another training goes on in the output folder.
     TrainingError
-        If the loss is not finite any more, a file cannot be written, or the GPU is lost.
+        If the loss is not finite any more, or a file cannot be written.
+    DeviceError
+        If the GPU is lost.
     """
     started = time.monotonic()
     if not isinstance(config, TrainConfig):
@@ -89,7 +93,7 @@ def train(
         torch.set_num_threads(config.threads)
     with _quiet_lightning():
         trainer = _trainer(config, started)
-        first = trainer.is_global_zero
+        first = trainer.is_global_zero  # of several processes the one that writes
         with (
             Dataset(config.data) as data,
             own_folder(config.output) if first else nullcontext(),
@@ -133,8 +137,8 @@ class _Run:
         self.split = split_names(data.names, config.split)
         _check_initial(config, data, self.split)
         _warn_of_known(config, data, self.split["test"])
-        references = ReferenceSamples(data, self.energy_zero, config.initial_hamiltonian)
-        self.network, self.basis = build_network(config, references, self.split["train"])
+        references = ReferenceSamples(data, self.energy_zero, config.learns_correction)
+        self.network, self.basis = start_network(config, references, self.split["train"])
         module = TrainingModule(self.network, config.training, self.basis.symbols)
         turn = trainer.global_rank, trainer.world_size
         self.loaders = _loaders(config, references, self.split, self.network, self.basis, turn)
@@ -162,38 +166,50 @@ class _Run:
         except (SafetensorError, RuntimeError) as error:
             raise TrainingError(f"{best} is damaged: {error}") from error
         network = self.network.eval().requires_grad_(False)
+        # errors to expect are calibrated on what was not trained on: the validation structures
         uncertainty = None
-        if isinstance(network, HotHam) and self.loaders[1] is not None:
+        if self.loaders[1] is not None:
             training, held_out = (part.structures for part in self.loaders if part is not None)
             network.to(torch_device(config.device))
             uncertainty = fit_uncertainty(network, training, held_out, self.energy_zero)
         network.cpu()
-        record = provenance(config, data, self.split, _progress(self.trainer, config.output))
+        record = TrainingRecord.of(config, data, self.split, self._record())
         model = HamiltonianModel(
             network,
             self.basis,
             config.name,
-            record,
             uncertainty=uncertainty,
-            needs_initial=config.initial_hamiltonian,
+            learns_correction=config.learns_correction,
         )
-        errors: dict[str, dict[str, Any]] = {}
+        errors: dict[str, Evaluation] = {}
         for part in ("validation", "test"):
             if self.split[part]:
-                errors[part] = evaluate_samples(
-                    model,
-                    (data[k] for k in self.split[part]),
-                    device=config.device,
-                    energy_zero=self.energy_zero,
-                )
+                samples = (data[k] for k in self.split[part])
+                errors[part] = evaluate_samples(model, samples, config.device, self.energy_zero)
             if part == "validation" and uncertainty is not None:
-                fit_bands(uncertainty, errors[part]["structures"])
+                fit_bands(uncertainty, errors[part].structures)
+        record = replace(record, errors={part: e.summary() for part, e in errors.items()})
         with written(self.path):
-            replace(model, provenance={**record, "errors": errors}).save(self.path)
-        for part, means in errors.items():
-            self.say(f"{part + ' errors':18} {describe_errors(means)}")
+            replace(model, provenance=record.to_dict()).save(self.path)
+        for part, evaluation in errors.items():
+            means = evaluation.means
+            text = describe_errors(means.mae_meV, means.band_mae_meV, means.n_structures)
+            self.say(f"{part + ' errors':18} {text}")
         self.say(f"wrote {self.path}")
         return self.path
+
+    def _record(self) -> RunRecord:
+        """How far the run went, and how its errors fell."""
+        trainer: Any = self.trainer
+        callbacks = {type(callback): callback for callback in trainer.callbacks}
+        return RunRecord(
+            epochs=trainer.current_epoch,
+            steps=trainer.global_step,
+            best_epoch=callbacks[Checkpoints].best_epoch,
+            seconds=round(callbacks[RunClock].elapsed, 1),
+            device=hardware(trainer.strategy.root_device),
+            curve=learning_curve(read_log(self.config.output)),
+        )
 
     def _say_start(self) -> None:
         parts = {"train": "training"}
@@ -209,24 +225,9 @@ class _Run:
         self.say(f"device             {hardware(self.trainer.strategy.root_device)}{several}")
 
 
-def describe_errors(means: dict[str, Any]) -> str:
-    """The errors that matter most, in a line.
-
-    Examples
-    --------
-    >>> describe_errors({"mae_meV": 0.2755, "band_mae_meV": 2.98, "n_structures": 10})
-    'H 0.276 meV, bands 2.98 meV within 5 eV of E_F (10 structures)'
-    """
-    n = means["n_structures"]
-    return (
-        f"H {means['mae_meV']:.3g} meV, bands {means['band_mae_meV']:.3g} meV within "
-        f"{BAND_WINDOW:g} eV of E_F ({n} structure{'s' if n != 1 else ''})"
-    )
-
-
 def _check_initial(config: TrainConfig, data: Dataset, split: dict[str, list[int]]) -> None:
     """Refuse to learn corrections where a structure lacks what they correct."""
-    if not config.initial_hamiltonian:
+    if not config.learns_correction:
         return
     used = sorted(k for indices in split.values() for k in indices)
     lacking = [k for k in used if not data.has_initial(k)]
@@ -269,20 +270,22 @@ def _loaders(
     """
     settings = config.training
 
-    def prepared(indices: Sequence[int], share: float) -> PreparedDataset:
-        return PreparedDataset(data, indices, basis, network, share * config.cache)
+    def make(index: int) -> Prepared:
+        return prepare(data[index], basis, network, index)
 
-    structures = prepared(split["train"], 0.85)
+    structures = Cached(make, split["train"], 0.85 * config.cache)
     sampler: EpochBatches
     if settings.batch_pairs is None:
         sampler = EpochBatches(len(structures), settings.batch_size, settings.seed, *turn)
     else:
-        counts = structures.pair_counts()
-        sampler = PairBatches(counts, settings.batch_pairs, settings.seed, *turn)
+        margin = network.config.hopping_margin  # pairs are counted without reading a matrix
+        graphs = (build_graph(data.atoms(k), basis, margin) for k in split["train"])
+        counts = [pairs.n_edges for pairs, _ in graphs]
+        sampler = PairBatches(np.array(counts), settings.batch_pairs, settings.seed, *turn)
     training = BatchLoader(structures, sampler, config.loaders)
     if not split["validation"]:
         return training, None
-    structures = prepared(split["validation"], 0.15)
+    structures = Cached(make, split["validation"], 0.15 * config.cache)
     # every process validates on all, so that all agree on what is best
     return training, BatchLoader(
         structures, EpochBatches(len(structures), settings.batch_size, None), config.loaders
@@ -314,7 +317,7 @@ def _trainer(config: TrainConfig, started: float) -> pl.Trainer:
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         enable_model_summary=False,
-        use_distributed_sampler=False,
+        use_distributed_sampler=False,  # each process knows its share of every batch itself
     )
 
 
@@ -342,26 +345,13 @@ def _quiet_lightning() -> Iterator[None]:
                 r"Checkpoint directory .* exists and is not empty",
                 r"GPU available but not used",
                 r".*sync_dist=True",  # all processes validate on the same
+                r"The checkpoint was not created with WeightAveraging",  # but by an older version
                 r"You defined a `validation_step` but have no `val_dataloader`",
             ):
                 warnings.filterwarnings("ignore", hint)
             yield
     finally:
         logger.setLevel(level)
-
-
-def _progress(trainer: Any, folder: Path) -> dict[str, Any]:
-    """How far the run went, and how its errors fell."""
-    callbacks = {type(callback): callback for callback in trainer.callbacks}
-    clock, checkpoints = callbacks[RunClock], callbacks[Checkpoints]
-    return {
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
-        "best_epoch": checkpoints.best_epoch,
-        "seconds": round(clock.elapsed, 1),
-        "device": hardware(trainer.strategy.root_device),
-        "curve": learning_curve(read_log(folder)),
-    }
 
 
 def _logs(folder: Path) -> list[Path]:

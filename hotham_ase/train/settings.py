@@ -1,4 +1,4 @@
-"""YAML of settings: plain values only, each key once."""
+"""Files of settings: YAML of plain values only, each key once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict
+
+from hotham_ase.errors import HothamError
 
 LARGEST = 2**20  # bytes
 DEEPEST = 20  # levels
 
 
-class SettingsError(ValueError):
+class SettingsError(HothamError, ValueError):
     """A file that is not one of settings; the message says where."""
+
+
+class Settings(BaseModel):
+    """Base of the sections of a file; the string below each setting says what it means."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class _Loader(yaml.SafeLoader):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import textwrap
 from collections import Counter
@@ -13,8 +12,8 @@ import yaml
 from pydantic import BaseModel
 
 from hotham_ase.dataset import Dataset
-from hotham_ase.train.config import TrainConfig
-from hotham_ase.train.data.prepared import group_of
+from hotham_ase.train.config import TrainConfig, keys
+from hotham_ase.train.data.split import group_of
 
 # what the training set decides where the configuration does not
 FROM_DATA = {"average_degree", "hopping_margin", "l_max"}
@@ -41,13 +40,13 @@ def template(data: str | Path, folder: str | Path = ".") -> str:
 def _describe(dataset: Dataset) -> list[str]:
     """Comment lines on what is in a data set."""
     groups = Counter(group_of(name) or "(no group)" for name in dataset.names)
-    attributes = dataset.attributes
-    low, high = attributes["n_atoms"]
-    n_initial = attributes["n_initial"]
+    sizes = [len(dataset.atoms(k)) for k in range(len(dataset))]
+    low, high = min(sizes), max(sizes)
+    n_initial = sum(map(dataset.has_initial, range(len(dataset))))
     n_atoms = str(low) if low == high else f"{low} to {high}"
-    species = ", ".join(f"{s} {label}" for s, label in attributes["orbitals"].items())
+    species = ", ".join(f"{s.symbol} {s.label}" for s in dataset.basis.species)
     found = [
-        f"{attributes['n_structures']} structures of {n_atoms} atoms",
+        f"{len(dataset)} structures of {n_atoms} atoms",
         f"species: {species}",
         "groups: " + ", ".join(f"{group} ({n})" for group, n in sorted(groups.items())),
         *([f"initial Hamiltonians: of {n_initial} structures"] if n_initial else []),
@@ -57,17 +56,15 @@ def _describe(dataset: Dataset) -> list[str]:
 
 
 def _section(settings: BaseModel, indent: str) -> list[str]:
-    """The fields of one class, each under a comment from the class's docstring."""
-    meanings = _attributes(type(settings))
-    lines = []
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        lines += _comment(meanings.get(name, ""), indent)
+    """The settings of one class, each under a comment that says what it means."""
+    lines, content = [], settings.model_dump(mode="json", by_alias=True)
+    for (name, value), (key, field) in zip(settings, keys(type(settings)).items(), strict=True):
+        lines += _comment(field.description or "", indent)
         if isinstance(value, BaseModel):
-            lines += [f"{indent}{name}:", *_section(value, indent + "  ")]
-            continue
-        off = "# " if name in FROM_DATA else ""
-        lines.append(f"{indent}{off}{name}: {_scalar(settings.model_dump(mode='json')[name])}")
+            lines += [f"{indent}{key}:", *_section(value, indent + "  ")]
+        else:
+            off = "# " if name in FROM_DATA else ""
+            lines.append(f"{indent}{off}{key}: {_scalar(content[key])}")
     return lines
 
 
@@ -80,19 +77,3 @@ def _scalar(value: Any) -> str:
 def _comment(text: str, indent: str) -> list[str]:
     text = text.replace("``", "")
     return [f"{indent}# {line}" for line in textwrap.wrap(text, WIDTH - len(indent))]
-
-
-def _attributes(cls: type) -> dict[str, str]:
-    """What a NumPy docstring says about each attribute."""
-    text = (inspect.getdoc(cls) or "").partition("Attributes\n----------\n")[2]
-    meanings: dict[str, str] = {}
-    names: list[str] = []
-    for line in text.splitlines():
-        if not line.strip():
-            break
-        if line[0] != " ":
-            names = [name.strip() for name in line.partition(" : ")[0].split(",")]
-            continue
-        for name in names:
-            meanings[name] = f"{meanings.get(name, '')} {line.strip()}".strip()
-    return meanings

@@ -9,9 +9,10 @@ from ase.io.jsonio import read_json
 from ase.spectrum.band_structure import BandStructure
 from ase.spectrum.dosdata import GridDOSData
 
-from hotham_ase.cli.output import STDOUT, check_folder, check_output, write_bands, write_dos
+from hotham_ase.cli.output import STDOUT, check_output, write_bands, write_dos
 from hotham_ase.electronic import band_path
 from hotham_ase.electronic.refinement import refine_bands
+from hotham_ase.files import check_writable
 
 LEVEL = -4.0  # eV
 
@@ -125,13 +126,13 @@ def test_standard_output(bands, dos, capsys):
 
 
 def test_where_nothing_can_be_written(tmp_path):
-    check_folder(tmp_path / "x.png")
+    check_writable(tmp_path / "x.png")
     with pytest.raises(OSError, match="cannot be written"):
-        check_folder(tmp_path.__class__("/proc/x.png"))
+        check_writable(tmp_path.__class__("/proc/x.png"))
     with pytest.raises(OSError, match="cannot be written: it is not a file"):
-        check_folder(tmp_path)
+        check_writable(tmp_path)
     with pytest.raises(OSError, match="does not exist, make it first"):
-        check_folder(tmp_path / "nowhere" / "x.png")
+        check_writable(tmp_path / "nowhere" / "x.png")
     with pytest.raises(ValueError, match="must end in"):
         check_output(tmp_path / "x.docx")
     assert list(tmp_path.iterdir()) == []

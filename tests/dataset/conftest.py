@@ -12,7 +12,7 @@ from scipy.linalg import eigh
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import DatasetWriter
-from hotham_ase.dft import Sample
+from hotham_ase.dft import Provenance, Sample
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 
@@ -48,7 +48,7 @@ def levels_below(matrix: RealSpaceMatrix, overlap: RealSpaceMatrix, size: int) -
     )
 
 
-def make_sample(seed: int, basis: OrbitalBasis = BASIS, **provenance) -> Sample:
+def make_sample(seed: int, basis: OrbitalBasis = BASIS) -> Sample:
     """Kinetic energy with atomic levels; as many electrons as there are below the widest gap."""
     rng = np.random.default_rng(seed)
     atoms = Atoms(
@@ -60,8 +60,8 @@ def make_sample(seed: int, basis: OrbitalBasis = BASIS, **provenance) -> Sample:
     overlap = overlap_matrix(atoms, BASIS)
     # T_ij + (e_i + e_j) / 2 S_ij, the latter as in extended Hückel theory
     weighted = overlap.values.copy()
-    for block, (i, j) in enumerate(overlap.block_atoms.T):
-        start, stop = overlap.block_offsets[block : block + 2]
+    for block, (i, j) in enumerate(overlap.layout.atoms.T):
+        start, stop = overlap.layout.offsets[block : block + 2]
         weighted[:, start:stop] *= (ATOMIC_LEVELS[i] + ATOMIC_LEVELS[j]) / 2
     atomic = RealSpaceMatrix(overlap.pairs, overlap.n_orbitals, weighted, name="hamiltonian")
     hamiltonian = atomic + kinetic_matrix(atoms, BASIS)
@@ -76,14 +76,9 @@ def make_sample(seed: int, basis: OrbitalBasis = BASIS, **provenance) -> Sample:
         overlap=overlap,
         fermi_level=(lowest[gap] + highest[gap]) / 2,
         n_electrons=2.0 * (gap + 1),
-        provenance={
-            "name": f"crystal/{seed}",
-            "code": "test",
-            "overlap": "read",
-            "scf_converged": True,
-            "scf_steps": 9,
-            **provenance,
-        },
+        provenance=Provenance(
+            name=f"crystal/{seed}", code="test", scf_converged=True, scf_steps=9, overlap="read"
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from ase import Atoms
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import Dataset, DatasetError, DatasetWriter, Finding, check_dataset
-from hotham_ase.dft import Sample, read_sample
+from hotham_ase.dft import Provenance, Sample, read_sample
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import kinetic_matrix
@@ -47,10 +47,10 @@ def matrix_on(matrix: RealSpaceMatrix, **changes) -> RealSpaceMatrix:
     names = ("numbers", "positions", "cell", "pbc", "edge_index", "cell_shifts")
     arguments = {name: getattr(pairs, name) for name in names} | changes
     new = PairList(**arguments)
-    order = new.given_order
+    place = new.find(*arguments["edge_index"], arguments["cell_shifts"])
     onsite = [matrix.onsite_block(i) for i in range(pairs.n_atoms)]
-    hopping = [matrix.hopping_block(e) for e in range(pairs.n_edges)]
-    return RealSpaceMatrix.from_blocks(new, onsite, [hopping[e] for e in order], name=matrix.name)
+    hopping = [matrix.hopping_block(e) for e in np.argsort(place)]
+    return RealSpaceMatrix.from_blocks(new, onsite, hopping, name=matrix.name)
 
 
 def test_sound_data_set(dataset_path: Path):
@@ -203,7 +203,7 @@ def test_overlap_of_other_orbitals(tmp_path: Path, samples: list[Sample]):
     swap = np.arange(9)
     swap[[6, 7]] = [7, 6]
     matrix = sample.overlap
-    offsets = matrix.orbital_offsets
+    offsets = matrix.layout.orbital_offsets
     parts = [swap[offsets[a] : offsets[a + 1]] - offsets[a] for a in range(2)]
     onsite = [matrix.onsite_block(a)[np.ix_(parts[a], parts[a])] for a in range(2)]
     hopping = [
@@ -242,7 +242,7 @@ def test_orbitals_of_another_norm(
 def test_atom_without_a_block(tmp_path: Path, samples: list[Sample]):
     matrix = samples[0].hamiltonian
     values = matrix.values.copy()
-    values[:, matrix.block_offsets[1] : matrix.block_offsets[2]] = 0.0
+    values[:, matrix.layout.offsets[1] : matrix.layout.offsets[2]] = 0.0
     empty = RealSpaceMatrix(matrix.pairs, matrix.n_orbitals, values, name="hamiltonian")
     found = findings(write(tmp_path / "a.h5", replace(samples[0], hamiltonian=empty)))
     assert "no onsite block of atoms [1]" in found["missing-blocks"].message
@@ -295,7 +295,7 @@ def test_content_that_cannot_be_examined_is_a_finding(dataset_path: Path):
 
 
 def with_origin(sample: Sample, **changes) -> Sample:
-    return replace(sample, provenance={**sample.provenance, **changes})
+    return replace(sample, provenance=replace(sample.provenance, **changes))
 
 
 def test_calculation_that_did_not_converge(tmp_path: Path, samples: list[Sample]):
@@ -370,9 +370,9 @@ def test_fermi_level_of_another_step_of_a_real_run(tmp_path: Path, shared_data: 
 def test_initial_hamiltonians(tmp_path: Path, samples: list[Sample]):
     kinetic = [kinetic_matrix(s.atoms, s.basis) for s in samples]
 
-    def found(*initial, **provenance) -> list[tuple[str | None, str, str]]:
+    def found(*initial, steps: int | None = None) -> list[tuple[str | None, str, str]]:
         changed = [
-            replace(s, initial_hamiltonian=h0, provenance={**s.provenance, **provenance})
+            replace(with_origin(s, initial=Provenance(scf_steps=steps)), initial_hamiltonian=h0)
             for s, h0 in zip(samples, initial, strict=True)
         ]
         found = check_dataset(write(tmp_path / "a.h5", *changed))
@@ -392,10 +392,10 @@ def test_initial_hamiltonians(tmp_path: Path, samples: list[Sample]):
     ((name, code, message),) = found(near[0], -1.0 * samples[1].hamiltonian, near[2])
     assert (name, code) == ("crystal/1", "initial")
     assert "2 times as large" in message
-    late = found(*near, initial={"scf_steps": 9})
+    late = found(*near, steps=9)
     assert [(name, code) for name, code, _ in late] == [(s.name, "initial") for s in samples]
     assert "made 9 steps" in late[0][2]
-    assert found(*near, initial={"scf_steps": 1}) == []
+    assert found(*near, steps=1) == []
 
 
 def test_initial_hamiltonian_that_is_damaged(tmp_path: Path, samples: list[Sample]):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hotham_ase.dataset import Dataset, DatasetWriter, check_dataset
-from hotham_ase.dft import Sample
+from hotham_ase.dft import Provenance, Sample
 from hotham_ase.dft.deeph import write_deeph
 
 
@@ -24,7 +24,7 @@ def test_folders_are_searched(hotham, runs: Path, tmp_path: Path):
     path = tmp_path / "data.h5"
     code, out, _ = hotham("import", "--recursive", tmp_path, "-o", path)
     assert code == 0
-    assert f"    3  DeepH   {runs}\nwrote {path}: 3 of 3 structures" in out
+    assert f"3  DeepH  {runs}\nwrote {path}: 3 of 3 structures" in out
     assert check_dataset(path) == []
     code, _, err = hotham("import", "--recursive", runs.parent / "empty", "-o", tmp_path / "b.h5")
     assert code == 2
@@ -78,7 +78,7 @@ def test_places_that_cannot_be_written(hotham, runs: Path, place: str):
 def test_names_cannot_steer_the_terminal(hotham, tmp_path: Path, samples: list[Sample]):
     path = tmp_path / "data.h5"
     with DatasetWriter(path) as writer:
-        writer.add(replace(samples[0], provenance={"name": "\x1b[2J"}))
+        writer.add(replace(samples[0], provenance=Provenance(name="\x1b[2J")))
     _, out, _ = hotham("check", path)
     assert "\x1b" not in out
 

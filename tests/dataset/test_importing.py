@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_valence_electrons_can_be_given(tmp_path: Path, folders: list[Path]):
     import_folders(folders, path, n_valence={"N": 3, "Mo": 14})
     assert Dataset(path).basis["N"].n_valence == 3
     assert Dataset(path).basis["B"].n_valence == 3
-    assert Dataset(path)[0].provenance["n_valence"] == "assumed"  # that of boron
+    assert Dataset(path)[0].provenance.n_valence == "assumed"  # that of boron
 
 
 def test_valence_electrons_that_a_run_contradicts(tmp_path: Path, folders: list[Path]):
@@ -131,15 +132,16 @@ def test_description(tmp_path: Path, folders: list[Path], samples: list[Sample])
     path = tmp_path / "data.h5"
     import_folders(folders, path)
     found = describe_dataset(path)
-    assert found["n_structures"] == 3
-    assert found["formulas"] == {"BN": 3}
-    assert found["groups"] == {"runs": 3}
-    assert found["n_orbitals"] == [samples[0].hamiltonian.n_basis] * 2
-    assert found["species"]["N"] == {"orbitals": "2s1p", "cutoff": 1.8, "n_valence": 5.0}
-    assert found["origin"]["code"] == {"test": 3}
-    assert found["damaged"] == []
+    assert found.n_structures == 3
+    assert found.formulas == {"BN": 3}
+    assert found.groups == {"runs": 3}
+    assert found.n_orbitals == (samples[0].hamiltonian.n_basis,) * 2
+    assert asdict(found)["species"]["N"] == {"orbitals": "2s1p", "cutoff": 1.8, "n_valence": 5.0}
+    assert found.origin["code"] == {"test": 3}
+    assert (found.n_atoms, found.n_initial, found.n_fermi_level) == ((2, 2), 0, 3)
+    assert found.damaged == []
     content = bytearray(path.read_bytes())
     place = content.index(np.array(samples[1].atoms.positions).tobytes())
     content[place + 5] ^= 1
     path.write_bytes(content)
-    assert describe_dataset(path)["damaged"] == ["runs/1"]
+    assert describe_dataset(path).damaged == ["runs/1"]

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+import hotham_ase
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import Dataset, DatasetError, DatasetWriter
 from hotham_ase.dft import Sample
@@ -50,13 +51,13 @@ def test_only_one_block_of_each_pair_is_stored(dataset_path: Path, samples: list
 
 
 def test_computed_overlap_is_not_stored_but_computed_again(tmp_path: Path, samples: list[Sample]):
-    origin = {**samples[0].provenance, "overlap": "computed"}
+    origin = replace(samples[0].provenance, overlap="computed")
     with DatasetWriter(tmp_path / "a.h5") as writer:
         writer.add(replace(samples[0], provenance=origin))
     with h5py.File(tmp_path / "a.h5") as file:
         assert "overlap" not in file["structures/00000000"]
     read = Dataset(tmp_path / "a.h5")[0]
-    assert read.provenance["overlap"] == "computed"
+    assert read.provenance.overlap == "computed"
     np.testing.assert_allclose(read.overlap.values, samples[0].overlap.values, atol=1e-12)
 
 
@@ -100,12 +101,8 @@ def test_checksums_find_what_was_changed(dataset_path: Path):
     assert edited.verify_checksums() == ["crystal/1", "fingerprint"]
 
 
-def test_attributes(dataset_path: Path):
-    attributes = Dataset(dataset_path).attributes
-    assert attributes["n_structures"] == 3
-    assert attributes["n_atoms"] == [2, 2]
-    assert attributes["orbitals"] == {"B": "1s1p", "N": "2s1p"}
-    assert attributes["format_version"] == 3
+def test_versions(dataset_path: Path):
+    assert Dataset(dataset_path).versions == (3, hotham_ase.__version__)
 
 
 def read_in_worker(argument: tuple[Dataset, int]) -> float:
@@ -218,7 +215,6 @@ def test_initial_hamiltonian(tmp_path: Path, samples: list[Sample]):
             for sample in part:
                 writer.add(sample)
     with Dataset(tmp_path / "old.h5") as old, Dataset(tmp_path / "new.h5") as new:
-        assert new.attributes["n_initial"] == 1
         assert [new.has_initial(k) for k in range(2)] == [False, True]
         assert new[0].initial_hamiltonian is None
         read = new[1].initial_hamiltonian
@@ -392,7 +388,7 @@ def test_file_of_an_earlier_version(tmp_path: Path, dataset_path: Path, samples:
 def test_structures_of_another_data_set(tmp_path: Path, dataset_path: Path, samples: list[Sample]):
     with Dataset(dataset_path) as before, DatasetWriter(tmp_path / "more.h5") as writer:
         writer.extend(before)
-        writer.add(replace(samples[0], provenance={**samples[0].provenance, "name": "more"}))
+        writer.add(replace(samples[0], provenance=replace(samples[0].provenance, name="more")))
     with Dataset(dataset_path) as before, Dataset(tmp_path / "more.h5") as after:
         assert after.names == [*before.names, "more"]
         assert after.checksums[:3] == before.checksums

@@ -14,7 +14,7 @@ from scipy.integrate import simpson
 from scipy.linalg import eigvalsh
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.dft import Sample
+from hotham_ase.dft import Provenance, Sample
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
@@ -98,7 +98,7 @@ def make_sample(atoms: Atoms, basis: OrbitalBasis) -> Sample:
         overlap=overlap,
         fermi_level=make_fermi_level(far + kinetic, overlap, n_electrons=20),
         n_electrons=20.0,
-        provenance={"name": "crystal", "code": "test", "overlap": "read"},
+        provenance=Provenance(name="crystal", code="test", overlap="read"),
     )
 
 
@@ -120,7 +120,7 @@ def abacus_matrices(
     matrix: RealSpaceMatrix, sample: Sample, transform=to_abacus
 ) -> dict[tuple[int, ...], np.ndarray]:
     """Dense matrix of every R in another code's order."""
-    offsets = matrix.orbital_offsets
+    offsets = matrix.layout.orbital_offsets
     turn = np.zeros((matrix.n_basis, matrix.n_basis))
     start = 0
     for symbol in sample.atoms.symbols:
@@ -129,10 +129,10 @@ def abacus_matrices(
             turn[start:stop, start:stop] = transform(l)
             start = stop
     dense: dict[tuple[int, ...], np.ndarray] = {}
-    for block, shift in enumerate(matrix.block_shifts):
-        i, j = matrix.block_atoms[:, block]
+    for block, shift in enumerate(matrix.layout.shifts):
+        i, j = matrix.layout.atoms[:, block]
         of_r = dense.setdefault(tuple(shift.tolist()), np.zeros((matrix.n_basis,) * 2))
-        start, stop = matrix.block_offsets[block : block + 2]
+        start, stop = matrix.layout.offsets[block : block + 2]
         of_r[offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]] = matrix.values[
             0, start:stop
         ].reshape(matrix.n_orbitals[i], matrix.n_orbitals[j])

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from hotham_ase.basis.harmonics import real_spherical_harmonics
 from hotham_ase.dft import DFTReadError, Sample, UnsupportedRunError, read_sample
-from hotham_ase.dft.deeph import read_deeph, read_deeptb, write_deeph
+from hotham_ase.dft.deeph import read_deeph, write_deeph
+from hotham_ase.dft.deeptb import read_deeptb
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 
 
@@ -38,7 +39,7 @@ def test_round_trip(folder: Path, sample: Sample):
         assert (mine.shells, mine.cutoffs) == (species.shells, species.cutoffs)
         assert mine.n_valence == species.n_valence
         assert not mine.has_radial
-    assert read.provenance["code"] == "test"
+    assert read.provenance.code == "test"
 
 
 def test_files_are_as_the_format_says(folder: Path, sample: Sample):
@@ -308,7 +309,7 @@ def test_deeptb_folder(silicon: Sample):
     assert len(silicon.atoms) == 64
     assert silicon.basis["Si"].shells == (0, 1)
     assert silicon.n_electrons == 256
-    assert silicon.provenance["n_valence"] == "assumed"
+    assert silicon.provenance.n_valence == "assumed"
     assert silicon.overlap.pairs.n_edges < silicon.hamiltonian.pairs.n_edges
 
 

@@ -92,7 +92,7 @@ def test_missing_blocks_at_the_border(sample: Sample):
     reach = 0.75 * 2 * sample.basis["B"].cutoff
     of_boron = (h.pairs.numbers[h.pairs.edge_index] == 5).all(axis=0)
     far = np.flatnonzero(of_boron & (h.pairs.edge_lengths > reach))
-    sizes = np.maximum.reduceat(np.abs(s.values[0]), s.block_offsets[:-1])[3:]
+    sizes = np.maximum.reduceat(np.abs(s.values[0]), s.layout.offsets[:-1])[3:]
     found = s.pairs.find(*h.pairs.edge_index[:, far], h.pairs.cell_shifts[far])
     edge = far[np.where(found >= 0, sizes[found], 0.0).argmax()][None]
     with pytest.raises(DFTReadError, match="hamiltonian lacks 2 blocks where S has one"):
@@ -117,7 +117,7 @@ def test_overlaps_of_another_order_or_structure(sample: Sample):
 
     with pytest.raises(DFTReadError, match="of different l or m"):
         check_sample(replace(sample, overlap=changed(sample.overlap, mix)))
-    first_hopping = int(sample.overlap.block_offsets[3])
+    first_hopping = int(sample.overlap.layout.offsets[3])
 
     def shrink(values: np.ndarray) -> None:
         values[first_hopping:] *= 0.99
@@ -161,11 +161,11 @@ def test_shifted_levels_and_electrons(sample: Sample, run: Eigenvalues):
 def test_indefinite_overlaps(sample: Sample):
     """A hopping block that is too large makes a norm negative."""
     edge = 3 + int(sample.overlap.pairs.edge_lengths.argmin())
-    back = int(sample.overlap.reverse_block_index[edge])
+    back = int(sample.overlap.layout.reverse[edge])
 
     def grow(values: np.ndarray) -> None:
         for block in (edge, back):
-            values[slice(*sample.overlap.block_offsets[block : block + 2])] *= 20
+            values[slice(*sample.overlap.layout.offsets[block : block + 2])] *= 20
 
     with pytest.raises(DFTReadError, match="not positive definite"):
         check_electrons(replace(sample, overlap=changed(sample.overlap, grow)))
@@ -186,7 +186,7 @@ def test_verification_can_be_left_out(tmp_path, write_abacus, sample: Sample):
 def test_large_matrices_are_not_said_to_be_compared(tmp_path, write_abacus, monkeypatch):
     monkeypatch.setattr("hotham_ase.dft.plausibility.LARGEST_DENSE", 10)
     folder = write_abacus(tmp_path / "run", with_levels=True)
-    assert "eigenvalues" not in read_sample(folder).provenance
+    assert read_sample(folder).provenance.eigenvalues is None
 
 
 def test_printed_digits_are_taken_into_account(tmp_path, write_abacus, sample: Sample):
@@ -201,7 +201,7 @@ def test_printed_digits_are_taken_into_account(tmp_path, write_abacus, sample: S
     folder = write_abacus(tmp_path / "run", with_levels=True, change_h=rounded)
     path = folder / "OUT.test" / "data-HR-sparse_SPIN0.csr"
     path.write_text(re.sub(r"(\d\.\d{5})0{7}e", r"\1e", path.read_text()))
-    assert read_sample(folder).provenance["eigenvalues"] == "compared"
+    assert read_sample(folder).provenance.eigenvalues == "compared"
 
 
 # ------------------------------------------------------------------------- real runs
@@ -210,7 +210,7 @@ def test_printed_digits_are_taken_into_account(tmp_path, write_abacus, sample: S
 @pytest.mark.parametrize("run", ["silicon/000", "graphene/000"])
 def test_damage_to_real_runs(shared_data: Path, run: str):
     """What passed unseen: another unit, a dropped ±R, a shifted diagonal."""
-    from hotham_ase.dft.abacus.levels import read_eigenvalues
+    from hotham_ase.dft.abacus.log import read_eigenvalues
 
     folder = shared_data / "abacus" / run
     sample, levels = read_sample(folder), read_eigenvalues(folder)
@@ -238,7 +238,7 @@ def test_damage_to_real_runs(shared_data: Path, run: str):
 def test_true_runs_pass(shared_data: Path, run: str):
     """Also the looser check, for runs whose eigenvalues are not there."""
     sample = read_sample(shared_data / "abacus" / run)
-    assert sample.provenance["eigenvalues"] == "compared"
+    assert sample.provenance.eigenvalues == "compared"
     check_electrons(sample)
 
 

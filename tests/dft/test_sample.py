@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
-from hotham_ase.dft import DFTReadError, Sample, SampleError, read_sample
+from hotham_ase.dft import DFTReadError, Provenance, Sample, SampleError, read_sample
 from hotham_ase.matrices.pairs import PairList
 
 
@@ -43,7 +43,7 @@ def test_basis_of_another_size_is_refused(sample: Sample):
         ({"fermi_level": np.nan}, "fermi_level"),
         ({"n_electrons": -1.0}, "n_electrons"),
         ({"n_electrons": 1e4}, "n_electrons"),
-        ({"provenance": {"array": np.zeros(2)}}, "provenance"),
+        ({"provenance": {"name": "x"}}, "provenance must be a Provenance, got dict"),
     ],
 )
 def test_values_out_of_range_are_refused(sample: Sample, change: dict, message: str):
@@ -84,7 +84,7 @@ def test_initial_hamiltonian_is_that_of_a_run_in_a_subfolder(tmp_path, write_aba
     folder = write_abacus(tmp_path / "run")
     (folder / "initial").mkdir()  # a folder of this name that is no run means nothing
     assert read_sample(folder).initial_hamiltonian is None
-    assert "initial" not in read_sample(folder).provenance
+    assert read_sample(folder).provenance.initial is None
     (folder / "initial").rmdir()
     write_abacus(folder / "initial", change_h=lambda m: {r: 0.9 * h for r, h in m.items()})
     read = read_sample(folder)
@@ -92,12 +92,8 @@ def test_initial_hamiltonian_is_that_of_a_run_in_a_subfolder(tmp_path, write_aba
     np.testing.assert_allclose(h0.values, 0.9 * sample.hamiltonian.values, atol=1e-8)
     h = read.hamiltonian.on_pairs(sample.hamiltonian.pairs)
     np.testing.assert_allclose(h.values, sample.hamiltonian.values, atol=1e-8)
-    assert read.provenance["initial"] == {
-        "code": "ABACUS",
-        "version": "3.8.1",
-        "xc": "PBE",
-        "scf_steps": 9,
-    }
+    expected = Provenance(code="ABACUS", version="3.8.1", xc="PBE", scf_steps=9)
+    assert read.provenance.initial == expected
     (folder / "initial" / "OUT.test" / "data-HR-sparse_SPIN0.csr").unlink()
     with pytest.raises(DFTReadError, match=r"initial/OUT.test has no H\(R\) file"):
         read_sample(folder)

@@ -7,18 +7,22 @@ import pytest
 from ase import Atoms
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.electronic import (
-    build_mesh,
-    eigenvalues_at_kpts,
-    mulliken_charges,
+from hotham_ase.electronic import build_mesh, eigenvalues_at_kpts, mulliken_charges
+from hotham_ase.electronic.dos import (
+    broaden,
+    energy_grid,
+    interpolated_dos,
+    level_spacing,
     projected_dos,
     projection_groups,
     total_dos,
 )
-from hotham_ase.electronic.dos import broaden, energy_grid
+from hotham_ase.electronic.fermi import fill_bands
 from hotham_ase.electronic.population import populations, solve_with_shares
+from hotham_ase.electronic.tetrahedra import level_of
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
+from hotham_ase.matrices.spin import Spin
 
 
 def integral(curve) -> np.ndarray:
@@ -41,12 +45,12 @@ def test_gaussians_have_the_given_standard_deviation():
     )
 
 
-@pytest.mark.parametrize("degeneracy", [1, 2])
-def test_integral_is_the_number_of_states(graphene_matrices, graphene_atoms, degeneracy):
+@pytest.mark.parametrize("spin", [Spin.SPIN_ORBIT, Spin.UNPOLARIZED])
+def test_integral_is_the_number_of_states(graphene_matrices, graphene_atoms, spin):
     mesh = build_mesh(graphene_atoms, (9, 9, 1))
     energies = eigenvalues_at_kpts(*graphene_matrices, mesh.ibz_kpts)
-    dos = total_dos(energies, mesh.weights, sigma=0.15, degeneracy=degeneracy)
-    assert integral(dos) == pytest.approx(2 * degeneracy, abs=1e-10)
+    dos = total_dos(energies, mesh.weights, sigma=0.15, spin=spin)
+    assert integral(dos) == pytest.approx(2 * spin.degeneracy, abs=1e-10)
     assert dos.info == {"label": "total"}
 
 
@@ -56,14 +60,16 @@ def test_chain_has_its_van_hove_shape(chain):
     kpts[:, 2] = np.arange(4000) / 4000
     values = eigenvalues_at_kpts(chain(), None, kpts)
     grid = np.linspace(-1.5, 1.5, 301)
-    dos = total_dos(values, np.full(4000, 1 / 4000), sigma=0.02, energies=grid)
+    dos = total_dos(
+        values, np.full(4000, 1 / 4000), sigma=0.02, spin=Spin.UNPOLARIZED, energies=grid
+    )
     np.testing.assert_allclose(dos.get_weights(), 2 / (np.pi * np.sqrt(4 - grid**2)), rtol=2e-3)
 
 
 def test_sum_up_to_the_fermi_level_is_the_electron_count(ssh):
     kpts = np.linspace([0, 0, 0], [0, 0, 1 - 1 / 50], 50)
     values = eigenvalues_at_kpts(ssh(-1.0, -0.4), None, kpts)
-    dos = total_dos(values, np.full(50, 1 / 50), sigma=0.02)
+    dos = total_dos(values, np.full(50, 1 / 50), sigma=0.02, spin=Spin.UNPOLARIZED)
     below = dos.get_energies() < 0
     assert np.trapezoid(dos.get_weights()[below], dos.get_energies()[below]) == pytest.approx(
         2, abs=1e-9
@@ -149,13 +155,13 @@ def test_projections_sum_to_the_total(projection, n_groups):
     mesh = build_mesh(atoms, (2, 2, 1))
     values, shares = solve_with_shares(h, s, mesh.ibz_kpts, group)
     np.testing.assert_allclose(values, eigenvalues_at_kpts(h, s, mesh.ibz_kpts), atol=1e-10)
-    np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=1e-10)
+    np.testing.assert_allclose(shares.sum(axis=2), 1.0, atol=1e-10)
     # summed over all states, each group has as many electron pairs as it has orbitals
     np.testing.assert_allclose(
-        np.einsum("k,kgn->g", mesh.weights, shares), np.bincount(group), atol=1e-9
+        np.einsum("k,kgn->g", mesh.weights, shares[0]), np.bincount(group), atol=1e-9
     )
-    parts = projected_dos(values, mesh.weights, shares, infos, sigma=0.3)
-    total = total_dos(values, mesh.weights, sigma=0.3)
+    parts = projected_dos(values, mesh.weights, shares, infos, sigma=0.3, spin=Spin.UNPOLARIZED)
+    total = total_dos(values, mesh.weights, sigma=0.3, spin=Spin.UNPOLARIZED)
     np.testing.assert_allclose(parts.sum_all().get_weights(), total.get_weights(), atol=1e-10)
 
 
@@ -171,3 +177,35 @@ def test_labels():
     assert group.tolist() == [0, 0, 1, 2, 3] * 2
     with pytest.raises(ValueError, match="species, atom, shell, orbital, got 'angular'"):
         projection_groups("angular", [5], basis)
+
+
+def test_two_spins_alike_are_one_without_spin():
+    """Each state holds half as many electrons, and there are two of each; so are the levels."""
+    atoms, basis, h, s = multi_orbital_crystal()
+    infos, group = projection_groups("shell", atoms.numbers, basis)
+    mesh = build_mesh(atoms, (2, 2, 2))
+    bands, shares = solve_with_shares(h, s, mesh.ibz_kpts, group)
+    both = [np.concatenate([one, one]) for one in (bands, shares)]
+    energies = np.arange(bands.min() - 1, bands.max() + 1, 0.05)
+    curves = [
+        (
+            projected_dos(e, mesh.weights, p, infos, sigma=0.3, spin=spin),
+            interpolated_dos(e, mesh, energies, p, infos, spin=spin),
+        )
+        for e, p, spin in ((bands, shares, Spin.UNPOLARIZED), (*both, Spin.POLARIZED))
+    ]
+    for one, two in zip(*curves, strict=True):
+        np.testing.assert_allclose(one.get_all_weights(), two.get_all_weights(), atol=1e-9)
+    fillings = [
+        fill_bands(e, mesh.weights, 8.6, spin=spin, kT=0.1)
+        for e, spin in ((bands, Spin.UNPOLARIZED), (both[0], Spin.POLARIZED))
+    ]
+    assert fillings[0].fermi_level == pytest.approx(fillings[1].fermi_level, abs=1e-9)
+    electrons = [
+        populations(p, f.occupations, mesh.weights)
+        for p, f in zip((shares, both[1]), fillings, strict=True)
+    ]
+    np.testing.assert_allclose(*electrons, atol=1e-7)
+    together = np.concatenate(both[0], axis=1)
+    assert level_of(together, mesh, 8.6) == pytest.approx(level_of(bands[0], mesh, 4.3), abs=1e-8)
+    assert level_spacing(both[0], mesh, 0.0) == pytest.approx(level_spacing(bands, mesh, 0.0))

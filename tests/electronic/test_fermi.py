@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hotham_ase.electronic import eigenvalues_at_kpts, fill_bands
-from hotham_ase.electronic.fermi import MARGIN, FermiLevelError, fermi_dirac
+from hotham_ase.electronic import eigenvalues_at_kpts
+from hotham_ase.electronic.fermi import MARGIN, FermiLevelError, fermi_dirac, fill_bands
+from hotham_ase.matrices.spin import Spin
 
 
 def chain_mesh(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +22,7 @@ def test_insulator_is_mid_gap(ssh):
     energies = eigenvalues_at_kpts(ssh(-1.0, -0.6), None, kpts)
     weights = np.full(9, 1 / 9)
     for kT in (0.0, 0.1, 5.0):
-        filling = fill_bands(energies, weights, 2.0, kT=kT)
+        filling = fill_bands(energies, weights, 2.0, spin=Spin.UNPOLARIZED, kT=kT)
         assert filling.fermi_level == pytest.approx(0, abs=1e-12)
         assert not filling.is_metal
         np.testing.assert_array_equal(filling.occupations[..., 0], 2.0)
@@ -30,7 +31,7 @@ def test_insulator_is_mid_gap(ssh):
 
 def test_level_of_an_indirect_gap_is_between_its_edges():
     energies = np.array([[[0.0, 2.0], [1.0, 4.0]]])
-    assert fill_bands(energies, [0.5, 0.5], 2.0).fermi_level == 1.5
+    assert fill_bands(energies, [0.5, 0.5], 2.0, spin=Spin.UNPOLARIZED).fermi_level == 1.5
 
 
 @pytest.mark.parametrize("n", [9, 12])
@@ -38,7 +39,7 @@ def test_semimetal_is_at_the_touching_point(graphene_bands, n):
     """Graphene's bands are not symmetric when orbitals overlap, but meet at 0 exactly."""
     kpts = np.array([[i / n, j / n, 0] for i in range(n) for j in range(n)])
     energies = np.sort(graphene_bands(kpts).T, axis=1)[None]
-    filling = fill_bands(energies, np.full(n * n, 1 / n**2), 2.0, kT=0.1)
+    filling = fill_bands(energies, np.full(n * n, 1 / n**2), 2.0, spin=Spin.UNPOLARIZED, kT=0.1)
     assert filling.fermi_level == pytest.approx(0, abs=1e-9)
     assert filling.is_metal
 
@@ -48,7 +49,7 @@ def test_semimetal_is_at_the_touching_point(graphene_bands, n):
 def test_metallic_chain(n_electrons, kT):
     """Filling n of a chain puts the level at −2 cos(πn/2) at zero temperature."""
     energies, weights = chain_mesh(2000)
-    filling = fill_bands(energies, weights, n_electrons, kT=kT)
+    filling = fill_bands(energies, weights, n_electrons, spin=Spin.UNPOLARIZED, kT=kT)
     assert filling.is_metal
     total = np.einsum("k,skn->", weights, filling.occupations)
     assert total == pytest.approx(n_electrons, abs=1e-9)
@@ -62,28 +63,28 @@ def test_metallic_chain(n_electrons, kT):
 
 def test_degeneracy_and_spin_channels():
     energies = np.array([[[-1.0, 1.0]]])
-    assert fill_bands(energies, [1.0], 1.0, degeneracy=1).fermi_level == 0.0
-    assert fill_bands(energies, [1.0], 2.0, degeneracy=2).fermi_level == 0.0
+    assert fill_bands(energies, [1.0], 1.0, spin=Spin.SPIN_ORBIT).fermi_level == 0.0
+    assert fill_bands(energies, [1.0], 2.0, spin=Spin.UNPOLARIZED).fermi_level == 0.0
     # a magnet's channels hold two electrons and none
     channels = np.array([[[-3.0, -2.0]], [[1.0, 2.0]]])
-    filling = fill_bands(channels, [1.0], 2.0, degeneracy=1, kT=0.3)
+    filling = fill_bands(channels, [1.0], 2.0, spin=Spin.POLARIZED, kT=0.3)
     assert filling.fermi_level == -0.5
     assert not filling.is_metal
     np.testing.assert_array_equal(filling.occupations.ravel(), [1, 1, 0, 0])
 
 
 def test_odd_electron_and_degenerate_level_at_zero_temperature():
-    filling = fill_bands(np.array([[[-1.0, 1.0]]]), [1.0], 1.0)
+    filling = fill_bands(np.array([[[-1.0, 1.0]]]), [1.0], 1.0, spin=Spin.UNPOLARIZED)
     assert filling.fermi_level == -1.0
     np.testing.assert_allclose(filling.occupations, [[[1.0, 0.0]]])
-    filling = fill_bands(np.array([[[-1.0, 0.0, 0.0, 0.0]]]), [1.0], 4.0)
+    filling = fill_bands(np.array([[[-1.0, 0.0, 0.0, 0.0]]]), [1.0], 4.0, spin=Spin.UNPOLARIZED)
     np.testing.assert_allclose(filling.occupations, [[[2, 2 / 3, 2 / 3, 2 / 3]]], atol=1e-12)
 
 
 def test_full_and_empty_bands():
     energies = np.array([[[-1.0, 1.0]]])
-    assert fill_bands(energies, [1.0], 4.0).fermi_level == 1.0 + MARGIN
-    assert fill_bands(energies, [1.0], 0.0).fermi_level == -1.0 - MARGIN
+    assert fill_bands(energies, [1.0], 4.0, spin=Spin.UNPOLARIZED).fermi_level == 1.0 + MARGIN
+    assert fill_bands(energies, [1.0], 0.0, spin=Spin.UNPOLARIZED).fermi_level == -1.0 - MARGIN
 
 
 @pytest.mark.parametrize("kT", [0.0, 0.05])
@@ -93,7 +94,7 @@ def test_full_and_empty_bands():
 )
 def test_open_shell_is_filled_in_part(levels, n_electrons, kT):
     energies = np.array([[levels]])
-    filling = fill_bands(energies, [1.0], n_electrons, kT=kT)
+    filling = fill_bands(energies, [1.0], n_electrons, spin=Spin.UNPOLARIZED, kT=kT)
     assert filling.is_metal
     partial = np.minimum(filling.occupations, 2 - filling.occupations)
     assert partial.max() > 0.1
@@ -103,16 +104,18 @@ def test_open_shell_is_filled_in_part(levels, n_electrons, kT):
 def test_weights_are_used():
     """A band that lies at 0 on a third of the zone and at 1 on the rest."""
     energies = np.array([[[0.0], [1.0]]])
-    assert fill_bands(energies, [1 / 3, 2 / 3], 2 / 3).fermi_level == 0.5
-    filling = fill_bands(energies, [1 / 3, 2 / 3], 1.0)
+    assert fill_bands(energies, [1 / 3, 2 / 3], 2 / 3, spin=Spin.UNPOLARIZED).fermi_level == 0.5
+    filling = fill_bands(energies, [1 / 3, 2 / 3], 1.0, spin=Spin.UNPOLARIZED)
     assert filling.fermi_level == 1.0
     np.testing.assert_allclose(filling.occupations.ravel(), [2.0, 0.5])
 
 
 def test_fermi_dirac():
-    values = fermi_dirac(np.array([-1e4, 0.0, 0.2, 1e4]), 0.0, kT=0.1)
+    values = fermi_dirac(np.array([-1e4, 0.0, 0.2, 1e4]), 0.0, kT=0.1, spin=Spin.UNPOLARIZED)
     np.testing.assert_allclose(values, [2, 1, 2 / (np.exp(2) + 1), 0])
-    np.testing.assert_array_equal(fermi_dirac(np.array([-1.0, 0, 1]), 0.0, kT=0.0), [2, 1, 0])
+    np.testing.assert_array_equal(
+        fermi_dirac(np.array([-1.0, 0, 1]), 0.0, kT=0.0, spin=Spin.UNPOLARIZED), [2, 1, 0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,4 +134,4 @@ def test_fermi_dirac():
 def test_bad_input(changes, message):
     arguments = {"eigenvalues": np.array([[[-1.0, 1.0]]]), "weights": [1.0], "n_electrons": 2.0}
     with pytest.raises(FermiLevelError, match=message):
-        fill_bands(**(arguments | changes))
+        fill_bands(**(arguments | changes), spin=Spin.UNPOLARIZED)

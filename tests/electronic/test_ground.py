@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from ase.units import Ry
 
-from hotham_ase.electronic import build_mesh, eigenvalues_at_kpts, ground, ground_state
+from hotham_ase.electronic import (
+    DenseSolver,
+    ShiftInvertSolver,
+    SolverOptions,
+    build_mesh,
+    eigenvalues_at_kpts,
+    ground,
+    ground_state,
+)
 from hotham_ase.electronic.bands import window_about_fermi_level
 from hotham_ase.electronic.fermi import fermi_dirac_level
-from hotham_ase.electronic.solvers import eigen
 
 
 def test_graphene(graphene_atoms, graphene_matrices):
@@ -22,8 +29,8 @@ def test_graphene(graphene_atoms, graphene_matrices):
     np.testing.assert_allclose(np.unique(state.occupations.round(9)), [0, 1, 2])
 
 
-@pytest.mark.parametrize("dense", [False, True])
-def test_window_has_the_same_level(graphene_atoms, one_orbital, monkeypatch, dense):
+@pytest.mark.parametrize("solver", [ShiftInvertSolver(), DenseSolver()])
+def test_window_has_the_same_level(graphene_atoms, one_orbital, monkeypatch, solver):
     """Electrons below the window are counted, by shift-invert too."""
     atoms = graphene_atoms.repeat((4, 4, 1))
     h = one_orbital(atoms, 1.6, lambda d: np.full(len(d), -2.7), 0.3)
@@ -31,9 +38,9 @@ def test_window_has_the_same_level(graphene_atoms, one_orbital, monkeypatch, den
     mesh = build_mesh(atoms, (2, 2, 1))
     monkeypatch.setattr(ground, "affordable_kpts", lambda n_basis: 5)
     whole = ground_state(h, s, mesh, 30.0, kT=0.1)
-    monkeypatch.setattr(eigen, "uses_dense", lambda *_, **__: dense)
-    window = window_about_fermi_level(h, s, 30.0, 12)
-    state = ground_state(h, s, mesh, 30.0, kT=0.1, window=window)
+    options = SolverOptions(solver=solver)
+    window = window_about_fermi_level(h, s, 30.0, 12, options=options)
+    state = ground_state(h, s, mesh, 30.0, kT=0.1, window=window, options=options)
     part = slice(window.first, window.first + 12)
     np.testing.assert_allclose(state.eigenvalues, whole.eigenvalues[..., part], atol=1e-8)
     assert state.fermi_level == pytest.approx(whole.fermi_level, abs=1e-6)

@@ -13,6 +13,7 @@ from ase.geometry import complete_cell
 from hotham_ase.electronic import build_mesh, eigenvalues_at_kpts
 from hotham_ase.electronic.kmesh import KPointError, automatic_size
 from hotham_ase.electronic.symmetry import crystal_symmetry
+from hotham_ase.matrices.spin import Spin
 
 
 @pytest.mark.parametrize("size", [(4, 4, 1), (5, 5, 1), (6, 5, 1), (1, 1, 1), (3, 2, 4)])
@@ -30,6 +31,17 @@ def test_time_reversal(size, gamma):
     sums = mesh.ibz_kpts[:, None] + mesh.ibz_kpts
     equivalent = np.abs(sums - np.rint(sums)).max(axis=2) < 1e-9
     assert not (equivalent & ~np.eye(len(mesh.ibz_kpts), dtype=bool)).any()
+
+
+def test_without_time_reversal_k_and_minus_k_differ(graphene_atoms):
+    settings = {"spin": Spin.NON_COLLINEAR, "symmetry": False}
+    mesh = build_mesh(graphene_atoms, (4, 4, 1), **settings)
+    half, _ = mesh.coarsened()
+    for each, n in ((mesh, 16), (mesh.refined(), 64), (half, 4), (mesh.without_symmetry(), 16)):
+        assert len(each.ibz_kpts) == n
+    # an inversion centre relates them all the same
+    mesh = build_mesh(graphene_atoms, (6, 6, 1), spin=Spin.NON_COLLINEAR)
+    assert len(mesh.ibz_kpts) == len(build_mesh(graphene_atoms, (6, 6, 1)).ibz_kpts)
 
 
 def test_reduced_mesh_has_the_energies_of_the_whole(graphene_atoms, graphene_matrices):

@@ -14,11 +14,11 @@ from hotham_ase.electronic import (
     build_mesh,
     density_of_states,
     eigenvalues_at_kpts,
-    projection_groups,
 )
-from hotham_ase.electronic.dos import DosError, interpolated_dos
+from hotham_ase.electronic.dos import TOTAL, DosError, interpolated_dos, projection_groups
 from hotham_ase.electronic.population import solve_with_shares
 from hotham_ase.electronic.tetrahedra import level_of, simplices, states_below
+from hotham_ase.matrices.spin import Spin
 
 S_BASIS = OrbitalBasis((SpeciesBasis("C", (0,), (2.0,), 1.0), SpeciesBasis("H", (0,), (2.0,), 1.0)))
 
@@ -49,17 +49,16 @@ def test_three_dimensions_like_ase():
     grid = mesh.bz_kpts.reshape(5, 5, 5, 3)
     energies, half = np.linspace(-6.5, 5.5, 77), 1e-6
     bounds = np.sort(np.r_[energies - half, energies + half])
-    ours = states_below(bands(mesh.ibz_kpts), mesh, bounds, shares(mesh.ibz_kpts)[:, None])[0]
+    energies_ibz, shares_ibz = bands(mesh.ibz_kpts)[None], shares(mesh.ibz_kpts)[None, :, None]
+    ours = states_below(energies_ibz, mesh, bounds, shares_ibz)[0]
     ours = np.diff(ours)[::2] / (2 * half)
     theirs = linear_tetrahedron_integration(atoms.cell, bands(grid), energies, shares(grid))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    total = states_below(bands(mesh.ibz_kpts), mesh, bounds)[0]
+    total = states_below(energies_ibz, mesh, bounds)[0]
     theirs = linear_tetrahedron_integration(atoms.cell, bands(grid), energies)
     np.testing.assert_allclose(np.diff(total)[::2] / (2 * half), theirs, atol=1e-5)
-    ones = np.ones((len(mesh.ibz_kpts), 1, 2))
-    np.testing.assert_allclose(
-        states_below(bands(mesh.ibz_kpts), mesh, bounds, ones)[0], total, atol=1e-12
-    )
+    ones = np.ones((1, len(mesh.ibz_kpts), 1, 2))
+    np.testing.assert_allclose(states_below(energies_ibz, mesh, bounds, ones)[0], total, atol=1e-12)
 
 
 def test_chain_has_its_van_hove_shape(chain):
@@ -68,19 +67,20 @@ def test_chain_has_its_van_hove_shape(chain):
     mesh = build_mesh(atoms, (1, 1, 400))
     values = eigenvalues_at_kpts(chain(), None, mesh.ibz_kpts)
     energies = np.linspace(-1.9, 1.9, 39)
-    below = states_below(values[0], mesh, energies)[0]
+    below = states_below(values, mesh, energies)[0]
     np.testing.assert_allclose(below, np.arccos(-energies / 2) / np.pi, atol=1e-4)
     assert level_of(values[0], mesh, 0.3) == pytest.approx(-2 * np.cos(0.3 * np.pi), abs=1e-4)
 
 
-def test_flat_bands_count():
+@pytest.mark.parametrize("spin", [Spin.UNPOLARIZED, Spin.POLARIZED, Spin.SPIN_ORBIT])
+def test_flat_bands_count(spin):
     atoms = Atoms("H", cell=[2.0, 2.0, 2.0], pbc=True)
     mesh = build_mesh(atoms, (3, 3, 3))
-    flat = np.full((1, len(mesh.ibz_kpts), 1), 0.5)
-    dos = interpolated_dos(flat, mesh, np.linspace(0, 1, 101))
-    assert dos.get_weights().sum() * 0.01 == pytest.approx(2)
+    flat = np.full((spin.n_spins, len(mesh.ibz_kpts), 1), 0.5)
+    (dos,) = interpolated_dos(flat, mesh, np.linspace(0, 1, 101), None, [TOTAL], spin=spin)
+    assert dos.get_weights().sum() * 0.01 == pytest.approx(spin.n_spins * spin.degeneracy)
     with pytest.raises(DosError, match="equally spaced"):
-        interpolated_dos(flat, mesh, np.array([0, 0.1, 0.5]))
+        interpolated_dos(flat, mesh, np.array([0, 0.1, 0.5]), None, [TOTAL], spin=spin)
 
 
 def test_graphene_has_the_exact_density(graphene_atoms, one_orbital):
@@ -176,7 +176,7 @@ def test_projections_are_those_of_the_whole_mesh(carbon_matrices, projection):
     infos, group = projection_groups(projection, atoms.numbers, model.basis)
     assert len(infos) == len(parts)
     _, shares = solve_with_shares(h, s, np.array([[0.1, 0.2, 0]]), group, shares="lowdin")
-    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-8)
+    np.testing.assert_allclose(shares.sum(axis=2), 1, atol=1e-8)
 
 
 @pytest.fixture(scope="module")

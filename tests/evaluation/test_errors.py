@@ -9,6 +9,7 @@ from ase import Atoms
 from scipy.linalg import eigh
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.evaluation.errors import (
     band_metrics,
@@ -22,7 +23,7 @@ from hotham_ase.evaluation.evaluate import trust_metrics
 from hotham_ase.evaluation.statistics import BIN_WIDTH, ErrorStatistics, shell_labels
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
-from hotham_ase.model.model import Prediction
+from hotham_ase.model.protocol import Prediction
 from hotham_ase.model.uncertainty import Uncertainty
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 
@@ -52,7 +53,7 @@ def sample():
     basis = basis_of()
     overlap = overlap_matrix(atoms, basis)
     hamiltonian = kinetic_matrix(atoms, basis) - 33.0 * overlap
-    return Sample(atoms, basis, hamiltonian, overlap, -1.5, 10.0, {"name": "wire"})
+    return Sample(atoms, basis, hamiltonian, overlap, -1.5, 10.0, Provenance("wire"))
 
 
 def planted(matrix, onsite, hopping):
@@ -82,7 +83,7 @@ def test_errors_are_on_common_pairs_whatever_a_model_s_cutoff(sample):
 
     def mae(predicted):
         whole = compare_blocks(predicted, sample, "none")
-        return block_metrics(whole.on_pairs(reach))["mae_meV"]
+        return block_metrics(whole.on_pairs(reach)).mae_meV
 
     lacking = sum(
         np.abs(reference.hopping_block(e)).sum() for e, length in enumerate(lengths) if length >= 2
@@ -94,7 +95,7 @@ def test_errors_are_on_common_pairs_whatever_a_model_s_cutoff(sample):
     assert mae(farther) == pytest.approx(0, abs=1e-9)
     # bands see them
     whole = compare_blocks(farther, sample, "none")
-    assert band_metrics(whole, sample, "none")["band_mae_meV"] > 1
+    assert band_metrics(whole, sample, "none").band_mae_meV > 1
 
 
 def wrong_beyond(sample, reach):
@@ -103,7 +104,7 @@ def wrong_beyond(sample, reach):
     matrix = sample.hamiltonian.on_pairs(far)
     values = matrix.values[0].copy()
     for e in np.flatnonzero(reach.find(*far.edge_index, far.cell_shifts) < 0):
-        values[slice(*matrix.block_offsets[far.n_atoms + e : far.n_atoms + e + 2])] = 0.3
+        values[slice(*matrix.layout.offsets[far.n_atoms + e : far.n_atoms + e + 2])] = 0.3
     return RealSpaceMatrix(far, matrix.n_orbitals, values)
 
 
@@ -115,7 +116,7 @@ def test_expected_errors_meet_those_of_their_own_pairs(sample):
         wrong_beyond(sample, reach), Uncertainty(reach, *ones, *ones, limit=1.5)
     )
     trust = trust_metrics(prediction, compare_blocks(prediction.hamiltonian, sample, "none"))
-    assert trust["block_error_meV"] == pytest.approx(0, abs=1e-9)
+    assert trust.block_error_meV == pytest.approx(0, abs=1e-9)
 
 
 def test_shells_are_numbered_where_needed():
@@ -144,7 +145,7 @@ def test_a_planted_error_is_found_where_it_is(sample):
     statistics = ErrorStatistics(sample.basis)
     statistics.add(compare_blocks(predicted, sample, "none"))
     statistics.add(compare_blocks(predicted, sample, "none"))  # a second structure
-    records = {(r["blocks"], r["pair"], r["shells"]): r for r in statistics.by_shell()}
+    records = {(r.blocks, r.pair, r.shells): r.to_dict() for r in statistics.by_shell()}
     assert set(records) == {
         ("onsite", "H-H", "s-s"),
         *(("onsite", "C-C", shells) for shells in ("s-s", "s-p", "p-p")),
@@ -160,7 +161,7 @@ def test_a_planted_error_is_found_where_it_is(sample):
     n_cc = int(((symbols[edges[0]] == "C") & (symbols[edges[1]] == "C")).sum())
     assert records["hopping", "C-C", "s-s"]["n"] == 2 * n_cc
     assert records["hopping", "C-C", "s-p"]["n"] == 2 * 3 * n_cc
-    species = {(r["blocks"], r["pair"]): r for r in statistics.by_species()}
+    species = {(r.blocks, r.pair): r.to_dict() for r in statistics.by_species()}
     assert species["hopping", "C-C"]["mae_meV"] == pytest.approx(3.0 / 16)
     assert species["hopping", "H-C"]["mae_meV"] == pytest.approx(5.0 * 3 / 4)
     assert species["hopping", "H-C"]["max_meV"] == pytest.approx(5.0)
@@ -179,7 +180,7 @@ def test_errors_against_distance(sample):
     statistics = ErrorStatistics(sample.basis)
     statistics.add(compare_blocks(predicted, sample, "none"))
     n_elements = 0
-    for record in statistics.by_distance():
+    for record in (r.to_dict() for r in statistics.by_distance()):
         of_bin = [
             edge
             for edge in range(len(lengths))
@@ -204,15 +205,15 @@ def test_a_shift_of_the_energy_zero(sample, zero, left):
     comparison = compare_blocks(sample.hamiltonian + 0.4 * sample.overlap, sample, zero)
     blocks, bands = block_metrics(comparison), band_metrics(comparison, sample, zero)
     s = comparison.overlap.values[0]
-    assert blocks["mae_meV"] == pytest.approx(1e3 * left * np.abs(s).mean(), abs=1e-6)
-    assert blocks["mae_raw_meV"] == pytest.approx(400 * np.abs(s).mean())
-    assert bands["band_mae_meV"] == pytest.approx(1e3 * left, abs=1e-6)
-    assert abs(bands["fermi_error_meV"]) == pytest.approx(1e3 * left, abs=1e-6)
-    assert bands["gap_error_meV"] == pytest.approx(0, abs=1e-6)
-    assert (bands["dos_distance"] > 0.5) == (left > 0)
+    assert blocks.mae_meV == pytest.approx(1e3 * left * np.abs(s).mean(), abs=1e-6)
+    assert blocks.mae_raw_meV == pytest.approx(400 * np.abs(s).mean())
+    assert bands.band_mae_meV == pytest.approx(1e3 * left, abs=1e-6)
+    assert abs(bands.fermi_error_meV) == pytest.approx(1e3 * left, abs=1e-6)
+    assert bands.gap_error_meV == pytest.approx(0, abs=1e-6)
+    assert (bands.dos_distance > 0.5) == (left > 0)
     expected = {"none": 0.0, "fit": 400.0, "fermi": 1500.0}[zero]
-    assert blocks["mu_meV"] == pytest.approx(expected)
-    assert bands["band_shift_meV"] == pytest.approx(expected)
+    assert blocks.mu_meV == pytest.approx(expected)
+    assert bands.band_shift_meV == pytest.approx(expected)
 
 
 def test_a_missing_fermi_level_is_named(sample):
@@ -231,16 +232,16 @@ def test_bands_and_gap_of_a_molecule(sample):
         eigvals_only=True,
     )
     middle = (levels[4] + levels[5]) / 2
-    molecule = Sample(atoms, sample.basis, hamiltonian, overlap, middle, 10.0, {"name": "m"})
+    molecule = Sample(atoms, sample.basis, hamiltonian, overlap, middle, 10.0, Provenance("m"))
     metrics = band_metrics(compare_blocks(1.03 * hamiltonian, molecule, "none"), molecule, "none")
     near = levels[np.abs(levels - middle) < 5.0]
     assert len(near) >= 2
-    assert metrics["gap_error_meV"] == pytest.approx(30 * (levels[5] - levels[4]), rel=1e-6)
-    assert metrics["fermi_error_meV"] == pytest.approx(30 * middle, rel=1e-6)
-    assert metrics["band_mae_meV"] == pytest.approx(30 * near.mean(), rel=1e-6)
+    assert metrics.gap_error_meV == pytest.approx(30 * (levels[5] - levels[4]), rel=1e-6)
+    assert metrics.fermi_error_meV == pytest.approx(30 * middle, rel=1e-6)
+    assert metrics.band_mae_meV == pytest.approx(30 * near.mean(), rel=1e-6)
     fitted = band_metrics(compare_blocks(1.03 * hamiltonian, molecule), molecule)
     expected = 30 * np.abs(near - near.mean()).mean()
-    assert fitted["band_mae_meV"] == pytest.approx(expected, rel=1e-6)
+    assert fitted.band_mae_meV == pytest.approx(expected, rel=1e-6)
     assert compare_bands(hamiltonian, molecule, 0.0) is None
 
 
@@ -272,21 +273,23 @@ def test_real_data_against_themselves(shared_data):
     rng = np.random.default_rng(2)
     noise = rng.normal(scale=5e-4, size=sample.overlap.values.shape[1])
     noisy = sample.hamiltonian.on_pairs(pairs)
-    half = [noise[a:b] for a, b in zip(noisy.block_offsets, noisy.block_offsets[1:], strict=False)]
+    half = [
+        noise[a:b] for a, b in zip(noisy.layout.offsets, noisy.layout.offsets[1:], strict=False)
+    ]
     n = noisy.n_orbitals
-    i, j = noisy.block_atoms
+    i, j = noisy.layout.atoms
     blocks = [h.reshape(n[a], n[b]) for h, a, b in zip(half, i, j, strict=True)]
-    reverse = noisy.reverse_block_index
+    reverse = noisy.layout.reverse
     symmetric = [(b + blocks[r].T) / np.sqrt(2) for b, r in zip(blocks, reverse, strict=True)]
     error = RealSpaceMatrix.from_blocks(
         pairs, symmetric[: pairs.n_atoms], symmetric[pairs.n_atoms :]
     )
     comparison = compare_blocks(noisy + error, sample)
     metrics = block_metrics(comparison)
-    assert metrics["rmse_meV"] == pytest.approx(0.5, rel=0.02)
-    assert metrics["mae_meV"] == pytest.approx(0.5 * math.sqrt(2 / math.pi), rel=0.02)
+    assert metrics.rmse_meV == pytest.approx(0.5, rel=0.02)
+    assert metrics.mae_meV == pytest.approx(0.5 * math.sqrt(2 / math.pi), rel=0.02)
     statistics = ErrorStatistics(sample.basis)
     statistics.add(comparison)
-    for record in statistics.by_distance():
-        if record["n"] > 3000:
-            assert record["rmse_meV"] == pytest.approx(0.5, rel=0.1)
+    for errors in (record.errors for record in statistics.by_distance()):
+        if errors.n > 3000:
+            assert errors.rmse_meV == pytest.approx(0.5, rel=0.1)

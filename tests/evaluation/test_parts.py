@@ -83,8 +83,8 @@ def test_only_unseen_structures_count_in_the_headline(data_file, tmp_path):
     """A model that is right on its training structures and wrong on one other."""
     from hotham_ase.evaluation import evaluate as module
     from hotham_ase.evaluation.errors import pairs_in_reach
-    from hotham_ase.evaluation.evaluate import assess
-    from hotham_ase.model.model import Prediction
+    from hotham_ase.evaluation.evaluate import evaluate_samples
+    from hotham_ase.model.protocol import Prediction
 
     with Dataset(data_file) as data:
         samples = [data[k] for k in range(3)]
@@ -100,8 +100,8 @@ def test_only_unseen_structures_count_in_the_headline(data_file, tmp_path):
     parts = ["training", "training", "unknown"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "predict_sample", predict)
-        result = assess(Model(), samples, energy_zero="none", parts=parts).details()
-        seen = assess(Model(), samples[:2], energy_zero="none", parts=parts[:2]).details()
+        result = evaluate_samples(Model(), samples, energy_zero="none", parts=parts).to_dict()
+        seen = evaluate_samples(Model(), samples[:2], energy_zero="none", parts=parts[:2]).to_dict()
     h = samples[2].hamiltonian.on_pairs(pairs_in_reach(samples[2]))
     wrong = 500 * np.abs(h.values).mean()
     assert result["headline"] == "unseen"

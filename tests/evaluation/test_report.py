@@ -13,6 +13,7 @@ from ase import Atoms
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.cli import main
 from hotham_ase.dataset import DatasetWriter
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.evaluation.evaluate import evaluate
 from hotham_ase.model.model import HamiltonianModel
@@ -60,14 +61,14 @@ def data_file(tmp_path_factory):
             overlap = overlap_matrix(atoms, basis)
             h = kinetic_matrix(atoms, basis) - 20.0 * overlap
             name = f"set/<{k}>" if k < 3 else "molecules/<3>"
-            writer.add(Sample(atoms, basis, h, overlap, None, 8.0, {"name": name, "code": "test"}))
+            writer.add(Sample(atoms, basis, h, overlap, None, 8.0, Provenance(name, "test")))
     return path
 
 
 @pytest.fixture(scope="module")
 def page(model, data_file, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    errors = evaluate(model, data_file, device="cpu", report=path)
+    errors = evaluate(model, data_file, device="cpu", report=path).to_dict()
     return path.read_text(encoding="utf-8"), errors
 
 

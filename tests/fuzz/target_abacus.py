@@ -132,7 +132,7 @@ def difference(expected: Sample, read: Sample) -> str | None:
     """None if the samples are equal, "" if their difference cannot be known, else what differs."""
     if list(read.atoms.symbols) != list(expected.atoms.symbols):
         return f"atoms {read.atoms.symbols}"
-    if read.provenance["scf_converged"] is False:
+    if read.provenance.scf_converged is False:
         return ""  # it says so, with a warning
     cell = expected.atoms.cell
     # an atom in another cell is the same atom, and the R of its pairs follow
@@ -164,7 +164,7 @@ def _largest(a: RealSpaceMatrix, b: RealSpaceMatrix, images: np.ndarray) -> floa
     worst = 0.0
     for edge, other in enumerate(same):
         worst = max(worst, np.abs(a.hopping_block(edge) - b.hopping_block(other)).max())
-    n_onsite = a.block_offsets[a.pairs.n_atoms]
+    n_onsite = a.layout.offsets[a.pairs.n_atoms]
     return max(worst, float(np.abs(a.values - b.values)[:, :n_onsite].max()))
 
 

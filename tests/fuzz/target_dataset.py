@@ -14,7 +14,7 @@ from ase import Atoms
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import Dataset, DatasetError, DatasetWriter, check_dataset
-from hotham_ase.dft import Sample
+from hotham_ase.dft import Provenance, Sample
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 from tests.fuzz.hdf5_mutations import damage_file
@@ -35,7 +35,7 @@ def small_samples(n: int) -> list[Sample]:
         atoms.pbc = (True, False, False)
         kinetic, overlap = kinetic_matrix(atoms, basis), overlap_matrix(atoms, basis)
         h: RealSpaceMatrix = kinetic + -5.0 * overlap
-        origin = {"name": f"chain/{k}", "code": "test", "overlap": ("read", "computed")[k % 2]}
+        origin = Provenance(f"chain/{k}", "test", overlap=("read", "computed")[k % 2])
         h0 = kinetic if k % 3 == 2 else None
         samples.append(Sample(atoms, basis, h, overlap, None, 6.0, origin, h0))
     return samples

@@ -32,9 +32,9 @@ def write_deeptb(sample: Sample, folder: Path) -> None:
     (folder / "info.json").write_text(json.dumps(info))
     for name, matrix in (("hamiltonians", sample.hamiltonian), ("overlaps", sample.overlap)):
         with h5py.File(folder / f"{name}.h5", "w") as file:
-            for block, (i, j) in enumerate(matrix.block_atoms.T):
-                start, stop = matrix.block_offsets[block : block + 2]
-                key = "_".join(map(str, (i, j, *matrix.block_shifts[block])))
+            for block, (i, j) in enumerate(matrix.layout.atoms.T):
+                start, stop = matrix.layout.offsets[block : block + 2]
+                key = "_".join(map(str, (i, j, *matrix.layout.shifts[block])))
                 shape = matrix.n_orbitals[i], matrix.n_orbitals[j]
                 file[f"0/{key}"] = matrix.values[0, start:stop].reshape(shape)
 

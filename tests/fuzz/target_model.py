@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.model.model import HamiltonianModel, ModelFileError, load_model
+from hotham_ase.model.file import ModelFileError
+from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.model import HotHam, ModelConfig
 from tests.fuzz.mutations import BINARY, Outcome, mutate

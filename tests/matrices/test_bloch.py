@@ -10,7 +10,8 @@ import pytest
 import scipy.linalg
 from ase import Atoms
 
-from hotham_ase.matrices import RealSpaceMatrix, bloch
+from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices.bloch import BlochSum
 from hotham_ase.matrices.pairs import PairList
 
 KPTS = np.random.default_rng(0).uniform(-1, 1, size=(3, 3))
@@ -21,7 +22,7 @@ def explicit_sum(matrix: RealSpaceMatrix, kpt: np.ndarray, gauge: str) -> np.nda
     pairs = matrix.pairs
     k = 2 * np.pi * kpt @ np.linalg.inv(pairs.cell).T  # Å⁻¹
     out = np.zeros((matrix.n_basis,) * 2, dtype=complex)
-    offsets = matrix.orbital_offsets
+    offsets = matrix.layout.orbital_offsets
     for a in range(pairs.n_atoms):
         out[offsets[a] : offsets[a + 1], offsets[a] : offsets[a + 1]] += matrix.onsite_block(a)
     for e, (i, j) in enumerate(pairs.edge_index.T):
@@ -37,16 +38,15 @@ def explicit_sum(matrix: RealSpaceMatrix, kpt: np.ndarray, gauge: str) -> np.nda
 @pytest.mark.parametrize("gauge", ["lattice", "atomic"])
 @pytest.mark.parametrize("imaginary", [False, True])
 @pytest.mark.parametrize("fill", [0.0, 2.0], ids=["full", "scattered"])
-def test_definition(crystal, random_matrix, monkeypatch, gauge, imaginary, fill):
+def test_definition(crystal, random_matrix, gauge, imaginary, fill):
     """Both ways to a dense matrix, and the sparse one."""
-    monkeypatch.setattr(bloch, "DENSE_FILL", fill)
-    monkeypatch.setattr(bloch, "CHUNK", 7)
     for atoms, cutoff in ((crystal, 4.0), (crystal.repeat((2, 1, 1)), 2.0)):
         m = random_matrix(atoms, cutoff, imaginary=imaginary)
+        bloch = BlochSum(m.layout, m.values, m.spin.coefficients[0], dense_fill=fill, chunk=7)
         for kpt in KPTS:
             expected = explicit_sum(m, kpt, gauge)
-            dense = m.at_k(kpt, gauge=gauge, format="dense")
-            sparse = m.at_k(kpt, gauge=gauge)
+            dense = bloch.at_k(kpt, gauge=gauge, format="dense")
+            sparse = bloch.at_k(kpt, gauge=gauge, format="csr")
             np.testing.assert_allclose(dense, expected, atol=1e-12)
             np.testing.assert_allclose(sparse.toarray(), expected, atol=1e-12)
             assert sparse.has_canonical_format
@@ -140,9 +140,9 @@ def test_sisl(crystal, random_matrix):
         sisl.Lattice(crystal.cell[:], nsc=nsc),
     )
     reference = sisl.Hamiltonian(geometry)
-    offsets = m.orbital_offsets
-    blocks = [m._block(b, 0) for b in range(len(m.block_shifts))]
-    for (i, j), shift, block in zip(m.block_atoms.T, m.block_shifts, blocks, strict=True):
+    offsets = m.layout.orbital_offsets
+    blocks = [m.layout.block(m.single, b) for b in range(len(m.layout.shifts))]
+    for (i, j), shift, block in zip(m.layout.atoms.T, m.layout.shifts, blocks, strict=True):
         column = geometry.lattice.sc_index(shift) * m.n_basis + offsets[j]
         for a, b in np.ndindex(block.shape):
             reference[int(offsets[i]) + a, int(column) + b] = block[a, b]

@@ -7,16 +7,15 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from hotham_ase.matrices import MatrixError, RealSpaceMatrix, SpinKind
+from hotham_ase.matrices import MatrixError, RealSpaceMatrix, Spin
 from hotham_ase.matrices.pairs import PairList
-from hotham_ase.matrices.realspace import union_of_pairs
 
 
 def test_layout(crystal, random_matrix):
     m = random_matrix(crystal)
     assert m.n_orbitals.tolist() == [4, 1, 3, 1]
     assert m.n_basis == 9
-    assert m.orbital_offsets.tolist() == [0, 4, 5, 8, 9]
+    assert m.layout.orbital_offsets.tolist() == [0, 4, 5, 8, 9]
     flat = [m.onsite_block(a) for a in range(4)]
     flat += [m.hopping_block(e) for e in range(m.pairs.n_edges)]
     np.testing.assert_array_equal(np.concatenate([b.ravel() for b in flat]), m.values[0])
@@ -31,25 +30,10 @@ def test_layout(crystal, random_matrix):
         m.hopping_block(m.pairs.n_edges)
 
 
-def test_groups_cover_every_value_once(crystal, random_matrix):
-    m = random_matrix(crystal)
-    counts = np.zeros(m.values.shape[1], dtype=int)
-    seen = []
-    for blocks, (a, b), index in m.groups():
-        assert index.shape == (len(blocks), a * b)
-        np.add.at(counts, index, 1)
-        seen += blocks.tolist()
-        np.testing.assert_array_equal(
-            m.values[0][index[0]].reshape(a, b), m._block(int(blocks[0]), 0)
-        )
-    assert (counts == 1).all()
-    assert sorted(seen) == list(range(4 + m.pairs.n_edges))
-
-
 @pytest.mark.parametrize("imaginary", [False, True])
 def test_what_is_not_hermitian_is_refused(crystal, random_matrix, imaginary):
     m = random_matrix(crystal, imaginary=imaginary)
-    onsite, hopping = 1, int(m.block_offsets[4 + 7])
+    onsite, hopping = 1, int(m.layout.offsets[4 + 7])
     for where in (onsite, hopping):
         values = m.values.copy()
         values[0, where] += 1e-3
@@ -65,24 +49,38 @@ def test_imaginary_part_must_be_antisymmetric(crystal, random_matrix):
         RealSpaceMatrix(m.pairs, m.n_orbitals, m.values + 0.1j)
 
 
-def test_spinor_blocks_transpose_their_components():
-    """uu and dd are Hermitian themselves, ud is the conjugate transpose of du."""
+def test_components_of_each_spin_kind_obey_its_symmetry():
+    """With H = H_0 + i Σ B_a σ_a, the B_a of the reverse block have the other sign."""
     pairs = PairList.from_atoms(Atoms("H2", [(0, 0, 0), (1, 0, 0)]), 2.0)
     one = np.ones(2, dtype=int)
-    uu, ud = [1.0, 2.0, 3j, -3j], [0.5j, 0.25, 1 + 2j, 4 - 1j]
-    du = np.conj([ud[0], ud[1], ud[3], ud[2]])
-    values = np.array([uu, ud, du, uu])
-    m = RealSpaceMatrix(pairs, one, values, SpinKind.SPIN_ORBIT)
-    assert m.spin.n_components == 4
+    coupling = [0.0, 0.0, 0.7, -0.7]
+    values = np.array([[1.0, 2.0, 3.0, 3.0], coupling, np.zeros(4), coupling])
+    m = RealSpaceMatrix(pairs, one, values, Spin.SPIN_ORBIT)
+    assert m.values.dtype == float
+    assert RealSpaceMatrix(pairs, one, values + 1e-9j, "spin-orbit").values.dtype == float
     with pytest.raises(MatrixError, match="not Hermitian"):
-        RealSpaceMatrix(pairs, one, values[[0, 1, 1, 3]], "spin-orbit")
+        RealSpaceMatrix(pairs, one, np.abs(values), "spin-orbit")
+    imaginary = values.astype(complex)
+    imaginary[0, 2:] += [0.5j, -0.5j]
+    message = "not symmetric under time reversal: .* parts up to 0.5, the largest element being 3"
+    with pytest.raises(MatrixError, match=message):
+        RealSpaceMatrix(pairs, one, imaginary, "spin-orbit")
+    magnetic = np.array([imaginary[0], 1j * values[1], 1j * values[2], 1j * values[3]])
+    RealSpaceMatrix(pairs, one, magnetic, "non-collinear")
+    with pytest.raises(MatrixError, match="not Hermitian"):
+        RealSpaceMatrix(pairs, one, values, "non-collinear")
     with pytest.raises(MatrixError, match=r"\(n_components, n_values\) = \(4, 4\), got \(1, 4\)"):
         RealSpaceMatrix(pairs, one, values[0], "non-collinear")
-    polarized = RealSpaceMatrix(pairs, one, values[[0, 3]], "polarized")
-    with pytest.raises(NotImplementedError, match="polarized matrices are not yet"):
-        polarized.at_k((0, 0, 0))
     with pytest.raises(ValueError, match="collinear"):
         RealSpaceMatrix(pairs, one, values[0], "collinear")
+
+
+def test_single_component(crystal, random_matrix):
+    m = random_matrix(crystal)
+    np.testing.assert_array_equal(m.single, m.values[0])
+    both = RealSpaceMatrix(m.pairs, m.n_orbitals, np.repeat(m.values, 2, 0), "polarized", "H")
+    with pytest.raises(NotImplementedError, match="unpolarized here, but it is polarized"):
+        _ = both.single
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -176,8 +174,8 @@ def test_on_pairs(crystal, random_matrix):
 
 def test_union(crystal):
     long, short = PairList.from_atoms(crystal, 5.0), PairList.from_atoms(crystal, 3.0)
-    assert union_of_pairs(long, short) is long
-    assert set_of(union_of_pairs(short, long)) == set_of(long)
+    assert long.union(short) is long
+    assert set_of(short.union(long)) == set_of(long)
 
 
 # ------------------------------------------------------------------ files
@@ -197,18 +195,28 @@ def test_save_and_load(crystal, random_matrix, tmp_path, imaginary):
     assert [p.name for p in tmp_path.iterdir()] == ["h.h5"]
 
 
-def test_failed_save_leaves_nothing(crystal, random_matrix, tmp_path, monkeypatch):
+def test_failed_save_leaves_nothing(crystal, random_matrix, tmp_path):
     m = random_matrix(crystal)
     (tmp_path / "h.h5").write_text("old")
-
-    def fail(*_):
-        raise RuntimeError("disk full")
-
-    monkeypatch.setattr(RealSpaceMatrix, "write_to", fail)
-    with pytest.raises(RuntimeError, match="disk full"):
+    object.__setattr__(m, "n_orbitals", [object()])  # what HDF5 cannot hold
+    with pytest.raises(TypeError):
         m.save(tmp_path / "h.h5")
     assert [p.name for p in tmp_path.iterdir()] == ["h.h5"]
     assert (tmp_path / "h.h5").read_text() == "old"
+
+
+def test_files_of_spinors_name_their_components(tmp_path):
+    pairs = PairList.from_atoms(Atoms("H"), 2.0)
+    m = RealSpaceMatrix(pairs, [1], [[1.0], [0.0], [0.0], [0.0]], "spin-orbit")
+    path = tmp_path / "h.h5"
+    m.save(path)
+    again = RealSpaceMatrix.load(path)
+    assert again.spin is Spin.SPIN_ORBIT
+    np.testing.assert_array_equal(again.values, m.values)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["components"]
+    with pytest.raises(MatrixError, match="components uu, ud, du, dd of an earlier version"):
+        RealSpaceMatrix.load(path)
 
 
 def test_wrong_files(tmp_path):
@@ -235,10 +243,13 @@ def test_files_that_hold_something_else(crystal, random_matrix, tmp_path):
         file.create_dataset("values", (1, 10**12), dtype=float, chunks=(1, 1000))
 
     changes = [
-        (link, "values is missing, or a link to something else"),
-        (announce, "not all of it is there"),
-        (lambda file: file.create_group("values"), "values is no array"),
-        (lambda file: file.create_dataset("values", data=[b"text"]), "must hold numbers"),
+        (link, "values is a link to another place"),
+        (announce, "values announces 8000000000000 bytes, but 0 are stored"),
+        (lambda file: file.create_group("values"), "values is not an array"),
+        (
+            lambda file: file.create_dataset("values", data=[b"text"]),
+            "values must hold real numbers or complex numbers",
+        ),
         (lambda file: file.create_dataset("values", data=h5py.Empty("f8")), "RealSpaceMatrix.save"),
         (lambda file: file.create_dataset("values", data=np.zeros((1, 3))), "values of .* must"),
         (lambda file: None, "values is missing"),

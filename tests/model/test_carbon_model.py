@@ -9,6 +9,7 @@ from ase.spacegroup import crystal
 
 from hotham_ase import HotHamCalculator, build_structure, load_model, read_sample
 from hotham_ase.evaluation.evaluate import evaluate_samples
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.testing import assert_equivariant, assert_hermitian
 
 
@@ -44,7 +45,10 @@ def test_model_is_equivariant_after_training(model):
     rotation = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
     for matrix in (rotation, -rotation):
         assert_equivariant(
-            lambda a: model.predict(a, device="cpu", dtype="float64"), atoms, model.basis, matrix
+            lambda a: model.predict(a, PredictionOptions(device="cpu", dtype="float64")),
+            atoms,
+            model.basis,
+            matrix,
         )
 
 
@@ -79,7 +83,7 @@ def held_out(shared_data, model, group):
 def test_errors_on_structures_not_trained_on(
     shared_data, model, group, largest_h, largest_bands, capsys
 ):
-    errors = evaluate_samples(model, held_out(shared_data, model, group), device="cpu")
+    errors = evaluate_samples(model, held_out(shared_data, model, group), device="cpu").to_dict()
     with capsys.disabled():
         print(
             f"\n{group}: {errors['n_structures']} structures, H {errors['mae_meV']:.2f} meV, "
@@ -101,7 +105,7 @@ def test_errors_on_a_kind_never_trained_on(shared_data, model):
     """Twisted bilayer graphene: no structure of it was in the training."""
     assert not any("twisted" in name for name in model.provenance["data"]["structures"])
     sample = read_sample(shared_data / "abacus" / "twisted_bilayer_28" / "m1n2")
-    errors = evaluate_samples(model, [sample], device="cpu")
+    errors = evaluate_samples(model, [sample], device="cpu").to_dict()
     assert errors["mae_meV"] <= 0.3
     assert errors["band_mae_meV"] <= 3.0
     # what the model expected, from structures of other kinds: right to a factor of two or so
@@ -114,7 +118,9 @@ def test_errors_on_a_kind_never_trained_on(shared_data, model):
     "name", ["graphene", "bilayer-graphene", "graphite", "diamond", "twisted-graphene:1,2"]
 )
 def test_what_it_was_trained_on_is_no_extrapolation(model, name):
-    uncertainty = model.predict_with_uncertainty(build_structure(name), device="cpu").uncertainty
+    uncertainty = model.predict_with_uncertainty(
+        build_structure(name), PredictionOptions(device="cpu")
+    ).uncertainty
     assert len(uncertainty.extrapolating_atoms) == 0
     assert 1e-4 < uncertainty.rms_error < 2e-3
 
@@ -143,7 +149,7 @@ def test_kinds_never_trained_on_are_extrapolations(model, build):
     """All bonds are single. Blocks were reported to be wrong by 4.3 meV in lonsdaleite and by 9.4
     in bct-C4; those of displaced diamond are by 0.9."""
     atoms = build()
-    uncertainty = model.predict_with_uncertainty(atoms, device="cpu").uncertainty
+    uncertainty = model.predict_with_uncertainty(atoms, PredictionOptions(device="cpu")).uncertainty
     assert len(uncertainty.extrapolating_atoms) == len(atoms)
     assert "not to be relied on" in uncertainty.describe()
     row = next(
@@ -170,7 +176,7 @@ def test_atoms_about_a_vacancy_are_extrapolations(model):
     atoms = graphene(a=2.46, size=(6, 6, 1), vacuum=8)
     distances = np.delete(atoms.get_distances(40, range(len(atoms)), mic=True), 40)
     del atoms[40]
-    uncertainty = model.predict_with_uncertainty(atoms, device="cpu").uncertainty
+    uncertainty = model.predict_with_uncertainty(atoms, PredictionOptions(device="cpu")).uncertainty
     flagged = distances[uncertainty.extrapolating_atoms]
     assert (flagged < 1.5).sum() == 3  # all three neighbours
     assert flagged.max() < 6.0

@@ -10,7 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.model.model import HamiltonianModel, ModelFileError, load_model
+from hotham_ase.model.file import ModelFileError
+from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.model import HotHam, ModelConfig
 
@@ -56,8 +58,10 @@ def test_what_is_saved_is_loaded(model, path):
         assert torch.equal(loaded.network.state_dict()[name], weight)
     assert loaded.basis == BASIS
     assert loaded.provenance == {"from": "test"}
-    expected = model.predict(atoms, device="cpu")
-    np.testing.assert_array_equal(loaded.predict(atoms, device="cpu").values, expected.values)
+    expected = model.predict(atoms, PredictionOptions(device="cpu"))
+    np.testing.assert_array_equal(
+        loaded.predict(atoms, PredictionOptions(device="cpu")).values, expected.values
+    )
 
 
 def test_a_file_without_a_digest_is_of_an_older_version(path):

@@ -10,6 +10,7 @@ from ase.build import graphene
 from hotham_ase import load_model
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
@@ -27,8 +28,10 @@ def test_the_traced_network_is_the_same(monkeypatch):
     for size in (2, 3):  # another size makes no difference
         atoms = graphene(size=(size, 2, 1), vacuum=4.0)
         atoms.rattle(0.05, seed=1)
-        plain = model.predict(atoms, device="cpu", dtype="float64")
-        traced = model.predict(atoms, device="cpu", dtype="float64", compile=True)
+        plain = model.predict(atoms, PredictionOptions(device="cpu", dtype="float64"))
+        traced = model.predict(
+            atoms, PredictionOptions(device="cpu", dtype="float64", compile=True)
+        )
         np.testing.assert_allclose(traced.values, plain.values, atol=1e-12)
 
 
@@ -41,14 +44,14 @@ def test_a_compiler_that_fails_is_reported_once(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", broken)
     model, atoms = load_model("carbon"), graphene(vacuum=4.0)
-    plain = model.predict(atoms, device="cpu")
+    plain = model.predict(atoms, PredictionOptions(device="cpu"))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        compiled = model.predict(atoms, device="cpu", compile=True)
+        compiled = model.predict(atoms, PredictionOptions(device="cpu", compile=True))
     (warning,) = caught
     message = "torch.compile failed, going on without it: no compiler"
     assert str(warning.message) == message
     np.testing.assert_array_equal(compiled.values, plain.values)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model.predict(atoms, device="cpu", compile=True)
+        model.predict(atoms, PredictionOptions(device="cpu", compile=True))

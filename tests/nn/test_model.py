@@ -11,7 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.matrices.pairs import PairListError
-from hotham_ase.model.model import HamiltonianModel, ModelFileError, load_model
+from hotham_ase.model.file import ModelFileError
+from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import MatrixWriter, build_graph, cutoffs, to_union
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.graph import join
@@ -59,7 +61,7 @@ def structure():
 
 
 def predict(model, atoms):
-    return model.predict(atoms, device="cpu", dtype="float64")
+    return model.predict(atoms, PredictionOptions(device="cpu", dtype="float64"))
 
 
 def largest(matrix):
@@ -95,7 +97,7 @@ def test_lattice_translation_of_one_atom(model):
     moved.positions[1] += shift @ atoms.cell[:]
     after = predict(model, moved).at_k(kpt, format="dense")
     phase = np.ones(before.n_basis, dtype=complex)
-    start, stop = before.orbital_offsets[1:3]
+    start, stop = before.layout.orbital_offsets[1:3]
     # H_ij(R) of an atom moved by T is the old one at R + T (column) or R − T (row)
     phase[start:stop] = np.exp(-2j * np.pi * kpt @ shift)
     expected = phase.conj()[:, None] * before.at_k(kpt, format="dense") * phase
@@ -108,7 +110,7 @@ def test_permutation_of_atoms(model):
     kpt = (0.2, 0.1, 0.0)
     before = predict(model, atoms)
     after = predict(model, atoms[order]).at_k(kpt, format="dense")
-    offsets = before.orbital_offsets
+    offsets = before.layout.orbital_offsets
     orbitals = np.concatenate([np.arange(offsets[a], offsets[a + 1]) for a in order])
     expected = before.at_k(kpt, format="dense")[np.ix_(orbitals, orbitals)]
     np.testing.assert_allclose(after, expected, atol=1e-10 * largest(before))
@@ -138,8 +140,8 @@ def test_a_far_atom_changes_nothing(model):
     reach = model.network.receptive_field
     far = atoms + Atoms("C", [atoms.positions.max(0) + [0, 0, max(reach, model.cutoff) + 0.1]])
     after = predict(model, far)
-    n_onsite = before.block_offsets[before.pairs.n_atoms]
-    start = after.block_offsets[before.pairs.n_atoms + 1]
+    n_onsite = before.layout.offsets[before.pairs.n_atoms]
+    start = after.layout.offsets[before.pairs.n_atoms + 1]
     np.testing.assert_array_equal(before.pairs.edge_index, after.pairs.edge_index)
     tolerance = 1e-12 * largest(before)
     np.testing.assert_allclose(
@@ -177,7 +179,7 @@ def test_batch_equals_single_structures(model):
 
 def test_single_precision_is_close(model):
     exact = predict(model, structure())
-    single = model.predict(structure(), device="cpu", dtype="float32")
+    single = model.predict(structure(), PredictionOptions(device="cpu", dtype="float32"))
     np.testing.assert_allclose(single.values, exact.values, atol=1e-4 * largest(exact))
 
 
@@ -303,9 +305,9 @@ def test_errors_say_what_to_do(model, tmp_path):
     with pytest.raises(PairListError, match="not finite"):
         predict(model, Atoms("C2", [(0, 0, 0), (np.nan, 0, 0)]))
     with pytest.raises(ValueError, match="'float32' or 'float64', got 'half'"):
-        model.predict(structure(), dtype="half")
+        model.predict(structure(), PredictionOptions(dtype="half"))
     with pytest.raises(ValueError, match="'auto' or a torch device of this machine, got 'fpga'"):
-        model.predict(structure(), device="fpga")
+        model.predict(structure(), PredictionOptions(device="fpga"))
     with pytest.raises(ModelFileError, match="bundled models"):
         load_model("no-such-model")
     (tmp_path / "text.safetensors").write_text("not a model")

@@ -11,6 +11,7 @@ from ase.build import graphene
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.model.model import BYTES_PER_PAIR, HamiltonianModel
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import build_graph, cutoffs
 from hotham_ase.nn import streaming
 from hotham_ase.nn.devices import default_dtype
@@ -55,12 +56,12 @@ def regions(monkeypatch):
     return seen
 
 
-def part_of_what_is_needed(model, atoms, share):
-    """Bytes that leave a region so much of what the whole structure takes."""
+def part_of_what_is_needed(model, atoms, share, portion):
+    """Bytes that leave a region so much of what the whole structure takes, beside a portion."""
     _, graph = build_graph(atoms, BASIS)
     costs = streaming._Costs.of(model.network)
     region = streaming._Halo(model.network, graph).region(torch.arange(len(atoms)))
-    return share * region.cost(costs) + streaming.PORTION["cpu"] * costs.hopping_pair
+    return share * region.cost(costs) + portion * costs.hopping_pair
 
 
 class Collected:
@@ -69,8 +70,7 @@ class Collected:
     def __init__(self, graph, n_union):
         self.blocks = torch.zeros(graph.n_atoms + graph.n_edges, n_union, n_union).double()
         self.counts = torch.zeros(len(self.blocks))
-        self.n_atoms, self.calls = graph.n_atoms, []
-        self.sink = streaming.BlockSink(self.onsite, self.hopping, lambda *n: self.calls.append(n))
+        self.n_atoms = graph.n_atoms
 
     def onsite(self, atoms, blocks):
         self.blocks[atoms] = blocks.blocks
@@ -80,16 +80,14 @@ class Collected:
         self.onsite(self.n_atoms + edges, blocks)
 
 
-def collected(model, atoms, memory):
+def collected(model, atoms, memory, portion):
     _, graph = build_graph(atoms, BASIS)
     out = Collected(graph, 5)
     positions = torch.tensor(atoms.get_positions(wrap=True))
     with torch.no_grad():
-        streaming.predict_blocks(model.network, graph, positions, out.sink, memory)
+        streaming.predict_blocks(model.network, graph, positions, [out], memory, portion)
         whole = torch.cat(model.network(graph, model.network.geometry(graph)))
     assert (out.counts == 1).all()
-    assert out.calls[-1] == (graph.n_edges, graph.n_edges)
-    assert [n for n, _ in out.calls] == sorted({n for n, _ in out.calls})
     return out.blocks, whole
 
 
@@ -103,47 +101,46 @@ def collected(model, atoms, memory):
     ],
     ids=["ribbon", "images", "one species", "no messages"],
 )
-def test_portions_equal_one_piece(model, atoms, regions, monkeypatch):
-    monkeypatch.setattr(streaming, "PORTION", {"cpu": 10})
-    portions, whole = collected(model, atoms, 1e9)
+def test_portions_equal_one_piece(model, atoms, regions):
+    portions, whole = collected(model, atoms, 1e9, portion=10)
     assert regions == [(len(atoms), len(atoms))]
     torch.testing.assert_close(portions, whole, atol=1e-12, rtol=0)
 
 
-def test_spatial_blocks_equal_one_piece(model, regions, monkeypatch):
+def test_spatial_blocks_equal_one_piece(model, regions):
     atoms = ribbon()
-    monkeypatch.setattr(streaming, "PORTION", {"cpu": 64})
-    blocks, whole = collected(model, atoms, part_of_what_is_needed(model, atoms, 0.8))
+    memory = part_of_what_is_needed(model, atoms, 0.8, portion=64)
+    blocks, whole = collected(model, atoms, memory, portion=64)
     assert len(regions) >= 2
     assert sum(core for core, _ in regions) == len(atoms)
     assert max(n for _, n in regions) < len(atoms)  # a true cut, not the whole again
     torch.testing.assert_close(blocks, whole, atol=1e-12, rtol=0)
 
 
-def test_single_precision_agrees_within_a_micro_electronvolt(model, regions, monkeypatch):
+def test_single_precision_agrees_within_a_micro_electronvolt(model, regions):
     atoms = ribbon()
-    monkeypatch.setattr(streaming, "PORTION", {"cpu": 64})
-    whole = model.predict(atoms, device="cpu")
+    whole = model.predict(atoms, PredictionOptions(device="cpu"))
     kept = whole.values.nbytes + whole.pairs.n_edges * BYTES_PER_PAIR
-    memory = int(kept + part_of_what_is_needed(model, atoms, 0.4))  # 4 bytes a number, not 8
-    blocks = model.predict(atoms, device="cpu", memory=memory)
+    # 4 bytes a number, not 8, and half of it for portions
+    memory = int(kept + part_of_what_is_needed(model, atoms, 0.4, portion=0))
+    blocks = model.predict(atoms, PredictionOptions(device="cpu", memory=memory))
     assert len(regions) >= 3  # one for the whole
     np.testing.assert_allclose(blocks.values, whole.values, atol=1e-6 * np.abs(whole.values).max())
 
 
 def test_too_little_memory_is_refused_with_what_is_needed(model):
     atoms = ribbon()
-    whole = model.predict(atoms, device="cpu")
+    whole = model.predict(atoms, PredictionOptions(device="cpu"))
     kept = whole.values.nbytes + whole.pairs.n_edges * BYTES_PER_PAIR
     with pytest.raises(MemoryError, match=r"pair list takes \d+ KiB, which leaves nothing of"):
-        model.predict(atoms, device="cpu", memory=kept)
+        model.predict(atoms, PredictionOptions(device="cpu", memory=kept))
     with pytest.raises(MemoryError, match=r"pairs of atoms within .* Å take .* KiB, more than the"):
-        model.predict(atoms, device="cpu", memory=whole.pairs.n_edges * 100)
+        model.predict(atoms, PredictionOptions(device="cpu", memory=whole.pairs.n_edges * 100))
     with pytest.raises(MemoryError, match="the surroundings of one atom need"):
-        model.predict(atoms, device="cpu", memory=kept + 10_000)
+        model.predict(atoms, PredictionOptions(device="cpu", memory=kept + 10_000))
     for bad in ("much", "-1GiB", 0):
         with pytest.raises(ValueError, match="memory must be a size like '8GiB'"):
-            model.predict(atoms, device="cpu", memory=bad)
+            model.predict(atoms, PredictionOptions(device="cpu", memory=bad))
 
 
 PEAK = """
@@ -151,14 +148,16 @@ import sys
 import torch
 from ase.build import graphene
 from hotham_ase import load_model
+from hotham_ase.model.options import PredictionOptions
 def peak():  # MiB; ru_maxrss would count what the parent held when it forked
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 torch.set_num_threads(1)
 model = load_model("carbon")
-model.predict(graphene(size=(2, 2, 1), vacuum=5.0), device="cpu", memory="1GiB")
+model.predict(graphene(size=(2, 2, 1), vacuum=5.0), PredictionOptions("cpu", memory="1GiB"))
 before = peak()
-matrix = model.predict(graphene(size=(20, 20, 1), vacuum=5.0), device="cpu", memory=sys.argv[1])
+options = PredictionOptions("cpu", memory=sys.argv[1])
+matrix = model.predict(graphene(size=(20, 20, 1), vacuum=5.0), options)
 print(peak() - before, abs(matrix.values).sum())
 """
 

@@ -10,9 +10,10 @@ from ase.build import graphene
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
+from hotham_ase.nn.architectures import build_network
 from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.protocol import build_network
 from hotham_ase.nn.published.config import PublishedConfig
 
 BASIS = OrbitalBasis((SpeciesBasis("C", (0, 1), (1.6, 1.6), 4),))
@@ -34,7 +35,7 @@ def test_threads_of_both_precisions(config):
     tasks = [(atoms, dtype) for atoms in structures for dtype in ("float32", "float64")]
 
     def predict(model, task):
-        return model.predict(task[0], device="cpu", dtype=task[1]).values
+        return model.predict(task[0], PredictionOptions(device="cpu", dtype=task[1])).values
 
     alone = [predict(HamiltonianModel(network, BASIS), task) for task in tasks]
     for _ in range(5):
@@ -59,10 +60,14 @@ def test_a_prediction_does_not_depend_on_the_default_precision():
         network = build_network(config, [s.shells for s in BASIS.species], cutoffs(BASIS))
         model = HamiltonianModel(network.eval().requires_grad_(False), BASIS)
         for dtype in ("float32", "float64"):
-            expected = model.predict(graphene(vacuum=4), device="cpu", dtype=dtype).values
+            expected = model.predict(
+                graphene(vacuum=4), PredictionOptions(device="cpu", dtype=dtype)
+            ).values
             torch.set_default_dtype(torch.float64)
             try:
-                found = model.predict(graphene(vacuum=4), device="cpu", dtype=dtype).values
+                found = model.predict(
+                    graphene(vacuum=4), PredictionOptions(device="cpu", dtype=dtype)
+                ).values
             finally:
                 torch.set_default_dtype(torch.float32)
             np.testing.assert_array_equal(found, expected)

@@ -10,6 +10,7 @@ from scipy.integrate import simpson
 
 from hotham_ase.basis.harmonics import real_spherical_harmonics
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.dft.abacus.orb import read_orb_files
 
 N_VALENCE = {"B": 3, "C": 4, "N": 5, "Si": 4, "Mo": 14, "S": 6}
 
@@ -41,7 +42,7 @@ def orb_basis(shared_data: Path) -> OrbitalBasis:
     """ABACUS's numerical orbitals of B, C, N, Si, S (2s2p1d) and Mo (4s2p2d1f)."""
     files = sorted((shared_data / "abacus" / "orbitals").glob("*.orb"))
     files = [file for file in files if file.name.partition("_")[0] in N_VALENCE]
-    return OrbitalBasis.from_orb_files(files, N_VALENCE)
+    return read_orb_files(files, N_VALENCE)
 
 
 @pytest.fixture(scope="session")

@@ -67,11 +67,11 @@ def test_overlap_is_abacus_own(shared_data, orb_basis, run, elements):
     shells = [l for symbol in atoms.symbols for l in orb_basis[symbol].shells]
     index, sign = index_and_sign("abacus", shells)
     ours: dict[tuple[int, ...], np.ndarray] = {}
-    for block, ((i, j), shift) in enumerate(zip(s.block_atoms.T, s.block_shifts, strict=True)):
+    for block, ((i, j), shift) in enumerate(zip(s.layout.atoms.T, s.layout.shifts, strict=True)):
         dense = ours.setdefault(tuple(shift.tolist()), np.zeros((s.n_basis, s.n_basis)))
-        rows = slice(*s.orbital_offsets[[i, i + 1]])
-        columns = slice(*s.orbital_offsets[[j, j + 1]])
-        start, stop = s.block_offsets[block : block + 2]
+        rows = slice(*s.layout.orbital_offsets[[i, i + 1]])
+        columns = slice(*s.layout.orbital_offsets[[j, j + 1]])
+        start, stop = s.layout.offsets[block : block + 2]
         dense[rows, columns] = s.values[0, start:stop].reshape(s.n_orbitals[i], s.n_orbitals[j])
     zero = np.zeros((s.n_basis, s.n_basis))
     error = max(

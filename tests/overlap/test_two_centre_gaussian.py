@@ -54,11 +54,11 @@ def molecule():
 def assembled(result, values: np.ndarray) -> np.ndarray:
     """(n_components, n_basis, n_basis) from blocks in the layout of a RealSpaceMatrix."""
     out = np.zeros((len(values), result.n_basis, result.n_basis))
-    for block, (i, j) in enumerate(result.block_atoms.T):
-        start, stop = result.block_offsets[block : block + 2]
+    for block, (i, j) in enumerate(result.layout.atoms.T):
+        start, stop = result.layout.offsets[block : block + 2]
         shape = (len(values), result.n_orbitals[i], result.n_orbitals[j])
-        rows = slice(*result.orbital_offsets[[i, i + 1]])
-        columns = slice(*result.orbital_offsets[[j, j + 1]])
+        rows = slice(*result.layout.orbital_offsets[[i, i + 1]])
+        columns = slice(*result.layout.orbital_offsets[[j, j + 1]])
         out[:, rows, columns] = values[:, start:stop].reshape(shape)
     return out
 

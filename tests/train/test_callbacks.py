@@ -4,6 +4,7 @@ import math
 from datetime import timedelta
 from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -92,22 +93,48 @@ def test_earlier_starts_and_the_last_validation_count(monkeypatch):
     assert clock.state_dict() == {"elapsed": 90.0, "validation": 10.0}
 
 
+class OneWeight(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.network = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(self.network.weight)
+
+
+def steps(average, module, history):
+    """Take steps that lead to these weights."""
+    for value in history:
+        torch.nn.init.constant_(module.network.weight, value)
+        step = int(average._average_model.n_averaged)
+        average.on_train_batch_end(SimpleNamespace(global_step=step), module, None, None, None)
+
+
 def test_the_average_is_an_exponential_one():
-    network = torch.nn.Linear(1, 1, bias=False)
-    module = SimpleNamespace(network=network)
-    average = WeightAverage(0.5)
-    torch.nn.init.zeros_(network.weight)
-    average.on_train_start(None, module)
+    module, average = OneWeight(), WeightAverage(0.5)
+    average.setup(None, module, "fit")
     expected, history = 0.0, [1.0, 4.0, 2.0, 8.0] * 5
+    steps(average, module, history)
     for n, value in enumerate(history):
-        torch.nn.init.constant_(network.weight, value)
-        average.on_train_batch_end(None, module)
         decay = min(0.5, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * value
-    average.on_validation_start(None, module)
-    assert network.weight.item() == pytest.approx(expected, rel=1e-6)
-    average.on_validation_end(None, module)
-    assert network.weight.item() == 8.0
+    average.on_validation_epoch_start(None, module)
+    assert module.network.weight.item() == pytest.approx(expected, rel=1e-6)
+    average.on_validation_epoch_end(None, module)
+    assert module.network.weight.item() == 8.0
+    assert average.network.weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_average_of_an_older_version_goes_on():
+    """Its checkpoints have the average among the callbacks' states."""
+    module, whole, resumed = OneWeight(), WeightAverage(0.9), WeightAverage(0.9)
+    for average in (whole, resumed):
+        average.setup(None, module, "fit")
+    steps(whole, module, [1.0, 4.0, 2.0])
+    weight = whole.network.weight.detach().clone()
+    resumed.load_state_dict({"n_steps": 3, "average": {"weight": weight}})
+    for average in (whole, resumed):
+        steps(average, module, [8.0, 3.0])
+    assert torch.equal(whole.network.weight, resumed.network.weight)
+    assert not torch.equal(whole.network.weight, weight)
 
 
 def validate(checkpoints, losses):

@@ -3,7 +3,7 @@
 import pytest
 
 from hotham_ase.train.config import ConfigError, SplitConfig, load_config
-from hotham_ase.train.data.prepared import split_names
+from hotham_ase.train.data.split import split_names
 
 
 def write(tmp_path, text):

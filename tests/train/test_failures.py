@@ -11,6 +11,7 @@ import torch
 
 from hotham_ase.files import InUseError, locked
 from hotham_ase.model.model import load_model
+from hotham_ase.nn.failures import DeviceError
 from hotham_ase.train import module
 from hotham_ase.train.config import ConfigError
 from hotham_ase.train.failures import TrainingError
@@ -106,7 +107,7 @@ def test_a_full_disk_stops_a_run_that_can_go_on(tmp_path, data_file, stopped):
 
 def test_a_lost_gpu_stops_a_run_in_a_sentence(tmp_path, data_file, monkeypatch):
     fail_at_step(monkeypatch, 8, RuntimeError("CUDA error: unspecified launch failure\nmore"))
-    with pytest.raises(TrainingError, match="GPU cannot be used any more: CUDA error.*failure$"):
+    with pytest.raises(DeviceError, match="GPU cannot be used any more: CUDA error.*failure$"):
         train(configure(tmp_path, data_file))
 
 

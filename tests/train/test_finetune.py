@@ -10,10 +10,11 @@ from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset import Dataset, DatasetWriter
 from hotham_ase.evaluation.evaluate import evaluate
 from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
-from hotham_ase.train.build import build_network
+from hotham_ase.train.build import start_network
 from hotham_ase.train.config import ConfigError, SplitConfig, load_config
-from hotham_ase.train.data.prepared import split_names
+from hotham_ase.train.data.split import split_names
 from hotham_ase.train.run import train
 
 SETTINGS = """
@@ -53,7 +54,7 @@ def with_nitrogen(sample, shift, **changes):
 def write(path, samples):
     with DatasetWriter(path) as writer:
         for k, sample in enumerate(samples):
-            provenance = {**sample.provenance, "name": f"chain/{k}"}
+            provenance = replace(sample.provenance, name=f"chain/{k}")
             writer.add(replace(sample, provenance=provenance))
     return path
 
@@ -67,7 +68,7 @@ def mixed_file(tmp_path, data_file):
 def begin(path):
     config = load_config(path)
     with Dataset(config.data) as data:
-        return build_network(config, data, range(6))
+        return start_network(config, data, range(6))
 
 
 def test_it_begins_with_the_model(tmp_path, data_file, carbon):
@@ -95,9 +96,11 @@ def test_new_species_leave_old_ones_as_they_were(tmp_path, mixed_file, data_file
     old, new = load_model(carbon), HamiltonianModel(network.eval(), basis)
     with Dataset(data_file) as data:
         atoms = data.atoms(0)
-    expected = old.predict(atoms, device="cpu").values
+    expected = old.predict(atoms, PredictionOptions(device="cpu")).values
     with torch.no_grad():
-        np.testing.assert_allclose(new.predict(atoms, device="cpu").values, expected, atol=1e-5)
+        np.testing.assert_allclose(
+            new.predict(atoms, PredictionOptions(device="cpu")).values, expected, atol=1e-5
+        )
 
 
 def test_new_species_get_a_baseline_with_the_old_energy_zero(tmp_path, mixed_file, carbon):
@@ -161,6 +164,6 @@ def test_a_test_set_that_the_model_has_seen_is_told(tmp_path, data_file, carbon)
     with pytest.warns(UserWarning, match="1 of 1 test structures were trained on by"):
         fine = train(path)
     # its own record counts them as what they were
-    errors = evaluate(fine, data_file, device="cpu")
+    errors = evaluate(fine, data_file, device="cpu").to_dict()
     assert errors["headline"] == "seen"
     assert "test" not in errors["parts"]

@@ -16,15 +16,17 @@ from scipy.spatial.transform import Rotation
 from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import DatasetWriter
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.evaluation.evaluate import evaluate, evaluate_samples
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.model import model as predict_module
 from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
+from hotham_ase.nn.architectures import build_network
 from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.protocol import build_network
 from hotham_ase.nn.published.config import PublishedConfig
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 from hotham_ase.testing import assert_equivariant
@@ -83,7 +85,7 @@ def calculate(atoms, name="water"):
         in_our_order(run.get_ovlp(), atoms),
         None,
         10.0,
-        {"name": name, "code": "PySCF"},
+        Provenance(name, "PySCF"),
         in_our_order(first * Hartree, atoms),
     )
 
@@ -156,7 +158,9 @@ def test_it_is_learned_better_than_the_whole(runs, molecules):
     found = []
     for sample in (s for s in molecules if s.name in names):
         h0, s = sample.initial_hamiltonian, sample.overlap.values[0]
-        predicted = model.predict(sample.atoms, device="cpu", initial_hamiltonian=h0)
+        predicted = model.predict(
+            sample.atoms, PredictionOptions(device="cpu"), initial_hamiltonian=h0
+        )
         difference = (predicted - sample.hamiltonian).values[0]
         without_shift = difference - (s @ difference) / (s @ s) * s
         found.append(1e3 * np.abs(without_shift).mean())
@@ -167,17 +171,21 @@ def test_it_is_learned_better_than_the_whole(runs, molecules):
 def test_the_model_says_what_it_needs(runs, molecules):
     _, _, paths = runs
     whole, correction = load_model(paths[False]), load_model(paths[True])
-    assert correction.needs_initial
-    assert not whole.needs_initial
+    assert correction.learns_correction
+    assert not whole.learns_correction
     assert correction.describe()["needs an initial Hamiltonian"] is True
     assert correction.provenance["settings"]["initial_hamiltonian"] is True
     sample = molecules[0]
     with pytest.raises(ValueError, match=r"initial_hamiltonian must be given for model.* got None"):
-        correction.predict(sample.atoms, device="cpu")
+        correction.predict(sample.atoms, PredictionOptions(device="cpu"))
     with pytest.raises(ValueError, match="initial_hamiltonian must be None for model"):
-        whole.predict(sample.atoms, device="cpu", initial_hamiltonian=sample.initial_hamiltonian)
+        whole.predict(
+            sample.atoms,
+            PredictionOptions(device="cpu"),
+            initial_hamiltonian=sample.initial_hamiltonian,
+        )
     with pytest.raises(ValueError, match="must be a RealSpaceMatrix, got float"):
-        correction.predict(sample.atoms, device="cpu", initial_hamiltonian=1.0)
+        correction.predict(sample.atoms, PredictionOptions(device="cpu"), initial_hamiltonian=1.0)
 
 
 def test_h0_of_another_structure_is_refused(runs, molecules):
@@ -190,13 +198,17 @@ def test_h0_of_another_structure_is_refused(runs, molecules):
         (molecules[0].atoms[[1, 0, 2]], "or other elements"),
     ):
         with pytest.raises(ValueError, match=message):
-            model.predict(atoms, device="cpu", initial_hamiltonian=h0)
+            model.predict(atoms, PredictionOptions(device="cpu"), initial_hamiltonian=h0)
     other = replace(h0, n_orbitals=[5, 1, 2], values=np.zeros(64))
     with pytest.raises(ValueError, match=r"2 orbitals on atom 2 \(H\), where the basis has 1"):
-        model.predict(molecules[0].atoms, device="cpu", initial_hamiltonian=other)
+        model.predict(
+            molecules[0].atoms, PredictionOptions(device="cpu"), initial_hamiltonian=other
+        )
     up_and_down = replace(h0, spin="polarized", values=np.tile(h0.values, (2, 1)))
     with pytest.raises(ValueError, match="must be unpolarized, got spin kind polarized"):
-        model.predict(molecules[0].atoms, device="cpu", initial_hamiltonian=up_and_down)
+        model.predict(
+            molecules[0].atoms, PredictionOptions(device="cpu"), initial_hamiltonian=up_and_down
+        )
 
 
 def test_a_turned_structure_with_its_own_h0_gives_the_turned_h(runs):
@@ -205,7 +217,9 @@ def test_a_turned_structure_with_its_own_h0_gives_the_turned_h(runs):
 
     def predict(atoms):
         h0 = calculate(atoms).initial_hamiltonian
-        return model.predict(atoms, device="cpu", dtype="float64", initial_hamiltonian=h0)
+        return model.predict(
+            atoms, PredictionOptions(device="cpu", dtype="float64"), initial_hamiltonian=h0
+        )
 
     turn = Rotation.random(random_state=4).as_matrix()
     assert_equivariant(predict, water(50), BASIS, -turn, tolerance=1e-7)
@@ -213,7 +227,7 @@ def test_a_turned_structure_with_its_own_h0_gives_the_turned_h(runs):
 
 def test_evaluations_take_h0_from_the_data(runs, molecules, tmp_path):
     _, data, paths = runs
-    errors = evaluate(paths[True], data, device="cpu", report=tmp_path / "report.html")
+    errors = evaluate(paths[True], data, device="cpu", report=tmp_path / "report.html").to_dict()
     assert errors["n_structures"] == 3  # of the test split
     assert len(errors["structures"]) == len(molecules)
     assert (tmp_path / "report.html").is_file()
@@ -262,7 +276,7 @@ def test_a_correction_is_learned_on(runs, tmp_path):
         "training: {max_epochs: 1, learning_rate: 0.0001}\ndevice: cpu\nloaders: 0\n"
     )
     model = load_model(train(path))
-    assert model.needs_initial
+    assert model.learns_correction
     before = load_model(paths[True]).provenance["errors"]["test"]["mae_meV"]
     assert model.provenance["errors"]["test"]["mae_meV"] < 1.5 * before
 
@@ -286,7 +300,7 @@ def long_chain(samples):
     overlap = overlap_matrix(atoms, basis)
     h0 = kinetic_matrix(atoms, basis) + far_part(atoms, basis)
     hamiltonian = h0 + 0.3 * kinetic_matrix(atoms, basis)
-    provenance = {"name": "chain", "code": "test"}
+    provenance = Provenance("chain", "test")
     return Sample(atoms, basis, hamiltonian, overlap, None, 24.0, provenance, h0)
 
 
@@ -330,12 +344,14 @@ def test_eigenvectors_stay_those_of_the_whole_h(long_chain):
 def test_h_is_the_sum_on_the_pairs_of_both(kind, long_chain, tmp_path):
     network, h0 = random_network(kind, long_chain.basis), long_chain.initial_hamiltonian
     alone = HamiltonianModel(network, long_chain.basis)
-    model = HamiltonianModel(network, long_chain.basis, needs_initial=True)
+    model = HamiltonianModel(network, long_chain.basis, learns_correction=True)
     model.save(tmp_path / "model.safetensors")
     loaded = load_model(tmp_path / "model.safetensors")
-    assert loaded.needs_initial
-    correction = alone.predict(long_chain.atoms, device="cpu")
-    total = loaded.predict(long_chain.atoms, device="cpu", initial_hamiltonian=h0)
+    assert loaded.learns_correction
+    correction = alone.predict(long_chain.atoms, PredictionOptions(device="cpu"))
+    total = loaded.predict(
+        long_chain.atoms, PredictionOptions(device="cpu"), initial_hamiltonian=h0
+    )
     assert total.pairs.n_edges == h0.pairs.n_edges > correction.pairs.n_edges
     kpt = (0, 0, 0)  # of a molecule: the whole matrix
     np.testing.assert_allclose(
@@ -352,8 +368,11 @@ def test_h_is_the_sum_on_the_pairs_of_both(kind, long_chain, tmp_path):
 def test_files_of_models_that_need_no_h0_are_as_before(long_chain, tmp_path):
     path = tmp_path / "model.safetensors"
     network = random_network("default", long_chain.basis)
-    for needs_initial, expected in ((False, "hotham_ase model 1"), (True, "hotham_ase model 2")):
-        HamiltonianModel(network, long_chain.basis, needs_initial=needs_initial).save(path)
+    for learns_correction, expected in (
+        (False, "hotham_ase model 1"),
+        (True, "hotham_ase model 2"),
+    ):
+        HamiltonianModel(network, long_chain.basis, learns_correction=learns_correction).save(path)
         with safe_open(path, framework="pt") as file:
             assert file.metadata()["format"] == expected
     HamiltonianModel(network, long_chain.basis).save(path)
@@ -362,16 +381,16 @@ def test_files_of_models_that_need_no_h0_are_as_before(long_chain, tmp_path):
         metadata = file.metadata()
     del metadata["needs_initial"], metadata["digest"]  # as older versions wrote it
     save_file(tensors, path, metadata)
-    assert not load_model(path).needs_initial
+    assert not load_model(path).learns_correction
 
 
 def test_memory_counts_h0(long_chain, monkeypatch):
     monkeypatch.setattr(predict_module, "BYTES_PER_PAIR", 10**6)
     network, h0 = random_network("default", long_chain.basis), long_chain.initial_hamiltonian
     alone = HamiltonianModel(network, long_chain.basis)
-    n_edges = alone.predict(long_chain.atoms, device="cpu").pairs.n_edges
-    options = {"device": "cpu", "memory": 10**6 * (n_edges + h0.pairs.n_edges)}
-    alone.predict(long_chain.atoms, **options)
-    model = HamiltonianModel(network, long_chain.basis, needs_initial=True)
+    n_edges = alone.predict(long_chain.atoms, PredictionOptions(device="cpu")).pairs.n_edges
+    options = PredictionOptions("cpu", memory=10**6 * (n_edges + h0.pairs.n_edges))
+    alone.predict(long_chain.atoms, options)
+    model = HamiltonianModel(network, long_chain.basis, learns_correction=True)
     with pytest.raises(MemoryError):
-        model.predict(long_chain.atoms, initial_hamiltonian=h0, **options)
+        model.predict(long_chain.atoms, options, initial_hamiltonian=h0)

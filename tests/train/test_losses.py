@@ -12,14 +12,15 @@ from scipy.linalg import block_diag, eigh
 from scipy.spatial.transform import Rotation
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.model.tensors import cutoffs, to_union
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
-from hotham_ase.train.data.energy_zero import with_zero
 from hotham_ase.train.data.prepared import Eigenbasis, collate, prepare
+from hotham_ase.train.data.references import with_zero
 from hotham_ase.train.loss.config import BlockLossConfig, LossConfig
 from hotham_ase.train.loss.losses import (
     BandLoss,
@@ -53,7 +54,7 @@ def sample_of(atoms, shift=0.0, name="wire"):
     overlap = overlap_matrix(atoms, basis)
     hamiltonian = kinetic_matrix(atoms, basis) + (shift - 33.0) * overlap
     n_electrons = 4.0 * (atoms.numbers == 6).sum() + (atoms.numbers == 1).sum()
-    return Sample(atoms, basis, hamiltonian, overlap, FERMI + shift, n_electrons, {"name": name})
+    return Sample(atoms, basis, hamiltonian, overlap, FERMI + shift, n_electrons, Provenance(name))
 
 
 def wire(rotation=None):

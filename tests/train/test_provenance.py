@@ -38,10 +38,10 @@ def program(path):
 
 def test_changes_are_seen(repository):
     state = git_state()
-    assert len(state["commit"]) == 40
-    assert state["changed"] is False
+    assert len(state.commit) == 40
+    assert state.changed is False
     (repository / "file.txt").write_text("two\n")
-    assert git_state()["changed"] is True
+    assert git_state().changed is True
 
 
 def test_outside_of_git_there_is_none(tmp_path, monkeypatch):
@@ -60,7 +60,7 @@ def test_programs_of_the_configuration_are_not_executed(repository, tmp_path, ke
     (repository / "file.txt").write_text("two\n")
     state = git_state()
     assert not mark.exists()
-    assert state["changed"] is (None if key.startswith("filter") else True)
+    assert state.changed is (None if key.startswith("filter") else True)
     # the program is one that git itself would start
     subprocess.run(["git", "status"], cwd=repository, check=False, capture_output=True)
     assert mark.exists()
@@ -82,7 +82,7 @@ def test_hooks_and_submodules_are_not_executed(repository, tmp_path):
     hook.chmod(0o755)
     (inner / "file.txt").write_text("two\n")
     (repository / "file.txt").touch()
-    assert git_state()["changed"] is False
+    assert git_state().changed is False
     assert not any(mark.exists() for mark in marks)
 
 

@@ -10,7 +10,8 @@ import torch
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.evaluation.evaluate import evaluate, evaluate_samples
 from hotham_ase.model.model import HamiltonianModel, load_model
-from hotham_ase.train.build import build_network
+from hotham_ase.model.options import PredictionOptions
+from hotham_ase.train.build import start_network
 from hotham_ase.train.config import ConfigError, TrainConfig
 from hotham_ase.train.run import read_log, train
 
@@ -112,7 +113,7 @@ def test_orbitals_of_high_l_get_the_degrees_they_need():
     def l_max(**model):
         settings = {"hopping_margin": 0.0, "average_degree": 9.0, **model}
         config = TrainConfig(data="none.h5", baseline=False, model=settings)
-        return build_network(config, Nothing(), [])[0].config.l_max
+        return start_network(config, Nothing(), [])[0].config.l_max
 
     assert l_max() == 6
     assert l_max(l_max=8) == 8
@@ -145,7 +146,7 @@ def test_reach_of_h_beyond_the_orbitals_is_learned(shared_data):
     Leaving them out moves bands within 5 eV of E_F by up to 16 meV.
     """
     from hotham_ase import read_sample
-    from hotham_ase.electronic.solvers.eigen import eigenvalues_at_kpts
+    from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
     from hotham_ase.model.tensors import build_graph
     from hotham_ase.train.data.prepared import hopping_margin
 
@@ -178,8 +179,8 @@ def test_a_model_with_a_margin_keeps_it(tmp_path, run, samples):
     assert loaded.cutoff == pytest.approx(model.cutoff + 0.7)
     dimer = samples[0].atoms[[0, 1]]
     dimer.set_distance(0, 1, model.cutoff + 0.3)
-    assert model.predict(dimer, device="cpu").pairs.n_edges == 0
-    assert loaded.predict(dimer, device="cpu").pairs.n_edges == 2
+    assert model.predict(dimer, PredictionOptions(device="cpu")).pairs.n_edges == 0
+    assert loaded.predict(dimer, PredictionOptions(device="cpu")).pairs.n_edges == 2
 
 
 def test_the_log_and_an_evaluation_have_the_same_errors(tmp_path):
@@ -202,10 +203,14 @@ def test_evaluation_against_itself_is_exact(run, samples):
     model = load_model(run)
     planted = 0.25
     exact = [
-        replace(s, hamiltonian=model.predict(s.atoms, device="cpu") + planted * s.overlap)
+        replace(
+            s,
+            hamiltonian=model.predict(s.atoms, PredictionOptions(device="cpu"))
+            + planted * s.overlap,
+        )
         for s in samples[:2]
     ]
-    errors = evaluate_samples(model, exact, device="cpu")
+    errors = evaluate_samples(model, exact, device="cpu").to_dict()
     assert errors["n_structures"] == 2
     assert errors["mae_meV"] < 1e-6
     assert errors["band_mae_meV"] < 1e-6
@@ -219,14 +224,14 @@ def test_evaluation_measures_a_known_error(run, samples):
     from dataclasses import replace
 
     model = load_model(run)
-    predicted = model.predict(samples[0].atoms, device="cpu")
+    predicted = model.predict(samples[0].atoms, PredictionOptions(device="cpu"))
     errors = evaluate_samples(
         model, [replace(samples[0], hamiltonian=0.5 * predicted)], device="cpu"
-    )
+    ).to_dict()
     s = samples[0].overlap.on_pairs(predicted.pairs).values[0]
     wrong = 0.5 * predicted.values[0]
     left = wrong - s * np.linalg.lstsq(s[:, None], wrong, rcond=None)[0]
-    n_onsite = predicted.block_offsets[predicted.pairs.n_atoms]
+    n_onsite = predicted.layout.offsets[predicted.pairs.n_atoms]
     assert errors["mae_meV"] == pytest.approx(1e3 * np.abs(left).mean())
     assert errors["mae_raw_meV"] == pytest.approx(1e3 * np.abs(wrong).mean())
     assert errors["mae_onsite_meV"] == pytest.approx(1e3 * np.abs(left[:n_onsite]).mean())
@@ -235,7 +240,9 @@ def test_evaluation_measures_a_known_error(run, samples):
 
 def test_evaluate_reads_files(run, data_file):
     done = []
-    errors = evaluate(run, data_file, device="cpu", on_progress=lambda k, n: done.append((k, n)))
+    errors = evaluate(
+        run, data_file, device="cpu", on_progress=lambda k, n: done.append((k, n))
+    ).to_dict()
     assert done[-1] == (8, 8)
     assert set(errors["groups"]) == {"chain"}
     # the headline is of the test structure, as the training saw it

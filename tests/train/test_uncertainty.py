@@ -14,23 +14,22 @@ from scipy.spatial import KDTree
 
 from hotham_ase import HotHamCalculator
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.evaluation.errors import compare_blocks
-from hotham_ase.evaluation.evaluate import assess
+from hotham_ase.evaluation.evaluate import evaluate_samples
 from hotham_ase.evaluation.figures import plot_reliability
 from hotham_ase.evaluation.report import write_report
-from hotham_ase.model.file import ModelFile
+from hotham_ase.model.file import ModelFile, ModelFileError
 from hotham_ase.model.model import (
     BYTES_PER_PAIR,
     BYTES_PER_UNCERTAIN_PAIR,
-    EXTRAPOLATION,
-    FILE_FORMATS,
     HamiltonianModel,
-    ModelFileError,
     load_model,
 )
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import build_graph, cutoffs
-from hotham_ase.model.uncertainty import ExtrapolationWarning
+from hotham_ase.model.uncertainty import EXTRAPOLATION, ExtrapolationWarning
 from hotham_ase.nn import streaming
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.model import HotHam, ModelConfig
@@ -75,7 +74,7 @@ def model(chains):
 
 
 def predict(model, atoms, **options):
-    return model.predict_with_uncertainty(atoms, device="cpu", **options)
+    return model.predict_with_uncertainty(atoms, PredictionOptions(device="cpu", **options))
 
 
 def test_q_is_the_variance_of_a_linear_fit():
@@ -192,7 +191,7 @@ def hydrocarbon(name, seed, atoms):
     overlap = overlap_matrix(atoms, basis)
     h = kinetic_matrix(atoms, basis)
     n_electrons = float(basis.n_electrons(atoms.numbers))
-    return Sample(atoms, basis, h, overlap, None, n_electrons, {"name": name, "code": "test"})
+    return Sample(atoms, basis, h, overlap, None, n_electrons, Provenance(name, "test"))
 
 
 def test_every_species_and_pair_has_its_own_factor():
@@ -216,7 +215,7 @@ def test_every_species_and_pair_has_its_own_factor():
         expected = np.concatenate(
             [prediction.uncertainty.onsite_errors, prediction.uncertainty.hopping_errors]
         )
-        atoms_of_block = prediction.hamiltonian.block_atoms
+        atoms_of_block = prediction.hamiltonian.layout.atoms
         symbols = np.array(sample.atoms.get_chemical_symbols())[atoms_of_block]
         part = np.where(np.arange(len(squares)) < len(sample.atoms), "onsite", "hopping")
         for key in {*zip(part, *symbols, strict=True)}:
@@ -248,11 +247,10 @@ def test_what_the_training_set_lacks_has_an_infinite_grade(tmp_path):
     assert np.isfinite(result.onsite_grades[~of_hydrogen]).all()
     assert len(result.extrapolating_atoms) == 5  # carbon by its pairs
     assert np.isfinite(result.onsite_errors).all()
-    evaluation = assess(model, [with_both[4]], device="cpu")
-    assert evaluation.structures[0]["largest_grade"] is None
-    json.dumps(evaluation.details(), allow_nan=False)
-    source = {"file": "m.h5", "sha256": "0"}
-    write_report(tmp_path / "report.html", model, evaluation, [], source)
+    evaluation = evaluate_samples(model, [with_both[4]], device="cpu")
+    assert evaluation.structures[0].trust.largest_grade is None
+    json.dumps(evaluation.to_dict(), allow_nan=False)
+    write_report(tmp_path / "report.html", model, evaluation, [], "m.h5", "0")
     assert "<td>∞</td>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -262,7 +260,7 @@ def test_without_pairs_there_is_none(model, chains):
     far.positions *= 10
     overlap = overlap_matrix(far, basis)
     h = kinetic_matrix(far, basis)
-    sample = Sample(far, basis, h, overlap, None, 16.0, {"name": "far", "code": "test"})
+    sample = Sample(far, basis, h, overlap, None, 16.0, Provenance("far", "test"))
     alone = [prepare(sample, basis, network)]
     normal = [prepare(chains[1], basis, network)]
     assert alone[0].graph.n_edges == 0
@@ -347,7 +345,7 @@ def test_files_that_know_covariances_only_still_work(model, chains, tmp_path):
     fitted = model.uncertainty.state_dict()
     old.load_state_dict({k: v for k, v in fitted.items() if k not in added}, strict=False)
     replace(model, uncertainty=old).save(path)
-    file = ModelFile.read(path, FILE_FORMATS)
+    file = ModelFile.read(path)
     tensors = {k: v for k, v in file.tensors.items() if k.removeprefix("uncertainty.") not in added}
     assert len(file.tensors) == len(tensors) + len(added)
     ModelFile(tensors, file.texts).write(path)
@@ -363,19 +361,17 @@ def test_files_that_know_covariances_only_still_work(model, chains, tmp_path):
 
 
 def test_the_factor_of_bands_is_that_of_held_out_structures(model, chains):
-    rows = assess(model, chains[N_TRAINING : N_TRAINING + 6], device="cpu").structures
-    assert all(row["expected_band_error_meV"] is None for row in rows)
+    rows = evaluate_samples(model, chains[N_TRAINING : N_TRAINING + 6], device="cpu").structures
+    assert all(row.trust.expected_band_error_meV is None for row in rows)
     uncertainty = copy.deepcopy(model.uncertainty)
     fit_bands(uncertainty, rows)
-    rows = assess(
+    rows = evaluate_samples(
         replace(model, uncertainty=uncertainty),
         chains[N_TRAINING : N_TRAINING + 6],
         device="cpu",
     ).structures
-    expected, seen = (
-        np.mean([row[key] ** 2 for row in rows])
-        for key in ("expected_band_error_meV", "band_mae_meV")
-    )
+    expected = np.mean([row.trust.expected_band_error_meV**2 for row in rows])
+    seen = np.mean([row.bands.band_mae_meV**2 for row in rows])
     assert seen > 0
     assert expected == pytest.approx(seen, rel=1e-5)
 
@@ -419,13 +415,13 @@ def test_model_file_keeps_it(model, chains, tmp_path):
 
 
 def test_reliability_counts_every_block(model, chains):
-    result = assess(model, chains[32:36], device="cpu")
-    records = result.details()["by_expected_error"]
+    result = evaluate_samples(model, chains[32:36], device="cpu")
+    records = result.to_dict()["by_expected_error"]
     n_pairs = sum(predict(model, s.atoms).uncertainty.pairs.n_edges for s in chains[32:36])
     assert sum(r["n"] for r in records if r["blocks"] == "hopping") == n_pairs
     assert sum(r["n"] for r in records if r["blocks"] == "onsite") == 16
     seen = sum(r["n"] * r["seen_meV"] ** 2 for r in records) / (n_pairs + 16)
-    of_rows = np.mean([row["block_error_meV"] ** 2 for row in result.structures])
+    of_rows = np.mean([row.trust.block_error_meV**2 for row in result.structures])
     assert seen == pytest.approx(of_rows, rel=0.2)  # structures have different numbers of pairs
     lines = plot_reliability(result.statistics).axes[0].get_lines()
     assert len(lines) == 3

@@ -41,14 +41,11 @@ class Header:
     Attributes
     ----------
     cell : (3, 3) Å
-    counts
-        Atoms of each type.
     scaled_positions : (n_atoms, 3)
         Fractional coordinates.
     """
 
     cell: np.ndarray
-    counts: tuple[int, ...]
     scaled_positions: np.ndarray
 
 
@@ -209,10 +206,10 @@ def _collect(
     records: list[Record], n_basis: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Rows, columns, lattice vectors and values of all records, checked."""
-    vectors = np.array([record[0] for record in records], dtype=np.int64).reshape(-1, 3)
     if not sum(len(record[1]) for record in records):
         raise ValueError("it has no elements")
-    if len(np.unique(vectors, axis=0)) != len(vectors):
+    vectors, values, columns, _ = zip(*records, strict=True)
+    if len(set(vectors)) != len(vectors):
         raise ValueError("a lattice vector comes twice")
     if np.abs(vectors).max() > _FARTHEST:
         raise ValueError(f"a lattice vector is farther than {_FARTHEST} cells")
@@ -226,13 +223,8 @@ def _collect(
         if not (np.abs(value) < _LARGEST).all():
             raise ValueError(f"R = {vector} has values that cannot be")
         rows.append(np.repeat(np.arange(n_basis), steps))
-    shifts = np.repeat(vectors, [len(record[1]) for record in records], axis=0)
-    return (
-        np.concatenate(rows),
-        np.concatenate([record[2] for record in records]),
-        shifts,
-        np.concatenate([record[1] for record in records]),
-    )
+    shifts = np.repeat(np.array(vectors), [len(value) for value in values], axis=0)
+    return np.concatenate(rows), np.concatenate(columns), shifts, np.concatenate(values)
 
 
 def _records(text: bytes, n_basis: int) -> Iterator[Record]:
@@ -352,9 +344,8 @@ def _structure(head: bytes) -> Header | None:
     if len(kinds) != 1 or kinds[0] != 7:  # name, constant, vectors, symbols and counts before it
         return None
     cell = float(lines[1][0]) * np.array([row[:3] for row in lines[2:5]], dtype=float)
-    counts = tuple(int(word) for word in lines[6])
     positions = np.array([row[:3] for row in lines[8:]], dtype=float).reshape(-1, 3)
-    return Header(cell, counts, positions)
+    return Header(cell, positions)
 
 
 def _rounding(text: bytes) -> float:

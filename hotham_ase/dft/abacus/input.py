@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
 from hotham_ase.dft.textfiles import read_text
+from hotham_ase.matrices.spin import Spin
 
 # H(R) as written may lack a part of these operators, which ABACUS adds to H(k) only in some
 # versions: such a run is read where its own eigenvalues prove that nothing is missing.
@@ -22,7 +23,8 @@ RECORDED = (
     "dft_functional",
     *NEED_PROOF,
 )
-_SPINS = {"2": "spin-polarised", "4": "non-collinear"}
+SPIN_KEYS = ("nspin", "noncolin", "lspinorb")
+_SPINS = {"1": Spin.UNPOLARIZED, "2": Spin.POLARIZED, "4": Spin.NON_COLLINEAR}
 
 
 def _is_true(value: str) -> bool:
@@ -37,7 +39,8 @@ def _is_positive(value: str) -> bool:
 
 
 # Keywords that change H(R) or what belongs to it: when they are refused, and why. Obeyed are
-# suffix, stru_file, kpoint_file, orbital_dir, latname, ntype, nelec and nelec_delta. Every other
+# suffix, stru_file, kpoint_file, orbital_dir, latname, ntype, nelec, nelec_delta and those of spin,
+# which the format accepts or not. Every other
 # keyword is about convergence, parallel runs, forces, energies or output, and changes no H of a
 # converged calculation of given atoms.
 _REFUSED: dict[str, tuple[Callable[[str], bool], str]] = {
@@ -45,8 +48,6 @@ _REFUSED: dict[str, tuple[Callable[[str], bool], str]] = {
         _is_true,
         "the H of all lattice vectors folded into one: run with gamma_only 0",
     ),
-    "lspinorb": (_is_true, "spin-orbit coupling, which is not supported yet"),
-    "noncolin": (_is_true, "non-collinear spin, which is not supported yet"),
     "esolver_type": (lambda v: v.lower() != "ksdft", "another method than Kohn-Sham DFT"),
     "efield_flag": (_is_true, "an electric field: H depends on more than the atoms"),
     "gate_flag": (_is_true, "a charged gate: H depends on more than the atoms"),
@@ -126,21 +127,32 @@ class Settings:
         hybrid = self.get("dft_functional", "default").lower() in _HYBRIDS
         return "dft_functional" if hybrid else None
 
+    @property
+    def spin(self) -> Spin:
+        """Of the run; both keywords of spinors imply nspin 4.
+
+        Raises
+        ------
+        DFTReadError
+            If ``nspin`` is not known.
+        """
+        nspin = self.get("nspin", "1")
+        if nspin not in _SPINS:
+            raise DFTReadError(f"{self.folder}/INPUT: nspin must be 1, 2 or 4, got {nspin!r}")
+        if _is_true(self.get("noncolin", "0")):
+            return Spin.NON_COLLINEAR
+        # the density has no magnetization then: time reversal holds
+        return Spin.SPIN_ORBIT if _is_true(self.get("lspinorb", "0")) else _SPINS[nspin]
+
     def check_supported(self) -> None:
-        """Refuse runs whose H is of another kind than ours.
+        """Refuse runs whose H is of another kind than ours; spin is the format's to accept.
 
         Raises
         ------
         UnsupportedRunError
-            For spin, relaxations and molecular dynamics, plane waves, external fields, and H(R)
+            For relaxations and molecular dynamics, plane waves, external fields, and H(R)
             folded into one lattice vector.
         """
-        nspin = self.get("nspin", "1")
-        if nspin != "1":
-            kind = _SPINS.get(nspin, "unknown")
-            raise UnsupportedRunError(
-                f"{self.folder} has nspin {nspin} ({kind}): not supported yet, only nspin 1 is"
-            )
         calculation = self.get("calculation", "scf")
         if calculation != "scf":
             raise UnsupportedRunError(

@@ -1,4 +1,4 @@
-"""What ABACUS's running log says of a calculation."""
+"""What an ABACUS run printed: its running log and its eigenvalues."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase.units import Rydberg
 
-from hotham_ase.dft.sample import DFTReadError
-from hotham_ase.dft.textfiles import find_one, read_text
+from hotham_ase.dft.abacus.input import read_input
+from hotham_ase.dft.abacus.stru import read_stru
+from hotham_ase.dft.plausibility import Eigenvalues
+from hotham_ase.dft.provenance import Provenance
+from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
+from hotham_ase.dft.textfiles import LARGE, find_one, read_text
 
 ABACUS_RYDBERG = 13.605698066  # eV as ABACUS converts what it prints
 _MOST = 256 * 2**20  # bytes of a log
@@ -20,6 +23,14 @@ _NUMBER = r"([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)"
 _THREE = rf"{_NUMBER}\s+{_NUMBER}\s+{_NUMBER}"
 _CONVERGED = "charge density convergence is achieved|#SCF IS CONVERGED#"
 _NOT_CONVERGED = "convergence has not been achieved|SCF IS NOT CONVERGED"
+
+LEVEL_FILES = ("istate.info", "eig.txt", "eig_occ.txt")  # until 3.9.0.9, and the later ones
+_LARGEST = 1e6  # eV, and bands
+_WORD = r"([-+.\deE]+)"
+_OLDER = re.compile(r"^\s*BAND[^\n]*\(([^()\n]*)\)[ \t]*$", re.M)
+_NEWER = re.compile(
+    rf"^\s*spin=(\d+)\s+k-point=\S+\s+Cartesian=\s*{_WORD}\s+{_WORD}\s+{_WORD}[^\n]*$", re.M
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +49,8 @@ class Log:
         Fractional coordinates that the run started from, where they are printed.
     vectors : (3, 3) or None
         Lattice vectors in units of the lattice constant, with six digits.
-    provenance
-        Version, functional, energy, convergence.
+    provenance : Provenance
+        Version, functional, energy, convergence; null where the log does not tell.
     """
 
     n_valence: dict[str, float]
@@ -47,7 +58,7 @@ class Log:
     fermi_level: float | None
     scaled_positions: np.ndarray | None = field(repr=False)
     vectors: np.ndarray | None = field(repr=False)
-    provenance: dict[str, Any] = field(repr=False)
+    provenance: Provenance = field(repr=False)
 
 
 def read_log(out: Path, labels: Sequence[str]) -> Log:
@@ -87,7 +98,7 @@ def read_log(out: Path, labels: Sequence[str]) -> Log:
     electrons = electrons or last(rf"number of electrons:?\s*=\s*{_NUMBER}")
     energy = last(rf"FINAL_ETOT_IS\s+{_NUMBER}")
     steps = re.findall(r"ELEC\s*=\s*(\d{1,9})\b", text)
-    provenance = {
+    record = {
         "version": last(r"ABACUS v(\S+)"),
         "xc": last(r"exchange-correlation functional\s*=\s*(\S+)"),
         "energy": None if energy is None else float(energy) * (Rydberg / ABACUS_RYDBERG),
@@ -100,7 +111,7 @@ def read_log(out: Path, labels: Sequence[str]) -> Log:
         fermi_level=_fermi_level(last, path),
         scaled_positions=_rows(rf"^\s*taud_\S+\s+{_THREE}", text),
         vectors=_lattice_vectors(text),
-        provenance=provenance,
+        provenance=Provenance.from_dict(record),
     )
 
 
@@ -144,3 +155,50 @@ def _lattice_vectors(text: str) -> np.ndarray | None:
 def _rows(pattern: str, text: str) -> np.ndarray | None:
     rows = re.findall(pattern, text, re.M)
     return np.array(rows, dtype=float) if rows else None
+
+
+# -------------------------------------------------------------------- eigenvalues
+
+
+def read_eigenvalues(folder: str | Path) -> Eigenvalues:
+    """Read the eigenvalues of an unpolarised ABACUS run.
+
+    They are in ``istate.info`` or, of later releases, in ``eig.txt`` or ``eig_occ.txt``, whose
+    Cartesian k-points have seven decimals.
+
+    Raises
+    ------
+    DFTReadError
+        If the file is missing or not of this form.
+    """
+    settings = read_input(folder)
+    path = find_one(settings.out, LEVEL_FILES)
+    if path is None:
+        raise DFTReadError(
+            f"{settings.out} has no {LEVEL_FILES[0]}, {LEVEL_FILES[1]} or {LEVEL_FILES[2]}"
+        )
+    text = read_text(path, LARGE)
+    newer = _NEWER.search(text) is not None
+    heads = list((_NEWER if newer else _OLDER).finditer(text))
+    if newer and {head.group(1) for head in heads} != {"1"}:
+        raise UnsupportedRunError(f"{path} has both spins: not supported yet")
+    bands: list[np.ndarray] = []
+    try:
+        kpts = np.array(
+            [head.groups()[1:] if newer else head.group(1).split() for head in heads], dtype=float
+        ).reshape(-1, 3)
+        for k, head in enumerate(heads):
+            end = heads[k + 1].start() if k + 1 < len(heads) else len(text)
+            words = text[head.end() : end].split()
+            bands.append(np.array(words, dtype=float).reshape(-1, 3))
+        table = np.array(bands).reshape(len(heads), -1, 3)  # number, energy, occupation
+    except ValueError as error:
+        raise DFTReadError(f"{path} is damaged or cut short: {error}") from error
+    if table.size == 0 or not (np.abs(table) < _LARGEST).all() or not (np.abs(kpts) < 1e3).all():
+        raise DFTReadError(
+            f"{path} must list the same bands at every k-point, and numbers that can be"
+        )
+    if newer:
+        structure = read_stru(settings.structure, settings.get("latname", "none"))
+        kpts = kpts @ structure.atoms.cell[:].T / structure.constant  # from 2π/constant
+    return Eigenvalues(kpts, table[:, :, 1] * (Rydberg / ABACUS_RYDBERG), table[:, :, 2])

@@ -8,6 +8,7 @@ that matrices, eigenvalues and Fermi level are on one scale.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from ase import Atoms
 from ase.units import Rydberg
 
-from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis, read_orb
+from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.abacus.csr import (
     Header,
     SparseMatrix,
@@ -24,16 +25,18 @@ from hotham_ase.dft.abacus.csr import (
     read_counts,
     read_csr,
 )
-from hotham_ase.dft.abacus.input import RECORDED, Settings, read_input
-from hotham_ase.dft.abacus.levels import FILES as LEVEL_FILES
-from hotham_ase.dft.abacus.levels import read_eigenvalues
-from hotham_ase.dft.abacus.log import Log, read_log
+from hotham_ase.dft.abacus.input import RECORDED, SPIN_KEYS, Settings, read_input
+from hotham_ase.dft.abacus.log import LEVEL_FILES, Log, read_eigenvalues, read_log
+from hotham_ase.dft.abacus.orb import read_basis
 from hotham_ase.dft.abacus.stru import Structure, read_stru
+from hotham_ase.dft.format import Format
 from hotham_ase.dft.plausibility import EIGENVALUE_TOLERANCE, check_against_run
+from hotham_ase.dft.provenance import name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.textfiles import LARGE, find_one, read_bytes, read_head, read_text
 from hotham_ase.dft.triplets import matrix_from_triplets
 from hotham_ase.matrices.realspace import RealSpaceMatrix
+from hotham_ase.overlap import overlap_matrix
 
 # names that releases until 3.8 and 3.10 gave the files, then of the later ones; the names say
 # nothing about the layout
@@ -60,9 +63,8 @@ _NPZ_FILES = ("hrs1_nao.npz", "hrs1g1_nao.npz")
 _ROUNDED = 20  # errors of elements add up to about so many in an eigenvalue
 
 
-def is_abacus(folder: str | Path) -> bool:
+def is_abacus(folder: Path) -> bool:
     """Whether a folder looks like an ABACUS run."""
-    folder = Path(folder)
     if not (folder / "INPUT").is_file():
         return False
     try:
@@ -84,7 +86,7 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
         The folder with STRU and INPUT.
     verify
         Compare the eigenvalues of H and S with those that the run printed, if it did and
-        converged, at one or two k-points (``provenance["eigenvalues"]`` is then "compared").
+        converged, at one or two k-points (``provenance.eigenvalues`` is then "compared").
 
     Returns
     -------
@@ -104,54 +106,42 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
     if not is_abacus(folder):
         raise DFTReadError(f"{folder} is not an ABACUS run: STRU or INPUT is missing")
     settings = read_input(folder)
+    said = ", ".join(f"{k} {settings.values[k]}" for k in SPIN_KEYS if settings.get(k, "0") != "0")
+    FORMAT.check_spin(folder, settings.spin, said)
     settings.check_supported()
-    out = settings.out
     structure = read_stru(settings.structure, settings.get("latname", "none"))
-    log = read_log(out, [label for label, _, _ in structure.species])
+    log = read_log(settings.out, [label for label, _, _ in structure.species])
     _check_structure(settings, structure, log)
-    basis = _read_basis(settings, structure, log.n_valence)
-    atoms = structure.atoms
-    n_electrons = _n_electrons(settings, log, basis, atoms)
-    h_bytes, h_csr = _read_sparse(_hamiltonian_file(out), structure, basis)
-    hamiltonian = _matrix(h_csr, atoms, basis, "hamiltonian", Rydberg)
-    s_path = find_one(out, S_FILES)
-    if s_path is not None:
-        s_csr = _read_sparse(s_path, structure, basis)[1]
-        overlap = _matrix(s_csr, atoms, basis, "overlap", 1.0)
-    else:
-        from hotham_ase.overlap import overlap_matrix
-
-        overlap = overlap_matrix(atoms, basis)
-    provenance = {
-        "name": f"{folder.resolve().parent.name}/{folder.resolve().name}",
-        "code": "ABACUS",
-        "overlap": "computed" if s_path is None else "read",
-        **log.provenance,
-        **_settings_provenance(settings),
-        "sha256": _digest(settings, h_bytes),
-    }
-    if h_csr.n_missing:
-        provenance["empty_lattice_vectors"] = h_csr.n_missing
+    basis = read_basis(settings, structure, log.n_valence)
+    n_electrons = _n_electrons(settings, log, basis, structure.atoms)
+    content, csr = _read_sparse(_hamiltonian_file(settings.out), structure, basis)
+    s_path = find_one(settings.out, S_FILES)
     sample = Sample(
-        atoms=atoms,
+        atoms=structure.atoms,
         basis=basis,
-        hamiltonian=hamiltonian,
-        overlap=overlap,
+        hamiltonian=_matrix(csr, structure.atoms, basis, "hamiltonian", Rydberg),
+        overlap=_overlap(s_path, structure, basis),
         fermi_level=log.fermi_level,
         n_electrons=n_electrons,
-        provenance=provenance,
+        provenance=replace(
+            log.provenance,
+            name=name_of(folder),
+            code=FORMAT.name,
+            overlap="computed" if s_path is None else "read",
+            extra={**log.provenance.extra, **_settings_record(settings, content, csr.n_missing)},
+        ),
     )
-    return _compared(sample, settings, h_csr.rounding) if verify else sample
+    return _compared(sample, settings, csr.rounding) if verify else sample
 
 
 def _compared(sample: Sample, settings: Settings, rounding: float) -> Sample:
     """The sample, after its eigenvalues were compared with the run's."""
     has_levels = find_one(settings.out, LEVEL_FILES) is not None
-    if has_levels and sample.provenance["scf_converged"]:
+    if has_levels and sample.provenance.scf_converged:
         largest = float(np.abs(sample.hamiltonian.values).max())
         tolerance = max(EIGENVALUE_TOLERANCE, _ROUNDED * rounding * largest)
         if check_against_run(sample, read_eigenvalues(settings.folder), tolerance):
-            return sample.with_provenance(eigenvalues="compared")
+            return replace(sample, provenance=replace(sample.provenance, eigenvalues="compared"))
     if settings.to_prove is not None:
         raise UnsupportedRunError(
             f"{settings.folder} has {settings.to_prove}: whether H(R) is all of H can only be told "
@@ -199,19 +189,19 @@ def _check_structure(settings: Settings, structure: Structure, log: Log) -> None
 
 def _check_same(atoms: Atoms, scaled: np.ndarray, tolerance: float, source: str) -> None:
     """Refuse a structure that is not the run's; ABACUS may have folded atoms into the cell."""
-    mine = atoms.get_scaled_positions(wrap=False)
-    if mine.shape != scaled.shape:
+    given = atoms.get_scaled_positions(wrap=False)
+    if given.shape != scaled.shape:
         raise DFTReadError(
-            f"{source} has {len(scaled)} atoms, the structure file {len(mine)}: it is not the "
+            f"{source} has {len(scaled)} atoms, the structure file {len(given)}: it is not the "
             "structure of this run"
         )
-    difference = mine - scaled
+    difference = given - scaled
     error = np.abs(difference - np.rint(difference)).max(axis=1)
     if not error.max() <= tolerance:
         atom = int(error.argmax())
         raise DFTReadError(
             f"{source} has atom {atom} at {scaled[atom].tolist()}, the structure file at "
-            f"{np.round(mine[atom], 8).tolist()}: it is not the structure of this run"
+            f"{np.round(given[atom], 8).tolist()}: it is not the structure of this run"
         )
 
 
@@ -237,8 +227,8 @@ def _digest(settings: Settings, h_bytes: bytes) -> str:
     return digest.hexdigest()
 
 
-def _settings_provenance(settings: Settings) -> dict[str, Any]:
-    """What INPUT and KPT say about the accuracy of the run."""
+def _settings_record(settings: Settings, matrix: bytes, n_missing: int) -> dict[str, Any]:
+    """What INPUT and KPT say about the accuracy of the run, and what identifies its files."""
     kpts = None
     if settings.kpoints.is_file():
         words = read_text(settings.kpoints).split()
@@ -246,42 +236,16 @@ def _settings_provenance(settings: Settings) -> dict[str, Any]:
             mesh = words[3:6]
             if len(mesh) == 3 and all(word.isdecimal() and len(word) < 6 for word in mesh):
                 kpts = {"mode": words[2], "mesh": [int(word) for word in mesh]}
-    return {
-        "nspin": 1,
+    record = {
+        "nspin": int(settings.get("nspin", "1")),
         "kpts": kpts,
         "settings": {key: settings.values[key] for key in RECORDED if key in settings.values},
+        "sha256": _digest(settings, matrix),
     }
+    return record | ({"empty_lattice_vectors": n_missing} if n_missing else {})
 
 
 # --------------------------------------------------------------- basis, matrix
-
-
-def _read_basis(
-    settings: Settings, structure: Structure, n_valence: dict[str, float]
-) -> OrbitalBasis:
-    folder = settings.folder
-    places = [folder / settings.get("orbital_dir", "."), folder]
-    places += [parent / "orbitals" for parent in (folder, *folder.resolve().parents)]
-    species: dict[str, SpeciesBasis] = {}
-    for label, symbol, name in structure.species:
-        path = next((p / name for p in places if (p / name).is_file()), None)
-        if path is None:
-            raise DFTReadError(
-                f"orbital file {name} of {label} was not found in {places[0]}, {folder} or an "
-                "orbitals/ folder above it"
-            )
-        if label not in n_valence:
-            raise DFTReadError(f"running_scf.log of {folder} has no electron number of {label}")
-        try:
-            orbitals = read_orb(path, n_valence[label])
-        except BasisError as error:
-            raise DFTReadError(str(error)) from error
-        if orbitals.symbol != symbol:
-            raise DFTReadError(f"{path} is for {orbitals.symbol}, STRU uses it for {label}")
-        if symbol in species and OrbitalBasis((orbitals,)) != OrbitalBasis((species[symbol],)):
-            raise UnsupportedRunError(f"{folder} uses different orbitals for atoms of {symbol}")
-        species[symbol] = orbitals
-    return OrbitalBasis(tuple(species.values()))
 
 
 def _hamiltonian_file(out: Path) -> Path:
@@ -316,25 +280,27 @@ def _read_sparse(
     return data, matrix
 
 
+def _overlap(path: Path | None, structure: Structure, basis: OrbitalBasis) -> RealSpaceMatrix:
+    """S of a file; without one, the integrals of the basis functions."""
+    if path is None:
+        return overlap_matrix(structure.atoms, basis)
+    csr = _read_sparse(path, structure, basis)[1]
+    return _matrix(csr, structure.atoms, basis, "overlap", 1.0)
+
+
 def _matrix(
     csr: SparseMatrix, atoms: Atoms, basis: OrbitalBasis, name: str, unit: float
 ) -> RealSpaceMatrix:
     atom_of = np.repeat(np.arange(len(atoms)), basis.n_orbitals(atoms.numbers))
-    i, j = atom_of[csr.rows], atom_of[csr.columns]
-    shifts = _unfolded(atoms, basis, i, j, csr.shifts, np.abs(csr.values), name)
+    shifts = _unfolded(csr, atoms, basis, atom_of, name)
     return matrix_from_triplets(
-        atoms, basis, "abacus", csr.rows, csr.columns, shifts, csr.values * unit, name=name
+        *(atoms, basis, FORMAT.convention, csr.rows, csr.columns, shifts, csr.values * unit),
+        name=name,
     )
 
 
 def _unfolded(
-    atoms: Atoms,
-    basis: OrbitalBasis,
-    i: np.ndarray,
-    j: np.ndarray,
-    shifts: np.ndarray,
-    weights: np.ndarray,
-    name: str,
+    csr: SparseMatrix, atoms: Atoms, basis: OrbitalBasis, atom_of: np.ndarray, name: str
 ) -> np.ndarray:
     """Lattice vectors of the elements for the positions as given.
 
@@ -342,16 +308,18 @@ def _unfolded(
     elements decay with distance: of the two readings, the one under which large elements belong
     to near atoms is right.
     """
+    i, j = atom_of[csr.rows], atom_of[csr.columns]
+    weights = np.abs(csr.values)
 
     def lengths(of: np.ndarray) -> np.ndarray:
         vectors = atoms.positions[j] - atoms.positions[i] + of @ atoms.cell[:]
         return np.linalg.norm(vectors, axis=1)
 
-    best, length = shifts, lengths(shifts)
+    best, length = csr.shifts, lengths(csr.shifts)
     # coordinates on the border must not fall out of the cell by rounding
     images = np.floor(atoms.get_scaled_positions(wrap=False) + 1e-12).astype(np.int64)
     if images.any():
-        folded = shifts + images[i] - images[j]
+        folded = csr.shifts + images[i] - images[j]
         if weights @ lengths(folded) < weights @ length:
             best, length = folded, lengths(folded)
     cutoffs = np.array([s.cutoff for s in basis.species])[basis.species_index(atoms.numbers)]
@@ -363,3 +331,12 @@ def _unfolded(
             "STRU is not the structure that this matrix was computed for"
         )
     return best
+
+
+FORMAT = Format(
+    name="ABACUS",
+    files="STRU and INPUT",
+    detect=is_abacus,
+    read=lambda folder, n_valence, verify: read_abacus(folder, verify=verify),
+    convention="abacus",
+)

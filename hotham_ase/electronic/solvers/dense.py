@@ -2,69 +2,62 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 import numpy as np
 import scipy.linalg
 from scipy.linalg import lapack
 
+from hotham_ase.electronic.solvers.cost import LARGEST_PART, Cost, estimate_cost
 from hotham_ase.electronic.solvers.problem import (
     OVERLAP_THRESHOLD,
-    BandWindow,
     EigenError,
     Eigenstates,
+    Sought,
+    n_rows,
+    not_positive,
+    real_if_real,
 )
 
-LARGEST_PART = 0.3  # of all bands; more of them are not found faster one by one
+if TYPE_CHECKING:
+    from hotham_ase.matrices import RealSpaceMatrix
 
 
-def solve_dense(
-    h_k: np.ndarray,
-    s_k: np.ndarray | None = None,
-    *,
-    vectors: bool = True,
-    threshold: float = OVERLAP_THRESHOLD,
-    window: BandWindow | None = None,
-) -> Eigenstates:
-    """All solutions of H C = S C ε, or those of a window.
+@dataclass(frozen=True)
+class DenseSolver:
+    """LAPACK; see :class:`hotham_ase.electronic.solvers.problem.Solver`.
 
     Where S has eigenvalues below the threshold, the problem is solved in the space of the others
-    (canonical orthogonalization, Löwdin, Adv. Quantum Chem. 5, 185 (1970)); the number of bands
-    is then smaller by ``n_removed``.
-
-    Parameters
-    ----------
-    h_k, s_k : (n_basis, n_basis)
-        Hermitian; eV and dimensionless. Without S the basis is taken as orthonormal.
-    vectors
-        Whether to compute the eigenvectors, several times the cost of the eigenvalues.
-    threshold
-        Smallest eigenvalue of S that is kept.
-    window
-        Only these bands.
-
-    Raises
-    ------
-    EigenError
-        If S has an eigenvalue below −threshold, so that it is not an overlap, or nothing is
-        left above the threshold.
+    (canonical orthogonalization, Löwdin, Adv. Quantum Chem. 5, 185 (1970)).
     """
-    states = solve_at_least(h_k, s_k, vectors=vectors, threshold=threshold, window=window)
-    return states if window is None else states.window(window.first, window.n_bands)
+
+    format: ClassVar[Literal["csr", "dense"]] = "dense"
+    finds_all: ClassVar[bool] = True
+
+    def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
+        """What one k-point takes."""
+        return estimate_cost(n_rows(hamiltonian), 1, window=sought.window, vectors=sought.vectors)
+
+    def solve(self, h_k: np.ndarray, s_k: np.ndarray | None, sought: Sought) -> Eigenstates:
+        """All solutions of H C = S C ε, or those of a window."""
+        h_k, s_k = real_if_real(h_k, s_k)
+        states = _solve_at_least(h_k, s_k, sought)
+        if not np.isneginf(sought.floor):
+            sought.check_floor(_lowest(h_k, s_k, states, sought.floor), states.n_removed)
+        window = sought.window
+        return states if window is None else states.window(window.first, window.n_bands)
+
+    def lowest_overlap(self, s_k: np.ndarray) -> float:
+        """The lowest eigenvalue of S."""
+        return float(scipy.linalg.eigh(s_k, eigvals_only=True, subset_by_index=[0, 0])[0])
 
 
-def solve_at_least(
-    h_k: np.ndarray,
-    s_k: np.ndarray | None,
-    *,
-    vectors: bool,
-    threshold: float,
-    window: BandWindow | None,
-) -> Eigenstates:
-    """The bands of a window, or all where these cost no more; see :func:`solve_dense`."""
-    h_k = real_if_real(h_k)
-    if s_k is not None:
-        s_k = real_if_real(s_k)
-        if lowest_overlap_bound(s_k) <= 3 * threshold:
-            return _canonical(h_k, s_k, vectors, threshold)
+def _solve_at_least(h_k: np.ndarray, s_k: np.ndarray | None, sought: Sought) -> Eigenstates:
+    """The bands of a window, or all where these cost no more."""
+    window, vectors = sought.window, sought.vectors
+    if s_k is not None and lowest_overlap_bound(s_k) <= 3 * sought.threshold:
+        return _canonical(h_k, s_k, vectors, sought.threshold)
     first, subset = 0, None
     # all bands come faster by divide and conquer, a few of them by bisection
     if window is not None and window.n_bands <= LARGEST_PART * len(h_k):
@@ -91,28 +84,16 @@ def _canonical(h_k: np.ndarray, s_k: np.ndarray, vectors: bool, threshold: float
     return Eigenstates(solution[0], x @ solution[1], 0, n_removed)
 
 
-def not_positive(lowest: float) -> EigenError:
-    """What is raised for a matrix that cannot be an overlap."""
-    return EigenError(
-        f"the overlap matrix is not positive: its lowest eigenvalue is {lowest:.3g}; check that "
-        "S belongs to this structure and basis and is not cut off at short distances"
-    )
-
-
-def real_if_real(matrix: np.ndarray) -> np.ndarray:
-    """A complex matrix without imaginary part, as at Γ, as a real one: a quarter of the work.
-
-    Raises
-    ------
-    EigenError
-        If there are values that are not finite.
-    """
-    matrix = np.asarray(matrix)
-    if not np.isfinite(matrix).all():
-        raise EigenError("H(k) and S(k) must be finite, but have values that are not")
-    if np.iscomplexobj(matrix) and not matrix.imag.any():
-        return np.ascontiguousarray(matrix.real)
-    return matrix
+def _lowest(h_k: np.ndarray, s_k: np.ndarray | None, states: Eigenstates, floor: float) -> float:
+    """The lowest level in eV, or the floor if all lie above it and the lowest is not known."""
+    if states.first_band == 0:
+        return float(states.eigenvalues[0])
+    # no eigenvalue lies below an energy E where H − ES has a Cholesky factor
+    matrix = h_k - floor * (np.eye(len(h_k)) if s_k is None else s_k)
+    (potrf,) = lapack.get_lapack_funcs(("potrf",), (matrix,))
+    if potrf(matrix, lower=False, overwrite_a=True)[1] == 0:
+        return floor
+    return float(scipy.linalg.eigh(h_k, s_k, eigvals_only=True, subset_by_index=[0, 0])[0])
 
 
 def lowest_overlap_bound(s_k: np.ndarray) -> float:
@@ -128,11 +109,3 @@ def lowest_overlap_bound(s_k: np.ndarray) -> float:
     norm = float(np.abs(s_k).sum(axis=0).max())
     rcond, info = pocon(factor, norm)
     return float(rcond * norm) if info == 0 else 0.0
-
-
-def all_above(h_k: np.ndarray, s_k: np.ndarray | None, energy: float) -> bool:
-    """Whether no eigenvalue of H C = S C ε lies below an energy: H − ES has a Cholesky factor."""
-    shift = np.eye(len(h_k)) if s_k is None else s_k
-    matrix = h_k - energy * shift
-    (potrf,) = lapack.get_lapack_funcs(("potrf",), (matrix,))
-    return bool(potrf(matrix, lower=False, overwrite_a=True)[1] == 0)

@@ -20,32 +20,26 @@ The cure is canonical orthogonalization with a larger threshold: such directions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
 
-from hotham_ase.electronic.solvers import shift_invert
-from hotham_ase.electronic.solvers.dense import (
-    all_above,
-    lowest_overlap_bound,
-    not_positive,
-    real_if_real,
-    solve_at_least,
-)
+from hotham_ase.electronic.solvers.dense import lowest_overlap_bound
 from hotham_ase.electronic.solvers.problem import (
     OVERLAP_THRESHOLD,
-    BandWindow,
     EigenError,
     Eigenstates,
     IllConditionedWarning,
+    LevelError,
+    Solver,
+    Sought,
+    not_positive,
 )
-from hotham_ase.electronic.solvers.shift_invert import ShiftInvert, counted_window, small_directions
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
     from hotham_ase.matrices import RealSpaceMatrix
 
 MAX_DEPTH = 20.0  # eV; three times the deepest level of any run
@@ -124,81 +118,55 @@ class Guard:
         """No level lies below it, in eV."""
         return self.baseline - self.depth
 
-    def solve(
-        self,
-        h_k: np.ndarray,
-        s_k: np.ndarray | None,
-        *,
-        vectors: bool,
-        window: BandWindow | None = None,
-    ) -> Eigenstates:
-        """Dense solutions without ghosts; otherwise as :func:`hotham_ase.electronic.solve_dense`.
+    def solve(self, solver: Solver, h_k: Any, s_k: Any, sought: Sought) -> Eigenstates:
+        """Solutions without ghosts, otherwise those of the solver.
+
+        Ghosts among the valence bands are found in dense matrices only, by solvers of sparse ones
+        those below the floor.
+
+        Parameters
+        ----------
+        solver, h_k, s_k, sought
+            See :class:`hotham_ase.electronic.solvers.problem.Solver`; threshold and floor are the
+            guard's own.
 
         Raises
         ------
         EigenError
-            If there are ghosts even where S is not small.
+            If there are ghosts even where S is not small, or as the solver does.
         """
+        if s_k is None:  # no direction is small: what lies deep is what H says
+            return solver.solve(h_k, None, sought)
         while True:
-            states = solve_at_least(
-                h_k, s_k, vectors=vectors, threshold=self.threshold, window=window
-            )
-            ghost = None if s_k is None else self._ghost(h_k, s_k, states)
+            sought = replace(sought, threshold=self.threshold, floor=self.floor)
+            try:
+                states = solver.solve(h_k, s_k, sought)
+                ghost, n_removed = self._hidden(h_k, s_k), states.n_removed
+            except LevelError as error:
+                ghost, n_removed = error.energy, error.n_removed
             if ghost is None:
-                self.n_removed = max(self.n_removed, states.n_removed)
-                return states if window is None else states.window(window.first, window.n_bands)
-            lowest = scipy.linalg.eigh(s_k, eigvals_only=True, subset_by_index=[0, 0])[0]
-            self.raise_threshold(ghost, states.n_removed, float(lowest))
-
-    def solve_window(
-        self, h_k: csr_array, s_k: csr_array | None, window: BandWindow
-    ) -> Eigenstates:
-        """A window of bands of sparse matrices, without ghosts.
-
-        Only levels below the floor are found, by a count; ghosts among the valence bands are not.
-
-        Raises
-        ------
-        EigenError
-            As in :meth:`solve`, or if the bands are not found.
-        """
-        h_k, s_k = shift_invert.real_if_real(h_k, s_k)
-        if s_k is None:
-            return counted_window(h_k, None, window, None)
-        while True:
-            removed = small_directions(s_k, self.threshold)
-            factor = ShiftInvert(h_k, s_k, self.floor, removed)
-            n_removed = 0 if removed is None else removed.shape[1]
-            if factor.n_below == 0:
                 self.n_removed = max(self.n_removed, n_removed)
-                return counted_window(h_k, s_k, window, removed)
-            depth = self.depth
-            while factor.n_below > 0:  # how deep they lie
-                depth *= 2
-                factor = factor.at(self.baseline - depth)
-            ghost = float(factor.nearest(2).eigenvalues[0])
-            of_s = ShiftInvert(s_k, None, 0.0, unit=OVERLAP_THRESHOLD).nearest(2).eigenvalues
-            self.raise_threshold(ghost, n_removed, float(of_s[0]))
+                return states
+            self.raise_threshold(ghost, n_removed, solver.lowest_overlap(s_k))
 
-    def _ghost(self, h_k: np.ndarray, s_k: np.ndarray, states: Eigenstates) -> float | None:
-        """An energy at or above that of a ghost; None if there is no ghost."""
-        if states.first_band == 0:
-            lowest = float(states.eigenvalues[0])
-        elif all_above(h_k, s_k, self.floor):
-            lowest = self.floor
-        else:
-            lowest = scipy.linalg.eigh(h_k, s_k, eigvals_only=True, subset_by_index=[0, 0])[0]
-        if lowest < self.floor:
-            return float(lowest)
-        if self.threshold == OVERLAP_THRESHOLD and not self._amplifies(s_k):
+    def _hidden(self, h_k: Any, s_k: Any) -> float | None:
+        """An energy at or above that of a ghost among the bands; None if there is no ghost."""
+        if not isinstance(s_k, np.ndarray):
+            return None
+        # a first look is worth its cost only if S amplifies the error that is expected of H
+        if self.threshold == OVERLAP_THRESHOLD and (
+            self.error is None or lowest_overlap_bound(s_k) >= self.error / AMPLIFIED
+        ):
             return None
         energy = _lowest_of_small(h_k, s_k, self.threshold)
         return energy if energy < self.mean else None
 
-    def _amplifies(self, s_k: np.ndarray) -> bool:
-        if self.error is None:
-            return False
-        return lowest_overlap_bound(real_if_real(s_k)) < self.error / AMPLIFIED
+    def learn(self, other: Guard) -> bool:
+        """Take over what a copy has found; whether it has raised the threshold."""
+        is_raised = other.threshold != self.threshold
+        self.threshold, self.ghost = other.threshold, other.ghost
+        self.n_removed = max(self.n_removed, other.n_removed)
+        return is_raised
 
     def raise_threshold(self, ghost: float, n_removed: int, lowest_overlap: float) -> None:
         """Leave out more, after a ghost was found.
@@ -214,18 +182,21 @@ class Guard:
 
         Raises
         ------
-        EigenError
+        LevelError
             If as much is left out as may be.
         """
         self.ghost = ghost if self.ghost is None else min(ghost, self.ghost)
         if self.threshold >= MAX_THRESHOLD:
-            raise EigenError(
+            raise LevelError(
                 f"H and S have no meaningful solution: a level at {ghost:.6g} eV, "
                 f"{self.baseline - ghost:.4g} eV below the lowest level of any atom alone, where "
                 f"{self.depth:g} eV is the most to be believed, even without the {n_removed} "
                 f"directions in which S(k) is below {self.threshold:g}; H is wrong for this "
-                "structure, which may be unlike all that the model was trained on"
+                "structure, which may be unlike all that the model was trained on",
+                self.ghost,
+                n_removed,
             )
+        # beyond the lowest of S, so that something is left out, and where errors are amplified
         expected = UNKNOWN if self.error is None else self.error / AMPLIFIED
         start = max(2 * self.threshold, 2 * lowest_overlap, expected)
         self.threshold = min(start, MAX_THRESHOLD)
@@ -234,21 +205,26 @@ class Guard:
 def onsite_levels(hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None) -> np.ndarray:
     """Levels of every atom's own block of H, in the space that its own orbitals span; ascending.
 
+    Those of all spins.
+
     Raises
     ------
     EigenError
         If a block of S is not positive, or all are zero.
     """
-    levels = []
-    for atom in range(hamiltonian.pairs.n_atoms):
-        h = hamiltonian.onsite_block(atom)
+    levels, spin = [], hamiltonian.spin
+    atoms = range(hamiltonian.pairs.n_atoms)
+    for atom, table in itertools.product(atoms, spin.coefficients):
+        blocks = (hamiltonian.onsite_block(atom, c) for c in range(spin.n_components))
+        h = sum(map(np.kron, table, blocks))
         if overlap is not None:
-            s, u = np.linalg.eigh(overlap.onsite_block(atom))
+            s, u = np.linalg.eigh(np.kron(np.eye(len(table[0])), overlap.onsite_block(atom)))
             if s[0] < -OVERLAP_THRESHOLD:
                 raise not_positive(s[0])
+            # an atom's functions may depend on one another: without what they have in common
             kept = s > OVERLAP_THRESHOLD
             x = u[:, kept] / np.sqrt(s[kept])
-            h = x.T @ h @ x
+            h = x.T.conj() @ h @ x
         levels.append(np.linalg.eigvalsh(h))
     if not any(map(len, levels)):
         raise EigenError(f"no eigenvalue of the overlap matrix exceeds {OVERLAP_THRESHOLD:g}")

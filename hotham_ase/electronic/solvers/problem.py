@@ -3,25 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from hotham_ase.errors import HothamError
+
 if TYPE_CHECKING:
+    from hotham_ase.electronic.solvers.cost import Cost
     from hotham_ase.electronic.solvers.guard import Guard
+    from hotham_ase.matrices import RealSpaceMatrix
 
 #: Directions in which S(k) has a smaller eigenvalue are projected out. An error δH is amplified
 #: by its inverse there: 1e-5 turns 1 meV into 100 eV.
 OVERLAP_THRESHOLD = 1e-5
 
 
-class EigenError(ValueError):
+class EigenError(HothamError, ValueError):
     """An eigenproblem that has no meaningful solution."""
+
+
+class LevelError(EigenError):
+    """A level where none can be.
+
+    Attributes
+    ----------
+    energy
+        eV; of the lowest level.
+    n_removed
+        Directions of S that were projected out without success.
+    """
+
+    def __init__(self, message: str, energy: float = float("nan"), n_removed: int = 0) -> None:
+        super().__init__(message)
+        self.energy, self.n_removed = energy, n_removed
 
 
 class IllConditionedWarning(UserWarning):
     """Near-singular directions of S(k) were projected out."""
+
+
+def n_rows(matrix: RealSpaceMatrix) -> int:
+    """Rows of H(k) and S(k): one for each orbital, or two where spins are coupled."""
+    return matrix.n_basis * (2 if matrix.spin.is_spinor else 1)
+
+
+def not_positive(lowest: float) -> EigenError:
+    """What is raised for a matrix that cannot be an overlap."""
+    return EigenError(
+        f"the overlap matrix is not positive: its lowest eigenvalue is {lowest:.3g}; check that "
+        "S belongs to this structure and basis and is not cut off at short distances"
+    )
+
+
+def real_if_real(h_k: Any, s_k: Any) -> tuple[Any, Any]:
+    """H and S as real matrices if neither has an imaginary part, as at Γ: a quarter of the work.
+
+    Parameters
+    ----------
+    h_k, s_k : (n_basis, n_basis) dense or sparse
+        S may be None.
+
+    Raises
+    ------
+    EigenError
+        If there are values that are not finite.
+    """
+    matrices = [m for m in (h_k, s_k) if m is not None]
+    stored = [m if isinstance(m, np.ndarray) else m.data for m in matrices]
+    if not all(np.isfinite(values).all() for values in stored):
+        raise EigenError("H(k) and S(k) must be finite, but have values that are not")
+    if any(np.iscomplexobj(values) and values.imag.any() for values in stored):
+        return h_k, s_k
+    return h_k.real, None if s_k is None else s_k.real
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +141,83 @@ class BandWindow:
 
 
 @dataclass(frozen=True)
+class Sought:
+    """Which solutions of H C = S C ε are wanted.
+
+    Attributes
+    ----------
+    window
+        Only these bands.
+    vectors
+        Whether to compute the eigenvectors, several times the cost of all eigenvalues.
+    threshold
+        Directions in which S has a smaller eigenvalue are projected out; the number of bands is
+        then smaller by ``n_removed``.
+    floor
+        eV; no level may lie below it.
+    """
+
+    window: BandWindow | None = None
+    vectors: bool = True
+    threshold: float = OVERLAP_THRESHOLD
+    floor: float = -np.inf
+
+    def check_floor(self, lowest: float, n_removed: int) -> None:
+        """Refuse a level below the floor.
+
+        Raises
+        ------
+        LevelError
+            If the lowest level lies there.
+        """
+        if lowest < self.floor:
+            message = f"a level lies at {lowest:.6g} eV, below {self.floor:.6g} eV"
+            raise LevelError(message, lowest, n_removed)
+
+
+class Solver(Protocol):
+    """A back end: one way to solve H(k) C = S(k) C ε at a k-point.
+
+    Implementations are small and can be pickled, since other processes may solve.
+
+    Attributes
+    ----------
+    format
+        Of the matrices that it takes.
+    finds_all
+        Whether it finds all bands; one that does not needs a window with an energy in it.
+    """
+
+    format: ClassVar[Literal["csr", "dense"]]
+    finds_all: ClassVar[bool]
+
+    def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
+        """What one k-point takes."""
+
+    def solve(self, h_k: Any, s_k: Any, sought: Sought) -> Eigenstates:
+        """What is sought of all solutions of H C = S C ε, no band missing.
+
+        Parameters
+        ----------
+        h_k, s_k : (n_basis, n_basis)
+            Hermitian; eV and dimensionless. Without S (None) the basis is taken as orthonormal.
+        sought
+            Which solutions.
+
+        Raises
+        ------
+        LevelError
+            If a level lies below the floor.
+        EigenError
+            If S has an eigenvalue below −threshold, so that it is not an overlap, or there is no
+            solution for another reason.
+        """
+
+    def lowest_overlap(self, s_k: Any) -> float:
+        """The lowest eigenvalue of S."""
+
+
+@dataclass(frozen=True)
 class SolverOptions:
     """How eigenproblems at many k-points are solved, the same for all that follows from them.
 
@@ -98,11 +231,18 @@ class SolverOptions:
         What tells ghost states, made for this H and S; it keeps what it finds from one call to
         the next. None for one with the defaults of
         :class:`hotham_ase.electronic.solvers.guard.Guard`.
+    solver
+        The back end; None for what :func:`hotham_ase.electronic.solvers.policy.choose_solver`
+        takes. Where it cannot find all bands, it is for windows only.
+    executor
+        Threads or processes that solve k-points side by side; None solves one after another.
     """
 
     on_progress: Callable[[int, int], None] | None = None
     memory: int | None = None
     guard: Guard | None = None
+    solver: Solver | None = None
+    executor: Executor | None = None
 
 
 DEFAULT_OPTIONS = SolverOptions()

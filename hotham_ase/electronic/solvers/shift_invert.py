@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 from scipy.sparse import linalg as spla
 
-from hotham_ase.electronic.solvers.dense import not_positive
+from hotham_ase.electronic.solvers.cost import Cost, estimate_sparse
 from hotham_ase.electronic.solvers.problem import (
     OVERLAP_THRESHOLD,
     BandWindow,
     EigenError,
     Eigenstates,
+    Sought,
+    not_positive,
+    real_if_real,
 )
+
+if TYPE_CHECKING:
+    from hotham_ase.matrices import RealSpaceMatrix
 
 NUDGES = (0.0, 1.3e-3, -2.9e-3, 7.1e-3)  # shifts tried, in eV for H
 INACCURATE = 1e-7  # relative residual of a solve above which factors are not used
@@ -21,6 +30,7 @@ TOO_NEAR = 1e-8  # eV; a shift so close to an eigenvalue has no reliable count
 SMALLEST_GAP = 1e-6  # eV; where levels are apart by more, those below can be counted
 RESIDUAL = 1e-7  # eV; largest ‖Hc − εSc‖ of a band
 ROOM = 4  # bands sought beyond a window, among which its edges are checked
+DEEPER = 20.0  # eV; step of the search for a level below a floor
 MAX_ENERGY = 1e7  # eV; no band lies beyond it
 MAX_SEARCHED = 64  # states among which a band is looked for
 MAX_DIRECTIONS = 500  # near-singular directions of S that can be projected out
@@ -65,7 +75,7 @@ class ShiftInvert:
             self.sigma = float(sigma) + unit * nudge
             matrix = (h_k - self.sigma * s_k).tocsc()
             factors = _symmetric_lu(matrix)
-            if factors is not None:
+            if factors is not None:  # by Sylvester's law, what D has below zero lies below σ
                 self._factors = factors
                 self.n_below = int((factors.U.diagonal().real < 0).sum())
                 self._remove(removed)
@@ -170,44 +180,49 @@ def _symmetric_lu(matrix: sp.csc_array) -> spla.SuperLU | None:
 # ------------------------------------------------------------------ windows
 
 
-def solve_window(
-    h_k: sp.csr_array,
-    s_k: sp.csr_array | None,
-    window: BandWindow,
-    *,
-    threshold: float = OVERLAP_THRESHOLD,
-) -> Eigenstates:
-    """The bands of a window by shift-invert, none of them missing.
+@dataclass(frozen=True)
+class ShiftInvertSolver:
+    """SuperLU and ARPACK; see :class:`hotham_ase.electronic.solvers.problem.Solver`."""
 
-    As in :func:`hotham_ase.electronic.solve_dense`, directions in which S has eigenvalues below
-    the threshold are projected out.
+    format: ClassVar[Literal["csr", "dense"]] = "csr"
+    finds_all: ClassVar[bool] = False
 
-    Raises
-    ------
-    EigenError
-        If S has an eigenvalue below −threshold, or the bands are not found.
-    """
-    h_k, s_k = real_if_real(h_k, s_k)
-    removed = None if s_k is None else small_directions(s_k, threshold)
-    return counted_window(h_k, s_k, window, removed)
+    def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
+        """What one k-point takes; eigenvectors are found in any case."""
+        return estimate_sparse(hamiltonian, _window(sought).n_bands)
+
+    def solve(self, h_k: sp.csr_array, s_k: sp.csr_array | None, sought: Sought) -> Eigenstates:
+        """The bands of a window, which must be given."""
+        h_k, s_k = real_if_real(h_k, s_k)
+        removed = None if s_k is None else small_directions(s_k, sought.threshold)
+        if not np.isneginf(sought.floor):
+            n_removed = 0 if removed is None else removed.shape[1]
+            sought.check_floor(_lowest(h_k, s_k, removed, sought.floor), n_removed)
+        states = counted_window(h_k, s_k, _window(sought), removed)
+        return states if sought.vectors else replace(states, vectors=None)
+
+    def lowest_overlap(self, s_k: sp.csr_array) -> float:
+        """The lowest eigenvalue of S."""
+        nearest = ShiftInvert(s_k, None, 0.0, unit=OVERLAP_THRESHOLD).nearest(2)
+        return float(nearest.eigenvalues[0])
 
 
-def real_if_real(
-    h_k: sp.csr_array, s_k: sp.csr_array | None
-) -> tuple[sp.csr_array, sp.csr_array | None]:
-    """H and S as real matrices if neither has an imaginary part.
+def _window(sought: Sought) -> BandWindow:
+    if sought.window is None:
+        raise ValueError("window must be given: shift-invert does not find all bands")
+    return sought.window
 
-    Raises
-    ------
-    EigenError
-        If there are values that are not finite.
-    """
-    matrices = [m for m in (h_k, s_k) if m is not None]
-    if not all(np.isfinite(m.data).all() for m in matrices):
-        raise EigenError("H(k) and S(k) must be finite, but have values that are not")
-    if any(np.iscomplexobj(m.data) and m.data.imag.any() for m in matrices):
-        return h_k, s_k
-    return h_k.real, None if s_k is None else s_k.real
+
+def _lowest(
+    h_k: sp.csr_array, s_k: sp.csr_array | None, removed: np.ndarray | None, floor: float
+) -> float:
+    """The lowest level in eV, or the floor if a count tells that all lie above it."""
+    factor, step = ShiftInvert(h_k, s_k, floor, removed), DEEPER
+    if factor.n_below == 0:
+        return floor
+    while factor.n_below > 0:  # how deep they lie
+        factor, step = factor.at(floor - step), 2 * step + DEEPER
+    return float(factor.nearest(2).eigenvalues[0])
 
 
 def small_directions(s_k: sp.csr_array, threshold: float) -> np.ndarray | None:
@@ -227,6 +242,7 @@ def small_directions(s_k: sp.csr_array, threshold: float) -> np.ndarray | None:
             f"S(k) has {n_small} eigenvalues below {threshold:g}, more than the "
             f"{MAX_DIRECTIONS} that can be projected out of sparse matrices"
         )
+    # the lowest eigenvectors of S, found as the lowest bands of H are
     states = counted_window(s_k, None, BandWindow(0, n_small, 0.0), None, unit=unit)
     if states.eigenvalues[0] < -min(threshold, OVERLAP_THRESHOLD):
         raise not_positive(states.eigenvalues[0])
@@ -261,7 +277,7 @@ def counted_window(
         If the bands are not found.
     """
     reason = ""
-    for nudge in NUDGES:
+    for nudge in NUDGES:  # a shift may lie on a level, or pivots may vanish there
         try:
             energy = window.energy + unit * nudge
             factor = ShiftInvert(h_k, s_k, energy, removed, unit=unit)

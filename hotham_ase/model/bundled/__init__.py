@@ -6,7 +6,20 @@ import json
 import struct
 from pathlib import Path
 
+FOLDER = Path(__file__).parent
 MAX_HEADER = 1 << 26  # bytes
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
+
+
+def model_path(model: str | Path) -> Path | None:
+    """The file that a path or a bundled model's name stands for; None if there is none."""
+    if Path(model).is_file():
+        return Path(model)
+    return FOLDER / f"{model}.safetensors" if str(model) in bundled_models() else None
 
 
 def species_of_file(model: str | Path) -> tuple[str, ...] | None:
@@ -24,9 +37,9 @@ def species_of_file(model: str | Path) -> tuple[str, ...] | None:
     -------
     None if the file does not say.
     """
-    path = Path(model)
-    if not path.is_file():
-        path = Path(__file__).parent / f"{model}.safetensors"
+    path = model_path(model)
+    if path is None:
+        return None
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))  # the format's: length, then JSON

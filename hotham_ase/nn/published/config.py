@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from hotham_ase.nn.protocol import NetworkConfig
 
 
-class PublishedConfig(BaseModel):
+class PublishedConfig(NetworkConfig):
     """Architecture of the published network.
 
     Attributes
@@ -35,8 +37,6 @@ class PublishedConfig(BaseModel):
     hopping_margin
         Å by which H reaches farther than the cutoffs of the basis.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     architecture: Literal["published"] = "published"
     l_max: int = Field(4, ge=0, le=12)

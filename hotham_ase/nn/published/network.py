@@ -28,8 +28,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hotham_ase.nn.blocks import orbitals_in_union, union_of_shells
 from hotham_ase.nn.graph import Graph
+from hotham_ase.nn.protocol import DescribedBlocks, Network
 from hotham_ase.nn.published.config import PublishedConfig
 from hotham_ase.nn.published.gaunt import GauntLayer
 from hotham_ase.nn.published.graph import PairContext, PublishedGeometry, published_radial
@@ -38,20 +38,17 @@ from hotham_ase.nn.published.output import SO2Layer
 from hotham_ase.nn.published.readout import BlockTables, FusedReadout, IrrepReadout
 
 
-class PublishedHotHam(nn.Module):
+class PublishedHotHam(Network):
     """The published network: species and positions in, matrix blocks out.
 
     Parameters
     ----------
-    config
-        Architecture.
-    shells
-        Angular momenta of the shells of each species.
-    cutoffs : (n_species, n_species)
-        Å; the longest hopping of each pair of species.
+    config, shells, cutoffs
+        See :class:`~hotham_ase.nn.protocol.Network`.
     """
 
-    cutoffs: Tensor
+    whole_because = "the layer norm of the published architecture runs over the whole structure"
+    config: PublishedConfig
     own_radial: Tensor
     signs: Tensor
 
@@ -61,13 +58,9 @@ class PublishedHotHam(nn.Module):
         shells: Sequence[Sequence[int]],
         cutoffs: Sequence[Sequence[float]],
     ) -> None:
-        super().__init__()
-        c = self.config = config
-        self.shells = tuple(tuple(s) for s in shells)
-        self.union = union_of_shells(self.shells)
-        self.orbitals = [orbitals_in_union(s, self.union) for s in self.shells]
-        self.cutoff = max(max(row) for row in cutoffs)
-        self.register_buffer("cutoffs", torch.tensor(cutoffs), persistent=False)
+        super().__init__(config, shells, cutoffs)
+        self.baseline = None
+        c = config
         n_species, n_gaunt = len(self.shells), len(c.channels) - 2
         out_channels = c.channels[-1], c.odd_channels[-1]
         l_out = min(c.l_max, 2 * max(self.union)) if c.restrict_output else c.l_max
@@ -108,14 +101,10 @@ class PublishedHotHam(nn.Module):
         radial = c.n_radial, c.cutoff
         return PublishedGeometry.from_graph(graph, c.l_max, self.union, radial, self.species.dtype)
 
-    def forward(self, graph: Graph, geometry: PublishedGeometry) -> tuple[Tensor, Tensor]:
-        """Predict all blocks, on the union of shells.
-
-        Returns
-        -------
-        onsite : (n_atoms, n_union, n_union) eV, symmetric
-        hopping : (n_edges, n_union, n_union) eV, each the transpose of its reverse
-        """
+    def described_blocks(
+        self, graph: Graph, geometry: PublishedGeometry
+    ) -> tuple[DescribedBlocks, DescribedBlocks]:
+        """Onsite and hopping blocks, with descriptors of no length."""
         species = self.species.index_select(0, graph.species) / math.sqrt(len(self.species))
         context = PairContext(graph, geometry, species, self.own_radial)
         # edges begin with m = 0 only: radial functions of distance and species
@@ -133,7 +122,8 @@ class PublishedHotHam(nn.Module):
         # a pair's second direction is the transpose of its first: H is Hermitian
         onsite = (onsite + onsite.transpose(1, 2)) / 2
         both = torch.stack([hopping, hopping.transpose(1, 2)], dim=1).flatten(0, 1)
-        return onsite, both.index_select(0, geometry.place)
+        hopping = both.index_select(0, geometry.place)
+        return _undescribed(onsite), _undescribed(hopping)
 
     def _fused_readouts(self) -> list[FusedReadout]:
         layer, plain = self.so2, (self.node_readout, self.edge_readout)
@@ -144,6 +134,10 @@ class PublishedHotHam(nn.Module):
             FusedReadout(*parts, self.tables)
             for parts in zip((layer.node_out, layer.edge_out), norms, plain, strict=True)
         ]
+
+
+def _undescribed(blocks: Tensor) -> DescribedBlocks:
+    return DescribedBlocks(blocks, blocks.new_empty(len(blocks), 0))
 
 
 def _n_lost(config: PublishedConfig, k: int) -> int:

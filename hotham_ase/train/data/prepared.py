@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.electronic import solve_dense
+from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.problem import LevelError, Sought
 from hotham_ase.model.tensors import build_graph, cutoffs, to_union
 from hotham_ase.nn.graph import Geometry, Graph, join
 from hotham_ase.nn.protocol import Network
-from hotham_ase.train.config import SplitConfig
 from hotham_ase.train.fit.baseline import FitStructure
 
 if TYPE_CHECKING:
@@ -96,11 +97,6 @@ class Prepared:
         """The same on another device."""
         return _move(self, device)
 
-    @property
-    def n_bytes(self) -> int:
-        """Memory of all tensors."""
-        return _n_bytes(self)
-
 
 def _move(item: Any, device: torch.device) -> Any:
     if isinstance(item, torch.Tensor):
@@ -110,14 +106,6 @@ def _move(item: Any, device: torch.device) -> Any:
     if isinstance(item, tuple):
         return tuple(_move(part, device) for part in item)
     return replace(item, **{f.name: _move(getattr(item, f.name), device) for f in fields(item)})
-
-
-def _n_bytes(item: Any) -> int:
-    if isinstance(item, torch.Tensor):
-        return item.element_size() * item.nelement()
-    if isinstance(item, tuple):
-        return sum(map(_n_bytes, item))
-    return sum(_n_bytes(getattr(item, f.name)) for f in fields(item)) if is_dataclass(item) else 0
 
 
 def to_learn(sample: Sample) -> RealSpaceMatrix:
@@ -152,9 +140,8 @@ def hopping_margin(samples: Iterable[Sample]) -> float:
         reach = np.array(cutoffs(basis))
         i, j = basis.species_index(matrix.pairs.numbers)[matrix.pairs.edge_index]
         beyond = matrix.pairs.edge_lengths - reach[i, j]
-        starts = matrix.block_offsets[matrix.pairs.n_atoms : -1]
-        if len(starts) and beyond.max() >= 0:
-            largest = np.maximum.reduceat(np.abs(matrix.values[0]), starts)
+        if len(beyond) and beyond.max() >= 0:
+            largest = matrix.layout.largest(matrix.values)[matrix.pairs.n_atoms :]
             margin = max(margin, float(beyond[largest > NEGLIGIBLE].max(initial=0.0)))
     return math.ceil(10 * margin) / 10
 
@@ -182,6 +169,7 @@ def prepare(sample: Sample, basis: OrbitalBasis, network: Network, index: int = 
     """
     graph, shifts, h, s = target_blocks(sample, basis, network)
     dtype = next(network.parameters()).dtype
+    # blocks have the shape of the union of all species' shells: masks tell which orbitals exist
     has = torch.zeros(len(basis.species), h[0].shape[-1])
     for k, orbitals in enumerate(network.orbitals):
         has[k, orbitals] = 1.0
@@ -213,24 +201,31 @@ def _eigenbasis(
 ) -> Eigenbasis | None:
     """Γ and one more k-point with k = −k; ``index`` walks through these.
 
-    None for large structures, and where S is nearly singular: errors along such directions would
-    count for all others.
+    None for large structures, for spinors, whose H(k) is complex at these k-points too, and where S
+    is nearly singular or H has ghost states: errors along such directions would count for all
+    others.
     """
-    if len(orbitals) > EIGENBASIS_LIMIT:
+    spin = sample.hamiltonian.spin
+    if len(orbitals) > EIGENBASIS_LIMIT or not spin.is_real:
         return None
     corner = 1 + index % 7
     kpts = np.array([(0, 0, 0), [0.5 * (corner >> axis & 1) for axis in range(3)]])
     kpts[1] *= sample.atoms.pbc
     vectors, levels, damping, edges = [], [], [], []
+    guard = Guard.of(sample.hamiltonian, sample.overlap)
     for kpt in kpts:
         h_k, s_k = (
             matrix.at_k(kpt, format="dense").real for matrix in (sample.hamiltonian, sample.overlap)
         )
-        states = solve_dense(h_k, s_k)
+        # with k = −k the phases are ±1, and what is imaginary is rounding
+        try:
+            states = guard.solve(DenseSolver(), h_k, s_k, Sought())
+        except LevelError:
+            return None
         if states.n_removed:
             return None
         energies, c = states.eigenvalues, states.columns
-        occupied = min(max(round(sample.n_electrons / 2), 1), len(energies))
+        occupied = min(max(round(sample.n_electrons / spin.degeneracy), 1), len(energies))
         above = np.clip(energies - energies[occupied - 1], 0, None)
         vectors.append(c / (1 + above / EIGENBASIS_DECAY))
         levels.append(energies)
@@ -259,44 +254,3 @@ def collate(items: Sequence[Prepared]) -> Prepared:
     )
     eigenbases = tuple(e for p in items for e in p.eigenbases)
     return Prepared(graph, geometry, target, eigenbases)
-
-
-def group_of(name: str) -> str:
-    """The group of a structure: the part of its name before the last "/"."""
-    return name.rpartition("/")[0]
-
-
-def split_names(names: Sequence[str], config: SplitConfig) -> dict[str, list[int]]:
-    """Indices of the training, validation and test structures.
-
-    Every group is shuffled and divided by itself, so that each kind of structure is in every
-    part. Groups too small for that are pooled and divided together.
-
-    Raises
-    ------
-    ValueError
-        If a part with a fraction above 0 would be empty.
-    """
-    groups: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
-        if group_of(name) not in config.exclude:
-            groups.setdefault(group_of(name), []).append(index)
-    fractions = [f for f in (config.train, config.validation, config.test) if f > 0]
-    small = [g for g, members in groups.items() if round(min(fractions) * len(members)) == 0]
-    pool = [index for group in small for index in groups.pop(group)]
-    parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
-    rng = np.random.default_rng(config.seed)
-    for members in (*(groups[g] for g in sorted(groups)), pool):
-        shuffled = [members[k] for k in rng.permutation(len(members))]
-        n_test = round(config.test * len(members))
-        n_validation = round(config.validation * len(members))
-        parts["test"] += shuffled[:n_test]
-        parts["validation"] += shuffled[n_test : n_test + n_validation]
-        parts["train"] += shuffled[n_test + n_validation :]
-    for part, indices in parts.items():
-        if not indices and getattr(config, part) > 0:
-            raise ValueError(
-                f"split leaves no structure for {part}: {sum(map(len, parts.values()))} of "
-                f"{len(names)} are not excluded; give more data or set {part} to 0"
-            )
-    return {part: sorted(indices) for part, indices in parts.items()}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from hotham_ase.nn.model import HotHam
+from hotham_ase.evaluation.records import StructureErrors
+from hotham_ase.matrices.energy_zero import EnergyZero
+from hotham_ase.nn.baseline import Baseline
+from hotham_ase.nn.protocol import Network
 from hotham_ase.nn.uncertainty import BlockUncertainty, Rigidity
 from hotham_ase.train.data.prepared import Prepared
 from hotham_ase.train.fit.baseline import window_of_lengths
-from hotham_ase.train.loss.config import EnergyZero
 from hotham_ase.train.loss.losses import block_errors
 
 # relative to the mean square descriptor; from 1e-3 on the errors of held-out structures get less
@@ -27,7 +28,7 @@ SAME = 1e-6  # squared distance below which atoms are one
 
 
 def fit_uncertainty(
-    network: HotHam,
+    network: Network,
     training: Sequence[Prepared],
     held_out: Sequence[Prepared],
     energy_zero: EnergyZero = "fit",
@@ -51,21 +52,25 @@ def fit_uncertainty(
     Returns
     -------
     BlockUncertainty or None
-        float32; None if the training or the held-out structures have no pairs at all.
+        float32; None if the network describes no blocks, or the training or the held-out structures
+        have no pairs at all.
     """
+    if network.n_descriptors is None or network.baseline is None:
+        return None
     covariances = [_Covariance(n) for n in network.n_descriptors]
-    atoms: list[_Blocks] = []
-    for parts in _blocks(network, training, energy_zero):
-        atoms.append(parts[0])
-        for covariance, part in zip(covariances, parts, strict=True):
-            covariance.add(part.descriptors)
+    atoms: list[_SeenBlocks] = []
+    for of_structure in _seen_blocks(network, training, energy_zero):
+        atoms.append(of_structure[0])
+        for covariance, blocks in zip(covariances, of_structure, strict=True):
+            covariance.add(blocks.descriptors)
     if not covariances[1].count:
         return None
     whitening = [covariance.whitening(RIDGE) for covariance in covariances]
     n_species = len(network.shells)
+    # distances between atoms are measured in whitened descriptors, without the constant
     points, usual = _training_atoms(
-        [part.descriptors @ whitening[0][:-1] for part in atoms],
-        torch.cat([part.kind for part in atoms]),
+        [blocks.descriptors @ whitening[0][:-1] for blocks in atoms],
+        torch.cat([blocks.kind for blocks in atoms]),
         n_species,
     )
     out = BlockUncertainty(
@@ -76,25 +81,26 @@ def fit_uncertainty(
     modules = out.onsite, out.hopping
     for module, matrix in zip(modules, whitening, strict=True):
         module.whitening.copy_(matrix)
-    for parts in _blocks(network, training, energy_zero):
-        for module, part in zip(modules, parts, strict=True):
-            module.limit.scatter_reduce_(0, part.kind, part.rigidity(module), "amax")
-    if not _calibrate(out, _blocks(network, held_out, energy_zero)):
+    # grades are relative to the largest q² that the training set itself has, kind by kind
+    for of_structure in _seen_blocks(network, training, energy_zero):
+        for module, blocks in zip(modules, of_structure, strict=True):
+            module.limit.scatter_reduce_(0, blocks.kind, blocks.rigidity(module), "amax")
+    if not _calibrate(out, _seen_blocks(network, held_out, energy_zero)):
         return None
-    out.hopping_scale.copy_(_added(network, out.n_bins))
+    out.hopping_scale.copy_(_added(network, network.baseline, out.n_bins))
     return out.float()
 
 
-def _calibrate(out: BlockUncertainty, held_out: Iterable[tuple[_Blocks, _Blocks]]) -> bool:
+def _calibrate(out: BlockUncertainty, held_out: Iterable[tuple[_SeenBlocks, _SeenBlocks]]) -> bool:
     """Set the factors of blocks; False if there are no pairs."""
     onsite = _Calibration(len(out.onsite_factor), np.zeros(1))
     hopping = _Calibration(len(out.hopping_factor), np.linspace(0, out.cutoff, out.n_bins))
-    for atom, pair in held_out:
+    for atoms, pairs in held_out:
         expected = out.expected(
-            out.atoms(atom.descriptors), pair.rigidity(out.hopping), atom.kind, pair.ends
+            out.atoms(atoms.descriptors), pairs.rigidity(out.hopping), atoms.kind, pairs.ends
         )
-        onsite.add(atom, expected.onsite)
-        hopping.add(pair, expected.hopping)
+        onsite.add(atoms, expected.onsite)
+        hopping.add(pairs, expected.hopping)
     if not hopping.variance.any():
         return False
     out.onsite_factor.copy_(onsite.factors()[:, 0])
@@ -102,7 +108,7 @@ def _calibrate(out: BlockUncertainty, held_out: Iterable[tuple[_Blocks, _Blocks]
     return True
 
 
-def fit_bands(uncertainty: BlockUncertainty, held_out: Sequence[Mapping[str, Any]]) -> None:
+def fit_bands(uncertainty: BlockUncertainty, held_out: Iterable[StructureErrors]) -> None:
     """Set the factor of bands, from the errors that held-out structures were evaluated with.
 
     Parameters
@@ -110,24 +116,23 @@ def fit_bands(uncertainty: BlockUncertainty, held_out: Sequence[Mapping[str, Any
     uncertainty
         Of the model.
     held_out
-        ``structures`` of :func:`~hotham_ase.evaluation.evaluate.evaluate_samples`.
+        Errors of structures, with what was expected of them.
     """
-    seen, expected = (
-        sum(row[key] ** 2 for row in held_out)
-        for key in ("band_mae_meV", "expected_atom_error_meV")
-    )
+    known = [(row.bands, row.trust) for row in held_out if row.trust is not None]
+    seen = sum(bands.band_mae_meV**2 for bands, _ in known)
+    expected = sum(trust.expected_atom_error_meV**2 for _, trust in known)
     if expected:
         uncertainty.band_factor.fill_((seen / expected) ** 0.5)
 
 
-def _added(network: HotHam, n_bins: int) -> torch.Tensor:
+def _added(network: Network, baseline: Baseline, n_bins: int) -> torch.Tensor:
     """(n_species², n_bins) eV, root mean square of what the network adds to hopping blocks."""
-    lengths = torch.linspace(0, network.cutoff, n_bins).to(network.baseline.log_scale)
+    lengths = torch.linspace(0, network.cutoff, n_bins).to(baseline.log_scale)
     rows = []
     for a, orbitals_a in enumerate(network.orbitals):
         for b, orbitals_b in enumerate(network.orbitals):
             kind = torch.full((n_bins,), a * len(network.orbitals) + b, device=lengths.device)
-            scale = network.baseline.hopping_scale(lengths, kind)
+            scale = baseline.hopping_scale(lengths, kind)
             scale = scale[:, orbitals_a[:, None], orbitals_b]
             rows.append(scale.double().pow(2).mean((1, 2)).sqrt().cpu())
     return torch.stack(rows)
@@ -155,27 +160,29 @@ def _training_atoms(
         another structure; species that one structure has, or none, get that of all.
     """
     x = torch.cat(list(structures))
-    structure = torch.repeat_interleave(torch.tensor([len(part) for part in structures]))
+    structure = torch.repeat_interleave(torch.tensor([len(atoms) for atoms in structures]))
     taken = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:N_CANDIDATES]
     x, structure, species = x[taken], structure[taken], species[taken]
+    # farthest-point sampling: d2 is the squared distance of every atom from the nearest chosen one
     chosen, d2 = [0], (x - x[0]).pow(2).sum(1)
     while len(chosen) < N_POINTS and float(d2.max()) > SAME:
         chosen.append(int(d2.argmax()))
         d2 = torch.minimum(d2, (x - x[chosen[-1]]).pow(2).sum(1))
     points, origin = x[chosen], structure[chosen]
     kind = species[chosen]
+    # a structure's own points would be at distance 0: usual is how far those of others are
     for k, a in torch.stack([structure, species]).unique(dim=1).T:
-        mine, others = (structure == k) & (species == a), points[(origin != k) & (kind == a)]
-        d2[mine] = torch.cdist(x[mine], others).pow(2).amin(1) if len(others) else torch.inf
-    parts = [d2[(species == k) & d2.isfinite()] for k in range(n_species)]
-    all_of_them = torch.cat(parts) if any(map(len, parts)) else d2.new_ones(1)
-    usual = [(part if len(part) else all_of_them).quantile(USUAL) for part in parts]
+        own, others = (structure == k) & (species == a), points[(origin != k) & (kind == a)]
+        d2[own] = torch.cdist(x[own], others).pow(2).amin(1) if len(others) else torch.inf
+    by_species = [d2[(species == k) & d2.isfinite()] for k in range(n_species)]
+    together = torch.cat(by_species) if any(map(len, by_species)) else d2.new_ones(1)
+    usual = [(found if len(found) else together).quantile(USUAL) for found in by_species]
     return points, torch.stack(usual).clamp(min=SMALLEST)
 
 
 @dataclass(frozen=True)
-class _Blocks:
-    """Blocks of one kind, onsite or hopping: descriptors and what belongs to them.
+class _SeenBlocks:
+    """Onsite or hopping blocks of a structure: their descriptors and the errors seen in them.
 
     ``ends`` are the atoms, ``partner`` the reverse pair, with which a block shares its uncertainty.
     """
@@ -193,9 +200,9 @@ class _Blocks:
         return (q2 + q2[self.partner]) / 2
 
 
-def _blocks(
-    network: HotHam, structures: Iterable[Prepared], energy_zero: EnergyZero
-) -> Iterator[tuple[_Blocks, _Blocks]]:
+def _seen_blocks(
+    network: Network, structures: Iterable[Prepared], energy_zero: EnergyZero
+) -> Iterator[tuple[_SeenBlocks, _SeenBlocks]]:
     """Onsite and hopping blocks of each structure."""
     n_species, device = len(network.shells), network.cutoffs.device
     for batch in structures:
@@ -203,11 +210,12 @@ def _blocks(
         graph, target = batch.graph, batch.target
         with torch.no_grad():
             onsite, hopping = network.described_blocks(graph, batch.geometry)
+            # without the shift of each structure, as a prediction is judged
             errors = block_errors(onsite.blocks, hopping.blocks, batch, energy_zero)
         species_i, species_j = graph.species[graph.edge_index]
         n_atoms = graph.n_atoms
         yield (
-            _Blocks(
+            _SeenBlocks(
                 descriptors=onsite.descriptors.double().cpu(),
                 kind=graph.species.cpu(),
                 ends=torch.arange(n_atoms).expand(2, -1),
@@ -215,7 +223,7 @@ def _blocks(
                 lengths=torch.zeros(n_atoms),
                 square=_mean_square(errors[0], target.onsite_mask),
             ),
-            _Blocks(
+            _SeenBlocks(
                 descriptors=hopping.descriptors.double().cpu(),
                 kind=(species_i * n_species + species_j).cpu(),
                 ends=graph.edge_index.cpu(),
@@ -268,14 +276,14 @@ class _Calibration:
         self.grid = grid
         self.weight, self.square, self.variance = np.zeros((3, n_kinds, len(grid)))
 
-    def add(self, blocks: _Blocks, variance: torch.Tensor) -> None:
+    def add(self, blocks: _SeenBlocks, variance: torch.Tensor) -> None:
         """Count the blocks of a structure."""
         window = window_of_lengths(blocks.lengths.numpy(), self.grid)
         for k in blocks.kind.unique().tolist():
-            mine = (blocks.kind == k).numpy()
-            self.weight[k] += window[mine].sum(0)
-            self.square[k] += blocks.square.numpy()[mine] @ window[mine]
-            self.variance[k] += variance.numpy()[mine] @ window[mine]
+            of_kind = (blocks.kind == k).numpy()
+            self.weight[k] += window[of_kind].sum(0)
+            self.square[k] += blocks.square.numpy()[of_kind] @ window[of_kind]
+            self.variance[k] += variance.numpy()[of_kind] @ window[of_kind]
 
     def factors(self) -> torch.Tensor:
         """(n_kinds, n_grid) eV; kinds that were not held out get what all have together."""

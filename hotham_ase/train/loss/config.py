@@ -5,43 +5,31 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-#: none: as the DFT code has it; fermi: every structure's Fermi level; fit: the best shift.
-EnergyZero = Literal["none", "fermi", "fit"]
+from hotham_ase.matrices.energy_zero import EnergyZero
+from hotham_ase.train.settings import Settings
 
 Weight = Annotated[float, Field(ge=0)]
 Distance = Annotated[float, Field(ge=0)]
 
 
-class BlockLossConfig(BaseModel):
-    """Errors of the elements of H.
-
-    Attributes
-    ----------
-    kind
-        ``mae``, the mean of |ΔH|, or ``mse``, the mean of ΔH² in units of 1 meV.
-    weight
-        Of this term.
-    onsite_weight
-        Weight of the mean over onsite blocks beside the mean over hopping blocks.
-    distance_weights
-        Pairs (Å, weight) that weigh hopping blocks by length, linear between them, constant
-        beyond the first and the last; by default all count alike.
-    pair_weights
-        Weights of hopping blocks by pair of species, e.g. ``{"C-N": 2.0}``; others have 1.
-    start
-        Fraction of the run after which this term counts.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class BlockLossConfig(Settings):
+    """Errors of the elements of H."""
 
     kind: Literal["mae", "mse"] = "mae"
+    """The error is ``mae``, the mean of |ΔH|, or ``mse``, the mean of ΔH² in units of 1 meV."""
     weight: Weight = 1.0
+    """Weight of this term."""
     onsite_weight: Weight = 0.2
+    """Weight of the mean over onsite blocks beside the mean over hopping blocks."""
     distance_weights: tuple[tuple[Distance, Weight], ...] = ()
-    pair_weights: dict[str, Weight] = {}
+    """Pairs (Å, weight) that weigh hopping blocks by length, linear between them, constant beyond
+    the first and the last; by default all count alike."""
+    pair_weights: dict[str, Weight] = Field(default_factory=dict)
+    """Weights of hopping blocks by pair of species, e.g. ``{"C-N": 2.0}``; others have 1."""
     start: float = Field(0.0, ge=0, lt=1)
+    """Fraction of the run after which this term counts."""
 
     @model_validator(mode="after")
     def _ascending(self) -> BlockLossConfig:
@@ -51,42 +39,25 @@ class BlockLossConfig(BaseModel):
         return self
 
 
-class EigenbasisLossConfig(BaseModel):
-    """Errors of H in the basis of the reference's eigenvectors.
-
-    Attributes
-    ----------
-    weight
-        Of this term; it keeps bands right where S(k) is nearly singular.
-    start
-        Fraction of the run after which this term counts.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class EigenbasisLossConfig(Settings):
+    """Errors of H in the basis of the reference's eigenvectors."""
 
     weight: Weight = 1.0
+    """Weight of this term; it keeps bands right where S(k) is nearly singular."""
     start: float = Field(0.0, ge=0, lt=1)
+    """Fraction of the run after which this term counts."""
 
 
-class BandLossConfig(BaseModel):
-    """Errors of eigenvalues.
-
-    Attributes
-    ----------
-    weight
-        Of this term; by default there is none.
-    window
-        Lowest and highest energy of the reference that counts, in eV about its Fermi level.
-    start
-        Fraction of the run after which this term counts: eigenvalues say little about H while
-        its blocks are far off, but refine it where they are nearly right.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class BandLossConfig(Settings):
+    """Errors of eigenvalues."""
 
     weight: Weight = 0.0
+    """Weight of this term; by default there is none."""
     window: tuple[float, float] = (-5.0, 5.0)
+    """Lowest and highest energy of the reference that counts, in eV about its Fermi level."""
     start: float = Field(0.7, ge=0, lt=1)
+    """Fraction of the run after which this term counts: eigenvalues say little about H while its
+    blocks are far off, but refine it where they are nearly right."""
 
     @model_validator(mode="after")
     def _ascending(self) -> BandLossConfig:
@@ -95,25 +66,19 @@ class BandLossConfig(BaseModel):
         return self
 
 
-class LossConfig(BaseModel):
-    """The loss: a weighted sum of terms, each from its own start on.
-
-    Attributes
-    ----------
-    energy_zero
-        What the arbitrary zero of energy of every structure is taken to be: ``fit``, the shift
-        μ of H + μS that makes the error smallest; ``fermi``, its Fermi level; ``none``, what the
-        DFT code wrote.
-    blocks, eigenbasis, bands
-        The terms; one of weight 0 is left out.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class LossConfig(Settings):
+    """A weighted sum of terms, each from its own start on; one of weight 0 is left out."""
 
     energy_zero: EnergyZero = "fit"
+    """What the arbitrary zero of energy of every structure is taken to be: ``fit``, the shift μ of
+    H + μS that makes the error smallest; ``fermi``, its Fermi level; ``none``, what the DFT code
+    wrote."""
     blocks: BlockLossConfig = BlockLossConfig()
+    """Errors of the elements of H."""
     eigenbasis: EigenbasisLossConfig = EigenbasisLossConfig()
+    """Errors of H in the basis of the reference's eigenvectors."""
     bands: BandLossConfig = BandLossConfig()
+    """Errors of eigenvalues."""
 
     @model_validator(mode="after")
     def _learns_from_the_beginning(self) -> LossConfig:

@@ -12,10 +12,13 @@ from typing import Literal
 
 import torch
 
+from hotham_ase.errors import UsageError
+from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.train.data.prepared import Eigenbasis, Prepared
-from hotham_ase.train.loss.config import BlockLossConfig, EnergyZero, LossConfig
+from hotham_ase.train.loss.config import BlockLossConfig, LossConfig
 
 MEV = 1e-3  # eV
+Blocks = tuple[torch.Tensor, torch.Tensor]  # onsite, hopping
 
 
 def per_structure(values: torch.Tensor, structure: torch.Tensor, n: int) -> torch.Tensor:
@@ -42,7 +45,7 @@ def block_errors(
         What they should be.
     energy_zero
         See :class:`~hotham_ase.train.loss.config.LossConfig`; for ``fermi`` the target must have
-        its Fermi level at 0, see :func:`~hotham_ase.train.data.energy_zero.with_zero`.
+        its Fermi level at 0, see :func:`~hotham_ase.train.data.references.with_zero`.
 
     Returns
     -------
@@ -52,19 +55,20 @@ def block_errors(
     target, of_atom = batch.target, batch.graph.structure
     of_edge = of_atom[batch.graph.edge_index[0]]
     n = int(of_atom[-1]) + 1
+    # orbitals that a species lacks have no error
     onsite = (onsite - target.onsite) * target.onsite_mask
     hopping = (hopping - target.hopping) * target.hopping_mask
     if energy_zero != "fit":
         return onsite, hopping, onsite.new_zeros(n)
-    s_on, s_hop = target.onsite_overlap, target.hopping_overlap
-    overlap = per_structure(s_on * s_on, of_atom, n) + per_structure(s_hop * s_hop, of_edge, n)
-    mixed = per_structure(s_on * onsite, of_atom, n) + per_structure(s_hop * hopping, of_edge, n)
-    mu = mixed / overlap
-    return (
-        onsite - mu[of_atom][:, None, None] * s_on,
-        hopping - mu[of_edge][:, None, None] * s_hop,
-        mu,
-    )
+
+    def over_structures(a: Blocks, b: Blocks) -> torch.Tensor:
+        """(n_structures,) Σ A B over onsite and hopping blocks."""
+        return per_structure(a[0] * b[0], of_atom, n) + per_structure(a[1] * b[1], of_edge, n)
+
+    overlap = target.onsite_overlap, target.hopping_overlap
+    mu = best_shift((onsite, hopping), overlap, over_structures)
+    onsite = onsite - mu[of_atom][:, None, None] * overlap[0]
+    return onsite, hopping - mu[of_edge][:, None, None] * overlap[1], mu
 
 
 def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -126,6 +130,8 @@ def _in_eigenbasis(
         i, j = graph.edge_index
         n_edges = int((graph.structure[i] == structure).sum())
         if eigenbasis is not None:
+            # H(k) of this structure alone: pairs of atoms, then orbitals on the union of shells,
+            # of which those that do not exist are left out
             where = slice(edge, edge + n_edges)
             blocks = (i[where] - atom) * n_atoms + j[where] - atom
             own = torch.arange(n_atoms, device=i.device) * (n_atoms + 1)
@@ -176,14 +182,15 @@ class BlockLoss:
         for key, weight in config.pair_weights.items():
             pair = key.split("-")
             if len(pair) != 2 or not set(pair) <= set(symbols):
-                raise ValueError(
+                raise UsageError(
                     f"pair_weights must be of pairs such as 'C-N' of {', '.join(symbols)}, "
                     f"got {key!r}"
                 )
             i, j = (symbols.index(symbol) for symbol in pair)
             if (i, j) in pairs:
-                raise ValueError(f"pair_weights must have each pair once, got {key!r} again")
+                raise UsageError(f"pair_weights must have each pair once, got {key!r} again")
             pairs[i, j] = pairs[j, i] = weight
+        # H is Hermitian: block ji is learned with block ij
         both_ways = tuple((i, j, weight) for (i, j), weight in pairs.items())
         return cls(config.kind, config.onsite_weight, config.distance_weights, both_ways)
 

@@ -11,9 +11,8 @@ from ase.geometry import cell_to_cellpar
 from ase.units import Bohr
 
 from hotham_ase.dft import DFTReadError, UnsupportedRunError, read_sample
-from hotham_ase.dft.abacus.lattices import lattice_vectors
 from hotham_ase.dft.abacus.run import is_abacus, read_abacus
-from hotham_ase.dft.abacus.stru import read_stru
+from hotham_ase.dft.abacus.stru import lattice_vectors, read_stru
 
 
 def edit(path: Path, pattern: str, replacement: str) -> None:
@@ -34,7 +33,7 @@ def test_structure_and_kpoints_of_other_names(tmp_path, write_abacus, sample):
     (folder / "KPT").rename(folder / "mesh.kpt")
     read = read_sample(folder)
     np.testing.assert_allclose(read.atoms.positions, sample.atoms.positions, atol=1e-10)
-    assert read.provenance["kpts"] == {"mode": "Gamma", "mesh": [4, 3, 2]}
+    assert read.provenance.extra["kpts"] == {"mode": "Gamma", "mesh": [4, 3, 2]}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,7 @@ def test_keywords_that_change_the_hamiltonian(tmp_path, write_abacus, settings: 
 
 def test_doubtful_hamiltonians_are_read_where_eigenvalues_prove_them(tmp_path, write_abacus):
     folder = write_abacus(tmp_path / "run", settings="dft_plus_u 1", with_levels=True)
-    assert read_sample(folder).provenance["eigenvalues"] == "compared"
+    assert read_sample(folder).provenance.eigenvalues == "compared"
 
 
 @pytest.mark.parametrize(
@@ -259,8 +258,8 @@ def test_log_of_later_releases(tmp_path, write_abacus, sample):
     log.write_text(text)
     read = read_abacus(folder)
     assert read.n_electrons == 20
-    assert read.provenance["scf_converged"] is True
-    assert read.provenance["xc"] == "PBE"
+    assert read.provenance.scf_converged is True
+    assert read.provenance.xc == "PBE"
 
 
 # --------------------------------------------------------------------------- the log
@@ -321,4 +320,4 @@ def test_a_run_that_did_not_converge_is_told(tmp_path, write_abacus):
     folder = write_abacus(tmp_path / "run")
     edit(folder / "OUT.test" / "running_scf.log", "charge .* achieved", "SCF IS NOT CONVERGED")
     with pytest.warns(UserWarning, match="did not converge"):
-        assert read_sample(folder).provenance["scf_converged"] is False
+        assert read_sample(folder).provenance.scf_converged is False

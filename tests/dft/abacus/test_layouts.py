@@ -49,7 +49,7 @@ def test_real_runs_in_every_layout_give_their_eigenvalues(
 ):
     """Reading compares with istate.info at 1e-4 eV, the matrices with the first layout."""
     read = read_sample(convert(shared_data, run, tmp_path, generation))
-    assert read.provenance["eigenvalues"] == "compared"
+    assert read.provenance.eigenvalues == "compared"
     expected = read_sample(shared_data / "abacus" / run)
     np.testing.assert_allclose(read.hamiltonian.values, expected.hamiltonian.values, atol=1e-8)
     np.testing.assert_allclose(read.overlap.values, expected.overlap.values, atol=1e-9)
@@ -60,7 +60,7 @@ def test_eigenvalues_of_later_releases(tmp_path, shared_data: Path):
     """Their k-points are Cartesian, in units of the lattice constant."""
     from ase.units import Bohr
 
-    from hotham_ase.dft.abacus.levels import read_eigenvalues
+    from hotham_ase.dft.abacus.log import read_eigenvalues
 
     folder = convert(shared_data, "mos2_nospin/000", tmp_path, 4)
     printed = read_eigenvalues(shared_data / "abacus" / "mos2_nospin" / "000")
@@ -76,7 +76,7 @@ def test_eigenvalues_of_later_releases(tmp_path, shared_data: Path):
         1.8897261254578281 * Bohr,
     )
     (out / "eig_occ.txt").write_text(text)
-    assert read_sample(folder).provenance["eigenvalues"] == "compared"
+    assert read_sample(folder).provenance.eigenvalues == "compared"
     read = read_eigenvalues(folder)
     np.testing.assert_allclose(read.kpts, printed.kpts, atol=1e-6)
     np.testing.assert_allclose(read.eigenvalues, printed.eigenvalues, atol=1e-6)

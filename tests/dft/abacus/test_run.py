@@ -9,7 +9,8 @@ from ase.units import Bohr, Rydberg
 from scipy.linalg import eigh
 
 from hotham_ase.dft import DFTReadError, Sample, UnsupportedRunError, read_sample
-from hotham_ase.dft.abacus.run import read_abacus, read_eigenvalues
+from hotham_ase.dft.abacus.log import read_eigenvalues
+from hotham_ase.dft.abacus.run import read_abacus
 from hotham_ase.overlap import overlap_matrix
 
 SETS = {  # a run of every set, and which of its k-points to check; H(k) is complex but at Γ (0)
@@ -51,20 +52,20 @@ def test_reads_all_layouts(tmp_path, write_abacus, sample: Sample, generation: i
 
 def test_provenance(tmp_path, write_abacus):
     origin = read_abacus(write_abacus(tmp_path / "set" / "run")).provenance
-    assert origin["name"] == "set/run"
-    assert (origin["code"], origin["version"], origin["xc"]) == ("ABACUS", "3.8.1", "PBE")
-    assert origin["scf_converged"] is True
-    assert origin["scf_steps"] == 9
-    assert origin["kpts"] == {"mode": "Gamma", "mesh": [4, 3, 2]}
+    assert origin.name == "set/run"
+    assert (origin.code, origin.version, origin.xc) == ("ABACUS", "3.8.1", "PBE")
+    assert origin.scf_converged is True
+    assert origin.scf_steps == 9
+    assert origin.extra["kpts"] == {"mode": "Gamma", "mesh": [4, 3, 2]}
     # ABACUS printed -10 Ry in its own eV; ours is the CODATA value
-    assert origin["energy"] == pytest.approx(-10 * 13.605693, abs=1e-4)
-    assert re.fullmatch("[0-9a-f]{64}", origin["sha256"])
+    assert origin.extra["energy"] == pytest.approx(-10 * 13.605693, abs=1e-4)
+    assert re.fullmatch("[0-9a-f]{64}", origin.extra["sha256"])
 
 
 def test_hash_does_not_depend_on_compression(tmp_path, write_abacus):
     plain = read_abacus(write_abacus(tmp_path / "a"))
     packed = read_abacus(write_abacus(tmp_path / "b", suffix=".xz"))
-    assert plain.provenance["sha256"] == packed.provenance["sha256"]
+    assert plain.provenance.extra["sha256"] == packed.provenance.extra["sha256"]
 
 
 @pytest.mark.parametrize("kind", ["Direct", "Cartesian", "Cartesian_au", "Cartesian_angstrom"])
@@ -79,7 +80,7 @@ def test_kinds_of_coordinates(tmp_path, write_abacus, sample: Sample, kind: str)
 
 def test_missing_overlap_is_computed(tmp_path, write_abacus, sample: Sample):
     read = read_abacus(write_abacus(tmp_path / "run", with_overlap=False))
-    assert read.provenance["overlap"] == "computed"
+    assert read.provenance.overlap == "computed"
     assert_same_matrix(read.overlap, sample.overlap, 1e-7)
 
 
@@ -154,7 +155,9 @@ def test_empty_lattice_vectors(tmp_path, write_abacus, sample: Sample):
         read = read_abacus(folder)
         assert_same_matrix(read.hamiltonian, sample.hamiltonian)
         # the third skips what it counts
-        assert read.provenance.get("empty_lattice_vectors") == (1 if generation == 3 else None)
+        assert read.provenance.extra.get("empty_lattice_vectors") == (
+            1 if generation == 3 else None
+        )
 
 
 @pytest.mark.parametrize(
@@ -167,7 +170,7 @@ def test_empty_lattice_vectors(tmp_path, write_abacus, sample: Sample):
 def test_convergence(tmp_path, write_abacus, pattern: str, replacement: str, converged):
     folder = write_abacus(tmp_path / "run")
     damage(folder, "OUT.test/running_scf.log", pattern, replacement)
-    assert read_abacus(folder).provenance["scf_converged"] is converged
+    assert read_abacus(folder).provenance.scf_converged is converged
 
 
 def test_fermi_level_in_the_units_of_abacus(tmp_path, write_abacus, sample: Sample):
@@ -266,7 +269,7 @@ def test_structure_that_the_matrix_does_not_belong_to(tmp_path, write_abacus, sa
 def test_matrices_reproduce_the_eigenvalues_of_the_run(shared_data: Path, run: str):
     folder = shared_data / "abacus" / run
     sample, printed = read_sample(folder), read_eigenvalues(folder)
-    assert sample.provenance["scf_converged"]
+    assert sample.provenance.scf_converged
     n_bands = printed.eigenvalues.shape[1]
     for index in SETS[run]:
         kpt = printed.kpts[index]

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from scipy.sparse.linalg import splu
 
-from hotham_ase.electronic import SolverOptions, eigenvalues_at_kpts, estimate_cost, uses_dense
+from hotham_ase.electronic import (
+    BandWindow,
+    DenseSolver,
+    ShiftInvertSolver,
+    SolverOptions,
+    eigenvalues_at_kpts,
+    estimate_cost,
+)
 from hotham_ase.electronic.bands import window_about_fermi_level
 from hotham_ase.electronic.solvers.cost import estimate_sparse
-from hotham_ase.electronic.solvers.eigen import BandWindow
+from hotham_ase.electronic.solvers.policy import choose_solver
 
 
 def layer(graphene_atoms, one_orbital, n: int):
@@ -56,8 +63,8 @@ def test_dense_where_it_fits(graphene_atoms, one_orbital):
     dense, sparse = SolverOptions(), SolverOptions(memory=12 << 20)
     window = window_about_fermi_level(h, s, 512.0, 8)
     assert np.isnan(window.energy)
-    assert uses_dense(h, window, dense)
-    assert not uses_dense(h, window, sparse)
+    assert choose_solver(h, window, dense) == DenseSolver()
+    assert choose_solver(h, window, sparse) == ShiftInvertSolver()
     np.testing.assert_allclose(
         eigenvalues_at_kpts(h, s, kpts, window=window, options=sparse),
         eigenvalues_at_kpts(h, s, kpts, window=window, options=dense),
@@ -66,4 +73,4 @@ def test_dense_where_it_fits(graphene_atoms, one_orbital):
     with pytest.raises(MemoryError, match="all bands of 512 orbitals.*12 MiB.*n_bands"):
         eigenvalues_at_kpts(h, s, kpts, options=sparse)
     with pytest.raises(MemoryError, match="8 bands of 512 orbitals.*100 KiB"):
-        uses_dense(h, window, SolverOptions(memory=100 << 10))
+        choose_solver(h, window, SolverOptions(memory=100 << 10))

@@ -9,19 +9,23 @@ from ase import Atoms
 from scipy.sparse import csr_array
 
 from hotham_ase.electronic import (
+    BandWindow,
+    DenseSolver,
     EigenError,
     GhostStateWarning,
-    Guard,
+    ShiftInvertSolver,
     SolverOptions,
     eigenvalues_at_kpts,
     mulliken_charges,
-    solve_with_shares,
     window_about_fermi_level,
 )
-from hotham_ase.electronic.population import populations
-from hotham_ase.electronic.solvers import eigen
+from hotham_ase.electronic.population import populations, solve_with_shares
+from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.problem import Sought
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.structures import build_structure
 
+DENSE = DenseSolver()
 KPTS = ((0.0, 0.0, 0.0), (0.2, 0.1, 0.0))
 
 
@@ -57,9 +61,9 @@ def test_valence_bands_survive_errors(shared_data, run, is_known):
         exact = scipy.linalg.eigh(h, s, eigvals_only=True)[:n_occupied]
         h = h + noise(len(h), 0.05)
         assert scipy.linalg.eigh(h, s, eigvals_only=True)[0] < exact[0] - 20
-        states = guard.solve(h, s, vectors=False)
+        states = guard.solve(DENSE, h, s, Sought(vectors=False))
         np.testing.assert_allclose(states.eigenvalues[:n_occupied], exact, atol=0.3)
-        part = guard.solve(h, s, vectors=True, window=eigen.BandWindow(n_occupied - 4, 8, 0.0))
+        part = guard.solve(DENSE, h, s, Sought(BandWindow(n_occupied - 4, 8, 0.0), vectors=True))
         begin = n_occupied - 4
         np.testing.assert_allclose(
             part.eigenvalues, states.eigenvalues[begin : begin + 8], atol=1e-10
@@ -73,7 +77,7 @@ def test_good_matrices_are_left_as_they_are(graphene, error):
     guard = Guard.of(graphene.hamiltonian, graphene.overlap, error=error)
     for kpt in KPTS:
         h, s = at_k(graphene, kpt)
-        values = guard.solve(h, s, vectors=False).eigenvalues
+        values = guard.solve(DENSE, h, s, Sought(vectors=False)).eigenvalues
         h, s = (m.real if not m.imag.any() else m for m in (h, s))
         assert np.array_equal(values, scipy.linalg.eigh(h, s, eigvals_only=True))
     assert guard.ghost is None
@@ -86,7 +90,7 @@ def test_verdict_does_not_depend_on_the_zero_of_energy(graphene):
     for mu in (0.0, 300.0, -300.0):
         shifted = graphene.hamiltonian + mu * graphene.overlap
         guard = Guard.of(shifted, graphene.overlap, error=0.05)
-        states = guard.solve(h + mu * s, s, vectors=False)
+        states = guard.solve(DENSE, h + mu * s, s, Sought(vectors=False))
         found.append((states.eigenvalues - mu, guard.ghost - mu, states.n_removed))
     for values, ghost, n_removed in found[1:]:
         np.testing.assert_allclose(values, found[0][0], atol=1e-6)
@@ -107,7 +111,7 @@ def test_ghost_among_the_valence_bands(graphene):
     assert wrong[0] > exact[0] - 10
     assert np.abs(wrong[:n_occupied] - exact).max() > 1
     guard = Guard.of(graphene.hamiltonian, graphene.overlap, error=0.02)
-    states = guard.solve(h, s, vectors=False)
+    states = guard.solve(DENSE, h, s, Sought(vectors=False))
     np.testing.assert_allclose(states.eigenvalues[:n_occupied], exact, atol=0.05)
     assert guard.ghost is not None
 
@@ -117,9 +121,12 @@ def test_levels_where_overlap_is_not_small_are_refused(graphene):
     u = scipy.linalg.eigh(s)[1][:, -1:]
     guard = Guard.of(graphene.hamiltonian, graphene.overlap)
     with pytest.raises(EigenError, match=r"no meaningful solution: a level at -\d+.*20 eV is"):
-        guard.solve(h - 1000 * u @ u.conj().T, s, vectors=False)
+        guard.solve(DENSE, h - 1000 * u @ u.conj().T, s, Sought(vectors=False))
     guard = Guard.of(graphene.hamiltonian, graphene.overlap, depth=1000.0)
-    assert guard.solve(h - 1000 * u @ u.conj().T, s, vectors=False).eigenvalues[0] < -100
+    assert (
+        guard.solve(DENSE, h - 1000 * u @ u.conj().T, s, Sought(vectors=False)).eigenvalues[0]
+        < -100
+    )
 
 
 def test_sparse_equals_dense(graphene):
@@ -127,9 +134,9 @@ def test_sparse_equals_dense(graphene):
     h += noise(len(h), 0.05)
     first = int(graphene.n_electrons) // 2 - 4
     dense, sparse = (Guard.of(graphene.hamiltonian, graphene.overlap, error=0.05) for _ in "ab")
-    expected = dense.solve(h, s, vectors=False).eigenvalues[first : first + 8]
-    window = eigen.BandWindow(first, 8, float(expected.mean()))
-    states = sparse.solve_window(csr_array(h), csr_array(s), window)
+    expected = dense.solve(DENSE, h, s, Sought(vectors=False)).eigenvalues[first : first + 8]
+    window = BandWindow(first, 8, float(expected.mean()))
+    states = sparse.solve(ShiftInvertSolver(), csr_array(h), csr_array(s), Sought(window))
     np.testing.assert_allclose(states.eigenvalues, expected, atol=1e-8)
     assert sparse.threshold == pytest.approx(dense.threshold, rel=1e-6)
     assert sparse.ghost == pytest.approx(dense.ghost, abs=1e-6)
@@ -148,7 +155,7 @@ def carbon():
 def predicted(model, atoms):
     from hotham_ase.overlap import overlap_matrix
 
-    prediction = model.predict_with_uncertainty(atoms, device="cpu")
+    prediction = model.predict_with_uncertainty(atoms, PredictionOptions(device="cpu"))
     overlap = overlap_matrix(atoms, model.basis)
     guard = Guard.of(prediction.hamiltonian, overlap, error=prediction.uncertainty.rms_error)
     return prediction.hamiltonian, overlap, SolverOptions(guard=guard)

@@ -8,8 +8,21 @@ import scipy.linalg
 from scipy.sparse import csr_array
 
 from hotham_ase.electronic.solvers import shift_invert
-from hotham_ase.electronic.solvers.eigen import BandWindow, EigenError, solve_dense
-from hotham_ase.electronic.solvers.shift_invert import ShiftInvert, energy_of_band, solve_window
+from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, Eigenstates, Sought
+from hotham_ase.electronic.solvers.shift_invert import (
+    ShiftInvert,
+    ShiftInvertSolver,
+    energy_of_band,
+)
+
+
+def solve_dense(h, s, **sought) -> Eigenstates:
+    return DenseSolver().solve(h, s, Sought(**sought))
+
+
+def solve_sparse(h, s, **sought) -> Eigenstates:
+    return ShiftInvertSolver().solve(h, s, Sought(**sought))
 
 
 def assert_solves(h, s, states) -> None:
@@ -40,11 +53,11 @@ def test_shift_invert_equals_dense(first):
     h, s = banded(60)
     exact = solve_dense(h.toarray(), s.toarray())
     window = BandWindow(first, 8, float(exact.eigenvalues[first : first + 8].mean()) + 1e-3)
-    states = solve_window(h, s, window)
+    states = solve_sparse(h, s, window=window)
     np.testing.assert_allclose(states.eigenvalues, exact.window(first, 8).eigenvalues, atol=1e-9)
     assert_solves(h.toarray(), s.toarray(), states)
     with pytest.raises(EigenError, match="were not found"):
-        solve_window(h, s, BandWindow(0, 2, float(exact.eigenvalues[-1]) + 1.0))
+        solve_sparse(h, s, window=BandWindow(0, 2, float(exact.eigenvalues[-1]) + 1.0))
 
 
 def dense_window(h, s, window: BandWindow) -> np.ndarray:
@@ -58,7 +71,7 @@ def test_shift_on_an_eigenvalue(seed):
     exact = scipy.linalg.eigh(h.toarray(), s.toarray(), eigvals_only=True)
     for first in (0, 24, 54):
         window = BandWindow(first, 6, float(exact[first + 2]))
-        values = solve_window(h, s, window).eigenvalues
+        values = solve_sparse(h, s, window=window).eigenvalues
         np.testing.assert_allclose(values, exact[first : first + 6], atol=1e-9)
 
 
@@ -67,7 +80,7 @@ def test_threefold_levels_are_all_found(first):
     h, s = (scipy.linalg.block_diag(*3 * [m.toarray()]) for m in banded(30))
     exact = scipy.linalg.eigh(h, s, eigvals_only=True)[first : first + 6]
     window = BandWindow(first, 6, float(exact.mean()))
-    values = solve_window(csr_array(h), csr_array(s), window).eigenvalues
+    values = solve_sparse(csr_array(h), csr_array(s), window=window).eigenvalues
     np.testing.assert_allclose(values, exact, atol=1e-9)
 
 
@@ -83,7 +96,7 @@ def test_missing_band_is_no_answer(monkeypatch):
 
     monkeypatch.setattr(shift_invert.spla, "eigsh", forgetful)
     with pytest.raises(EigenError, match="were not found near 0 eV.*missing"):
-        solve_window(h, s, BandWindow(26, 6, 0.0))
+        solve_sparse(h, s, window=BandWindow(26, 6, 0.0))
 
 
 def nearly_dependent(split: float, error: float) -> tuple[csr_array, csr_array]:
@@ -104,14 +117,14 @@ def test_near_singular_overlap_as_in_dense(split, error, first):
     exact = solve_dense(h.toarray(), s.toarray(), vectors=False)
     assert exact.n_removed == 3
     energy = float(exact.eigenvalues[first : first + 6].mean())
-    states = solve_window(h, s, BandWindow(first, 6, energy))
+    states = solve_sparse(h, s, window=BandWindow(first, 6, energy))
     np.testing.assert_allclose(states.eigenvalues, exact.eigenvalues[first : first + 6], atol=1e-8)
     assert states.n_removed == 3
 
 
 def test_exactly_dependent_functions_are_refused():
     with pytest.raises(EigenError, match="linearly dependent"):
-        solve_window(*nearly_dependent(0.0, 0.0), BandWindow(20, 6, 0.3))
+        solve_sparse(*nearly_dependent(0.0, 0.0), window=BandWindow(20, 6, 0.3))
 
 
 def test_indefinite_overlap_is_refused_as_in_dense():
@@ -120,13 +133,13 @@ def test_indefinite_overlap_is_refused_as_in_dense():
     bad = s.toarray() - (values[0] + 8.9e-3) * np.outer(u[:, 0], u[:, 0].conj())
     for solve in (
         lambda: solve_dense(h.toarray(), bad),
-        lambda: solve_window(h, csr_array(bad), BandWindow(20, 6, 0.0)),
+        lambda: solve_sparse(h, csr_array(bad), window=BandWindow(20, 6, 0.0)),
     ):
         with pytest.raises(EigenError, match=r"not positive: its lowest eigenvalue is -0.0089"):
             solve()
     h.data[3] = np.nan
     with pytest.raises(EigenError, match="finite"):
-        solve_window(h, s, BandWindow(20, 6, 0.0))
+        solve_sparse(h, s, window=BandWindow(20, 6, 0.0))
 
 
 def test_energy_of_band_takes_few_factorizations(monkeypatch):

@@ -15,6 +15,7 @@ from hotham_ase import HotHamCalculator
 from hotham_ase.cli import app
 from hotham_ase.model.checkpoints import CheckpointError, import_checkpoint
 from hotham_ase.model.model import load_model
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.nn.published.config import PublishedConfig
 
 FOLDERS = ["even_l4", "even_l5", "odd_l4"]
@@ -64,7 +65,9 @@ def test_blocks_are_those_of_the_published_code(parity):
     arrays, path = parity
     model = load_model(path)
     atoms = structure(arrays)
-    assert_blocks(model.predict(atoms, device="cpu", dtype="float64"), arrays, 1e-12)
+    assert_blocks(
+        model.predict(atoms, PredictionOptions(device="cpu", dtype="float64")), arrays, 1e-12
+    )
 
 
 def test_calculator(parity):

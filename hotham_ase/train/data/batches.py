@@ -3,70 +3,13 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
-from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.model.tensors import build_graph
-from hotham_ase.nn.protocol import Network
-from hotham_ase.train.data.prepared import Prepared, collate, prepare
-
-
-class PreparedDataset(Sequence[Prepared]):
-    """Structures of an HDF5 data set, prepared on first use and kept while memory allows.
-
-    Threads may share it.
-
-    Parameters
-    ----------
-    samples
-        Anything indexable that gives samples, e.g. :class:`hotham_ase.dataset.Dataset`.
-    indices
-        Which of them.
-    basis, network
-        See :func:`prepare`.
-    cache
-        GiB.
-    """
-
-    def __init__(
-        self,
-        samples: Any,
-        indices: Sequence[int],
-        basis: OrbitalBasis,
-        network: Network,
-        cache: float,
-    ) -> None:
-        self.samples, self.indices = samples, list(indices)
-        self.basis, self.network = basis, network
-        self.free = cache * 2**30
-        self.kept: dict[int, Prepared] = {}
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, k: int) -> Prepared:  # type: ignore[override]
-        if k in self.kept:
-            return self.kept[k]
-        index = self.indices[k]
-        item = prepare(self.samples[index], self.basis, self.network, index)
-        with self._lock:
-            if k not in self.kept and item.n_bytes <= self.free:
-                self.kept[k] = item
-                self.free -= item.n_bytes
-        return item
-
-    def pair_counts(self) -> np.ndarray:
-        """(n,) hopping pairs of each structure; no matrix is read for it."""
-        margin = self.network.config.hopping_margin
-        graphs = (build_graph(self.samples.atoms(k), self.basis, margin) for k in self.indices)
-        return np.array([pairs.n_edges for pairs, _ in graphs])
+from hotham_ase.train.data.prepared import Prepared, collate
 
 
 class EpochBatches:
@@ -186,7 +129,7 @@ class BatchLoader:
     batch_sampler = None  # Lightning looks for one where there is a sampler
 
     def __init__(
-        self, structures: PreparedDataset, sampler: EpochBatches, threads: int = 0
+        self, structures: Sequence[Prepared], sampler: EpochBatches, threads: int = 0
     ) -> None:
         self.structures, self.sampler, self.threads = structures, sampler, threads
         self.first = self.n_done = 0

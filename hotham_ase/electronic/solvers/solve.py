@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.electronic.solvers.cost import check_memory, uses_dense
-from hotham_ase.electronic.solvers.dense import solve_dense
 from hotham_ase.electronic.solvers.guard import GhostStateWarning, Guard, onsite_levels
+from hotham_ase.electronic.solvers.mapping import Progress, solved_alike
+from hotham_ase.electronic.solvers.policy import check_memory, choose_solver
 from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
     BandWindow,
-    EigenError,
     Eigenstates,
     IllConditionedWarning,
+    Solver,
     SolverOptions,
+    Sought,
+    n_rows,
 )
 from hotham_ase.electronic.solvers.shift_invert import energy_of_band
 
 if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
-
-__all__ = [
-    "DEFAULT_OPTIONS",
-    "BandWindow",
-    "EigenError",
-    "Eigenstates",
-    "GhostStateWarning",
-    "Guard",
-    "IllConditionedWarning",
-    "SolverOptions",
-    "eigenvalues_at_kpts",
-    "located",
-    "solve_dense",
-    "solve_kpts",
-    "stack_bands",
-    "uses_dense",
-]
 
 GAMMA = (0.0, 0.0, 0.0)
 AHEAD = 1 << 26  # bytes of eigenvectors that are held back until all have one threshold
@@ -56,7 +43,7 @@ def solve_kpts(
     vectors: bool = False,
     options: SolverOptions = DEFAULT_OPTIONS,
 ) -> Iterator[Eigenstates]:
-    """Solve at one k-point after another.
+    """Solve at one k-point after another, and where there are two spins for one after the other.
 
     Ghost states (:mod:`hotham_ase.electronic.solvers.guard`) are left out: all k-points whose
     eigenvalues are asked for, and with eigenvectors as many as fit into 64 MiB, with one threshold.
@@ -89,61 +76,40 @@ def solve_kpts(
     IllConditionedWarning
         Likewise, if directions of S(k) were projected out for another reason.
     """
-    if options.on_progress is not None:
-        options.on_progress(0, len(kpts))
-    dense = uses_dense(hamiltonian, window, options, vectors=vectors)
+    n_spins = hamiltonian.spin.n_spins
+    progress = Progress(options.on_progress, n_spins * len(kpts))
+    solver = choose_solver(hamiltonian, window, options, vectors=vectors)
     check_memory(hamiltonian, len(kpts), window, options)
     guard = options.guard or Guard.of(hamiltonian, overlap)
-    if not dense and window is not None and math.isnan(window.energy):
+    if not solver.finds_all and window is not None and math.isnan(window.energy):
         window = located(hamiltonian, overlap, window)
-
-    def solve(kpt: np.ndarray) -> Eigenstates:
-        if dense or window is None:
-            s_k = None if overlap is None else overlap.at_k(kpt, format="dense")
-            h_k = hamiltonian.at_k(kpt, format="dense")
-            return guard.solve(h_k, s_k, vectors=vectors, window=window)
-        s_k = None if overlap is None else overlap.at_k(kpt)
-        states = guard.solve_window(hamiltonian.at_k(kpt), s_k, window)
-        return states if vectors else replace(states, vectors=None)
-
+    task = partial(_solve_at, hamiltonian, overlap, solver, Sought(window, vectors))
+    # eigenvectors are held back in portions, eigenvalues all, until they have one threshold
     removed: list[int] = []
-    size = max(AHEAD // (16 * hamiltonian.n_basis**2), 1) if vectors else len(kpts)
-    progress = _Progress(options.on_progress, len(kpts))
-    for start in range(0, len(kpts), max(size, 1)):
-        for states in _alike(solve, kpts[start : start + size], guard, progress):
+    size = max(AHEAD // (16 * n_rows(hamiltonian) ** 2), 1) if vectors else len(kpts)
+    for channel, start in itertools.product(range(n_spins), range(0, len(kpts), max(size, 1))):
+        some, of_spin = kpts[start : start + size], partial(task, channel)
+        for states in solved_alike(of_spin, some, guard, progress, options.executor):
             removed.append(states.n_removed)
             yield states
-    _warn(guard, removed, hamiltonian.n_basis)
+    _warn(guard, removed, n_rows(hamiltonian))
 
 
-def _alike(
-    solve: Callable[[np.ndarray], Eigenstates],
-    kpts: Sequence[np.ndarray] | np.ndarray,
+def _solve_at(
+    hamiltonian: RealSpaceMatrix,
+    overlap: RealSpaceMatrix | None,
+    solver: Solver,
+    sought: Sought,
+    channel: int,
     guard: Guard,
-    progress: _Progress,
-) -> Iterator[Eigenstates]:
-    """Solutions with one threshold: from the start again when a ghost has raised it."""
-    done: list[Eigenstates] = []
-    while len(done) < len(kpts):
-        threshold = guard.threshold
-        done.append(solve(kpts[len(done)]))
-        if guard.threshold != threshold and len(done) > 1:
-            done = []
-        progress.reached(len(done))
-    progress.passed += len(done)
-    return iter(done)
-
-
-class _Progress:
-    """Calls the user's function whenever more k-points are done than ever before."""
-
-    def __init__(self, call: Callable[[int, int], None] | None, n_kpts: int) -> None:
-        self.call, self.n_kpts, self.passed, self.most = call, n_kpts, 0, 0
-
-    def reached(self, n_done: int) -> None:
-        if self.call is not None and self.passed + n_done > self.most:
-            self.most = self.passed + n_done
-            self.call(self.most, self.n_kpts)
+    kpt: np.ndarray,
+) -> tuple[Eigenstates, Guard]:
+    """Solve at one k-point; what the guard has found comes back with it, from anywhere."""
+    guard = replace(guard)
+    spin, format = hamiltonian.spin, solver.format
+    s_k = None if overlap is None else overlap.at_k(kpt, format=format, spin=spin)
+    h_k = hamiltonian.at_k(kpt, format=format, channel=channel)
+    return guard.solve(solver, h_k, s_k, sought), guard
 
 
 def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
@@ -155,7 +121,7 @@ def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
         f"{guard.threshold:.3g} were left out at {np.count_nonzero(removed)} of {len(removed)} "
         "k-points"
     )
-    if guard.ghost is None:
+    if guard.ghost is None:  # what was left out may be harmless
         message = f"the basis is nearly linearly dependent: {left_out}"
         warnings.warn(message, IllConditionedWarning, stacklevel=3)
         return
@@ -178,7 +144,7 @@ def located(
 ) -> BandWindow:
     """A window with an energy near the middle of its bands at Γ, which shift-invert needs."""
     middle = window.first + window.n_bands // 2
-    s_k = None if overlap is None else overlap.at_k(GAMMA)
+    s_k = None if overlap is None else overlap.at_k(GAMMA, spin=hamiltonian.spin)
     levels = onsite_levels(hamiltonian, overlap)
     start = float(levels[min(middle, len(levels) - 1)])  # bands lie about where orbitals do
     slack = window.n_bands // 8
@@ -199,15 +165,16 @@ def eigenvalues_at_kpts(
 
     Returns
     -------
-    (1, n_kpts, n_bands) eV
+    (n_spins, n_kpts, n_bands) eV
         Where directions of S(k) were projected out at some k-points, the highest bands of the
         others are left out too.
     """
     states = solve_kpts(hamiltonian, overlap, kpts, window=window, options=options)
-    return stack_bands([s.eigenvalues for s in states])[None]
+    return stack_bands([s.eigenvalues for s in states], hamiltonian.spin.n_spins)
 
 
-def stack_bands(rows: list[np.ndarray]) -> np.ndarray:
-    """Arrays (…, n_bands) of k-points one on another, cut to the bands that all of them have."""
+def stack_bands(rows: list[np.ndarray], n_spins: int) -> np.ndarray:
+    """(n_spins, n_kpts, …, n_bands) from arrays of k-points, cut to the bands that all have."""
     n_bands = min(row.shape[-1] for row in rows)
-    return np.stack([row[..., :n_bands] for row in rows])
+    stacked = np.stack([row[..., :n_bands] for row in rows])
+    return stacked.reshape(n_spins, -1, *stacked.shape[1:])

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from hotham_ase.train.data.loading import BatchLoader, EpochBatches, PairBatches
+from hotham_ase.train.data.batches import BatchLoader, EpochBatches, PairBatches
 
 
 def flat(batches):
@@ -75,7 +75,7 @@ class Slow:
 
 
 def test_threads_keep_the_order(monkeypatch):
-    monkeypatch.setattr("hotham_ase.train.data.loading.collate", tuple)
+    monkeypatch.setattr("hotham_ase.train.data.batches.collate", tuple)
     expected = [tuple(batch) for batch in EpochBatches(6, 2, 0)]
     for threads in (0, 1, 3):
         loader = BatchLoader(Slow(), EpochBatches(6, 2, 0), threads)

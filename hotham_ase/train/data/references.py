@@ -1,4 +1,4 @@
-"""What is learned of a sample.
+"""The samples that are learned: their zero of energy, and H0 or not.
 
 The zero of energy is arbitrary: H and H + μS describe the same physics. Where H0 is known, the
 difference from it may be learned.
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset import Dataset
-from hotham_ase.train.loss.config import EnergyZero
+from hotham_ase.errors import UsageError
+from hotham_ase.matrices.energy_zero import EnergyZero
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -37,9 +38,10 @@ def with_zero(sample: Sample, energy_zero: EnergyZero) -> Sample:
     if energy_zero != "fermi":
         return sample
     if sample.fermi_level is None:
-        raise ValueError(
+        raise UsageError(
             f"energy_zero must be 'fit' or 'none' for {sample.name}, whose Fermi level is not known"
         )
+    # H and H − E_F S have the same eigenvectors, and eigenvalues that differ by E_F
     hamiltonian = sample.hamiltonian - sample.fermi_level * sample.overlap
     return replace(sample, hamiltonian=hamiltonian, fermi_level=0.0)
 
@@ -53,12 +55,15 @@ class ReferenceSamples:
         An open data set.
     energy_zero
         See :func:`with_zero`.
-    initial
+    learns_correction
         Whether samples keep their H0, so that the difference from it is learned.
     """
 
-    def __init__(self, data: Dataset, energy_zero: EnergyZero, initial: bool = False) -> None:
-        self.data, self.energy_zero, self.initial = data, energy_zero, initial
+    def __init__(
+        self, data: Dataset, energy_zero: EnergyZero, learns_correction: bool = False
+    ) -> None:
+        self.data, self.energy_zero = data, energy_zero
+        self.learns_correction = learns_correction
 
     @property
     def basis(self) -> OrbitalBasis:
@@ -74,4 +79,4 @@ class ReferenceSamples:
 
     def __getitem__(self, index: int) -> Sample:
         sample = with_zero(self.data[index], self.energy_zero)
-        return sample if self.initial else replace(sample, initial_hamiltonian=None)
+        return sample if self.learns_correction else replace(sample, initial_hamiltonian=None)

@@ -1,0 +1,138 @@
+"""The formats that are known, and reading a folder of any of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.dft.format import Format
+from hotham_ase.dft.plausibility import check_electrons, check_sample
+from hotham_ase.dft.provenance import Provenance
+from hotham_ase.dft.sample import DFTReadError, Sample, SampleError
+
+INITIAL = "initial"  # where a run's folder has the run that H0 is taken from
+_OF_INITIAL_RUN = ("code", "version", "xc", "scf_steps")
+
+
+@cache
+def formats() -> tuple[Format, ...]:
+    """All formats, in the order in which a folder is asked for them.
+
+    Their modules are imported on the first call. A new one needs a module with a ``FORMAT`` and
+    its place here.
+    """
+    from hotham_ase.dft import deeph, deeptb
+    from hotham_ase.dft.abacus import run as abacus
+
+    return (abacus.FORMAT, deeph.FORMAT, deeptb.FORMAT)
+
+
+def run_format(folder: str | Path) -> Format | None:
+    """The format of a folder's files; None if it is not known."""
+    return next((one for one in formats() if one.detect(Path(folder))), None)
+
+
+def read_sample(
+    folder: str | Path, *, n_valence: Mapping[str, float] | None = None, verify: bool = True
+) -> Sample:
+    """Read a calculation of any supported code; the format is recognised from its files.
+
+    Recognised are ABACUS run folders, legacy DeepH folders and DeePTB folders. Where a format
+    needs to be told more than its files hold, call its own reader.
+
+    Where the folder has a subfolder ``initial/`` with a run of one of these formats, H of that run
+    is the sample's ``initial_hamiltonian``. It is taken as it is: nothing in it says from which
+    density it was built.
+
+    Parameters
+    ----------
+    folder
+        The folder with the calculation's files.
+    n_valence
+        Valence electrons by chemical symbol, for formats that do not tell them.
+    verify
+        Refuse matrices that cannot be what a calculation found, see
+        :mod:`hotham_ase.dft.plausibility`, and such that do not give the eigenvalues that their
+        own run printed.
+
+    Raises
+    ------
+    DFTReadError
+        If the folder is not there, its format is not recognised, it cannot be read, or its
+        matrices cannot be right; or if the run in ``initial/`` cannot be read, or is of other
+        atoms or orbitals; or if the run's valence electrons are not those given.
+
+    Warns
+    -----
+    UserWarning
+        If the calculation says that it did not converge.
+    """
+    folder, n_valence = Path(folder), n_valence or {}
+    if not folder.is_dir():
+        raise DFTReadError(f"{folder} is not a folder")
+    found = run_format(folder)
+    if found is None:
+        *others, last = (f"{one.name} ({one.files})" for one in formats())
+        raise DFTReadError(
+            f"{folder} has no files of a known format: {', '.join(others)} or {last}"
+        )
+    sample = found.read(folder, n_valence=n_valence, verify=verify)
+    _check_valence(sample, n_valence, folder)
+    if verify:
+        check_sample(sample)
+        if sample.provenance.eigenvalues != "compared":
+            check_electrons(sample)
+    if sample.provenance.scf_converged is False:
+        warnings.warn(f"{folder}: the self-consistent calculation did not converge", stacklevel=2)
+    of_start = run_format(folder / INITIAL)
+    if of_start is None:
+        return sample
+    start = of_start.read(folder / INITIAL, n_valence=n_valence, verify=verify)
+    sample = _with_initial(sample, start, folder / INITIAL)
+    if verify:
+        check_sample(start)
+    return sample
+
+
+def _check_valence(sample: Sample, n_valence: Mapping[str, float], folder: Path) -> None:
+    for symbol in sorted(set(sample.atoms.symbols) & set(n_valence)):
+        found = sample.basis[symbol].n_valence
+        if found != n_valence[symbol]:
+            raise DFTReadError(
+                f"{folder} has {symbol} with {found:g} valence electrons, but n_valence says "
+                f"{n_valence[symbol]:g}"
+            )
+
+
+def _with_initial(sample: Sample, start: Sample, folder: Path) -> Sample:
+    """The sample with H of another run as its H0, and a record of that run."""
+    record = start.provenance.to_dict()
+    known = {key: record[key] for key in _OF_INITIAL_RUN if key in record}
+    try:
+        sample = replace(
+            sample,
+            initial_hamiltonian=start.hamiltonian,
+            provenance=replace(sample.provenance, initial=Provenance.from_dict(known)),
+        )
+    except SampleError as error:
+        raise DFTReadError(f"{folder} does not belong to its run: {error}") from error
+    _check_same_orbitals(sample, start.basis, folder)
+    return sample
+
+
+def _check_same_orbitals(sample: Sample, basis: OrbitalBasis, folder: Path) -> None:
+    """Refuse other shells or radial functions; without these, cutoffs are but estimates."""
+    for symbol in sorted(set(sample.atoms.symbols)):
+        of_run, of_start = sample.basis[symbol], basis[symbol]
+        both = of_run.has_radial and of_start.has_radial
+        if of_run.shells != of_start.shells or (
+            both and sample.basis.subset([symbol]) != basis.subset([symbol])
+        ):
+            raise DFTReadError(
+                f"{folder} does not belong to its run: its {of_start.label} orbitals of {symbol} "
+                f"are not the run's {of_run.label}"
+            )

@@ -1,0 +1,100 @@
+"""Which way to solve: the cheapest that fits into memory, or a refusal with the numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hotham_ase.electronic.solvers.cost import COPIES, estimate_cost
+from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.problem import Sought, n_rows
+from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
+from hotham_ase.memory import MEMORY_SHARE, format_size, free_memory
+
+if TYPE_CHECKING:
+    from hotham_ase.electronic.solvers.problem import BandWindow, Solver, SolverOptions
+    from hotham_ase.matrices import RealSpaceMatrix
+
+QUICK = 30.0  # seconds for a k-point; up to it dense is not compared with sparse
+
+
+def allowed_memory(options: SolverOptions) -> float:
+    """Bytes that solving may take."""
+    return MEMORY_SHARE * free_memory() if options.memory is None else options.memory
+
+
+def choose_solver(
+    hamiltonian: RealSpaceMatrix,
+    window: BandWindow | None,
+    options: SolverOptions,
+    *,
+    vectors: bool = False,
+) -> Solver:
+    """The back end for a problem: dense solution always is, for all bands.
+
+    A window of bands is found by shift-invert where dense matrices do not fit into memory, or
+    take more than twice as long; or by the solver that the options name.
+
+    Raises
+    ------
+    MemoryError
+        If the memory does not suffice either way.
+    """
+    if options.solver is not None and (options.solver.finds_all or window is not None):
+        return options.solver
+    dense, sparse = DenseSolver(), ShiftInvertSolver()
+    allowed = allowed_memory(options)
+    sought = Sought(window, vectors)
+    cost = dense.cost(hamiltonian, sought)
+    fits = cost.bytes <= allowed
+    if fits and (window is None or cost.seconds < QUICK):
+        return dense
+    if window is None:
+        raise _all_bands_too_large(hamiltonian.n_basis, cost.bytes, allowed)
+    # only now: symbolic elimination of a large graph takes seconds itself
+    other = sparse.cost(hamiltonian, sought)
+    if not fits and other.bytes > allowed:
+        raise MemoryError(
+            f"{window.n_bands} bands of {hamiltonian.n_basis} orbitals take about "
+            f"{format_size(min(other.bytes, cost.bytes))}, {format_size(allowed)} may be used"
+        )
+    is_worse = other.bytes > allowed or 2 * other.seconds >= cost.seconds
+    return dense if fits and is_worse else sparse
+
+
+def check_all_bands(n_basis: int, options: SolverOptions) -> None:
+    """Refuse a size of which not all bands can be found, when only the size is known.
+
+    Raises
+    ------
+    MemoryError
+        With what is needed and what may be used.
+    """
+    needed, allowed = estimate_cost(n_basis, 1).bytes, allowed_memory(options)
+    if needed > allowed:
+        raise _all_bands_too_large(n_basis, needed, allowed)
+
+
+def _all_bands_too_large(n_basis: int, needed: float, allowed: float) -> MemoryError:
+    return MemoryError(
+        f"all bands of {n_basis} orbitals take about {format_size(needed)}, "
+        f"{format_size(allowed)} may be used: ask for a few bands (n_bands)"
+    )
+
+
+def check_memory(
+    hamiltonian: RealSpaceMatrix, n_kpts: int, window: BandWindow | None, options: SolverOptions
+) -> None:
+    """Refuse more k-points than there is memory for their eigenvalues.
+
+    Raises
+    ------
+    MemoryError
+        With what is needed and what may be used.
+    """
+    n_bands = n_rows(hamiltonian) if window is None else window.n_bands
+    needed, allowed = 8 * COPIES * n_kpts * n_bands, allowed_memory(options)
+    if needed > allowed:
+        raise MemoryError(
+            f"{n_bands} bands at {n_kpts} k-points take about {format_size(needed)}, "
+            f"{format_size(allowed)} may be used: ask for fewer k-points or bands"
+        )

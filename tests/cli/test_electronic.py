@@ -1,0 +1,129 @@
+"""``hotham bands`` and ``hotham dos``."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from ase.io import write
+from ase.io.jsonio import read_json
+
+from hotham_ase.calculator import HotHamCalculator
+from hotham_ase.dft import Sample
+from hotham_ase.overlap import overlap_matrix
+from hotham_ase.structures import build_structure
+from tests.cli.conftest import small_basis, small_model
+
+
+def test_bands_as_json_are_ase_s_band_structure(hotham, model_file, tmp_path):
+    path = tmp_path / "bands.json"
+    code, out, err = hotham(
+        "bands", "graphene", "-m", model_file, "--path", "GMKG", "--npoints", 30, "-o", path
+    )
+    assert (code, err) == (0, "")
+    assert "Fermi level" in out
+    assert f"wrote {path}" in out
+    bands = read_json(path)
+    assert bands.path.path == "GMKG"
+    assert bands.energies.shape == (1, len(bands.path.kpts), 8)
+    assert (np.diff(bands.energies, axis=2) >= 0).all()
+    assert bands.energies.min() < bands.reference < bands.energies.max()
+    assert list(tmp_path.iterdir()) == [path]  # no temporary file stays behind
+
+
+def test_csv_holds_the_same_bands_relative_to_the_fermi_level(hotham, model_file, tmp_path):
+    for suffix in ("json", "csv"):
+        path = tmp_path / f"bands.{suffix}"
+        arguments = ("--npoints", 200, "--emin", -200, "--emax", 200)
+        hotham("bands", "graphene", "-m", model_file, *arguments, "-o", path)
+    bands = read_json(tmp_path / "bands.json")
+    lines = (tmp_path / "bands.csv").read_text().splitlines()
+    assert lines[0].startswith("# energies in eV relative to the Fermi level")
+    assert lines[1].split(",")[:5] == ["k_distance", "k_1", "k_2", "k_3", "band_1"]
+    table = np.loadtxt(lines[2:], delimiter=",")
+    np.testing.assert_allclose(table[:, 1:4], bands.path.kpts, atol=1e-7)
+    np.testing.assert_allclose(table[:, 4:], bands.energies[0] - bands.reference, atol=1e-6)
+    # M is half a reciprocal lattice vector of length 4π/√3a away from Γ
+    to_m = table[np.argmin(np.abs(bands.path.kpts - bands.path.special_points["M"]).sum(1)), 0]
+    assert to_m == pytest.approx(2 * np.pi / np.sqrt(3) / 2.46, abs=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_bands_as_a_figure(hotham, model_file, tmp_path, suffix):
+    path = tmp_path / f"bands.{suffix}"
+    code, _, _ = hotham("bands", "graphene", "-m", model_file, "--npoints", 20, "-o", path)
+    assert code == 0
+    assert path.stat().st_size > 1000
+
+
+def test_density_of_states_counts_the_electrons(hotham, model_file, tmp_path):
+    path = tmp_path / "dos.csv"
+    arguments = ("--emin", -200, "--emax", 200)
+    code, _, _ = hotham("dos", "graphene", "-m", model_file, *arguments, "-o", path)
+    assert code == 0
+    energies, dos = np.loadtxt(path, delimiter=",", skiprows=2).T
+    step = energies[1] - energies[0]
+    # the Fermi level, at zero, has the eight valence electrons below it
+    assert dos[energies <= 0].sum() * step == pytest.approx(8, abs=0.05)
+    assert dos.sum() * step < 2 * 8 + 1e-6  # two spins
+
+
+def test_meshes_are_centred_on_gamma(hotham, model_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = hotham("bands", "graphene", "-m", model_file, "--kpts", 6, 6, 1)
+    level = float(re.search(r"Fermi level +(\S+)", out).group(1))
+    atoms = build_structure("graphene")
+    calculator = HotHamCalculator(str(model_file), kpts={"size": (6, 6, 1), "gamma": True})
+    atoms.calc = calculator
+    assert level == pytest.approx(calculator.get_fermi_level(), abs=1e-4)
+
+
+def test_density_of_states_as_json_and_figure(hotham, model_file, tmp_path):
+    for suffix in ("json", "png"):
+        path = tmp_path / f"dos.{suffix}"
+        arguments = ("--kpts", "4,4,4", "--sigma", 2)
+        assert hotham("dos", "diamond", "-m", model_file, *arguments, "-o", path)[0] == 0
+    content = json.loads((tmp_path / "dos.json").read_text())
+    assert len(content["energies"]) == len(content["weights"])
+    assert content["energies"][0] < content["fermi_level"] < content["energies"][-1]
+
+
+def test_a_structure_file_is_as_good_as_a_name(hotham, model_file, tmp_path):
+    write(tmp_path / "graphene.xyz", build_structure("graphene"), format="extxyz")
+    for structure, output in ((tmp_path / "graphene.xyz", "a.json"), ("graphene", "b.json")):
+        hotham("bands", structure, "-m", model_file, "--npoints", 20, "-o", tmp_path / output)
+    a, b = (read_json(tmp_path / name).energies for name in ("a.json", "b.json"))
+    np.testing.assert_allclose(a, b, atol=1e-4)  # float32 network, eight digits in the file
+
+
+def test_initial_hamiltonian_of_a_run_folder(hotham, model_file, tmp_path, monkeypatch):
+    basis, atoms = small_basis(), build_structure("graphene")
+    model = dataclasses.replace(small_model(basis), learns_correction=True)
+    path = tmp_path / "correction.safetensors"
+    model.save(path)
+    overlap = overlap_matrix(atoms, basis)
+    run = Sample(atoms, basis, 3.0 * overlap, overlap, None, 8)
+    whole = dataclasses.replace(run, hamiltonian=7.0 * overlap, initial_hamiltonian=3.0 * overlap)
+    monkeypatch.setattr(
+        "hotham_ase.dft.read_sample", lambda f: {"run": run, "whole": whole}[str(f)]
+    )
+
+    def fermi_level(*arguments):
+        code, out, err = hotham("bands", "graphene", *arguments, "-o", tmp_path / "b.json")
+        assert (code, err) == (0, "")
+        return float(re.search(r"Fermi level +(\S+) eV", out).group(1))
+
+    alone = fermi_level("-m", model_file)
+    # H0 = 3 eV S moves all energies, whether the folder is H0's run or that of the converged one
+    for folder in ("run", "whole"):
+        assert fermi_level("-m", path, "--initial", folder) == pytest.approx(alone + 3, abs=2e-4)
+    code, _, err = hotham("bands", "graphene", "-m", path, "-o", tmp_path / "b.json")
+    assert code == 2
+    assert "--initial must be given" in err
+    code, _, err = hotham("dos", "graphene", "-m", model_file, "--initial", "run")
+    assert code == 2
+    assert "--initial must not be given" in err
+    code, _, err = hotham("dos", "diamond", "-m", path, "--initial", "run")
+    assert code == 2
+    assert "initial_hamiltonian must" in err

@@ -1,0 +1,58 @@
+"""The table of formats: each is told from the others, and described where users look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hotham_ase.dft import DFTReadError, Sample, UnsupportedRunError, read_sample, run_format
+from hotham_ase.dft.format import Format
+from hotham_ase.dft.formats import formats
+from hotham_ase.matrices.spin import Spin
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_names_and_files_are_different():
+    assert [one.name for one in formats()] == ["ABACUS", "DeepH", "DeePTB"]
+    assert len({one.files for one in formats()}) == len(formats())
+
+
+def test_folders_are_recognised(tmp_path: Path, write_abacus, sample: Sample):
+    abacus, deeph, _ = formats()
+    assert run_format(write_abacus(tmp_path / "run")) is abacus
+    deeph.write(sample, tmp_path / "blocks")
+    assert run_format(tmp_path / "blocks") is deeph
+    assert run_format(tmp_path) is None
+    assert run_format(tmp_path / "absent") is None
+
+
+def test_what_is_written_is_read_by_the_same_format(tmp_path: Path, sample: Sample):
+    for one in formats():
+        if one.write is not None:
+            one.write(sample, tmp_path / one.name)
+            read = one.read(tmp_path / one.name, n_valence={}, verify=True)
+            assert abs((read.hamiltonian - sample.hamiltonian).values).max() < 1e-12
+
+
+def test_a_folder_of_none_is_told_what_would_be_one(tmp_path: Path):
+    with pytest.raises(DFTReadError) as error:
+        read_sample(tmp_path)
+    assert str(error.value).endswith(
+        "ABACUS (STRU and INPUT), DeepH (hamiltonians.h5 and lat.dat) or DeePTB "
+        "(hamiltonians.h5 and cell.dat)"
+    )
+
+
+def test_spins_that_are_not_read_are_refused():
+    some = Format("X", "x", Path.exists, read_sample, "wiki", (Spin.UNPOLARIZED, Spin.POLARIZED))
+    some.check_spin(Path("run"), Spin.POLARIZED, "nspin 2")
+    with pytest.raises(UnsupportedRunError, match=r"run has nspin 4 \(non-collinear\): not .* yet"):
+        some.check_spin(Path("run"), Spin.NON_COLLINEAR, "nspin 4")
+
+
+@pytest.mark.parametrize("page", ["data.md", "supported.md"])
+def test_every_format_is_documented(page: str):
+    text = (DOCS / page).read_text()
+    assert [one.name for one in formats() if one.name not in text] == []
