@@ -130,6 +130,7 @@ def child(parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
             key = part.encode()
             if not found.id.links.exists(key):
                 raise HDF5Error(f"{_place(found, part)} is missing")
+            # a link may lead to any file that the user can read
             if found.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
                 text = "is a link to another place; links are not followed"
                 raise HDF5Error(f"{_place(found, part)} {text}")

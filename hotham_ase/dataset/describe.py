@@ -93,9 +93,7 @@ def describe_dataset(path: str | Path) -> DatasetDescription:
     path = Path(path)
     formulas: Counter[str] = Counter()
     overlap: Counter[str] = Counter()
-    codes: Counter[str] = Counter()
-    versions: Counter[str] = Counter()
-    functionals: Counter[str] = Counter()
+    of_runs: dict[str, Counter[str]] = {key: Counter() for key in ("code", "version", "xc")}
     n_atoms, n_orbitals = [], []
     n_initial = n_fermi_level = n_unconverged = 0
     with Dataset(path, verify=False) as dataset:
@@ -106,9 +104,8 @@ def describe_dataset(path: str | Path) -> DatasetDescription:
             atoms, origin = stored.atoms(), stored.origin()
             formulas[atoms.get_chemical_formula()] += 1
             overlap[origin.overlap or "unknown"] += 1
-            codes[origin.code or "unknown"] += 1
-            versions[origin.version or "unknown"] += 1
-            functionals[origin.xc or "unknown"] += 1
+            for key, counted in of_runs.items():
+                counted[getattr(origin, key) or "unknown"] += 1
             n_initial += dataset.has_initial(index)
             n_atoms.append(len(atoms))
             n_orbitals.append(int(basis.n_orbitals(atoms.numbers).sum()))
@@ -132,7 +129,7 @@ def describe_dataset(path: str | Path) -> DatasetDescription:
             overlap=dict(overlap),
             n_initial=n_initial,
             n_fermi_level=n_fermi_level,
-            origin={"code": dict(codes), "version": dict(versions), "xc": dict(functionals)},
+            origin={key: dict(counted) for key, counted in of_runs.items()},
             n_unconverged=n_unconverged,
             format_version=format_version,
             package_version=package_version,

@@ -6,6 +6,7 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -99,36 +100,29 @@ def import_folders(
     ------
     FileExistsError
         If the file exists and is to be neither replaced nor appended to.
-    OSError
-        If the file cannot be written.
-    DatasetError
-        If it is to be appended to, and is damaged.
+    OSError, DatasetError
+        If the file cannot be written, or is to be appended to and is damaged.
     """
     paths = [str(folder) for folder in folders]
     if existing == "refuse" and Path(output).exists():
         raise FileExistsError(errno.EEXIST, "exists already", str(output))
     names = _longer_names(paths)
-    imported: list[str] = []
-    skipped: list[tuple[str, str]] = []
-    try:
-        with DatasetWriter(output) as writer:
-            if existing == "append" and Path(output).exists():
-                with Dataset(output) as before:
-                    writer.extend(before)
-            for done, path in enumerate(paths, start=1):
-                reason = _import_one(writer, path, names.get(path), n_valence)
-                if reason is None:
-                    imported.append(path)
-                else:
-                    skipped.append((path, reason))
-                if on_progress is not None:
-                    on_progress(done, len(paths), path)
-            if not imported:
-                raise _NothingToWriteError
-    except _NothingToWriteError:
-        return ImportReport(None, (), (), tuple(skipped))
+    reasons: list[tuple[str, str | None]] = []  # why a folder is skipped, None if it is not
+    # the writer leaves no file behind if something is raised
+    with suppress(_NothingToWriteError), DatasetWriter(output) as writer:
+        if existing == "append" and Path(output).exists():
+            with Dataset(output) as before:
+                writer.extend(before)
+        for done, path in enumerate(paths, start=1):
+            reasons.append((path, _import_one(writer, path, names.get(path), n_valence)))
+            if on_progress is not None:
+                on_progress(done, len(paths), path)
+        if all(reason is not None for _, reason in reasons):
+            raise _NothingToWriteError
+    imported = tuple(path for path, reason in reasons if reason is None)
     formats = tuple(found.name for path in imported if (found := run_format(path)))
-    return ImportReport(Path(output), tuple(imported), formats, tuple(skipped))
+    skipped = tuple((path, reason) for path, reason in reasons if reason is not None)
+    return ImportReport(Path(output) if imported else None, imported, formats, skipped)
 
 
 def _longer_names(paths: list[str]) -> dict[str, str]:

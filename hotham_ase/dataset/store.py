@@ -32,12 +32,7 @@ from ase import Atoms
 
 import hotham_ase
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
-from hotham_ase.dataset.stored import (
-    DatasetError,
-    StoredStructure,
-    read_basis,
-    write_basis,
-)
+from hotham_ase.dataset.stored import DatasetError, StoredStructure, read_basis, write_basis
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.hdf5 import (
@@ -143,6 +138,7 @@ class DatasetWriter:
             return
         if self._basis is None:
             raise DatasetError(f"{self.path} is not written: no structure was added")
+        # HDF5 crashes on a full disk: room is taken while the file can still be closed
         names = fixed_strings(list(self._checksums))
         radial = sum(s.radial.nbytes for s in self._basis.species if s.radial is not None)
         reserve(file, 2 * radial + names.nbytes)
@@ -400,16 +396,13 @@ def _merge(one: OrbitalBasis, other: OrbitalBasis) -> OrbitalBasis:
 
     Where the functions are not known, cutoffs are estimates from each structure's longest pair.
     """
-    merged = []
+    known = {species.symbol: species for species in one.species}
+    added = []
     for species in other.species:
-        if species.symbol in one:
-            known = one[species.symbol]
-            alike = known.shells == species.shells and known.n_valence == species.n_valence
-            if alike and not known.has_radial and not species.has_radial:
-                cutoffs = np.maximum(known.cutoffs, species.cutoffs)
-                species = replace(species, cutoffs=tuple(cutoffs))
-                one = OrbitalBasis(
-                    tuple(species if s.symbol == species.symbol else s for s in one.species)
-                )
-        merged.append(species)
-    return one.merge(OrbitalBasis(tuple(merged)))
+        there = known.get(species.symbol, species)
+        alike = there.shells == species.shells and there.n_valence == species.n_valence
+        if alike and not there.has_radial and not species.has_radial:
+            cutoffs = tuple(np.maximum(there.cutoffs, species.cutoffs))
+            species = known[species.symbol] = replace(species, cutoffs=cutoffs)
+        added.append(species)
+    return OrbitalBasis(tuple(known.values())).merge(OrbitalBasis(tuple(added)))

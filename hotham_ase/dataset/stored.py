@@ -103,13 +103,10 @@ class StoredStructure:
 
     def write(self, group: h5py.Group) -> None:
         """Write all parts, and their checksum."""
-        for key in _GEOMETRY:
-            group[key] = getattr(self, key)
-        for name, packed in self.matrices.items():
-            for key in _MATRIX:
-                array = getattr(packed, key)
-                filters = {"compression": "gzip", "shuffle": True} if array.size else {}
-                group.create_dataset(f"{name}/{key}", data=array, **filters)
+        for key, array in self._arrays().items():
+            of_matrix = "/" in key and array.size
+            filters = {"compression": "gzip", "shuffle": True} if of_matrix else {}
+            group.create_dataset(key, data=array, **filters)
         group.attrs["provenance"], group.attrs["sha256"] = fixed_strings(
             [self.provenance, self.checksum()]
         )
@@ -118,11 +115,8 @@ class StoredStructure:
 
     def checksum(self) -> str:
         """SHA-256 of everything in a structure's group but the checksum itself."""
-        arrays = {key: getattr(self, key) for key in _GEOMETRY}
-        for name, packed in self.matrices.items():
-            arrays |= {f"{name}/{key}": getattr(packed, key) for key in _MATRIX}
         digest = hashlib.sha256()
-        for key, array in arrays.items():
+        for key, array in self._arrays().items():
             digest.update(f"{key} {array.shape} {array.dtype.str} ".encode())
             digest.update(np.ascontiguousarray(array).data)
         for key in _ATTRIBUTES:
@@ -137,9 +131,14 @@ class StoredStructure:
     @property
     def n_bytes(self) -> int:
         """Bytes of all arrays."""
-        arrays = [getattr(self, key) for key in _GEOMETRY]
-        arrays += [getattr(packed, key) for packed in self.matrices.values() for key in _MATRIX]
-        return sum(array.nbytes for array in arrays) + len(self.provenance)
+        return sum(array.nbytes for array in self._arrays().values()) + len(self.provenance)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by their places in the group."""
+        arrays = {key: getattr(self, key) for key in _GEOMETRY}
+        for name, packed in self.matrices.items():
+            arrays |= {f"{name}/{key}": getattr(packed, key) for key in _MATRIX}
+        return arrays
 
     def atoms(self) -> Atoms:
         """Structure without its matrices; DatasetError if an atomic number is none."""
@@ -171,7 +170,7 @@ class StoredStructure:
                 name: unpack(packed, atoms, n_orbitals, name)
                 for name, packed in self.matrices.items()
             }
-            if "overlap" not in matrices:
+            if "overlap" not in matrices:  # left out where the basis gives it
                 matrices["overlap"] = overlap_matrix(atoms, basis)
             return Sample(
                 atoms=atoms,

@@ -13,12 +13,7 @@ from scipy.special import expit
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.dataset.packing import PackedMatrix
 from hotham_ase.dataset.stored import StoredStructure
-from hotham_ase.dft.plausibility import (
-    LARGEST_DENSE,
-    NEAR_PAIRS,
-    OVERLAPPING,
-    describe_nearest,
-)
+from hotham_ase.dft.plausibility import LARGEST_DENSE, NEAR_PAIRS, OVERLAPPING, describe_nearest
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.electronic.kmesh import Grid, KMesh, reduced
 from hotham_ase.electronic.solvers.guard import Guard
@@ -95,6 +90,7 @@ def check_structure(stored: StoredStructure, basis: OrbitalBasis) -> Iterator[Fi
         return
     sample = stored.sample(basis)
     yield from _check_provenance(sample.provenance)
+    # with atoms of other cells, all further findings would be void
     if _is_folded(sample):
         yield _error(
             "folded-coordinates",
@@ -150,6 +146,7 @@ def _check_raw_matrix(
         return
     if len(i) == 0 and PairList.from_atoms(atoms, basis.pair_cutoffs).n_edges:
         yield _error("no-pairs", f"{name} has no pairs of atoms at all")
+    # one of each two pairs is stored: together with the reverses none comes twice
     pairs = np.column_stack([i, j, packed.cell_shifts])
     reverse = np.column_stack([j, i, -packed.cell_shifts])
     n_repeated = 2 * len(pairs) - len(np.unique(np.concatenate([pairs, reverse]), axis=0))
@@ -282,7 +279,8 @@ def _check_spectrum(sample: Sample) -> Iterator[Finding]:
     if sample.fermi_level is None:
         return
     filled = [expit((sample.fermi_level - one) / SMEARING).sum() for one in levels]
-    count = h.spin.degeneracy * float(mesh.weights @ filled)
+    of_kpts = np.reshape(filled, (h.spin.n_spins, -1)).sum(axis=0)
+    count = h.spin.degeneracy * float(mesh.weights @ of_kpts)
     if abs(count - sample.n_electrons) > max(0.5, COUNT_TOLERANCE * sample.n_electrons):
         yield _error(
             "electron-count",
@@ -304,6 +302,7 @@ def _check_initial(sample: Sample) -> Iterator[Finding]:
             f"the run that gave H0 made {steps} steps: H0 should be of the density before the "
             "first update",
         )
+    # H0 + μS is as good a start as H0 for any μ
     change = _size(sample.hamiltonian - sample.initial_hamiltonian, sample.overlap)
     ratio = change / max(_size(sample.hamiltonian, sample.overlap), 1e-30)
     if ratio >= 1:

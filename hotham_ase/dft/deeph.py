@@ -70,7 +70,7 @@ def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None)
     folder = Path(folder)
     info = read_info(folder, FORMAT)
     numbers = read_table(folder, "element.dat", dtype=int)
-    cell = read_table(folder, "lat.dat", (3, 3)).T
+    cell = read_table(folder, "lat.dat", (3, 3)).T  # vectors are columns, as positions are
     positions = read_table(folder, "site_positions.dat", (3, -1)).T
     atoms = make_atoms(folder, numbers, positions, cell, True)
     try:
@@ -130,6 +130,7 @@ def write_deeph(sample: Sample, folder: str | Path) -> None:
     if folder.exists():
         raise FileExistsError(f"folder {folder} exists already")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # the folder appears under its name when everything is in it
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         _write_geometry(sample, temporary)
@@ -144,6 +145,7 @@ def write_deeph(sample: Sample, folder: str | Path) -> None:
 
 def _write_geometry(sample: Sample, folder: Path) -> None:
     atoms, basis = sample.atoms, sample.basis
+    # vectors are columns
     np.savetxt(folder / "lat.dat", atoms.cell[:].T)
     np.savetxt(folder / "rlat.dat", 2 * np.pi * atoms.cell.reciprocal()[:].T)
     np.savetxt(folder / "site_positions.dat", atoms.positions.T)

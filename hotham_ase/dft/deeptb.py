@@ -79,10 +79,9 @@ def _parse_key(key: str) -> tuple[int, int, list[int]]:
 
 def _read_pbc(folder: Path, said: bool | list[bool] | None) -> np.ndarray:
     """Periodic directions by pbc.dat, by info.json, or all of them."""
-    everywhere = np.ones(3, dtype=bool)
     if said is not None and np.shape(said) not in ((), (3,)):
         raise DFTReadError(f"{folder}/info.json has a pbc of {len(np.ravel(said))} directions")
-    pbc = everywhere & (True if said is None else np.array(said))
+    pbc = np.broadcast_to(True if said is None else said, 3)
     if not (folder / "pbc.dat").is_file():
         return pbc
     in_file = read_table(folder, "pbc.dat", (3,), bool)

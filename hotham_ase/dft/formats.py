@@ -41,10 +41,8 @@ def read_sample(
 ) -> Sample:
     """Read a calculation of any supported code; the format is recognised from its files.
 
-    Recognised are ABACUS run folders, legacy DeepH folders and DeePTB folders. Where a format
-    needs to be told more than its files hold, call its own reader.
-
-    Where the folder has a subfolder ``initial/`` with a run of one of these formats, H of that run
+    Recognised are those of :func:`formats`: ABACUS run folders, legacy DeepH folders and DeePTB
+    folders. Where the folder has a subfolder ``initial/`` with a run of one of them, H of that run
     is the sample's ``initial_hamiltonian``. It is taken as it is: nothing in it says from which
     density it was built.
 
@@ -84,6 +82,7 @@ def read_sample(
     _check_valence(sample, n_valence, folder)
     if verify:
         check_sample(sample)
+        # eigenvalues that agree with the run's leave no doubt about its electrons
         if sample.provenance.eigenvalues != "compared":
             check_electrons(sample)
     if sample.provenance.scf_converged is False:
@@ -129,9 +128,8 @@ def _check_same_orbitals(sample: Sample, basis: OrbitalBasis, folder: Path) -> N
     for symbol in sorted(set(sample.atoms.symbols)):
         of_run, of_start = sample.basis[symbol], basis[symbol]
         both = of_run.has_radial and of_start.has_radial
-        if of_run.shells != of_start.shells or (
-            both and sample.basis.subset([symbol]) != basis.subset([symbol])
-        ):
+        same = sample.basis.subset([symbol]) == basis.subset([symbol])
+        if of_run.shells != of_start.shells or (both and not same):
             raise DFTReadError(
                 f"{folder} does not belong to its run: its {of_start.label} orbitals of {symbol} "
                 f"are not the run's {of_run.label}"

@@ -114,7 +114,7 @@ def read_table(
         raise DFTReadError(f"{folder / name} is not a table of numbers: {error}") from error
     if not np.isfinite(numbers).all():
         raise DFTReadError(f"{folder / name} has numbers that are not finite")
-    if dtype in _WHOLE:
+    if dtype in _WHOLE:  # codes write them as 6, 6.0 or 6.0e+00
         lowest, highest, expected = _WHOLE[dtype]
         if not (numbers == np.clip(np.rint(numbers), lowest, highest)).all():
             raise DFTReadError(f"{folder / name} must hold {expected}")
@@ -159,6 +159,7 @@ def make_atoms(
     largest = max(np.abs(positions).max(), np.abs(cell).max())
     if largest > LARGEST_LENGTH:
         raise DFTReadError(f"{folder} has coordinates of {largest:.3g} Å")
+    # where nothing repeats a lattice vector means nothing, and may be zero
     periodic = cell[np.broadcast_to(pbc, 3)]
     if np.linalg.matrix_rank(periodic) < len(periodic):
         raise DFTReadError(f"{folder} has lattice vectors that are not independent")
@@ -239,12 +240,19 @@ class BlockFolder:
 
     def _sample(self, n_valence: Mapping[str, float]) -> Sample:
         atoms, ours = self.atoms, self.info.hotham_ase
-        valence = _valence(self.path, set(atoms.symbols), n_valence, ours.n_valence)
+        symbols = sorted(set(atoms.symbols))
+        valence = {**_UNAMBIGUOUS_VALENCE, **n_valence, **ours.n_valence}
+        for symbol in symbols:
+            if symbol not in valence:
+                raise DFTReadError(
+                    f"{self.path} does not say how many valence electrons {symbol} has: give "
+                    f"n_valence (hotham import --n-valence {symbol}=…)"
+                )
         h, s = (_read_blocks(self, file) for file in (H_FILE, S_FILE))
         # the formats do not tell how far orbitals reach, but pairs of S end where two of them do
         longest = s.longest_pairs(atoms)
         species = []
-        for symbol in sorted(set(atoms.symbols)):
+        for symbol in symbols:
             shells = tuple(sorted(self.shells[symbol]))
             cutoffs = ours.cutoffs.get(symbol)
             if cutoffs is None:
@@ -271,7 +279,7 @@ class BlockFolder:
                 name=name_of(self.path),
                 code=provenance.code or self.form.name,
                 overlap="read",
-                n_valence="given" if known >= set(atoms.symbols) else "assumed",
+                n_valence="given" if known >= set(symbols) else "assumed",
             ),
         )
 
@@ -371,17 +379,3 @@ def _sorted_places(shells: tuple[int, ...]) -> np.ndarray:
     starts = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells])])
     taken = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in order])
     return np.argsort(taken)
-
-
-def _valence(
-    folder: Path, symbols: set[str], given: Mapping[str, float], stored: Mapping[str, float]
-) -> dict[str, float]:
-    """Valence electrons of each element: as the folder says, as given, or beyond doubt."""
-    known = {**_UNAMBIGUOUS_VALENCE, **given, **stored}
-    for symbol in sorted(symbols):
-        if symbol not in known:
-            raise DFTReadError(
-                f"{folder} does not say how many valence electrons {symbol} has: give n_valence "
-                f"(hotham import --n-valence {symbol}=…)"
-            )
-    return known

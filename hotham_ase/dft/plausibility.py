@@ -8,9 +8,9 @@ eigenvalues H and S have to give them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-from ase.data import chemical_symbols
 from scipy.linalg import LinAlgError, eigh
 
 from hotham_ase.dft.sample import DFTReadError, Sample
@@ -191,8 +191,7 @@ def _levels(sample: Sample, kpt: np.ndarray) -> np.ndarray:
 
 
 def _check_periodicity(sample: Sample) -> None:
-    matrices = (sample.hamiltonian, sample.overlap)
-    for matrix in matrices:
+    for matrix in (sample.hamiltonian, sample.overlap):
         crossing = matrix.pairs.cell_shifts[:, ~sample.atoms.pbc].any(axis=1)
         if crossing.any():
             shift = matrix.pairs.cell_shifts[crossing.argmax()].tolist()
@@ -214,6 +213,7 @@ def _check_onsite(sample: Sample) -> None:
                 f"{sample.name}: overlap of orbital {k} of atom {atom} ({symbol}) with itself is "
                 f"{block[k, k]:.4g}, expected 1: it is in another unit or incomplete"
             )
+        # harmonics at one centre are orthogonal, whatever the radial functions
         shells = sample.basis[symbol].shells
         lm = np.concatenate([[(l, m) for m in range(-l, l + 1)] for l in shells])
         other = (lm[:, None] != lm).any(axis=2)
@@ -270,15 +270,13 @@ def _near_cutoffs(sample: Sample, matrix: RealSpaceMatrix) -> dict[tuple[str, st
     """
     if sample.basis.has_radial:
         return {key: NEAR_PAIRS * c for key, c in sample.basis.pair_cutoffs.items()}
-    i, j = matrix.pairs.edge_index
-    numbers = sample.atoms.numbers
-    cutoffs = {}
-    for a in np.unique(numbers):
-        for b in np.unique(numbers):
-            of_both = (numbers[i] == a) & (numbers[j] == b)
-            longest = matrix.pairs.edge_lengths[of_both].max(initial=0.1)
-            cutoffs[chemical_symbols[a], chemical_symbols[b]] = NEAR_PAIRS * float(longest)
-    return cutoffs
+    symbols = np.array(sample.atoms.get_chemical_symbols())
+    i, j = symbols[matrix.pairs.edge_index]
+    lengths = matrix.pairs.edge_lengths
+    return {
+        (a, b): NEAR_PAIRS * float(lengths[(i == a) & (j == b)].max(initial=0.1))
+        for a, b in product(np.unique(symbols).tolist(), repeat=2)
+    }
 
 
 def _refuse_missing(sample: Sample, matrix: RealSpaceMatrix, pairs: PairList, where: str) -> None:

@@ -80,6 +80,7 @@ class Sample:
                     matrix.check_belongs(atoms, expected, label)
         except MatrixError as error:
             raise SampleError(str(error)) from error
+        # H - H0 is learned element by element
         initial = self.initial_hamiltonian
         if initial is not None and initial.spin != self.hamiltonian.spin:
             raise SampleError(

@@ -85,6 +85,7 @@ def read_bytes(path: Path, limit: int = LARGE) -> bytes:
         If the file cannot be read, or it has more than ``limit`` bytes or, compressed, expands
         beyond what text of numbers can.
     """
+    # a small file may expand to more than the memory holds
     if path.suffix in SUFFIXES[1:] and path.is_file():
         limit = min(limit, EXPANSION * path.stat().st_size + SMALL)
     data = read_head(path, limit + 1)

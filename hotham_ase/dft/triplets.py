@@ -64,9 +64,7 @@ def matrix_from_triplets(
     layout = BlockLayout(pairs, basis.n_orbitals(atoms.numbers))
     blocks = layout.find(i[first], j[first], shifts[first])[which]  # of every element
     places = layout.places(blocks, place[rows], place[columns])
-    given = np.zeros(layout.n_values, dtype=bool)
-    given[places] = True
-    if n_twice := len(places) - np.count_nonzero(given):
+    if n_twice := len(places) - np.count_nonzero(np.bincount(places)):
         raise DFTReadError(f"{name} gives {n_twice} elements twice")
     signed = sign[rows] * sign[columns] * values
     flat = np.zeros(layout.n_values, dtype=values.dtype)

@@ -312,14 +312,14 @@ def _hermiticity_error(
     MatrixError
         If a value is not finite.
     """
-    signs = spin.mirror_signs[:, None, None, None]
     error = largest = 0.0
     for blocks, _ in layout.groups(n_elements=PORTION):
         part = values[:, layout.index(blocks)]
         if not np.isfinite(part).all():
             raise MatrixError(f"{name} has values that are not finite")
+        reverse = values[:, layout.reverse_index(blocks)].conj()
         # iσ_a is anti-Hermitian, so that B_a of the reverse block has the other sign
-        reverse = signs * values[:, layout.reverse_index(blocks)].conj()
+        reverse[spin.mirror_signs < 0] *= -1
         largest = max(largest, float(np.abs(part).max()))
         error = max(error, float(np.abs(part - reverse).max()))
     return error, largest

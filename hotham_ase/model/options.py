@@ -26,14 +26,14 @@ class PredictionOptions:
 
     Raises
     ------
-    ValueError
+    UsageError
         If an option has a bad value, or this machine has no such device.
 
     Examples
     --------
     >>> PredictionOptions(dtype="half")
     Traceback (most recent call last):
-    ValueError: dtype must be 'float32' or 'float64', got 'half'
+    hotham_ase.errors.UsageError: dtype must be 'float32' or 'float64', got 'half'
     """
 
     device: str = "auto"

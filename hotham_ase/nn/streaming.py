@@ -198,6 +198,7 @@ def _predict_region(
         blocks = network.hopping_blocks(ends, of_pairs, hoppings)
         for sink in sinks:
             sink.hopping(pairs, blocks)
+        del blocks  # before the next portion takes its memory
 
 
 def _own_features(edges: list[Orders], messages: list[MessageGraph]) -> torch.Tensor:

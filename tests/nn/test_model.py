@@ -18,6 +18,7 @@ from hotham_ase.model.tensors import MatrixWriter, build_graph, cutoffs, to_unio
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.graph import join
 from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.protocol import DescribedBlocks
 from hotham_ase.testing import TOLERANCE, assert_equivariant, assert_hermitian
 
 BASIS = OrbitalBasis(
@@ -290,8 +291,10 @@ def test_union_blocks_round_trip(model):
     onsite, hopping = to_union(h, BASIS, model.network)
     writer = MatrixWriter(h.pairs, BASIS, model.network)
     order = torch.randperm(h.pairs.n_edges)
-    writer.hopping(order, torch.tensor(hopping)[order])
-    writer.onsite(torch.arange(h.pairs.n_atoms), torch.tensor(onsite))
+    writer.hopping(order, DescribedBlocks(torch.tensor(hopping)[order], torch.empty(0)))
+    writer.onsite(
+        torch.arange(h.pairs.n_atoms), DescribedBlocks(torch.tensor(onsite), torch.empty(0))
+    )
     np.testing.assert_array_equal(writer.matrix().values, h.values)
     assert np.abs(onsite[3]).max() > 0
     assert np.count_nonzero(onsite[3].any(axis=0)) == BASIS["H"].n_orbitals

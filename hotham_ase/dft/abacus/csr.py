@@ -106,6 +106,7 @@ def read_counts(data: bytes, n_basis: int, name: str = "matrix") -> int:
         if found is None or len(found.group()) > 200:
             raise DFTReadError(f"{name} is not a sparse matrix of ABACUS: its header is not known")
         counts.append(int(found.group(1) or found.group(2)))
+    # a damaged count would have memory allocated for it
     if counts[0] != n_basis:
         raise DFTReadError(
             f"{name} has {counts[0]} orbitals, but the structure and its orbital files {n_basis}"
@@ -148,6 +149,7 @@ def read_csr(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix:
         raise UnsupportedRunError(
             f"{name} is of {spins.group(1).decode()[:9]} spin directions: not supported yet"
         )
+    # only the newer layout announces every array, and only it may leave out empty matrices
     newer = b"# CSR values" in data
     try:
         head, start = _split(data, newer)
@@ -187,6 +189,7 @@ def read_binary(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix
         If the file is cut short, contradicts itself, or has another number of orbitals.
     """
     problems = []
+    # no file tells how wide its row pointers are, but only one width accounts for all its bytes
     for pointer_type in ("<i8", "<i4"):
         try:
             records = list(_binary_records(data, n_basis, np.dtype(pointer_type)))
@@ -215,7 +218,7 @@ def _collect(
         raise ValueError(f"a lattice vector is farther than {_FARTHEST} cells")
     rows = []
     for vector, value, column, pointer in records:
-        steps = np.diff(pointer)
+        steps = np.diff(pointer)  # elements of each row
         if pointer[0] != 0 or (steps < 0).any() or not len(value) == len(column) == pointer[-1]:
             raise ValueError(f"the arrays of R = {vector} do not go together")
         if len(column) and not (column.min() >= 0 and column.max() < n_basis):
@@ -236,7 +239,7 @@ def _records(text: bytes, n_basis: int) -> Iterator[Record]:
         if len(vector) != 3 or not 0 <= n_values <= n_basis**2:
             raise ValueError(f"line {line[:60]!r} is not 'Rx Ry Rz n'")
         words.at += 1
-        if n_values == 0:
+        if n_values == 0:  # the older layout ends the record here, some releases do not
             words.skip_zeros(n_basis + 1)
             yield tuple(vector), np.zeros(0), np.zeros(0, int), np.zeros(n_basis + 1, int)
             continue
@@ -301,7 +304,7 @@ def _binary_records(data: bytes, n_basis: int, pointer_type: np.dtype) -> Iterat
         at += array.nbytes
         return array
 
-    _, dimension, n_vectors = take("<i4", 3).tolist()
+    _, dimension, n_vectors = take("<i4", 3).tolist()  # the first is the ionic step
     if dimension != n_basis:
         raise ValueError(
             f"it has {dimension} orbitals, but the structure and its orbital files {n_basis}"

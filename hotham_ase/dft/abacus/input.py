@@ -15,12 +15,7 @@ from hotham_ase.matrices.spin import Spin
 NEED_PROOF = ("dft_plus_u", "deepks_scf")
 _HYBRIDS = ("hf", "pbe0", "hse", "scan0", "b3lyp", "cwp22", "muller", "power", "wp22")
 RECORDED = (
-    "ecutwfc",
-    "scf_thr",
-    "scf_nmax",
-    "smearing_method",
-    "smearing_sigma",
-    "dft_functional",
+    *("ecutwfc", "scf_thr", "scf_nmax", "smearing_method", "smearing_sigma", "dft_functional"),
     *NEED_PROOF,
 )
 SPIN_KEYS = ("nspin", "noncolin", "lspinorb")
@@ -154,6 +149,7 @@ class Settings:
             folded into one lattice vector.
         """
         calculation = self.get("calculation", "scf")
+        # others move the atoms: STRU is the first structure, H that of another
         if calculation != "scf":
             raise UnsupportedRunError(
                 f"{self.folder} is a {calculation!r} calculation: only calculation scf can be "
@@ -186,6 +182,7 @@ def read_input(folder: str | Path) -> Settings:
         if len(words) < 2:
             continue
         key, value = words[0].lower(), " ".join(words[1:])
+        # which of two values the run took is not known
         if values.setdefault(key, value) != value:
             raise DFTReadError(
                 f"{folder}/INPUT gives {key} twice, as {values[key]!r} and as {value!r}"

@@ -81,6 +81,7 @@ def read_log(out: Path, labels: Sequence[str]) -> Log:
         raise DFTReadError(f"{out} has no running_scf.log, which gives the valence electrons")
     text = read_text(path, _MOST)
 
+    # every iteration prints again: the last one is that of the matrices
     def last(pattern: str) -> str | None:
         found = re.findall(pattern, text, flags=re.IGNORECASE | re.MULTILINE)
         return found[-1] if found else None

@@ -67,6 +67,7 @@ def read_stru(path: str | Path, latname: str = "none") -> Structure:
     path = Path(path)
     sections = _sections(path)
     try:
+        # in Bohr; vectors and Cartesian positions are in units of it
         constant = float(sections["LATTICE_CONSTANT"][0][0]) * Bohr
         cell = constant * _cell(sections, latname)
         labels = [row[0] for row in sections["ATOMIC_SPECIES"]]
@@ -269,6 +270,7 @@ def lattice_vectors(name: str, parameters: Sequence[float]) -> np.ndarray:
             f"latname {name} needs {n_parameters} numbers under LATTICE_PARAMETERS, got "
             f"{len(parameters)}"
         )
+    # angles that no three vectors can have give roots of negative numbers
     with np.errstate(invalid="ignore", divide="ignore"):
         cell = np.array(vectors(*parameters[:n_parameters]), dtype=float)
     if not np.isfinite(cell).all():
