@@ -2,7 +2,8 @@
 
 Filter form and general form, float32, forward and with the backward pass, in ms for 1000 pairs or
 atoms: ``python -m benchmarks.gaunt [--pairs N] [--atoms N] [--channels N] [--device cpu]``. The
-crossover gives ``ZONAL_DIRECT_UP_TO`` and ``GENERAL_DIRECT_UP_TO`` in ``hotham_ase/nn/gaunt.py``.
+crossover gives ``ZONAL_DIRECT_UP_TO`` and ``GENERAL_DIRECT_UP_TO`` in
+``hotham_ase/nn/gaunt/products.py``.
 """
 
 from __future__ import annotations

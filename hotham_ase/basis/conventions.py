@@ -127,7 +127,7 @@ def index_and_sign(code: str, shells: Sequence[int]) -> tuple[np.ndarray, np.nda
     sign: list[int] = []
     for l in shells:
         order = harmonics.order(l)
-        offset = len(index)
+        offset = len(index)  # shells follow each other; only the m within one are reordered
         index += [offset + order.index(m) for m in _ascending(l)]
         sign += [harmonics.sign(m) for m in _ascending(l)]
     return np.array(index, dtype=np.int64), np.array(sign, dtype=np.float64)

@@ -28,8 +28,9 @@ from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.protocol import Network
 from hotham_ase.nn.uncertainty import BlockUncertainty
 
-# the second is of models that need H0: an older version would return the correction alone
-FILE_FORMATS = ("hotham_ase model 1", "hotham_ase model 2")
+# the second is of models that need H0: an older version would return the correction alone; the
+# third of those with tables for some pairs of species only, whether they need H0 or not
+FILE_FORMATS = ("hotham_ase model 1", "hotham_ase model 2", "hotham_ase model 3")
 CONVENTIONS = {
     "harmonics": "real, m = -l ... l, no Condon-Shortley phase",
     "energy": "eV",
@@ -266,7 +267,7 @@ class StoredModel:
             weights = {} if module is None else module.state_dict()
             tensors |= {f"{group}.{k}": v.contiguous().cpu() for k, v in weights.items()}
         texts = {
-            "format": FILE_FORMATS[self.learns_correction],
+            "format": _format(tensors, self.learns_correction),
             "name": self.name,
             "config": self.network.config.model_dump_json(),
             "species": species,
@@ -310,7 +311,7 @@ class StoredModel:
                 f"{path}: needs_initial must be true or false and provenance an object, got "
                 f"{needs_initial!r:.50} and {type(provenance).__name__}"
             )
-        if file.texts["format"] != FILE_FORMATS[needs_initial]:
+        if file.texts["format"] != _format(file.tensors, needs_initial):
             raise ModelFileError(
                 f"{path}: its format does not go with needs_initial {needs_initial}"
             )
@@ -318,6 +319,10 @@ class StoredModel:
         network = _read_network(path, file, basis)
         uncertainty = _read_uncertainty(path, file.group("uncertainty."), network)
         return cls(network, basis, file.texts["name"], provenance, uncertainty, needs_initial)
+
+
+def _format(tensors: Mapping[str, torch.Tensor], learns_correction: bool) -> str:
+    return FILE_FORMATS[2 if "network.baseline.pairs" in tensors else learns_correction]
 
 
 def _in_one_line(error: Exception) -> str:

@@ -58,6 +58,7 @@ def build_graph(
     species = basis.species_index(atoms.numbers)
     reach = {pair: cutoff + margin for pair, cutoff in basis.pair_cutoffs.items()}
     pairs = PairList.from_atoms(atoms, reach, memory=memory)
+    # atoms on top of each other have no frame of their edge
     pairs.check_distances()
     graph = Graph(
         species=torch.tensor(species),

@@ -75,6 +75,7 @@ def between_bins(
     position = (lengths / cutoff * (n_bins - 1)).clamp(max=n_bins - 1.001)
     low = position.floor().long()
     weight = (position - low).view(-1, *[1] * (tables.dim() - 2))
+    # the bin before and the bin behind, without a copy of the table of each edge
     rows, row = tables.flatten(0, 1), which * n_bins + low
     return torch.lerp(rows.index_select(0, row), rows.index_select(0, row + 1), weight)
 
@@ -187,6 +188,7 @@ class Baseline(nn.Module):
         """
         index, values = nonzero_splines(lengths, self.cutoff, self.n_splines)
         index = index + self.n_splines * self.row.index_select(0, pair_kind)[:, None]
+        # species and their splines cost the same however many there are: four rows for each pair
         functions = lengths.new_zeros(())
         for k, value in zip(index.unbind(1), values.unbind(1), strict=True):
             near = self.coefficients.flatten(0, 1).index_select(0, k)

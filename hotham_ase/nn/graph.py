@@ -129,10 +129,10 @@ class Geometry:
     hoppings: HoppingGraph
 
 
-Parts = TypeVar("Parts", bound="DataclassInstance")
+AnyGeometry = TypeVar("AnyGeometry", bound="DataclassInstance")
 
 
-def join(graphs: Sequence[Graph], geometries: Sequence[Parts]) -> tuple[Graph, Parts]:
+def join(graphs: Sequence[Graph], geometries: Sequence[AnyGeometry]) -> tuple[Graph, AnyGeometry]:
     """One graph of several disjoint structures, with the geometry they have already.
 
     The geometry is that of any network: a dataclass of tensors and of such dataclasses, the fields
@@ -150,23 +150,24 @@ def join(graphs: Sequence[Graph], geometries: Sequence[Parts]) -> tuple[Graph, P
         reverse=torch.cat([g.reverse + e for g, e in zip(graphs, edges, strict=True)]),
         structure=torch.cat([g.structure + s for g, s in zip(graphs, structures, strict=True)]),
     )
+    # structures stay disjoint: indices only move to where the atoms and edges of each begin
     starts = {"i": atoms, "j": atoms}
     starts |= dict.fromkeys(("reverse", "message_edges", "place"), edges)
-    return graph, _join_parts(geometries, starts)
+    return graph, _join_fields(geometries, starts)
 
 
-def _join_parts(parts: Sequence[Parts], starts: dict[str, list[int]]) -> Parts:
+def _join_fields(items: Sequence[AnyGeometry], starts: dict[str, list[int]]) -> AnyGeometry:
     """Concatenate field by field; ``starts`` says what to add to fields that are indices."""
     joined: dict[str, Any] = {}
-    for field in fields(parts[0]):
-        values = [getattr(part, field.name) for part in parts]
+    for field in fields(items[0]):
+        values = [getattr(item, field.name) for item in items]
         if is_dataclass(values[0]):
-            joined[field.name] = _join_parts(values, starts)
+            joined[field.name] = _join_fields(values, starts)
         else:
             if field.name in starts:
                 values = [v + s for v, s in zip(values, starts[field.name], strict=True)]
             joined[field.name] = torch.cat(values)
-    return type(parts[0])(**joined)
+    return type(items[0])(**joined)
 
 
 def _starts(sizes: list[int]) -> list[int]:

@@ -78,7 +78,7 @@ class Interaction(nn.Module):
     ) -> None:
         super().__init__()
         self.l_max, self.channels = l_max, channels
-        self.scale = average_degree**-0.5
+        self.scale = average_degree**-0.5  # sums of independent messages keep unit variance
         self.norm = LocalNorm(l_max, channels)
         self.row = DegreeLinear(l_max, channels, channels)
         self.column = DegreeLinear(l_max, channels, channels)
@@ -107,6 +107,7 @@ class Interaction(nn.Module):
         nodes
             Of the same shape.
         """
+        # channels of atoms are mixed before they go to edges, of which there are many more
         normed = self.norm(nodes)
         row, column = self.row(normed), self.column(normed)
         gathered = torch.zeros_like(nodes)

@@ -25,13 +25,7 @@ class DegreeLinear(nn.Module):
 
     degree: torch.Tensor
 
-    def __init__(
-        self,
-        l_max: int,
-        in_channels: int,
-        out_channels: int,
-        bias: bool = True,
-    ) -> None:
+    def __init__(self, l_max: int, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(
             torch.randn(l_max + 1, in_channels, out_channels) / math.sqrt(in_channels)
@@ -152,6 +146,7 @@ class EdgeGate(nn.Module):
         weight : (n_edges, l_max+1, channels), optional
             Factors of the result.
         """
+        # gates multiply all m of a degree alike, which no symmetry of the edge forbids
         shape = x[0].squeeze(1).shape[1:]
         gates, added = self.out(invariants).unflatten(1, (2, *shape)).unbind(1)
         gates = torch.sigmoid(gates)

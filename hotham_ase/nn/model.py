@@ -88,6 +88,7 @@ class HotHam(Network):
         c, n_species = config, len(self.shells)
         n_l = c.l_max + 1
         self.radial = RadialBasis(c.radial_basis, c.n_radial, c.message_cutoff)
+        # as many radial functions per Å for the long hopping pairs as for the message edges
         n_long = max(round(c.n_radial * self.cutoff / c.message_cutoff), c.n_radial)
         self.long_radial = RadialBasis(c.radial_basis, n_long, self.cutoff)
         self.baseline = Baseline(self.union, n_species, self.cutoff)
@@ -107,6 +108,11 @@ class HotHam(Network):
     def n_descriptors(self) -> tuple[int, int]:
         """Those of the onsite and of the hopping readout."""
         return self.config.channels, self.hopping.gate.n_hidden
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of weights and features."""
+        return self.species.weight.dtype
 
     @property
     def receptive_field(self) -> float:
@@ -134,47 +140,42 @@ class HotHam(Network):
         self, graph: Graph, edges: torch.Tensor, frames: EdgeFrames | None = None
     ) -> MessageGraph:
         """Geometry of some of the :meth:`message_edges`."""
-        vectors = graph.edge_vectors[edges]
-        dtype = self.species.weight.dtype
         if frames is None:
-            frames = EdgeFrames.from_vectors(vectors, self.config.l_max, (), dtype)
-        lengths = torch.linalg.vector_norm(vectors, dim=-1).to(dtype)
-        i, j = graph.edge_index[:, edges]
-        species_i, species_j = graph.species[i], graph.species[j]
-        reach = self._message_reach(species_i, species_j).to(dtype)
-        return MessageGraph(
-            i=i,
-            j=j,
-            species_i=species_i,
-            species_j=species_j,
-            radial=self.radial(lengths),
-            envelope=smooth_cutoff(lengths, reach)[:, None, None],
-            frames=frames,
-        )
+            vectors = graph.edge_vectors[edges]
+            frames = EdgeFrames.from_vectors(vectors, self.config.l_max, (), self.dtype)
+        ends, lengths = self._edges(graph, edges)
+        # a message ends where hoppings of its two species do, if that is before the cutoff
+        reach = self._message_reach(*ends[2:]).to(self.dtype)
+        envelope = smooth_cutoff(lengths, reach)[:, None, None]
+        return MessageGraph(*ends, self.radial(lengths), envelope, frames)
 
     def hopping_graph(
         self, graph: Graph, edges: torch.Tensor | slice, reverse: torch.Tensor
     ) -> HoppingGraph:
         """Geometry of some hopping pairs; ``reverse`` are positions among ``edges``."""
-        vectors = graph.edge_vectors[edges]
-        dtype = self.species.weight.dtype
-        lengths = torch.linalg.vector_norm(vectors, dim=-1).to(dtype)
-        i, j = graph.edge_index[:, edges]
-        species_i, species_j = graph.species[i], graph.species[j]
+        ends, lengths = self._edges(graph, edges)
+        species_i, species_j = ends[2:]
         kind = species_i * len(self.shells) + species_j
-        to_end = (self.cutoffs[species_i, species_j].to(dtype) - lengths).clamp(0, TAPER_WIDTH)
+        # blocks go smoothly to zero where the orbitals of two species cease to have any
+        to_end = (self.cutoffs[species_i, species_j].to(self.dtype) - lengths).clamp(0, TAPER_WIDTH)
         taper = 1 - smooth_cutoff(to_end, TAPER_WIDTH)
+        vectors = graph.edge_vectors[edges]
         return HoppingGraph(
-            i=i,
-            j=j,
-            species_i=species_i,
-            species_j=species_j,
-            reverse=reverse,
+            *ends,
+            reverse,
             radial=self.long_radial(lengths),
-            frames=EdgeFrames.from_vectors(vectors, self.config.l_max, self.union, dtype),
+            frames=EdgeFrames.from_vectors(vectors, self.config.l_max, self.union, self.dtype),
             baseline=self.baseline.hopping(lengths, kind),
             scale=self.baseline.hopping_scale(lengths, kind) * taper[:, None, None],
         )
+
+    def _edges(
+        self, graph: Graph, edges: torch.Tensor | slice
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Atoms i, j and species i, j of some edges; their lengths in Å."""
+        lengths = torch.linalg.vector_norm(graph.edge_vectors[edges], dim=-1).to(self.dtype)
+        i, j = graph.edge_index[:, edges]
+        return (i, j, graph.species[i], graph.species[j]), lengths
 
     def predict_blocks(
         self, graph: Graph, positions: torch.Tensor, sinks: Sequence[BlockSink], memory: float
@@ -222,6 +223,7 @@ class HotHam(Network):
         edges
             For each portion the features of its edges, in their own frames.
         """
+        # atoms begin as their species, edges as radial functions: m = 0 in the edge frame
         n_l, channels = self.config.l_max + 1, self.config.channels
         nodes = torch.nn.functional.pad(self.species(species)[:, None], (0, 0, 0, n_l**2 - 1))
         gathered = torch.zeros_like(nodes)
@@ -252,10 +254,7 @@ class HotHam(Network):
         return DescribedBlocks(onsite, descriptors)
 
     def hopping_blocks(
-        self,
-        ends: tuple[torch.Tensor, torch.Tensor],
-        own: torch.Tensor,
-        graph: HoppingGraph,
+        self, ends: tuple[torch.Tensor, torch.Tensor], own: torch.Tensor, graph: HoppingGraph
     ) -> DescribedBlocks:
         """(n_edges, n_union, n_union) eV from the :meth:`features`.
 

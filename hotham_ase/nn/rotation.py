@@ -46,6 +46,7 @@ def edge_rotations(vectors: torch.Tensor) -> torch.Tensor:
     (n_edges, 3, 3), ``rotation @ vector = (0, 0, |vector|)``.
     """
     z = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    # at least 54.7° from the edge, so that the projection below is never small
     helper = torch.nn.functional.one_hot(z.detach().abs().argmin(-1), 3).to(z)
     x = helper - (helper * z).sum(-1, keepdim=True) * z
     x = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -130,6 +131,7 @@ class EdgeFrames:
         dtype
             Precision of the Wigner matrices; rotations are computed in that of the vectors.
         """
+        # features and orbitals turn by the same matrices: one recursion serves both
         wigner = wigner_matrices(edge_rotations(vectors).to(dtype), max((l_max, *shells)))
         if l_max <= DENSE_UP_TO:
             feature = _to_joined_orders(wigner[: l_max + 1])

@@ -11,10 +11,7 @@ from sympy.physics.wigner import gaunt as sympy_gaunt
 
 from hotham_ase.basis.harmonics import gaunt_table, real_spherical_harmonics
 from hotham_ase.nn.devices import default_dtype
-from hotham_ase.nn.gaunt.products import (
-    GauntProduct,
-    ZonalGauntProduct,
-)
+from hotham_ase.nn.gaunt.products import GauntProduct, ZonalGauntProduct
 from hotham_ase.nn.gaunt.tables import zonal_coefficients
 from hotham_ase.nn.orders import degrees, join_orders, order_major_permutation, split_orders
 from hotham_ase.nn.rotation import block_diagonal, wigner_matrices

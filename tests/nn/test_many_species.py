@@ -8,15 +8,18 @@ import pytest
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
+from safetensors import safe_open
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import build_graph, cutoffs, to_union
 from hotham_ase.nn.baseline import Baseline
 from hotham_ase.nn.model import HotHam, ModelConfig
 from hotham_ase.train.fit.baseline import FitStructure, fit_baseline
 
+OPTIONS = PredictionOptions(device="cpu")
 SYMBOLS = ("H", "B", "C")
 N_STRUCTURES = 10
 
@@ -142,9 +145,9 @@ def test_a_prediction_does_not_grow_and_is_the_same(fitted):
     matrices = []
     for network, b in ((small, basis), (large, large_basis)):
         model = HamiltonianModel(network, b)
-        model.predict(atoms, device="cpu")  # the network's copy is made once
+        model.predict(atoms, OPTIONS)  # the network's copy is made once
         with Tensors() as tensors:
-            matrices.append(model.predict(atoms, device="cpu"))
+            matrices.append(model.predict(atoms, OPTIONS))
         made.append(tensors)
     assert made[1].largest <= made[0].largest
     assert made[1].total < 1.1 * made[0].total
@@ -156,11 +159,13 @@ def test_the_file_has_the_pairs_of_the_training_set(fitted, tmp_path):
     network.eval().requires_grad_(False)
     model = HamiltonianModel(network, basis)
     model.save(tmp_path / "m.safetensors")
+    with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
+        assert file.metadata()["format"] == "hotham_ase model 3"  # which older versions refuse
     loaded = load_model(tmp_path / "m.safetensors")
     for name, value in network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], value)
     atoms = next(structures())
-    h, again = (m.predict(atoms, device="cpu").values for m in (model, loaded))
+    h, again = (m.predict(atoms, OPTIONS).values for m in (model, loaded))
     np.testing.assert_array_equal(again, h)
 
 
@@ -250,7 +255,7 @@ def test_blocks_of_many_species_go_to_the_union_and_back():
     basis = make_basis(60)
     network = make_network(basis)
     matrix = HamiltonianModel(network.eval().requires_grad_(False), basis).predict(
-        next(structures()), device="cpu"
+        next(structures()), OPTIONS
     )
     onsite, hopping = to_union(matrix, basis, network)
     species = basis.species_index(matrix.pairs.numbers)

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
 from torch import nn
 
 from hotham_ase.basis.harmonics import gaunt_table
@@ -92,7 +91,7 @@ class ZonalFourier(nn.Module):
         super().__init__()
         series = polar_series(l_max)
         self.n_frequencies = 2 * l_max + 1
-        self.n_theta = next_fast_len(4 * l_max + 1, real=True)
+        self.n_theta = _fast_length(4 * l_max + 1)
         self.filter_to_series = Constants([series[0] / np.sqrt(2 * np.pi)])
         self.to_series = Constants(series)
         self.from_series = Constants(
@@ -185,8 +184,8 @@ class Fourier(nn.Module):
     def __init__(self, l_max: int, scale: np.ndarray) -> None:
         super().__init__()
         self.l_max = l_max
-        self.n_theta = next_fast_len(4 * l_max + 1, real=True)
-        self.n_phi = next_fast_len(3 * l_max + 1, real=True)
+        self.n_theta = _fast_length(4 * l_max + 1)
+        self.n_phi = _fast_length(3 * l_max + 1)
         to_series = np.zeros((2, l_max + 1, self.n_theta, l_max + 1))
         order = np.zeros((2, l_max + 1), dtype=int)  # the m of each part
         for m, series in enumerate(polar_series(l_max)):
@@ -226,11 +225,15 @@ class Fourier(nn.Module):
         by_order = x.index_select(0, self.index[0]).unflatten(0, (-1, self.l_max + 1))
         real, imaginary = torch.bmm(self.to_series[0], by_order).chunk(2)
         return torch.fft.irfft2(
-            torch.complex(real, imaginary),
-            s=(self.n_theta, self.n_phi),
-            dim=(1, 0),
-            norm="forward",
+            torch.complex(real, imaginary), s=(self.n_theta, self.n_phi), dim=(1, 0), norm="forward"
         )
+
+
+def _fast_length(n: int) -> int:
+    """The number of points from n on that an FFT is fastest for."""
+    from scipy.fft import next_fast_len  # slow to import, for a method that "auto" never takes
+
+    return next_fast_len(n, real=True)
 
 
 def _components(orders: np.ndarray, l_max: int) -> np.ndarray:

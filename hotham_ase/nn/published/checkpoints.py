@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.published.gaunt import GauntLayer
@@ -67,7 +68,7 @@ def read_network(
     return network.eval().requires_grad_(False)
 
 
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
+def _read_state(path: Path) -> dict[str, Tensor]:
     data = path.read_bytes()
     wrong = f"{path} is damaged or not a checkpoint"
     if not data:
@@ -95,7 +96,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{wrong}: it cannot be unpickled") from error
     state = content.get("model_state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(x, torch.Tensor) for name, x in state.items()
+        isinstance(name, str) and isinstance(x, Tensor) for name, x in state.items()
     ):
         raise CheckpointError(
             f"{path} is not a checkpoint of Hot-Ham: it has no model_state_dict of named tensors"
@@ -131,7 +132,7 @@ def _check_archive(data: bytes, wrong: str) -> None:
 class _Tensors:
     """The tensors of a checkpoint, each taken once and with the shape that the settings ask for."""
 
-    def __init__(self, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    def __init__(self, state: Mapping[str, Tensor], path: Path) -> None:
         self.state, self.path, self.used = state, path, set[str]()
 
     @property
@@ -140,7 +141,7 @@ class _Tensors:
         floats = [x.dtype for x in self.state.values() if x.is_floating_point()]
         return torch.float64 if torch.float64 in floats else torch.float32
 
-    def take(self, name: str, *shape: int) -> torch.Tensor:
+    def take(self, name: str, *shape: int) -> Tensor:
         """A tensor in a shape; refused if missing, of another size, or no finite real numbers."""
         if name not in self.state:
             raise CheckpointError(f"{self.path}: tensor {name} is missing")
@@ -182,7 +183,7 @@ def _check_channels(settings: PublishedSettings, tensors: _Tensors) -> None:
         )
 
 
-State = dict[str, torch.Tensor]
+State = dict[str, Tensor]
 Sizes = tuple[int, int]  # natural and pseudo channels
 
 
@@ -221,11 +222,11 @@ def _convert(tensors: _Tensors, network: PublishedHotHam, *, rearranged: bool) -
 # shapes are checked, and left: they multiply zeros.
 
 
-def _listed(name: str, weights: Iterable[torch.Tensor]) -> State:
+def _listed(name: str, weights: Iterable[Tensor]) -> State:
     return {f"{name}.{k}": weight for k, weight in enumerate(weights)}
 
 
-def _split(flat: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+def _split(flat: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
     """Cut the last axis into pieces and give these shapes."""
     pieces = flat.split([math.prod(shape) for shape in shapes], dim=-1)
     return [x.unflatten(-1, shape) for x, shape in zip(pieces, shapes, strict=True)]
@@ -265,7 +266,7 @@ def _by_parity(
     after: Sizes,
     n_l: int,
     n_scalars: int | None = None,
-) -> list[torch.Tensor]:
+) -> list[Tensor]:
     """Weights of a linear map within each parity and degree, of each parity that has a path."""
     scalars = [] if n_scalars is None else [n_scalars]
     shapes = [(n_l, a, *scalars, b) for a, b in zip(before, after, strict=True) if a and b]
@@ -284,6 +285,7 @@ def _common(
 ) -> State:
     """What all layers share."""
     out: State = {}
+    # self-connection, maps before and after the product, gate
     for kind in ("node", "edge"):
         n_scalars = getattr(layer, f"{kind}_self").weight.shape[0]
         name = f"{theirs}.sc_{kind}"

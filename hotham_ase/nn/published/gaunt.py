@@ -6,18 +6,18 @@ import math
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hotham_ase.basis.harmonics import gaunt_table
-from hotham_ase.nn.published.graph import Rows
+from hotham_ase.nn.published.graph import PairContext
 from hotham_ase.nn.published.layers import (
     PublishedLayer,
     RadialNet,
     degree_sizes,
     degree_spread,
     direction_signs,
-    mix_rows,
-    mix_sites,
+    mix_by_invariants,
+    mix_by_scalars,
 )
 
 PUBLISHED_GAUNT = 2 * math.pi  # the published product is this much larger than Gaunt's
@@ -38,9 +38,9 @@ class EdgeGaunt(nn.Module):
         Number of radial functions.
     """
 
-    gaunt: torch.Tensor
-    spread: torch.Tensor
-    signs: torch.Tensor
+    gaunt: Tensor
+    spread: Tensor
+    signs: Tensor
 
     def __init__(self, l_max: int, in_channels: int, out_channels: int, n_radial: int) -> None:
         super().__init__()
@@ -53,11 +53,12 @@ class EdgeGaunt(nn.Module):
         self.register_buffer("spread", degree_spread(l_max), persistent=False)
         self.register_buffer("signs", direction_signs(l_max), persistent=False)
 
-    def forward(self, x: torch.Tensor, radial: torch.Tensor, zonal: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor, radial: Tensor, zonal: Tensor) -> Tensor:
         """Multiply x, of pairs, by the filter Σ_l f_l Y_l0, the Y_l0 of which are zonal.
 
         The second directions of the result lack the sign (−1)^l: the gate adds it.
         """
+        # first the filter's matrix for each pair: all channels and both directions share it
         hidden = self.radial.activate(radial)
         scale, filter, mix = self.radial.outputs
         n = self.gaunt.shape[1]
@@ -65,7 +66,7 @@ class EdgeGaunt(nn.Module):
         scales = (hidden @ scale.flatten(1)).unflatten(1, scale.shape[1:])
         scales = (scales[:, :, None] * self.signs).flatten(2)
         x = torch.bmm(product, x.flatten(2) * (self.spread @ scales))
-        return torch.cat(mix_rows(x.unflatten(2, (2, -1)), hidden, mix.unbind(1)), dim=1)
+        return torch.cat(mix_by_scalars(x.unflatten(2, (2, -1)), hidden, mix.unbind(1)), dim=1)
 
 
 class GauntLayer(PublishedLayer):
@@ -84,7 +85,7 @@ class GauntLayer(PublishedLayer):
         are erased: what the published code does where pseudo parity is in use.
     """
 
-    kept: torch.Tensor | None
+    kept: Tensor | None
 
     def __init__(
         self,
@@ -105,40 +106,41 @@ class GauntLayer(PublishedLayer):
             kept = kept.to(torch.get_default_dtype())
         self.register_buffer("kept", kept, persistent=False)
 
-    def forward(
-        self, nodes: torch.Tensor, edges: torch.Tensor, rows: Rows
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, nodes: Tensor, edges: Tensor, context: PairContext) -> tuple[Tensor, Tensor]:
         """Edges from their atoms and themselves, then atoms from their edges.
 
         Parameters
         ----------
         nodes : (n_atoms, (l_max+1)², channels)
         edges : (n_pairs + n_atoms, (l_max+1)², 2, channels)
-        rows
+        context
             Geometry and invariants.
 
         Returns
         -------
         New features of atoms and of edges.
         """
-        i, j = torch.bmm(rows.rotation, rows.gather(self.node_in(nodes))).chunk(2, dim=2)
+        # what both directions see: the atom before, the atom behind, the edge itself
+        i, j = torch.bmm(context.rotation, context.gather(self.node_in(nodes))).chunk(2, dim=2)
         first, second = self.edge_in(edges).unbind(2)
         x = torch.cat([i, j, first, j, i, second], dim=2).unflatten(2, (2, -1))
-        y = self.product(x, rows.radial, rows.zonal)
+        y = self.product(x, context.radial, context.zonal)
         if self.kept is not None:
-            y = self._erase(y, self.kept, rows)
+            y = self._erase(y, self.kept, context)
         y = self.gate(y)
-        messages = torch.bmm(rows.rotation.transpose(1, 2), y.flatten(2)).unflatten(2, (2, -1))
-        new_nodes = self.node_out(rows.average(messages.transpose(1, 2)))
-        own = mix_sites(edges, rows.site, rows.n_species, self.edge_self.matrices().unbind(1))
+        messages = torch.bmm(context.rotation.transpose(1, 2), y.flatten(2)).unflatten(2, (2, -1))
+        new_nodes = self.node_out(context.average(messages.transpose(1, 2)))
+        own = mix_by_invariants(
+            edges, context.site, context.n_species, self.edge_self.matrices().unbind(1)
+        )
         return (
-            new_nodes + self.node_self(nodes, rows.species),
+            new_nodes + self.node_self(nodes, context.species),
             self.edge_out(y) + torch.cat(own, dim=1),
         )
 
-    def _erase(self, y: torch.Tensor, kept: torch.Tensor, rows: Rows) -> torch.Tensor:
+    def _erase(self, y: Tensor, kept: Tensor, context: PairContext) -> Tensor:
         """Multiply by a mask of global components."""
         signs = (self.product.spread @ self.product.signs.squeeze(2))[:, :, None]
-        y = torch.bmm(rows.rotation.transpose(1, 2), (y * signs).flatten(2))
+        y = torch.bmm(context.rotation.transpose(1, 2), (y * signs).flatten(2))
         y = y.unflatten(2, (2, -1)) * kept[:, None]
-        return torch.bmm(rows.rotation, y.flatten(2)).unflatten(2, (2, -1)) * signs
+        return torch.bmm(context.rotation, y.flatten(2)).unflatten(2, (2, -1)) * signs

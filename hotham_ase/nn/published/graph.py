@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from hotham_ase.nn.embedding import chebyshev_functions
 from hotham_ase.nn.graph import Graph
@@ -41,15 +42,15 @@ class PublishedGeometry:
         Atoms in each structure.
     """
 
-    i: torch.Tensor
-    j: torch.Tensor
-    place: torch.Tensor
-    radial: torch.Tensor
-    rotation: torch.Tensor
-    turned: torch.Tensor
-    orbital: torch.Tensor
-    orbital_turned: torch.Tensor
-    n_atoms: torch.Tensor
+    i: Tensor
+    j: Tensor
+    place: Tensor
+    radial: Tensor
+    rotation: Tensor
+    turned: Tensor
+    orbital: Tensor
+    orbital_turned: Tensor
+    n_atoms: Tensor
 
     @classmethod
     def from_graph(
@@ -75,8 +76,8 @@ class PublishedGeometry:
         dtype
             Precision; rotations are computed in that of the vectors.
         """
-        n_edges = graph.n_edges
-        edges = torch.arange(n_edges, device=graph.reverse.device)
+        edges = torch.arange(graph.n_edges, device=graph.reverse.device)
+        # the direction that comes first in the list is the first of its pair
         first = (edges < graph.reverse).nonzero().squeeze(1)
         place = torch.empty_like(edges)
         pairs = torch.arange(len(first), device=edges.device)
@@ -100,7 +101,7 @@ class PublishedGeometry:
         )
 
 
-def polar_rotations(vectors: torch.Tensor) -> torch.Tensor:
+def polar_rotations(vectors: Tensor) -> Tensor:
     """Rotations to the unit vectors of spherical coordinates (θ, φ, r) of each vector.
 
     Along ±z, where φ is not defined, it is 0, as the published code has it. Values and gradients
@@ -117,6 +118,7 @@ def polar_rotations(vectors: torch.Tensor) -> torch.Tensor:
     """
     z = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     square = z[:, 0] ** 2 + z[:, 1] ** 2
+    # along ±z every quotient below is replaced before it is made: a NaN would reach the gradient
     polar = square == 0
     sine = torch.where(polar, 1.0, square).sqrt()
     cos_phi = torch.where(polar, 1.0, z[:, 0] / sine)
@@ -127,7 +129,7 @@ def polar_rotations(vectors: torch.Tensor) -> torch.Tensor:
     return torch.stack([theta, phi, z], dim=1)
 
 
-def turn_signs(vectors: torch.Tensor, l_max: int) -> torch.Tensor:
+def turn_signs(vectors: Tensor, l_max: int) -> Tensor:
     """Signs of components between the frames of vectors and of their opposites.
 
     The second frame is the first turned by π about its x axis, or, along ±z, its y axis.
@@ -142,6 +144,7 @@ def turn_signs(vectors: torch.Tensor, l_max: int) -> torch.Tensor:
     -------
     (n, (l_max+1)²), of the components in the order of degrees.
     """
+    # half a turn about x: (θ, φ) → (π − θ, −φ), about y: (π − θ, π − φ)
     about_x, about_y = [], []
     for l in range(l_max + 1):
         for m in range(-l, l + 1):
@@ -152,7 +155,7 @@ def turn_signs(vectors: torch.Tensor, l_max: int) -> torch.Tensor:
     return torch.where(polar, vectors.new_tensor(about_y), vectors.new_tensor(about_x))
 
 
-def published_radial(lengths: torch.Tensor, n_radial: int, cutoff: float) -> torch.Tensor:
+def published_radial(lengths: Tensor, n_radial: int, cutoff: float) -> Tensor:
     """(n_edges, n_radial) Chebyshev functions from (n_edges,) Å.
 
     ``(T_m(x) + 1)/2 × (cos(π r/c) + 1)/2`` with ``x = 2 (r/c − 1)² − 1``.
@@ -161,8 +164,8 @@ def published_radial(lengths: torch.Tensor, n_radial: int, cutoff: float) -> tor
     return chebyshev_functions(lengths, n_radial, cutoff) * envelope[:, None]
 
 
-class RowMeans:
-    """Means over the rows of a tensor that belong to one structure.
+class StructureMeans:
+    """Means over the rows of a tensor, atoms or pairs, that belong to one structure.
 
     Parameters
     ----------
@@ -174,12 +177,12 @@ class RowMeans:
         Their number.
     """
 
-    def __init__(self, structure: torch.Tensor, weight: torch.Tensor, n_structures: int) -> None:
+    def __init__(self, structure: Tensor, weight: Tensor, n_structures: int) -> None:
         self.structure, self.n_structures = structure, n_structures
         total = weight.new_zeros(n_structures, 1).index_add(0, structure, weight)
         self.weight = weight / total.index_select(0, structure)
 
-    def mean(self, x: torch.Tensor) -> torch.Tensor:
+    def mean(self, x: Tensor) -> Tensor:
         """(n_structures, k) from (n, k)."""
         if self.n_structures == 1:
             return self.weight.T @ x
@@ -187,14 +190,14 @@ class RowMeans:
             0, self.structure, x * self.weight
         )
 
-    def spread(self, x: torch.Tensor) -> torch.Tensor:
+    def spread(self, x: Tensor) -> Tensor:
         """(n, …) from (n_structures, …), or a view that broadcasts where there is one."""
         if self.n_structures == 1:
             return x
         return x.index_select(0, self.structure)
 
 
-class Rows:
+class PairContext:
     """What layers need of pairs and, after these, of atoms with themselves.
 
     An atom with itself is a pair, too, with both directions the same; it counts once.
@@ -212,11 +215,7 @@ class Rows:
     """
 
     def __init__(
-        self,
-        graph: Graph,
-        geometry: PublishedGeometry,
-        species: torch.Tensor,
-        own_radial: torch.Tensor,
+        self, graph: Graph, geometry: PublishedGeometry, species: Tensor, own_radial: Tensor
     ) -> None:
         g, n_atoms = geometry, graph.n_atoms
         atoms = torch.arange(n_atoms, device=g.i.device)
@@ -238,26 +237,27 @@ class Rows:
         radial = self.radial[:, None].expand(-1, 2, -1)
         self.site = torch.cat([ends, ends.flip(1), radial], dim=2)
         n_structures = len(g.n_atoms)
-        self.atom_means = RowMeans(graph.structure, torch.ones_like(self.counts), n_structures)
+        one = torch.ones_like(self.counts)
+        self.atom_means = StructureMeans(graph.structure, one, n_structures)
         weight = torch.ones_like(self.radial[:, :1])
         weight[: self.n_pairs] = 2
         structure = graph.structure.index_select(0, self.atoms[:, 0])
-        self.edge_means = RowMeans(structure, weight, n_structures)
+        self.edge_means = StructureMeans(structure, weight, n_structures)
 
-    def _zonal(self, l_max: int) -> torch.Tensor:
+    def _zonal(self, l_max: int) -> Tensor:
         """(n_pairs + n_atoms, l_max+1) m = 0 harmonics in the frame; l = 0 only without one."""
         polar = [math.sqrt((2 * l + 1) / (4 * math.pi)) for l in range(l_max + 1)]
         zonal = self.radial.new_tensor(polar).repeat(len(self.radial), 1)
         zonal[self.n_pairs :, 1:] = 0
         return zonal
 
-    def gather(self, nodes: torch.Tensor) -> torch.Tensor:
+    def gather(self, nodes: Tensor) -> Tensor:
         """(n_pairs + n_atoms, n_components, 2 channels): features of both atoms."""
         flat = nodes.flatten(1)  # whose gradient is summed much faster than that of three axes
         ends = [flat.index_select(0, k).view(-1, *nodes.shape[1:]) for k in self.atoms.unbind(1)]
         return torch.cat(ends, dim=2)
 
-    def average(self, messages: torch.Tensor) -> torch.Tensor:
+    def average(self, messages: Tensor) -> Tensor:
         """(n_atoms, …) means over the edges that end at an atom.
 
         Parameters
@@ -270,11 +270,11 @@ class Rows:
         total = total.index_add(0, self.ends[: len(flat)], flat)[:-1] / self.counts
         return total.unflatten(1, messages.shape[2:])
 
-    def turn(self, means: torch.Tensor) -> torch.Tensor:
+    def turn(self, means: Tensor) -> Tensor:
         """(n_pairs, 2 n_components), both parities, to the frame of the other direction."""
         return means * self.turned[:, : means.shape[1] // 2].repeat(1, 2)
 
-    def to_global(self, means: torch.Tensor) -> torch.Tensor:
+    def to_global(self, means: Tensor) -> Tensor:
         """(n_pairs, 2 n_components), both parities, from the frame of the first direction."""
         n = means.shape[1] // 2
         rotation = self.rotation[: self.n_pairs, :n, :n]

@@ -17,10 +17,10 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hotham_ase.nn.orders import degrees
-from hotham_ase.nn.published.graph import RowMeans
+from hotham_ase.nn.published.graph import StructureMeans
 
 Channels = tuple[int, int]  # natural, pseudo
 
@@ -34,24 +34,24 @@ def degree_sizes(l_max: int) -> list[int]:
     return [2 * l + 1 for l in range(l_max + 1)]
 
 
-def degree_spread(l_max: int) -> torch.Tensor:
+def degree_spread(l_max: int) -> Tensor:
     """((l_max+1)², l_max+1) of 0 and 1, which repeats a value per degree for its components."""
     return torch.nn.functional.one_hot(degrees(l_max)).to(torch.get_default_dtype())
 
 
-def split_degrees(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def split_degrees(x: Tensor) -> tuple[Tensor, ...]:
     """(n, 2l+1, …) of each degree; slices one by one cost as many copies of x in the gradient."""
     return x.split(degree_sizes(math.isqrt(x.shape[1]) - 1), dim=1)
 
 
-def direction_signs(l_max: int) -> torch.Tensor:
+def direction_signs(l_max: int) -> Tensor:
     """(l_max+1, 2, 1): 1 for the first direction of a pair, (−1)^l for the second."""
     signs = torch.ones(l_max + 1, 2, 1)
     signs[1::2, 1] = -1
     return signs.to(torch.get_default_dtype())
 
 
-def mix_degrees(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def mix_degrees(x: Tensor, weights: Tensor) -> Tensor:
     """Mix channels with one matrix for every degree.
 
     Parameters
@@ -69,20 +69,18 @@ def mix_degrees(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return torch.bmm(x, weights.index_select(0, degree)).transpose(0, 1)
 
 
-def doubled(weights: torch.Tensor) -> torch.Tensor:
+def doubled(weights: Tensor) -> Tensor:
     """Matrices (…, a, b) as (…, 2a, 2b), once for each direction of a pair."""
     zero = torch.zeros_like(weights)
     return torch.cat([torch.cat([weights, zero], -1), torch.cat([zero, weights], -1)], -2)
 
 
-def mix_pairs(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def mix_pairs(x: Tensor, weights: Tensor) -> Tensor:
     """:func:`mix_degrees` of features of pairs, (n_pairs, (l_max+1)², 2, channels)."""
     return mix_degrees(x.flatten(2), doubled(weights)).unflatten(2, (2, -1))
 
 
-def mix_rows(
-    x: torch.Tensor, scalars: torch.Tensor, weights: Sequence[torch.Tensor]
-) -> list[torch.Tensor]:
+def mix_by_scalars(x: Tensor, scalars: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
     """Mix channels with matrices, of every pair and degree, that are linear in the pair's scalars.
 
     The matrices of one degree are made just before they are used: all of them together are the
@@ -99,12 +97,12 @@ def mix_rows(
     -------
     list of (n_pairs, 2l+1, 2, out_channels)
     """
-    return [
-        torch.bmm(
-            part.flatten(1, 2), (scalars @ weight.flatten(1)).unflatten(1, weight.shape[1:])
-        ).unflatten(1, (-1, 2))
-        for part, weight in zip(split_degrees(x), weights, strict=False)
-    ]
+    out = []
+    for part, weight in zip(split_degrees(x), weights, strict=False):
+        # (n_pairs, in_channels, out_channels), which both directions and all m share
+        matrices = (scalars @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+        out.append(torch.bmm(part.flatten(1, 2), matrices).unflatten(1, (-1, 2)))
+    return out
 
 
 class RadialNet(nn.Module):
@@ -125,12 +123,12 @@ class RadialNet(nn.Module):
             nn.Parameter(torch.randn(HIDDEN, *shape)) for shape in shapes
         )
 
-    def activate(self, x: torch.Tensor) -> torch.Tensor:
+    def activate(self, x: Tensor) -> Tensor:
         """(n, HIDDEN) from (n, n_in), to be multiplied by the weights of an output."""
         hidden = nn.functional.silu(x @ (self.hidden / math.sqrt(len(self.hidden))))
         return hidden * (SILU_SCALE / math.sqrt(HIDDEN))
 
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         """For each output (n, *shape), from (n, n_in)."""
         hidden = self.activate(x)
         return [(hidden @ w.flatten(1)).unflatten(1, w.shape[1:]) for w in self.outputs]
@@ -155,12 +153,12 @@ class ParityLinear(nn.Module):
             if a and b
         )
 
-    def matrices(self, parity: int = 0) -> torch.Tensor:
+    def matrices(self, parity: int = 0) -> Tensor:
         """(l_max+1, in_channels, out_channels) as they are used."""
         weight = self.weights[parity]
         return weight / math.sqrt(weight.shape[1])
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Mix features of natural parity, of atoms or of pairs."""
         return (mix_degrees if x.dim() == 3 else mix_pairs)(x, self.matrices())
 
@@ -182,12 +180,12 @@ class SelfConnection(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(n_scalars, l_max + 1, in_channels, out_channels))
 
-    def matrices(self) -> torch.Tensor:
+    def matrices(self) -> Tensor:
         """(n_scalars, l_max+1, in_channels, out_channels) as they are used."""
         n_scalars, _, in_channels, _ = self.weight.shape
         return self.weight / math.sqrt(n_scalars * in_channels)
 
-    def forward(self, x: torch.Tensor, scalars: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor, scalars: Tensor) -> Tensor:
         """Mix features of atoms with the matrices that scalars (n_atoms, n_scalars) make."""
         n_l = self.weight.shape[1]
         matrices = torch.einsum("ns,slab->nlab", scalars, self.matrices())
@@ -196,9 +194,9 @@ class SelfConnection(nn.Module):
         )
 
 
-def mix_sites(
-    x: torch.Tensor, site: torch.Tensor, n_species: int, weights: Sequence[torch.Tensor]
-) -> list[torch.Tensor]:
+def mix_by_invariants(
+    x: Tensor, site: Tensor, n_species: int, weights: Sequence[Tensor]
+) -> list[Tensor]:
     """:class:`SelfConnection` of pairs.
 
     The two directions share the matrices of the mean of their invariants; what the difference of
@@ -219,9 +217,10 @@ def mix_sites(
     -------
     list of (n_pairs, 2l+1, 2, out_channels)
     """
-    out = mix_rows(x, site.mean(1), weights)
+    out = mix_by_scalars(x, site.mean(1), weights)
     if n_species == 1:
         return out
+    # the invariants of a direction are their mean and half their difference
     half = (site[:, :, :n_species] - site[:, :, n_species : 2 * n_species]) / 2
     scaled = (x[:, :, :, None] * half[:, None, :, :, None]).flatten(3)
     for l, (part, weight) in enumerate(zip(split_degrees(scaled), weights, strict=False)):
@@ -239,8 +238,8 @@ class ScalarGate(nn.Module):
         Shape of the features.
     """
 
-    spread: torch.Tensor
-    signs: torch.Tensor
+    spread: Tensor
+    signs: Tensor
 
     def __init__(self, l_max: int, channels: Channels) -> None:
         super().__init__()
@@ -250,13 +249,13 @@ class ScalarGate(nn.Module):
         self.register_buffer("spread", degree_spread(l_max)[1:, 1:], persistent=False)
         self.register_buffer("signs", direction_signs(l_max)[1:], persistent=False)
 
-    def gates(self, scalars: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def gates(self, scalars: Tensor) -> tuple[Tensor, list[Tensor]]:
         """New scalars, and the factors (…, l_max channels) of degrees 1, 2, … of each parity."""
         gates = scalars @ (self.weight / math.sqrt(len(self.weight)))
         natural, *rest = gates.split(self.sizes, dim=-1)
         return nn.functional.silu(natural), [torch.sigmoid(gate) for gate in rest]
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Natural features of atoms, or of pairs as the Gaunt product leaves their signs."""
         scalars, tensors = x.split([1, x.shape[1] - 1], dim=1)
         scalars, gates = self.gates(scalars)
@@ -279,7 +278,7 @@ class GraphNorm(nn.Module):
         Shape of the features.
     """
 
-    degree: torch.Tensor
+    degree: Tensor
 
     def __init__(self, l_max: int, channels: Channels) -> None:
         super().__init__()
@@ -289,9 +288,7 @@ class GraphNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels[0]))
         self.register_buffer("degree", degrees(l_max), persistent=False)
 
-    def forward(
-        self, x: torch.Tensor, means: RowMeans, rotation: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, x: Tensor, means: StructureMeans, rotation: Tensor | None = None) -> Tensor:
         """Normalise.
 
         Parameters
@@ -304,6 +301,7 @@ class GraphNorm(nn.Module):
             Of pairs: takes the global frame to theirs. The mean is one of the global frame.
         """
         average = x.mean(dim=2) if rotation is None else x.flatten(2).mean(dim=2)
+        # components of different frames cannot be averaged: to the global frame and back
         if rotation is not None:
             average = (average[:, None] @ rotation).squeeze(1)
         average = means.spread(means.mean(average))
@@ -319,7 +317,7 @@ class GraphNorm(nn.Module):
             scale, bias = scale[:, :, None], bias[:, None]
         return torch.addcmul(bias, x, scale)
 
-    def inverse_spread(self, scalars: torch.Tensor, means: RowMeans) -> torch.Tensor:
+    def inverse_spread(self, scalars: Tensor, means: StructureMeans) -> Tensor:
         """(n_structures, 1, 1) from scalars of mean zero, (n, …)."""
         square = means.mean(scalars.flatten(1).square().mean(1, keepdim=True))
         # the floor keeps gradients finite where all scalars are the same

@@ -26,16 +26,16 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hotham_ase.nn.graph import Graph
 from hotham_ase.nn.protocol import DescribedBlocks, Network
 from hotham_ase.nn.published.config import PublishedConfig
 from hotham_ase.nn.published.gaunt import GauntLayer
-from hotham_ase.nn.published.graph import PublishedGeometry, Rows, published_radial
+from hotham_ase.nn.published.graph import PairContext, PublishedGeometry, published_radial
 from hotham_ase.nn.published.layers import GraphNorm, RadialNet, direction_signs
 from hotham_ase.nn.published.output import SO2Layer
-from hotham_ase.nn.published.readout import BlockTables, Head, IrrepReadout
+from hotham_ase.nn.published.readout import BlockTables, FusedReadout, IrrepReadout
 
 
 class PublishedHotHam(Network):
@@ -49,8 +49,8 @@ class PublishedHotHam(Network):
 
     whole_because = "the layer norm of the published architecture runs over the whole structure"
     config: PublishedConfig
-    own_radial: torch.Tensor
-    signs: torch.Tensor
+    own_radial: Tensor
+    signs: Tensor
 
     def __init__(
         self,
@@ -73,6 +73,7 @@ class PublishedHotHam(Network):
             for k in range(n_gaunt)
         )
         self.so2 = SO2Layer(c.l_max, l_out, c.channels[-2], out_channels, *numbers)
+        # before the SO(2) layer there is natural parity only, see above
         sizes = [(c.l_max, (n, 0)) for n in c.channels[1:-1]] + [(l_out, out_channels)]
         if not c.layer_norm:
             sizes = []
@@ -105,35 +106,37 @@ class PublishedHotHam(Network):
     ) -> tuple[DescribedBlocks, DescribedBlocks]:
         """Onsite and hopping blocks, with descriptors of no length."""
         species = self.species.index_select(0, graph.species) / math.sqrt(len(self.species))
-        rows = Rows(graph, geometry, species, self.own_radial)
-        zonal = self.first(rows.site.flatten(0, 1))[0].unflatten(0, (-1, 2)).transpose(1, 2)
-        zonal = zonal * rows.zonal[:, :, None, None]
+        context = PairContext(graph, geometry, species, self.own_radial)
+        # edges begin with m = 0 only: radial functions of distance and species
+        zonal = self.first(context.site.flatten(0, 1))[0].unflatten(0, (-1, 2)).transpose(1, 2)
+        zonal = zonal * context.zonal[:, :, None, None]
         edges = _spread_zonal(zonal * self.signs)
-        messages = torch.bmm(rows.rotation.transpose(1, 2), edges.flatten(2))
-        nodes = rows.average(messages.unflatten(2, (2, -1)).transpose(1, 2))
+        messages = torch.bmm(context.rotation.transpose(1, 2), edges.flatten(2))
+        nodes = context.average(messages.unflatten(2, (2, -1)).transpose(1, 2))
         for k, layer in enumerate(self.convolutions):
-            nodes, edges = layer(nodes, edges, rows)
+            nodes, edges = layer(nodes, edges, context)
             if self.config.layer_norm:
-                nodes = self.node_norms[k](nodes, rows.atom_means)
-                edges = self.edge_norms[k](edges, rows.edge_means, rows.rotation)
-        onsite, hopping = self.so2(nodes, edges, rows, self._heads())
+                nodes = self.node_norms[k](nodes, context.atom_means)
+                edges = self.edge_norms[k](edges, context.edge_means, context.rotation)
+        onsite, hopping = self.so2(nodes, edges, context, self._fused_readouts())
+        # a pair's second direction is the transpose of its first: H is Hermitian
         onsite = (onsite + onsite.transpose(1, 2)) / 2
         both = torch.stack([hopping, hopping.transpose(1, 2)], dim=1).flatten(0, 1)
         hopping = both.index_select(0, geometry.place)
         return _undescribed(onsite), _undescribed(hopping)
 
-    def _heads(self) -> list[Head]:
-        layer, readouts = self.so2, (self.node_readout, self.edge_readout)
+    def _fused_readouts(self) -> list[FusedReadout]:
+        layer, plain = self.so2, (self.node_readout, self.edge_readout)
         norms: list[GraphNorm | None] = [None, None]
         if self.config.layer_norm:
             norms = [cast(GraphNorm, n[-1]) for n in (self.node_norms, self.edge_norms)]
         return [
-            Head(*parts, self.tables)
-            for parts in zip((layer.node_out, layer.edge_out), norms, readouts, strict=True)
+            FusedReadout(*parts, self.tables)
+            for parts in zip((layer.node_out, layer.edge_out), norms, plain, strict=True)
         ]
 
 
-def _undescribed(blocks: torch.Tensor) -> DescribedBlocks:
+def _undescribed(blocks: Tensor) -> DescribedBlocks:
     return DescribedBlocks(blocks, blocks.new_empty(len(blocks), 0))
 
 
@@ -143,7 +146,7 @@ def _n_lost(config: PublishedConfig, k: int) -> int:
     return odd[1] * (config.l_max + 1) ** 2 if all(odd) else 0
 
 
-def _spread_zonal(zonal: torch.Tensor) -> torch.Tensor:
+def _spread_zonal(zonal: Tensor) -> Tensor:
     """(n, (l_max+1)², 2, channels) with m = 0 components only, from (n, l_max+1, 2, channels)."""
     n_l = zonal.shape[1]
     out = zonal.new_zeros(len(zonal), n_l**2, *zonal.shape[2:])

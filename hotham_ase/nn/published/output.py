@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hotham_ase.nn.orders import degrees, order_major_permutation
-from hotham_ase.nn.published.graph import Rows
+from hotham_ase.nn.published.graph import PairContext
 from hotham_ase.nn.published.layers import (
     Channels,
     ParityLinear,
@@ -17,10 +17,10 @@ from hotham_ase.nn.published.layers import (
     RadialNet,
     degree_spread,
     doubled,
+    mix_by_invariants,
     mix_degrees,
-    mix_sites,
 )
-from hotham_ase.nn.published.readout import Head, Part
+from hotham_ase.nn.published.readout import BlockTerm, FusedReadout
 
 
 class EdgeSO2(nn.Module):
@@ -62,7 +62,7 @@ class EdgeSO2(nn.Module):
         self.bias = nn.Parameter(torch.empty(sizes[0]).uniform_(-bound, bound))
         self.radial = RadialNet(n_radial, sizes)
 
-    def forward(self, x: torch.Tensor, radial: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+    def forward(self, x: Tensor, radial: Tensor) -> list[tuple[Tensor, ...]]:
         """Map.
 
         Parameters
@@ -78,9 +78,10 @@ class EdgeSO2(nn.Module):
         """
         hidden, a, out = self.radial.activate(radial), self.out_channels[0], []
         sizes = [(2 if m else 1) * (self.l_in + 1 - m) for m in range(self.l_in + 1)]
-        rows = x.flatten(0, 1).split(sizes, dim=1)
+        orders = x.flatten(0, 1).split(sizes, dim=1)
         for m, (weight, scale) in enumerate(zip(self.weights, self.radial.outputs, strict=True)):
-            signs, row = 2 if m else 1, rows[m].flatten(1)
+            signs, row = 2 if m else 1, orders[m].flatten(1)
+            # m = 0 is invariant about the edge; ±m are a complex number, its weights complex
             if m == 0:
                 y = torch.addmm(self.bias, row, weight)
             else:
@@ -94,13 +95,13 @@ class EdgeSO2(nn.Module):
         return out
 
 
-def _complex_matrix(weight: torch.Tensor) -> torch.Tensor:
+def _complex_matrix(weight: Tensor) -> Tensor:
     """Real matrix of (x₊, x₋) → (y₊, y₋) from (2, n_in, n_out) real and imaginary parts."""
     real, imaginary = weight
     return torch.cat([torch.cat([real, imaginary], 1), torch.cat([-imaginary, real], 1)])
 
 
-def _misplaced(n: int) -> torch.Tensor:
+def _misplaced(n: int) -> Tensor:
     """(2n,) which of (y₊, y₋), n channels each, stands where: see :class:`EdgeSO2`."""
     signs_channels = torch.arange(2 * n).view(2, n).flip(0)  # −, + as positions in (+, −)
     return signs_channels.reshape(n, 2).T.flip(0).flatten()
@@ -123,8 +124,8 @@ class SO2Layer(PublishedLayer):
         Number of species and of radial functions.
     """
 
-    spread: torch.Tensor
-    order: torch.Tensor
+    spread: Tensor
+    order: Tensor
 
     def __init__(
         self,
@@ -144,17 +145,17 @@ class SO2Layer(PublishedLayer):
         self.register_buffer("order", order_major_permutation(l_max), persistent=False)
 
     def forward(
-        self, nodes: torch.Tensor, edges: torch.Tensor, rows: Rows, heads: Sequence[Head]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, nodes: Tensor, edges: Tensor, context: PairContext, readouts: Sequence[FusedReadout]
+    ) -> tuple[Tensor, Tensor]:
         """Blocks of atoms and of pairs.
 
         Parameters
         ----------
         nodes : (n_atoms, (l_max+1)², channels)
         edges : (n_pairs + n_atoms, (l_max+1)², 2, channels)
-        rows
+        context
             Geometry and invariants.
-        heads
+        readouts
             Of nodes and of edges.
 
         Returns
@@ -163,41 +164,45 @@ class SO2Layer(PublishedLayer):
         hopping : (n_pairs, n_union, n_union) eV
             Of the first direction.
         """
-        node_head, edge_head = heads
+        node_readout, edge_readout = readouts
         sources = self.node_in(nodes)
-        node_pairs, edge_pairs = self.pairs(sources, edges[: rows.n_pairs], rows, heads)
-        alone = self.alone(sources, edges[rows.n_pairs :, :, 0], rows)
-        weights = edge_head.project(self.edge_self.matrices())
-        own = edge_head.natural(mix_sites(edges, rows.site, rows.n_species, weights))
-        node_alone = mix_degrees(alone, self.node_out.matrices()) / rows.counts[:, :, None]
-        node_alone = node_alone + self.node_self(nodes, rows.species)
-        onsite = node_blocks(node_head, node_pairs, node_head.of_atoms(node_alone), rows)
-        edge_alone = edge_head.of_atoms(mix_degrees(alone, self.edge_out.matrices()))
-        own_onsite, hopping = edge_blocks(edge_head, edge_pairs, edge_alone, own, rows)
+        node_pairs, edge_pairs = self.pairs(sources, edges[: context.n_pairs], context, readouts)
+        alone = self.alone(sources, edges[context.n_pairs :, :, 0], context)
+        # all that follows the gate is linear: weights are multiplied before features are
+        weights = edge_readout.project(self.edge_self.matrices())
+        own = edge_readout.natural(
+            mix_by_invariants(edges, context.site, context.n_species, weights)
+        )
+        node_alone = mix_degrees(alone, self.node_out.matrices()) / context.counts[:, :, None]
+        node_alone = node_alone + self.node_self(nodes, context.species)
+        onsite = node_blocks(node_readout, node_pairs, node_readout.of_atoms(node_alone), context)
+        edge_alone = edge_readout.of_atoms(mix_degrees(alone, self.edge_out.matrices()))
+        own_onsite, hopping = edge_blocks(edge_readout, edge_pairs, edge_alone, own, context)
         return onsite + own_onsite, hopping
 
     def pairs(
-        self, sources: torch.Tensor, edges: torch.Tensor, rows: Rows, heads: Sequence[Head]
-    ) -> list[Part]:
-        """For each head what the directions of pairs give, each in its own frame."""
-        n, order = rows.n_pairs, self.order
-        turned = torch.bmm(rows.rotation[:n].index_select(1, order), rows.gather(sources)[:n])
+        self, sources: Tensor, edges: Tensor, context: PairContext, readouts: Sequence[FusedReadout]
+    ) -> list[BlockTerm]:
+        """For each readout what the directions of pairs give, each in its own frame."""
+        n, order = context.n_pairs, self.order
+        # features by order m; those of the second direction differ by signs of the frames
+        turned = torch.bmm(context.rotation[:n].index_select(1, order), context.gather(sources)[:n])
         i, j = turned.chunk(2, dim=2)
         mixed = _mix_in_order(edges, self.edge_in.matrices(), order)
         first, second = mixed.chunk(2, dim=2)
-        signs = rows.turned.index_select(1, order)[:, :, None]
+        signs = context.turned.index_select(1, order)[:, :, None]
         second = torch.cat([j, i, second], dim=2) * signs
         x = torch.stack([torch.cat([i, j, first], dim=2), second], dim=1)
 
-        features = self.so2(x, rows.radial[:n])
+        features = self.so2(x, context.radial[:n])
         a = self.so2.out_channels[0]
         scalars, gates = self.gate.gates(features[0][0][..., :a])
-        columns: list[list[torch.Tensor]] = [[] for _ in heads]
-        for m, parts in enumerate(features[: heads[0].tables.l_block + 1]):
+        columns: list[list[Tensor]] = [[] for _ in readouts]
+        for m, parts in enumerate(features[: readouts[0].tables.l_block + 1]):
             for parity, gate in enumerate(gates):
                 c = self.so2.out_channels[parity]
                 part = parts[parity][..., a:] if m == parity == 0 else parts[parity]
-                matrices = [head.matrix(parity, m) for head in heads]
+                matrices = [readout.matrix(parity, m) for readout in readouts]
                 gated = part * gate[..., (max(m, 1) - 1) * c :]
                 products = (gated @ torch.cat(matrices, dim=1)).split(
                     [matrix.shape[1] for matrix in matrices], dim=-1
@@ -205,70 +210,74 @@ class SO2Layer(PublishedLayer):
                 for kept, product in zip(columns, products, strict=True):
                     kept.append(product.flatten(2))
         return [
-            Part(
-                scalars.squeeze(2) @ head.maps[0][0],
-                *head.tables.split(torch.cat(kept, dim=2) @ head.tables.by_order),
+            BlockTerm(
+                scalars.squeeze(2) @ readout.maps[0][0],
+                *readout.tables.split(torch.cat(kept, dim=2) @ readout.tables.by_order),
             )
-            for head, kept in zip(heads, columns, strict=True)
+            for readout, kept in zip(readouts, columns, strict=True)
         ]
 
-    def alone(self, sources: torch.Tensor, edges: torch.Tensor, rows: Rows) -> torch.Tensor:
+    def alone(self, sources: Tensor, edges: Tensor, context: PairContext) -> Tensor:
         """(n_atoms, (l_out+1)², natural channels) gated features of atoms with themselves."""
         x = torch.cat([sources, sources, self.edge_in(edges)], dim=2)
         y00 = 0.5 / math.sqrt(math.pi)
-        scale = y00 * self.self_radial(rows.radial[rows.n_pairs :])[0]
+        scale = y00 * self.self_radial(context.radial[context.n_pairs :])[0]
         return self.gate(self.self_pair(x) * (self.spread @ scale))
 
 
-def _mix_in_order(x: torch.Tensor, weights: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+def _mix_in_order(x: Tensor, weights: Tensor, order: Tensor) -> Tensor:
     """(n, K, 2 channels): features of pairs with mixed channels, their components in this order."""
     degree = degrees(len(weights) - 1).to(order.device).index_select(0, order)
     weights = doubled(weights).index_select(0, degree)
     return torch.bmm(x.flatten(2).transpose(0, 1).index_select(0, order), weights).transpose(0, 1)
 
 
-def node_blocks(head: Head, pairs: Part, alone: Part, rows: Rows) -> torch.Tensor:
+def node_blocks(
+    readout: FusedReadout, pairs: BlockTerm, alone: BlockTerm, context: PairContext
+) -> Tensor:
     """(n_atoms, n_union, n_union), global frame.
 
     Parameters
     ----------
-    head
+    readout
         Of nodes.
     pairs
         (n_pairs, 2, …): each direction in its own frame, to be averaged over an atom's edges.
     alone
         (n_atoms, …): the rest.
-    rows
-        See :class:`Rows`.
+    context
+        See :class:`PairContext`.
     """
-    signs = rows.block_signs
+    # each direction's block from its own frame to the global one, then the mean over edges
+    signs = context.block_signs
     blocks = torch.stack([pairs.blocks[:, 0], pairs.blocks[:, 1] * signs], dim=1)
-    orbital = rows.orbital[:, None]
+    orbital = context.orbital[:, None]
     blocks = orbital.transpose(2, 3) @ blocks @ orbital
-    blocks = alone.blocks + rows.average(blocks)
-    blocks = blocks + head.scalar_blocks(
-        alone.scalars + rows.average(pairs.scalars), rows.atom_means
+    blocks = alone.blocks + context.average(blocks)
+    blocks = blocks + readout.scalar_blocks(
+        alone.scalars + context.average(pairs.scalars), context.atom_means
     )
-    if head.norm is None:
+    if readout.norm is None:
         return blocks
-    means = torch.stack([pairs.means[:, 0], rows.turn(pairs.means[:, 1])], dim=1)
-    weights = (rows.atom_means.weight / rows.counts)[:, 0]
-    weights = torch.stack([weights.index_select(0, k) for k in (rows.j, rows.i)], dim=1)
-    total = rows.to_global((means * weights[:, :, None]).sum(1))
-    mean = rows.atom_means.mean(alone.means)
-    structure = rows.atom_means.structure.index_select(0, rows.i)
+    # what the norm subtracts: one feature of the global frame for each structure
+    means = torch.stack([pairs.means[:, 0], context.turn(pairs.means[:, 1])], dim=1)
+    weights = (context.atom_means.weight / context.counts)[:, 0]
+    weights = torch.stack([weights.index_select(0, k) for k in (context.j, context.i)], dim=1)
+    total = context.to_global((means * weights[:, :, None]).sum(1))
+    mean = context.atom_means.mean(alone.means)
+    structure = context.atom_means.structure.index_select(0, context.i)
     mean = mean.index_add(0, structure, total)
-    return blocks - rows.atom_means.spread(head.mean_blocks(mean))
+    return blocks - context.atom_means.spread(readout.mean_blocks(mean))
 
 
 def edge_blocks(
-    head: Head, pairs: Part, alone: Part, own: Part, rows: Rows
-) -> tuple[torch.Tensor, torch.Tensor]:
+    readout: FusedReadout, pairs: BlockTerm, alone: BlockTerm, own: BlockTerm, context: PairContext
+) -> tuple[Tensor, Tensor]:
     """(n_atoms, n_union, n_union) of atoms with themselves, and those of pairs, global frame.
 
     Parameters
     ----------
-    head
+    readout
         Of edges.
     pairs
         (n_pairs, 2, …): each direction in its own frame.
@@ -276,24 +285,25 @@ def edge_blocks(
         (n_atoms, …): atoms with themselves.
     own
         (n_pairs + n_atoms, 2, …): self-connections, in the frame of the first direction.
-    rows
-        See :class:`Rows`.
+    context
+        See :class:`PairContext`.
     """
-    n = rows.n_pairs
+    n = context.n_pairs
     scalars = torch.cat([pairs.scalars, alone.scalars[:, None].expand(-1, 2, -1)]) + own.scalars
-    invariant = head.scalar_blocks(scalars, rows.edge_means)
+    invariant = readout.scalar_blocks(scalars, context.edge_means)
     blocks = own.blocks + invariant
     onsite = alone.blocks + blocks[n:, 0]
     first = pairs.blocks[:, 0] + blocks[:n, 0]
-    second = pairs.blocks[:, 1] * rows.block_signs + blocks[:n, 1]
+    second = pairs.blocks[:, 1] * context.block_signs + blocks[:n, 1]
+    # the second direction has the transposed block; in the frame of the first they are averaged
     hopping = (first + second.transpose(1, 2)) / 2
-    hopping = rows.orbital.transpose(1, 2) @ hopping @ rows.orbital
-    if head.norm is None:
+    hopping = context.orbital.transpose(1, 2) @ hopping @ context.orbital
+    if readout.norm is None:
         return onsite, hopping
     means = own.means.mean(1)
-    turned = (pairs.means[:, 0] + rows.turn(pairs.means[:, 1])) / 2
-    means = torch.cat([rows.to_global(means[:n] + turned), means[n:] + alone.means])
-    mean = rows.edge_means.spread(head.mean_blocks(rows.edge_means.mean(means)))
+    turned = (pairs.means[:, 0] + context.turn(pairs.means[:, 1])) / 2
+    means = torch.cat([context.to_global(means[:n] + turned), means[n:] + alone.means])
+    mean = context.edge_means.spread(readout.mean_blocks(context.edge_means.mean(means)))
     if len(mean) > 1:
         return onsite - mean[n:], hopping - (mean + mean.transpose(1, 2))[:n] / 2
     return onsite - mean, hopping - (mean + mean.transpose(1, 2)) / 2

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hotham_ase.nn.blocks import block_couplings, coupled_shells, n_orbitals
-from hotham_ase.nn.published.graph import RowMeans
+from hotham_ase.nn.published.graph import StructureMeans
 from hotham_ase.nn.published.layers import Channels, GraphNorm, ParityLinear
 
 Paths = list[tuple[int, int, list[tuple[int, int]]]]
@@ -67,9 +67,9 @@ class BlockTables(nn.Module):
         See :func:`block_paths`.
     """
 
-    scalars: torch.Tensor
-    by_degree: torch.Tensor
-    by_order: torch.Tensor
+    scalars: Tensor
+    by_degree: Tensor
+    by_order: Tensor
 
     def __init__(self, shells: Sequence[int], paths: Paths) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class BlockTables(nn.Module):
             table = torch.cat(parts or [none]).to(torch.get_default_dtype())
             self.register_buffer(name, table, persistent=False)
 
-    def _with_mean(self, parity: int, l: int, couplings: torch.Tensor) -> torch.Tensor:
+    def _with_mean(self, parity: int, l: int, couplings: Tensor) -> Tensor:
         """(2l+1, n_paths + 1, n_union² + 2 n_components)."""
         n_paths, n_blocks = couplings.shape[1:]
         out = couplings.new_zeros(2 * l + 1, n_paths + 1, n_blocks + 2 * self.n_components)
@@ -106,12 +106,12 @@ class BlockTables(nn.Module):
         out[:, n_paths, place : place + 2 * l + 1] = torch.eye(2 * l + 1)
         return out
 
-    def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(…, n_union, n_union) blocks and (…, 2 n_components) means from products."""
         blocks, means = x.split([self.n_union**2, 2 * self.n_components], dim=-1)
         return blocks.unflatten(-1, (self.n_union, self.n_union)), means
 
-    def of_degrees(self, parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    def of_degrees(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Blocks and means from (n, 2l+1, …, columns) of degrees 1, 2, …, natural ones first.
 
         Parts may be empty, (n, 0, …), but there must be one: blocks of s shells have no degree 1.
@@ -121,7 +121,7 @@ class BlockTables(nn.Module):
 
 
 @dataclass(frozen=True)
-class Part:
+class BlockTerm:
     """Features of one kind, projected on what blocks and norms need.
 
     Attributes
@@ -133,12 +133,12 @@ class Part:
         Means over channels; those of natural scalars are not there.
     """
 
-    scalars: torch.Tensor
-    blocks: torch.Tensor
-    means: torch.Tensor
+    scalars: Tensor
+    blocks: Tensor
+    means: Tensor
 
 
-class Head:
+class FusedReadout:
     """The last linear map, the norm and the readout of nodes or of edges, multiplied.
 
     Parameters
@@ -158,7 +158,7 @@ class Head:
     ) -> None:
         self.norm, self.tables = norm, tables
         self.maps = [out.matrices(parity) for parity in range(len(out.weights))]
-        self.columns: dict[tuple[int, int], torch.Tensor] = {}
+        self.columns: dict[tuple[int, int], Tensor] = {}
         for (parity, l, _), weight in zip(readout.paths, readout.weights, strict=True):
             n = len(weight)
             weight = weight / math.sqrt(n)
@@ -173,7 +173,7 @@ class Head:
             self.columns.get((0, l), none) for l in range(1, tables.l_block + 1)
         ]
 
-    def matrix(self, parity: int, m: int) -> torch.Tensor:
+    def matrix(self, parity: int, m: int) -> Tensor:
         """From gated features of one order, degrees 1 and more, to their columns."""
         out = self.maps[parity]
         none = out.new_zeros(out.shape[1], 0)
@@ -185,21 +185,23 @@ class Head:
             ),
         )
 
-    def project(self, weights: torch.Tensor) -> list[torch.Tensor]:
+    def project(self, weights: Tensor) -> list[Tensor]:
         """The natural degrees of weights (…, l_max+1, in_channels, channels) times the columns."""
         degrees = [weights[..., l, :, :] @ c for l, c in enumerate(self.natural_columns, 1)]
         return [weights[..., 0, :, :], *degrees]
 
-    def natural(self, parts: Sequence[torch.Tensor]) -> Part:
+    def natural(self, parts: Sequence[Tensor]) -> BlockTerm:
         """From natural scalars (n, 1, …, channels), and columns (n, 2l+1, …) of other degrees."""
-        return Part(parts[0].squeeze(1), *self.tables.of_degrees([parts[0][:, :0], *parts[1:]]))
+        return BlockTerm(
+            parts[0].squeeze(1), *self.tables.of_degrees([parts[0][:, :0], *parts[1:]])
+        )
 
-    def of_atoms(self, x: torch.Tensor) -> Part:
+    def of_atoms(self, x: Tensor) -> BlockTerm:
         """From natural features of atoms."""
         degrees = [x[:, l * l : (l + 1) ** 2] @ c for l, c in enumerate(self.natural_columns, 1)]
         return self.natural([x[:, :1], *degrees])
 
-    def scalar_blocks(self, scalars: torch.Tensor, means: RowMeans) -> torch.Tensor:
+    def scalar_blocks(self, scalars: Tensor, means: StructureMeans) -> Tensor:
         """(n, …, n_union, n_union), what natural scalars (n, …, channels) give."""
         if self.norm is not None:
             average = means.spread(means.mean(scalars.flatten(1).mean(1, keepdim=True)))
@@ -210,7 +212,7 @@ class Head:
         n = self.tables.n_union
         return ((scalars @ self.scalar_readout) @ self.tables.scalars).unflatten(-1, (n, n))
 
-    def mean_blocks(self, means: torch.Tensor) -> torch.Tensor:
+    def mean_blocks(self, means: Tensor) -> Tensor:
         """(n_structures, n_union, n_union): what means (n_structures, 2 n_components) give."""
         parts = [means[:, :0, None]]
         for (parity, l), columns in self.columns.items():

@@ -97,6 +97,7 @@ class PublishedSettings:
         _check_settings(options, path)
         config, shells = _config(options, path), _shells(options["orbit"], path)
         radii = options.get("cutoff")
+        # OpenMX cuts orbitals off at radii of their own, ABACUS at those that rc was taken from
         if radii is None and options.get("dft") == "openmx":
             warnings.warn(
                 f"{path} has no cutoff radii: pairs will reach as far as rc = {options['rc']} Å, "

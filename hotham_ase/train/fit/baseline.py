@@ -247,10 +247,7 @@ def window_of_lengths(lengths: np.ndarray, grid: np.ndarray) -> np.ndarray:
 
 
 def _store_scales(
-    baseline: Baseline,
-    structures: Sequence[FitStructure],
-    shells: Sequence[int],
-    mu: np.ndarray,
+    baseline: Baseline, structures: Sequence[FitStructure], shells: Sequence[int], mu: np.ndarray
 ) -> None:
     """Root mean square of what the baseline leaves, per pair of shells and distance."""
     shell_of = torch.tensor([k for k, l in enumerate(shells) for _ in range(2 * l + 1)])
