@@ -1,1 +1,1 @@
-"""The Hot-Ham network; torch and e3nn only, no ase."""
+"""The Hot-Ham network; torch only, no ase."""

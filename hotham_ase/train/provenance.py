@@ -158,7 +158,7 @@ class TrainingRecord:
             versions={
                 "python": platform.python_version(),
                 "hotham_ase": __version__,
-                **{p: version(p) for p in ("torch", "lightning", "e3nn", "numpy", "scipy")},
+                **{p: version(p) for p in ("torch", "lightning", "numpy", "scipy")},
             },
             git=git_state(),
         )
