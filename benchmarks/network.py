@@ -32,9 +32,9 @@ from hotham_ase.matrices.pairs import PairList
 from hotham_ase.model.checkpoints import import_checkpoint
 from hotham_ase.model.model import HamiltonianModel
 from hotham_ase.nn.architectures import build_network
+from hotham_ase.nn.config import ModelConfig, NetworkConfig
 from hotham_ase.nn.graph import Graph
-from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.protocol import Network, NetworkConfig
+from hotham_ase.nn.protocol import Network
 from hotham_ase.nn.published.config import PublishedConfig
 
 CUTOFF = 7.5  # Å

@@ -64,13 +64,15 @@ def train_model(
     if output is not None:
         raise UsageError("--output goes with --init; the configuration says where a model goes")
 
-    from hotham_ase.train.callbacks import LAST
     from hotham_ase.train.config import load_config
-    from hotham_ase.train.run import train
 
-    settings = load_config(config)
+    settings = load_config(config)  # before the slow import of Lightning
     if max_time is not None:
         settings = settings.within(max_time)
+
+    from hotham_ase.train.callbacks import LAST
+    from hotham_ase.train.run import train
+
     try:
         train(settings, resume=resume, say=typer.echo)
     except (KeyboardInterrupt, SystemExit):
@@ -254,7 +256,7 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
 
 
 def _errors(means: Any) -> str:
-    from hotham_ase.evaluation.evaluate import describe_errors
+    from hotham_ase.evaluation.records import describe_errors
 
     try:
         return describe_errors(means["mae_meV"], means["band_mae_meV"], means["n_structures"])

@@ -27,7 +27,7 @@ from hotham_ase.electronic.solvers.problem import (
 )
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.errors import UsageError
-from hotham_ase.evaluation.records import BandErrors, HamiltonianErrors
+from hotham_ase.evaluation.records import BAND_WINDOW, BandErrors, HamiltonianErrors
 from hotham_ase.matrices.energy_zero import EnergyZero, best_shift
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.spin import Spin
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from hotham_ase.dft.sample import Sample
     from hotham_ase.matrices import RealSpaceMatrix
 
-BAND_WINDOW = 5.0  # eV on either side of the Fermi level
 BAND_KPTS_DENSITY = 1.5  # points per Å⁻¹ of the mesh on which bands are compared
 SMEARING = 0.05  # eV; a metal's Fermi level on a coarse mesh jumps without
 DOS_SIGMA = 0.1  # eV

@@ -14,7 +14,6 @@ from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.dataset import Dataset
 from hotham_ase.errors import UsageError
 from hotham_ase.evaluation.errors import (
-    BAND_WINDOW,
     BlockComparison,
     band_metrics,
     block_metrics,
@@ -288,20 +287,6 @@ def trust_metrics(prediction: Prediction, comparison: BlockComparison) -> TrustE
         expected_band_error_meV=None if bands is None else 1e3 * bands,
         largest_grade=grade if np.isfinite(grade) else None,
         n_extrapolating=len(uncertainty.extrapolating_atoms),
-    )
-
-
-def describe_errors(mae: float, band_mae: float, n_structures: int) -> str:
-    """The errors that matter most, in meV, in a line.
-
-    Examples
-    --------
-    >>> describe_errors(0.2755, 2.98, 10)
-    'H 0.276 meV, bands 2.98 meV within 5 eV of E_F (10 structures)'
-    """
-    return (
-        f"H {mae:.3g} meV, bands {band_mae:.3g} meV within {BAND_WINDOW:g} eV of E_F "
-        f"({n_structures} structure{'s' if n_structures != 1 else ''})"
     )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hotham_ase.evaluation.errors import BAND_WINDOW, BandComparison
+from hotham_ase.evaluation.errors import BandComparison
+from hotham_ase.evaluation.records import BAND_WINDOW
 from hotham_ase.evaluation.statistics import PARITY_LINEAR, ErrorStatistics, Histogram, shell_labels
 from hotham_ase.plotting import GREY, SPIN_COLOURS, STYLE, path_segments, path_ticks
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+BAND_WINDOW = 5.0  # eV on either side of the Fermi level
+
 
 @dataclass(frozen=True)
 class Record:
@@ -219,3 +221,17 @@ class ReliabilityErrors(Record):
     expected_meV: float
     seen_meV: float
     n: int
+
+
+def describe_errors(mae: float, band_mae: float, n_structures: int) -> str:
+    """The errors that matter most, in meV, in a line.
+
+    Examples
+    --------
+    >>> describe_errors(0.2755, 2.98, 10)
+    'H 0.276 meV, bands 2.98 meV within 5 eV of E_F (10 structures)'
+    """
+    return (
+        f"H {mae:.3g} meV, bands {band_mae:.3g} meV within {BAND_WINDOW:g} eV of E_F "
+        f"({n_structures} structure{'s' if n_structures != 1 else ''})"
+    )

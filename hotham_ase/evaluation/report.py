@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hotham_ase import __version__
-from hotham_ase.evaluation.errors import BAND_WINDOW, DOS_SIGMA, BandComparison
+from hotham_ase.evaluation.errors import DOS_SIGMA, BandComparison
 from hotham_ase.evaluation.figures import (
     FEWEST_BLOCKS,
     error_style,
@@ -24,6 +24,7 @@ from hotham_ase.evaluation.figures import (
     plot_shells,
     plot_sizes,
 )
+from hotham_ase.evaluation.records import BAND_WINDOW
 from hotham_ase.files import replacing
 from hotham_ase.model.uncertainty import EXTRAPOLATION
 

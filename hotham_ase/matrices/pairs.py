@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import chemical_symbols
-from scipy.spatial import cKDTree
 
 from hotham_ase.errors import HothamError
 from hotham_ase.memory import format_size, free_memory
@@ -326,6 +325,8 @@ def _find_pairs(
     """
     if len(positions) == 0:
         return *np.zeros((2, 0), dtype=np.int64), np.zeros((0, 3), dtype=np.int64), np.zeros(0)
+    from scipy.spatial import cKDTree  # slow to import, for those who have pairs already
+
     reciprocal = _reciprocal(cell, pbc)
     fractional = positions @ reciprocal
     home = np.floor(fractional)

@@ -12,8 +12,9 @@ from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.model.uncertainty import Uncertainty
 from hotham_ase.nn.architectures import build_network
+from hotham_ase.nn.config import NetworkConfig
 from hotham_ase.nn.graph import Graph
-from hotham_ase.nn.protocol import DescribedBlocks, Network, NetworkConfig
+from hotham_ase.nn.protocol import DescribedBlocks, Network
 from hotham_ase.nn.uncertainty import BlockUncertainty
 
 if TYPE_CHECKING:

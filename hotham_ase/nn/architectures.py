@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hotham_ase.nn.protocol import Network, NetworkConfig
+from hotham_ase.nn.config import ModelConfig, NetworkConfig
 
-Classes: TypeAlias = tuple[type[NetworkConfig], Callable[..., Network]]
+if TYPE_CHECKING:
+    from hotham_ase.nn.protocol import Network
+
 SHORTEST, LONGEST = 0.1, 1000.0  # Å, of the ranges in a model file
 
 
-def _default() -> Classes:
-    from hotham_ase.nn.model import HotHam, ModelConfig
+class Architecture(NamedTuple):
+    """What gives the class of the settings, without torch, and that of the network."""
 
-    return ModelConfig, HotHam
+    config: Callable[[], type[NetworkConfig]]
+    network: Callable[[], Callable[..., Network]]
 
 
-def _published() -> Classes:
+def _default() -> Callable[..., Network]:
+    from hotham_ase.nn.model import HotHam
+
+    return HotHam
+
+
+def _published_config() -> type[NetworkConfig]:
     from hotham_ase.nn.published.config import PublishedConfig
+
+    return PublishedConfig
+
+
+def _published() -> Callable[..., Network]:
     from hotham_ase.nn.published.network import PublishedHotHam
 
-    return PublishedConfig, PublishedHotHam
+    return PublishedHotHam
 
 
-#: Give the classes of an architecture's settings and of its network.
-ARCHITECTURES: dict[str, Callable[[], Classes]] = {"default": _default, "published": _published}
+ARCHITECTURES = {
+    "default": Architecture(lambda: ModelConfig, _default),
+    "published": Architecture(_published_config, _published),
+}
 
 
 def build_network(
@@ -42,17 +58,16 @@ def build_network(
     cutoffs : (n_species, n_species)
         Å; the longest hopping of each pair of species.
     """
-    for classes in ARCHITECTURES.values():
-        settings, network = classes()
-        if isinstance(config, settings):
-            return network(config, shells, cutoffs)
+    for architecture in ARCHITECTURES.values():
+        if isinstance(config, architecture.config()):
+            return architecture.network()(config, shells, cutoffs)
     raise TypeError(f"config must be one of an architecture, got {type(config).__name__}")
 
 
 def config_class(content: object) -> type[NetworkConfig]:
     """The class of settings with this content; without ``architecture`` they are the default's."""
     name = content.get("architecture") if isinstance(content, Mapping) else None
-    return ARCHITECTURES.get(str(name), _default)()[0]
+    return ARCHITECTURES.get(str(name), ARCHITECTURES["default"]).config()
 
 
 def read_config(content: Any) -> NetworkConfig:

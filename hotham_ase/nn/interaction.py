@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import nn
 
+from hotham_ase.nn.config import ConvolutionKind
 from hotham_ase.nn.embedding import RadialScalars
 from hotham_ase.nn.gaunt.products import GauntProduct, ZonalGauntProduct
 from hotham_ase.nn.graph import MessageGraph
 from hotham_ase.nn.linear import DegreeLinear, EdgeDegreeLinear, EdgeGate, LocalNorm, NodeGate
 from hotham_ase.nn.orders import Orders, add_orders, scale_degrees
 from hotham_ase.nn.so2 import SO2Linear
-
-ConvolutionKind = Literal["gaunt", "so2"]
 
 
 class EdgeConvolution(nn.Module):

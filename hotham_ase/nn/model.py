@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from hotham_ase.nn.baseline import Baseline
 from hotham_ase.nn.blocks import BlockReadout, EdgeBlockReadout
 from hotham_ase.nn.compiled import compile_methods
+from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.embedding import RadialBasis, RadialScalars, smooth_cutoff
 from hotham_ase.nn.graph import Geometry, Graph, HoppingGraph, MessageGraph
-from hotham_ase.nn.interaction import ConvolutionKind, EdgeConvolution, Interaction
+from hotham_ase.nn.interaction import EdgeConvolution, Interaction
 from hotham_ase.nn.linear import DegreeLinear, EdgeGate, LocalNorm
 from hotham_ase.nn.orders import Orders, join_orders
-from hotham_ase.nn.protocol import BlockSink, DescribedBlocks, Network, NetworkConfig
+from hotham_ase.nn.protocol import BlockSink, DescribedBlocks, Network
 from hotham_ase.nn.rotation import EdgeFrames
 from hotham_ase.nn.so2 import SO2Linear
 from hotham_ase.nn.streaming import predict_blocks
 
 TAPER_WIDTH = 0.5  # Å
-
-
-class ModelConfig(NetworkConfig):
-    """Architecture of the network."""
-
-    l_max: int = Field(4, ge=0, le=12)
-    """Largest degree of the features, at least twice the largest l of the orbitals. In trainings it
-    is by default 4, or what the orbitals need."""
-    channels: int = Field(24, ge=1)
-    """Channels of every degree."""
-    convolutions: tuple[ConvolutionKind, ...] = Field(("gaunt", "gaunt"), min_length=1)
-    """Kind of each interaction, ``gaunt`` or ``so2``."""
-    readout: ConvolutionKind = "so2"
-    """Kind of the convolution on the hopping pairs."""
-    message_cutoff: float = Field(5.0, gt=0)
-    """Messages travel between atoms closer than this (Å) that have a hopping."""
-    radial_basis: Literal["chebyshev", "bessel"] = "chebyshev"
-    """Radial functions are ``chebyshev`` or ``bessel``."""
-    n_radial: int = Field(16, ge=2)
-    """Radial functions of message edges; hopping pairs get as many per Å."""
-    hidden: int = Field(64, ge=1)
-    """Width of the networks that make radial scalars."""
-    pseudo_channels: int = Field(8, ge=1)
-    """Channels of pseudo parity before the readout."""
-    average_degree: float = Field(30.0, gt=0)
-    """Typical number of message edges per atom; by default that of the training set."""
-    hopping_margin: float = Field(0.0, ge=0)
-    """H reaches so much (Å) farther than the orbitals overlap, through non-local projectors; by
-    default as far as the training set shows."""
 
 
 class HotHam(Network):

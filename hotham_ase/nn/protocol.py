@@ -7,28 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from hotham_ase.nn.blocks import orbitals_in_union, union_of_shells
+from hotham_ase.nn.config import NetworkConfig
 from hotham_ase.nn.graph import Graph
 
 if TYPE_CHECKING:
     from hotham_ase.nn.baseline import Baseline
-
-
-class NetworkConfig(BaseModel):
-    """Settings of an architecture; unknown keys and values are errors."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-    if TYPE_CHECKING:  # a field of each class, which has its own place in files and templates
-
-        @property
-        def hopping_margin(self) -> float:
-            """Å by which H reaches farther than the orbitals overlap."""
 
 
 class DescribedBlocks(NamedTuple):

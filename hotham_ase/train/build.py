@@ -10,7 +10,7 @@ import torch
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.model.tensors import network_for
-from hotham_ase.nn.model import ModelConfig
+from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import TrainConfig
 from hotham_ase.train.data.cached import Cached

@@ -19,8 +19,7 @@ from pydantic.fields import FieldInfo
 
 from hotham_ase.errors import HothamError
 from hotham_ase.nn.architectures import config_class, read_config
-from hotham_ase.nn.model import ModelConfig
-from hotham_ase.nn.protocol import NetworkConfig
+from hotham_ase.nn.config import ModelConfig, NetworkConfig
 from hotham_ase.train.durations import Duration, parse_duration
 from hotham_ase.train.loss.config import LossConfig
 from hotham_ase.train.settings import Settings, SettingsError, read_settings

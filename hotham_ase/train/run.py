@@ -22,8 +22,9 @@ from safetensors.torch import load_file
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset import Dataset
-from hotham_ase.evaluation.evaluate import Evaluation, describe_errors, evaluate_samples
+from hotham_ase.evaluation.evaluate import Evaluation, evaluate_samples
 from hotham_ase.evaluation.parts import part_of, seen_parts
+from hotham_ase.evaluation.records import describe_errors
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.tensors import build_graph
 from hotham_ase.nn.devices import torch_device

@@ -12,7 +12,8 @@ from hotham_ase.dft import Provenance, Sample
 from hotham_ase.model.model import HamiltonianModel
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.config import ModelConfig
+from hotham_ase.nn.model import HotHam
 from hotham_ase.overlap import overlap_matrix
 from hotham_ase.structures import build_structure
 

@@ -18,7 +18,8 @@ from hotham_ase.dft.sample import Sample
 from hotham_ase.evaluation.evaluate import evaluate
 from hotham_ase.model.model import HamiltonianModel
 from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.config import ModelConfig
+from hotham_ase.nn.model import HotHam
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 
 

@@ -15,7 +15,8 @@ from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.model.file import ModelFileError
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.config import ModelConfig
+from hotham_ase.nn.model import HotHam
 from tests.fuzz.mutations import BINARY, Outcome, mutate
 
 NAME = "model"

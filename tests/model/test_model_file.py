@@ -14,7 +14,8 @@ from hotham_ase.model.file import ModelFileError
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.config import ModelConfig
+from hotham_ase.nn.model import HotHam
 
 GRID = np.linspace(0, 2, 5)
 BASIS = OrbitalBasis(

@@ -12,8 +12,9 @@ from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.model.model import HamiltonianModel
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
+from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.devices import default_dtype
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.model import HotHam
 
 
 def test_the_traced_network_is_the_same(monkeypatch):

@@ -16,7 +16,8 @@ from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import build_graph, cutoffs, to_union
 from hotham_ase.nn.baseline import Baseline
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.config import ModelConfig
+from hotham_ase.nn.model import HotHam
 from hotham_ase.train.fit.baseline import FitStructure, fit_baseline
 
 OPTIONS = PredictionOptions(device="cpu")

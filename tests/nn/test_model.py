@@ -15,9 +15,10 @@ from hotham_ase.model.file import ModelFileError
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import MatrixWriter, build_graph, cutoffs, to_union
+from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.graph import join
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.model import HotHam
 from hotham_ase.nn.protocol import DescribedBlocks
 from hotham_ase.testing import TOLERANCE, assert_equivariant, assert_hermitian
 

@@ -15,9 +15,10 @@ from hotham_ase.model.file import ModelFileError
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import network_for
-from hotham_ase.nn.architectures import ARCHITECTURES, build_network, read_config
-from hotham_ase.nn.model import HotHam, ModelConfig
-from hotham_ase.nn.protocol import DescribedBlocks, Network, NetworkConfig
+from hotham_ase.nn.architectures import ARCHITECTURES, Architecture, build_network, read_config
+from hotham_ase.nn.config import ModelConfig, NetworkConfig
+from hotham_ase.nn.model import HotHam
+from hotham_ase.nn.protocol import DescribedBlocks, Network
 from hotham_ase.nn.uncertainty import BlockUncertainty
 from hotham_ase.train.config import TrainConfig
 
@@ -58,7 +59,8 @@ class Hueckel(Network):
 
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setitem(ARCHITECTURES, "hueckel", lambda: (HueckelConfig, Hueckel))
+    architecture = Architecture(lambda: HueckelConfig, lambda: Hueckel)
+    monkeypatch.setitem(ARCHITECTURES, "hueckel", architecture)
     network = network_for(HueckelConfig(decay=0.4), BASIS)
     return HamiltonianModel(network.requires_grad_(False), BASIS, "hueckel")
 

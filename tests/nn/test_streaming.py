@@ -14,8 +14,9 @@ from hotham_ase.model.model import BYTES_PER_PAIR, HamiltonianModel
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import build_graph, cutoffs
 from hotham_ase.nn import streaming
+from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.devices import default_dtype
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.model import HotHam
 
 BASIS = OrbitalBasis(
     (SpeciesBasis("B", (0, 1), (1.7, 1.7), 3), SpeciesBasis("N", (0, 0, 1), (1.5, 1.5, 1.5), 5))

@@ -13,7 +13,7 @@ from hotham_ase.model.model import HamiltonianModel
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.architectures import build_network
-from hotham_ase.nn.model import ModelConfig
+from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.published.config import PublishedConfig
 
 BASIS = OrbitalBasis((SpeciesBasis("C", (0, 1), (1.6, 1.6), 4),))

@@ -6,8 +6,9 @@ import torch
 
 from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.baseline import cubic_b_splines, two_centre_elements
+from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.devices import default_dtype
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.model import HotHam
 from hotham_ase.train.data.prepared import fit_structure, prepare
 from hotham_ase.train.fit.baseline import fit_baseline
 from hotham_ase.train.loss.losses import BlockErrors, EigenbasisLoss, block_errors

@@ -26,7 +26,7 @@ from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.architectures import build_network
-from hotham_ase.nn.model import ModelConfig
+from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.published.config import PublishedConfig
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 from hotham_ase.testing import assert_equivariant

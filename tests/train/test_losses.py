@@ -16,8 +16,9 @@ from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.model.tensors import cutoffs, to_union
+from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.devices import default_dtype
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.model import HotHam
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 from hotham_ase.train.data.prepared import Eigenbasis, collate, prepare
 from hotham_ase.train.data.references import with_zero

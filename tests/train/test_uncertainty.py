@@ -31,8 +31,9 @@ from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import build_graph, cutoffs
 from hotham_ase.model.uncertainty import EXTRAPOLATION, ExtrapolationWarning
 from hotham_ase.nn import streaming
+from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.devices import default_dtype
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.model import HotHam
 from hotham_ase.nn.uncertainty import FLOOR, ROWS, BlockUncertainty, NearestTraining
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 from hotham_ase.train.data.prepared import fit_structure, prepare

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from hotham_ase.nn.protocol import NetworkConfig
+from hotham_ase.nn.config import NetworkConfig
 
 
 class PublishedConfig(NetworkConfig):

@@ -17,9 +17,10 @@ from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import build_graph, cutoffs
 from hotham_ase.nn.architectures import build_network, read_config
 from hotham_ase.nn.blocks import block_couplings
+from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.graph import join
-from hotham_ase.nn.model import HotHam, ModelConfig
+from hotham_ase.nn.model import HotHam
 from hotham_ase.nn.orders import order_major_permutation
 from hotham_ase.nn.published.config import PublishedConfig
 from hotham_ase.nn.published.gaunt import PUBLISHED_GAUNT, EdgeGaunt
