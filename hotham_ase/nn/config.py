@@ -27,26 +27,26 @@ class ModelConfig(NetworkConfig):
     """Architecture of the network."""
 
     l_max: int = Field(4, ge=0, le=12)
-    """Largest degree of the features, at least twice the largest l of the orbitals. In trainings it
-    is by default 4, or what the orbitals need."""
+    """Features have degrees up to this one, at least twice the largest l of the orbitals. In
+    trainings it is by default 4, or what the orbitals need."""
     channels: int = Field(24, ge=1)
-    """Channels of every degree."""
+    """Every degree has so many channels."""
     convolutions: tuple[ConvolutionKind, ...] = Field(("gaunt", "gaunt"), min_length=1)
-    """Kind of each interaction, ``gaunt`` or ``so2``."""
+    """Each interaction is of the kind ``gaunt`` or ``so2``."""
     readout: ConvolutionKind = "so2"
-    """Kind of the convolution on the hopping pairs."""
+    """The convolution on the hopping pairs is of the kind ``so2`` or ``gaunt``."""
     message_cutoff: float = Field(5.0, gt=0)
     """Messages travel between atoms closer than this (Å) that have a hopping."""
     radial_basis: Literal["chebyshev", "bessel"] = "chebyshev"
     """Radial functions are ``chebyshev`` or ``bessel``."""
     n_radial: int = Field(16, ge=2)
-    """Radial functions of message edges; hopping pairs get as many per Å."""
+    """Message edges have so many radial functions; hopping pairs get as many per Å."""
     hidden: int = Field(64, ge=1)
-    """Width of the networks that make radial scalars."""
+    """The networks that make radial scalars have hidden layers of this width."""
     pseudo_channels: int = Field(8, ge=1)
-    """Channels of pseudo parity before the readout."""
+    """Before the readout there are so many channels of pseudo parity."""
     average_degree: float = Field(30.0, gt=0)
-    """Typical number of message edges per atom; by default that of the training set."""
+    """An atom typically has so many message edges; by default as many as in the training set."""
     hopping_margin: float = Field(0.0, ge=0)
     """H reaches so much (Å) farther than the orbitals overlap, through non-local projectors; by
     default as far as the training set shows."""

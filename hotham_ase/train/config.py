@@ -39,15 +39,15 @@ class SplitConfig(Settings):
     """
 
     train: float = Field(0.75, gt=0, le=1)
-    """The fraction that is trained on; all three sum to 1."""
+    """This fraction is trained on; all three sum to 1."""
     validation: float = Field(0.10, ge=0, lt=1)
-    """The fraction that decides which weights are best."""
+    """This fraction decides which weights are best."""
     test: float = Field(0.15, ge=0, lt=1)
-    """The fraction that tells the errors of the model."""
+    """This fraction tells the errors of the model."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Seed of the shuffle before the division."""
+    """The seed decides how structures are shuffled before the division."""
     exclude: tuple[str, ...] = ()
-    """Groups that are left out altogether."""
+    """These groups are left out altogether."""
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> SplitConfig:
@@ -61,41 +61,42 @@ class OptimizerConfig(Settings):
     """How weights are learned."""
 
     max_epochs: int | None = Field(None, ge=1, le=10**9)
-    """Passes over the training set; the learning rate falls to zero over them. By default 200, or
-    as many as ``max_time`` allows."""
+    """There are so many passes over the training set; the learning rate falls to zero over them. By
+    default there are 200, or as many as ``max_time`` allows."""
     max_time: Duration | None = None
-    """Time for the run, like ``1h`` or ``55min``, from its start to its last step. The learning
-    rate falls to zero in this time, so that the model is the best one of it. Earlier starts of a
-    resumed run count. By default there is no limit."""
+    """The run may take this time, like ``1h`` or ``55min``, from its start to its last step. The
+    learning rate falls to zero in this time, so that the model is the best one of it. Earlier
+    starts of a resumed run count. By default there is no limit."""
     optimizer: Literal["soap", "adam"] = "soap"
     """The optimizer is ``soap``, Adam in the eigenbases of Shampoo's preconditioners, or ``adam``.
     A step of ``soap`` takes up to a third more time, but far fewer are needed."""
     learning_rate: float | None = Field(None, gt=0)
-    """The largest rate, reached after ``warmup``; by default 0.01 for ``soap``, 0.004 for ``adam``.
-    """
+    """The rate reaches this value after ``warmup`` and falls from there; by default it is 0.01 for
+    ``soap`` and 0.004 for ``adam``."""
     warmup: float = Field(0.02, ge=0, lt=1)
-    """Fraction of the run in which the rate rises. The first steps set the scale of Adam's
-    averages; larger ones lose the starting point."""
+    """The rate rises in this fraction of the run. The first steps set the scale of Adam's averages;
+    larger ones lose the starting point."""
     batch_size: int = Field(1, ge=1)
-    """Structures per step and process. A structure has thousands of blocks already, so more steps
-    are worth more than smoother ones."""
+    """A step takes so many structures per process. A structure has thousands of blocks already, so
+    more steps are worth more than smoother ones."""
     batch_pairs: int | None = Field(None, ge=1)
     """Instead of ``batch_size``, batches may be filled up to so many hopping pairs per process.
     This is for data sets of structures of very different sizes, and for GPUs, which small
     structures leave idle."""
     gradient_clip: float = Field(1.0, gt=0)
-    """Largest norm of the gradient; a rare structure must not undo what was learned."""
+    """The norm of the gradient is cut to this value: a rare structure must not undo what was
+    learned."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Decay of a running average of the weights, which is then validated and saved; 0 is off. It is
-    off since the learning rate falls to zero, which averages already; try 0.99 where it does not.
-    """
+    """A running average of the weights with this decay is validated and saved in their place; 0 is
+    off. It is off since the learning rate falls to zero, which averages already; try 0.99 where it
+    does not."""
     patience: int | None = Field(None, ge=1)
     """The run ends when the validation loss has not fallen for so many epochs. It is off since the
     loss falls most at the end, where the learning rate falls."""
     loss: LossConfig = LossConfig()
-    """What is minimised."""
+    """The loss is a weighted sum of the following terms."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Seed of the weights and of the order of structures."""
+    """The seed decides the first weights and the order of structures."""
 
     @model_validator(mode="after")
     def _one_size_of_batches(self) -> OptimizerConfig:
@@ -120,46 +121,51 @@ class TrainConfig(Settings):
     """A training run."""
 
     data: Path
-    """HDF5 data set of ``hotham import``; a relative path is relative to this file."""
+    """The data set is an HDF5 file of ``hotham import``; a relative path is relative to this file.
+    """
     output: Path = Path("run")
-    """Folder of checkpoints, logs and the model; a relative path is relative to this file."""
+    """Checkpoints, logs and the model go into this folder; a relative path is relative to this
+    file."""
     name: str = Field("model", pattern=r"^[\w.+-]+$")
-    """Name of the model."""
+    """The model has this name, and so has its file."""
     model: Annotated[SerializeAsAny[NetworkConfig], BeforeValidator(read_config)] = ModelConfig()
-    """The architecture; with ``architecture: published`` it is that of the published code."""
+    """The architecture has the following settings; ``architecture: published`` is that of the
+    published code, which has others."""
     baseline: bool = True
-    """Whether the two-centre part of H is fitted beforehand, so that the network learns the rest
-    only. Without it the network learns all of H."""
+    """If true, the two-centre part of H is fitted beforehand and the network learns the rest only;
+    otherwise it learns all of H."""
     learns_correction: bool = Field(False, alias="initial_hamiltonian")
-    """Whether to learn the correction to H0, the data's initial Hamiltonian, which every structure
-    must have. A prediction then needs H0 too. It is off since a prediction should not need a DFT
-    code."""
+    """If true, the network learns the correction to H0, the data's initial Hamiltonian, which every
+    structure must have. A prediction then needs H0 too. It is off since a prediction should not
+    need a DFT code."""
     split: SplitConfig = SplitConfig()
-    """How structures are divided, every group (the name up to the last "/") by itself."""
+    """Structures are divided as follows, every group (the name up to the last "/") by itself."""
     training: OptimizerConfig = OptimizerConfig()
-    """How weights are learned."""
+    """Weights are learned as follows."""
     init_from: str | None = None
-    """A model to go on from: a file, or a bundled model's name. Species of the data that it does
-    not know are added. Its architecture is kept."""
+    """The run goes on from this model, a file or a bundled model's name. Species of the data that
+    it does not know are added. Its architecture is kept."""
     freeze: tuple[str, ...] = ()
-    """Parameters to keep as they are, by patterns like ``interactions.*``."""
+    """Parameters that fit one of these patterns, like ``interactions.*``, stay as they are."""
     refit_baseline: Literal["new", "all"] = "new"
-    """With ``init_from``, which pairs of species get a new baseline: ``new`` ones, or ``all``."""
+    """With ``init_from``, ``new`` pairs of species get a new baseline, or ``all`` do."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The device is ``auto``, ``cpu`` or ``cuda``."""
     devices: int = Field(1, ge=1, le=1024)
-    """Processes that train together, each on its own GPU or on the CPU."""
+    """So many processes train together, each on its own GPU or on the CPU."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     """The precision is ``32``, or ``bf16-mixed`` or ``16-mixed`` for matrix products of fewer
     digits. It is 32 since errors below a meV want all digits."""
     threads: int | None = Field(None, ge=1, le=1024)
-    """CPU threads; by default torch chooses."""
+    """The CPU works with so many threads; by default torch chooses."""
     loaders: int = Field(1, ge=0, le=1024)
-    """Threads that read and prepare structures ahead of the training; 0 reads when needed."""
+    """So many threads read and prepare structures ahead of the training; with 0 they are read when
+    needed."""
     cache: float = Field(4.0, ge=0)
-    """GiB of memory for prepared structures; beyond it they are prepared anew when needed."""
+    """Prepared structures may take so many GiB of memory; beyond it they are prepared anew when
+    needed."""
     checkpoint_steps: int = Field(500, ge=1)
-    """Steps between checkpoints within an epoch; each epoch ends with one anyway."""
+    """So many steps lie between checkpoints within an epoch; each epoch ends with one anyway."""
 
     @field_validator("precision", mode="before")
     @classmethod

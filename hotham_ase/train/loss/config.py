@@ -20,16 +20,17 @@ class BlockLossConfig(Settings):
     kind: Literal["mae", "mse"] = "mae"
     """The error is ``mae``, the mean of |ΔH|, or ``mse``, the mean of ΔH² in units of 1 meV."""
     weight: Weight = 1.0
-    """Weight of this term."""
+    """The term has this weight; 0 leaves it out."""
     onsite_weight: Weight = 0.2
-    """Weight of the mean over onsite blocks beside the mean over hopping blocks."""
+    """The mean over onsite blocks has this weight beside the mean over hopping blocks."""
     distance_weights: tuple[tuple[Distance, Weight], ...] = ()
-    """Pairs (Å, weight) that weigh hopping blocks by length, linear between them, constant beyond
-    the first and the last; by default all count alike."""
+    """Pairs (Å, weight) weigh hopping blocks by length, linear between them, constant beyond the
+    first and the last; by default all count alike."""
     pair_weights: dict[str, Weight] = Field(default_factory=dict)
-    """Weights of hopping blocks by pair of species, e.g. ``{"C-N": 2.0}``; others have 1."""
+    """Hopping blocks of these pairs of species, e.g. ``{"C-N": 2.0}``, have these weights; others
+    have 1."""
     start: float = Field(0.0, ge=0, lt=1)
-    """Fraction of the run after which this term counts."""
+    """The term counts after this fraction of the run."""
 
     @model_validator(mode="after")
     def _ascending(self) -> BlockLossConfig:
@@ -43,20 +44,21 @@ class EigenbasisLossConfig(Settings):
     """Errors of H in the basis of the reference's eigenvectors."""
 
     weight: Weight = 1.0
-    """Weight of this term; it keeps bands right where S(k) is nearly singular."""
+    """The term has this weight; it keeps bands right where S(k) is nearly singular."""
     start: float = Field(0.0, ge=0, lt=1)
-    """Fraction of the run after which this term counts."""
+    """The term counts after this fraction of the run."""
 
 
 class BandLossConfig(Settings):
     """Errors of eigenvalues."""
 
     weight: Weight = 0.0
-    """Weight of this term; by default there is none."""
+    """The term has this weight; by default it is left out."""
     window: tuple[float, float] = (-5.0, 5.0)
-    """Lowest and highest energy of the reference that counts, in eV about its Fermi level."""
+    """Energies of the reference count from the lowest to the highest, in eV about its Fermi level.
+    """
     start: float = Field(0.7, ge=0, lt=1)
-    """Fraction of the run after which this term counts: eigenvalues say little about H while its
+    """The term counts after this fraction of the run: eigenvalues say little about H while its
     blocks are far off, but refine it where they are nearly right."""
 
     @model_validator(mode="after")
@@ -70,15 +72,15 @@ class LossConfig(Settings):
     """A weighted sum of terms, each from its own start on; one of weight 0 is left out."""
 
     energy_zero: EnergyZero = "fit"
-    """What the arbitrary zero of energy of every structure is taken to be: ``fit``, the shift μ of
-    H + μS that makes the error smallest; ``fermi``, its Fermi level; ``none``, what the DFT code
-    wrote."""
+    """The zero of energy of every structure is arbitrary. It is taken to be ``fit``, that of the
+    shift μ of H + μS that makes the error smallest; ``fermi``, its Fermi level; or ``none``, what
+    the DFT code wrote."""
     blocks: BlockLossConfig = BlockLossConfig()
-    """Errors of the elements of H."""
+    """The first term is of errors of the elements of H."""
     eigenbasis: EigenbasisLossConfig = EigenbasisLossConfig()
-    """Errors of H in the basis of the reference's eigenvectors."""
+    """The second is of errors of H in the basis of the reference's eigenvectors."""
     bands: BandLossConfig = BandLossConfig()
-    """Errors of eigenvalues."""
+    """The third is of errors of eigenvalues."""
 
     @model_validator(mode="after")
     def _learns_from_the_beginning(self) -> LossConfig:
