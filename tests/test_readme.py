@@ -2,12 +2,16 @@
 
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from ase.build import graphene
 
+from hotham_ase import Dataset, HotHamCalculator
 from hotham_ase.cli import app, main
+from hotham_ase.dft.deeph import write_deeph
 from hotham_ase.train.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +51,34 @@ def test_python_examples_run(tmp_path, monkeypatch):
     for example in examples:
         exec(compile(example, "<README.md>", "exec"), {"__name__": "__main__"})
     assert (tmp_path / "graphene.json").is_file()
+
+
+def test_python_examples_about_data_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "tutorials" / "data" / "silicon.h5", "data.h5")
+    with Dataset("data.h5") as data:
+        sample = data[1]
+    write_deeph(sample, "run")
+    variables = {}
+    for example in code_blocks("python", (ROOT / "docs" / "data.md").read_text(encoding="utf-8")):
+        exec(compile(example, "<data.md>", "exec"), variables)
+    # the run's own Fermi level lies in the gap that its H gives
+    edges = variables["system"].band_edges()
+    assert edges.vbm < sample.fermi_level < edges.cbm
+    assert (tmp_path / "run.png").is_file()
+
+
+def test_python_examples_about_numbers_run():
+    atoms = graphene()
+    atoms.calc = HotHamCalculator("carbon")
+    variables = {"atoms": atoms}
+    for page in ("numbers.md", "training.md"):
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        for example in code_blocks("python", text):
+            if "initial_hamiltonian" not in example:  # carbon predicts all of H
+                exec(compile(example, f"<{page}>", "exec"), variables)
+    assert variables["edges"].is_semimetal
+    assert variables["uncertainty"].hopping_errors.min() > 0
 
 
 def test_the_table_lists_every_command():

@@ -6,13 +6,15 @@ import io
 import re
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -57,7 +59,7 @@ def show_table(rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> Non
      3  c
     """
     cells = list(rows)
-    _show([_table(cells, header)] if cells else [], err=False)
+    _show([_Table(cells, header)] if cells else [], err=False)
 
 
 def printable(text: str) -> str:
@@ -99,21 +101,40 @@ def _layout(entries: Mapping[str, Any], longest: int | None) -> Iterator[Rendera
             continue
         yield Text(name)
         shown = [list(record.values()) for record in records[:longest]]
-        inner = _table(shown, list(records[0])) if records else Group(*_layout(value, longest))
+        inner = _Table(shown, list(records[0])) if records else Group(*_layout(value, longest))
         yield Padding(inner, (0, 0, 0, 2), expand=False)
         if len(shown) < len(records):
             yield Text(f"  … and {len(records) - len(shown)} more")
 
 
-def _table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> Table:
-    cells = [[_format(value) for value in row] for row in rows]
-    table = Table(box=None, pad_edge=False, show_header=bool(header))
-    for title, column in zip_longest(map(printable, header), zip(*cells, strict=True)):
-        numeric = all(map(_is_number, column or ()))
-        table.add_column(Text(title or ""), justify="right" if numeric else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*map(Text, row))  # as text: a name in brackets is no command to Rich
-    return table
+@dataclass(frozen=True)
+class _Table:
+    """Rows under the names of their columns; names take more lines where they do not fit in one."""
+
+    rows: Sequence[Sequence[Any]]
+    header: Sequence[str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = self._table(broken=False)
+        wanted = console.measure(table, options=options.update_width(UNBROKEN)).maximum
+        yield table if wanted <= options.max_width else self._table(broken=True)
+
+    def _table(self, *, broken: bool) -> Table:
+        cells = [[_format(value) for value in row] for row in self.rows]
+        padding = (0, 1, 0, 0) if broken else (0, 1)
+        table = Table(box=None, pad_edge=False, show_header=bool(self.header), padding=padding)
+        for title, column in zip_longest(map(printable, self.header), zip(*cells, strict=True)):
+            name = _in_lines(title or "", max(map(len, column or ()))) if broken else title
+            justify: JustifyMethod = "right" if all(map(_is_number, column or ())) else "left"
+            table.add_column(Text(name or ""), justify=justify, overflow="fold")
+        for row in cells:
+            table.add_row(*map(Text, row))  # as text: a name in brackets is no command to Rich
+        return table
+
+
+def _in_lines(name: str, width: int) -> str:
+    """The words of a name as ``band_mae_meV``, in lines no wider than a column's cells."""
+    return textwrap.fill(name.replace("_", " "), max(width, 1), break_long_words=False)
 
 
 def _is_number(cell: str) -> bool:

@@ -94,7 +94,7 @@ class OptimizerConfig(Settings):
     """The run ends when the validation loss has not fallen for so many epochs. It is off since the
     loss falls most at the end, where the learning rate falls."""
     loss: LossConfig = LossConfig()
-    """The loss is a weighted sum of the following terms."""
+    """The loss is a weighted sum of terms."""
     seed: int = Field(0, ge=0, lt=2**32)
     """The seed decides the first weights and the order of structures."""
 

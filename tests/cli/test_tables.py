@@ -52,6 +52,17 @@ def test_wide_tables_fold_within_their_columns(on_terminal):
         assert sum(line.count(f"{n}") for line in lines) == 30
 
 
+def test_names_of_columns_are_broken_between_words_before_numbers_are(on_terminal, capsys):
+    names = ["name", "band_mae_meV", "expected_band_error_meV", "fermi_error_meV", "n_structures"]
+    rows = [["graphene/000", -449.55, 0.98473, 20.25, 3]]
+    lines = on_terminal(show_table, rows, header=names)
+    assert max(map(len, lines)) <= 60
+    assert lines[-1].split() == ["graphene/000", "-449.55", "0.98473", "20.25", "3"]
+    assert sorted(" ".join(lines[:-1]).split()) == sorted(" ".join(names).replace("_", " ").split())
+    show_table(rows, header=names)
+    assert capsys.readouterr().out.split()[: len(names)] == names
+
+
 @pytest.mark.parametrize("text", ["[bold]x[/bold]", "[/]", "a:smile:b", "[link=file:x]y"])
 def test_text_of_a_file_is_no_command_to_rich(capsys, text):
     show_entries({text: text, "rows": [{text: text}]})

@@ -72,9 +72,9 @@ class LossConfig(Settings):
     """A weighted sum of terms, each from its own start on; one of weight 0 is left out."""
 
     energy_zero: EnergyZero = "fit"
-    """The zero of energy of every structure is arbitrary. It is taken to be ``fit``, that of the
-    shift μ of H + μS that makes the error smallest; ``fermi``, its Fermi level; or ``none``, what
-    the DFT code wrote."""
+    """The zero of energy of every structure is arbitrary: ``fit`` takes the shift μ of H + μS
+    that makes the error smallest, ``fermi`` its Fermi level, and ``none`` what the DFT code wrote.
+    """
     blocks: BlockLossConfig = BlockLossConfig()
     """The first term is of errors of the elements of H."""
     eigenbasis: EigenbasisLossConfig = EigenbasisLossConfig()
