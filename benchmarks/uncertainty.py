@@ -6,7 +6,7 @@ of the processor.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from dataclasses import replace
 from functools import partial
 
@@ -20,8 +20,11 @@ STRUCTURES = {196: "twisted-graphene:3,5", 772: "twisted-graphene:7,9"}
 LIMIT = 1.05
 
 
-def main(name: str = "carbon") -> None:
+def main() -> None:
     """Print a table of ratios."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("model", nargs="?", default="carbon", help="a bundled model, or a file")
+    name = parser.parse_args().model
     torch.set_num_threads(1)
     model = load_model(name)
     if model.uncertainty is None:
@@ -47,4 +50,4 @@ def main(name: str = "carbon") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

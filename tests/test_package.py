@@ -137,6 +137,11 @@ print("torch" in sys.modules)
             "import hotham_ase.calculator, hotham_ase.evaluation.evaluate",
             {"e3nn", "lightning", "matplotlib"},
         ),
+        ("import hotham_ase.train.template, hotham_ase.dataset", {"torch", "matplotlib"}),
+        (
+            "import hotham_ase.cli.learning; hotham_ase.cli.learning.info('carbon')",
+            {"hotham_ase.dataset", "hotham_ase.evaluation.errors", "h5py", "scipy.spatial"},
+        ),
     ],
 )
 def test_start_up_imports_no_more_than_it_needs(code, absent):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,15 +21,10 @@ if TYPE_CHECKING:
 
 LONGER = ("by_shell", "by_distance", "by_expected_error")
 #: Columns of the tables of ``hotham evaluate``.
-ROW: tuple[str, ...] = (
-    "name",
-    "part",
-    "mae_meV",
-    "expected_block_error_meV",
-    "block_error_meV",
-    "band_mae_meV",
-)
-ROW += ("expected_band_error_meV", "fermi_error_meV", "gap_error_meV", "n_structures")
+ROW = (
+    "name", "part", "mae_meV", "expected_block_error_meV", "block_error_meV", "band_mae_meV",
+    "expected_band_error_meV", "fermi_error_meV", "gap_error_meV", "n_structures",
+)  # fmt: skip
 HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of a data set
 Model = Annotated[str, typer.Argument(help="A bundled model's name, or a file.")]
 
@@ -140,15 +136,8 @@ def evaluate_model(
     zero = None if energy_zero is None else check_zero(energy_zero)
     check_choice(split)
     with progress_bar("evaluating") as on_progress:
-        errors = evaluate(
-            model,
-            dataset,
-            device=device,
-            energy_zero=zero,
-            split=split,
-            report=report,
-            on_progress=on_progress,
-        ).to_dict()
+        compare = partial(evaluate, model, dataset, device=device, energy_zero=zero, split=split)
+        errors = compare(report=report, on_progress=on_progress).to_dict()
     typer.echo(_which(errors))
     show_entries(_on_screen(errors))
     if report is not None:
@@ -232,14 +221,10 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
     everything = model.describe()
     errors, run, data = (_table(everything.get(key)) for key in ("errors", "run", "data"))
     split = _table(everything.get("split"))
-    kept = [
-        "species",
-        "hopping cutoff (Å)",
-        "receptive field (Å)",
-        "parameters",
-        "uncertainty",
+    kept = (
+        "species", "hopping cutoff (Å)", "receptive field (Å)", "parameters", "uncertainty",
         "needs an initial Hamiltonian",
-    ]
+    )  # fmt: skip
     known = {
         "data": data.get("file"),
         "structures": ", ".join(f"{len(names)} {part}" for part, names in split.items()),

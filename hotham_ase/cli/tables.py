@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import Any
 
 import typer
-from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -124,17 +124,14 @@ class _Table:
         padding = (0, 1, 0, 0) if broken else (0, 1)
         table = Table(box=None, pad_edge=False, show_header=bool(self.header), padding=padding)
         for title, column in zip_longest(map(printable, self.header), zip(*cells, strict=True)):
-            name = _in_lines(title or "", max(map(len, column or ()))) if broken else title
-            justify: JustifyMethod = "right" if all(map(_is_number, column or ())) else "left"
-            table.add_column(Text(name or ""), justify=justify, overflow="fold")
+            name, numeric = Text(title or ""), all(map(_is_number, column or ()))
+            if broken:  # the words of band_mae_meV, in lines as wide as the cells
+                words, widest = name.plain.replace("_", " "), max(map(len, column))
+                name = Text(textwrap.fill(words, max(widest, 1), break_long_words=False))
+            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
         for row in cells:
             table.add_row(*map(Text, row))  # as text: a name in brackets is no command to Rich
         return table
-
-
-def _in_lines(name: str, width: int) -> str:
-    """The words of a name as ``band_mae_meV``, in lines no wider than a column's cells."""
-    return textwrap.fill(name.replace("_", " "), max(width, 1), break_long_words=False)
 
 
 def _is_number(cell: str) -> bool:
