@@ -20,15 +20,10 @@ if TYPE_CHECKING:
 
 LONGER = ("by_shell", "by_distance", "by_expected_error")
 #: Columns of the tables of ``hotham evaluate``.
-ROW: tuple[str, ...] = (
-    "name",
-    "part",
-    "mae_meV",
-    "expected_block_error_meV",
-    "block_error_meV",
-    "band_mae_meV",
+ROW = (
+    *("name", "part", "mae_meV", "expected_block_error_meV", "block_error_meV", "band_mae_meV"),
+    *("expected_band_error_meV", "fermi_error_meV", "gap_error_meV", "n_structures"),
 )
-ROW += ("expected_band_error_meV", "fermi_error_meV", "gap_error_meV", "n_structures")
 HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of a data set
 Model = Annotated[str, typer.Argument(help="A bundled model's name, or a file.")]
 
@@ -110,8 +105,7 @@ def evaluate_model(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     energy_zero: Annotated[
-        str | None,
-        typer.Option(help="fit, fermi or none; by default as the model was trained."),
+        str | None, typer.Option(help="fit, fermi or none; by default as the model was trained.")
     ] = None,
     split: Annotated[
         str,
@@ -230,14 +224,10 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
     everything = model.describe()
     errors, run, data = (_table(everything.get(key)) for key in ("errors", "run", "data"))
     split = _table(everything.get("split"))
-    kept = [
-        "species",
-        "hopping cutoff (Å)",
-        "receptive field (Å)",
-        "parameters",
-        "uncertainty",
+    kept = (
+        *("species", "hopping cutoff (Å)", "receptive field (Å)", "parameters", "uncertainty"),
         "needs an initial Hamiltonian",
-    ]
+    )
     known = {
         "data": data.get("file"),
         "structures": ", ".join(f"{len(names)} {part}" for part, names in split.items()),
