@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -131,25 +130,3 @@ def index_and_sign(code: str, shells: Sequence[int]) -> tuple[np.ndarray, np.nda
         index += [offset + order.index(m) for m in _ascending(l)]
         sign += [harmonics.sign(m) for m in _ascending(l)]
     return np.array(index, dtype=np.int64), np.array(sign, dtype=np.float64)
-
-
-@cache
-def order_matrix(code: str, l: int) -> np.ndarray:
-    """Signed permutation U with ``ours = U @ theirs`` for the harmonics of degree l.
-
-    Parameters
-    ----------
-    code
-        See :func:`convention`.
-    l
-        Degree of the harmonics.
-
-    Returns
-    -------
-    (2l+1, 2l+1) float, orthogonal.
-    """
-    index, sign = index_and_sign(code, (l,))
-    matrix = np.zeros((2 * l + 1, 2 * l + 1))
-    matrix[np.arange(2 * l + 1), index] = sign
-    matrix.setflags(write=False)
-    return matrix

@@ -106,11 +106,6 @@ class SpeciesBasis:
         return self.radial is not None
 
     @property
-    def orbital_irreps(self) -> str:
-        """The orbitals as e3nn irreps in shell order, e.g. ``1x0e+1x0e+1x1o``."""
-        return "+".join(f"1x{l}{'eo'[l % 2]}" for l in self.shells)
-
-    @property
     def label(self) -> str:
         """Shells in the chemists' shorthand, e.g. ``2s2p1d``."""
         return "".join(f"{self.shells.count(l)}{'spdfghi'[l]}" for l in sorted(set(self.shells)))
@@ -235,8 +230,8 @@ class OrbitalBasis:
         """
         merged = {s.symbol: s for s in self.species}
         for species in other.species:
-            mine = merged.setdefault(species.symbol, species)
-            if mine._digest() != species._digest():
+            there = merged.setdefault(species.symbol, species)
+            if there._digest() != species._digest():
                 raise BasisError(
                     f"species {species.symbol} has different orbitals in the two bases"
                 )

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hotham_ase.cli.output import (
-    PLOTS,
-    STDOUT,
-    check_output,
-    write_bands,
-    write_dos,
-    write_levels,
-)
+from hotham_ase.cli.output import PLOTS, STDOUT, check_output, write_bands, write_dos, write_levels
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.report import Report, report_of, show_levels
 from hotham_ase.cli.tables import show_entries
@@ -151,8 +144,7 @@ def dos(
     structure: Structure,
     model: Model = "carbon",
     kpts: Annotated[
-        Mesh | None,
-        typer.Option(help="Γ-centred mesh, as 12,12,1; by default as fine as needed."),
+        Mesh | None, typer.Option(help="Γ-centred mesh, as 12,12,1; by default as fine as needed.")
     ] = None,
     sigma: Annotated[
         float | None,

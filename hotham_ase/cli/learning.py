@@ -108,8 +108,7 @@ def evaluate_model(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     energy_zero: Annotated[
-        str | None,
-        typer.Option(help="fit, fermi or none; by default as the model was trained."),
+        str | None, typer.Option(help="fit, fermi or none; by default as the model was trained.")
     ] = None,
     split: Annotated[
         str,

@@ -51,9 +51,7 @@ def pack(matrix: RealSpaceMatrix) -> PackedMatrix:
     kept = np.flatnonzero(np.arange(pairs.n_edges) < pairs.reverse_edge_index)
     blocks = np.concatenate([np.arange(pairs.n_atoms), pairs.n_atoms + kept])
     return PackedMatrix(
-        pairs.edge_index[:, kept],
-        pairs.cell_shifts[kept],
-        matrix.single[layout.flat_index(blocks)],
+        pairs.edge_index[:, kept], pairs.cell_shifts[kept], matrix.single[layout.flat_index(blocks)]
     )
 
 

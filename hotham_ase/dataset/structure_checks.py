@@ -18,7 +18,7 @@ from hotham_ase.dft.provenance import Provenance
 from hotham_ase.electronic.kmesh import Grid, KMesh, reduced
 from hotham_ase.electronic.solvers.guard import Guard
 from hotham_ase.electronic.solvers.problem import EigenError, IllConditionedWarning, SolverOptions
-from hotham_ase.electronic.solvers.solve import solve_kpts
+from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.matrices.energy_zero import best_shift
 from hotham_ase.matrices.pairs import PairList, PairListError
 from hotham_ase.matrices.spin import Spin
@@ -258,18 +258,20 @@ def _check_spectrum(sample: Sample) -> Iterator[Finding]:
     h, s = sample.hamiltonian, sample.overlap
     if h.n_basis > LARGEST_DENSE:
         return
-    mesh = _coarse_mesh(sample.atoms, h.spin)
+    mesh, where = _coarse_mesh(sample.atoms, h.spin), "of an atom"
+    levels: list[np.ndarray] = []
     try:
         # at any depth: otherwise the guard would leave out the very levels that are looked for
-        guard = Guard.of(h, s, depth=np.inf)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", IllConditionedWarning)
-            states = solve_kpts(h, s, mesh.ibz_kpts, options=SolverOptions(guard=guard))
-            levels = [one.eigenvalues for one in states]
+        options = SolverOptions(guard=(guard := Guard.of(h, s, depth=np.inf)))
+        for kpt in mesh.ibz_kpts:
+            where = f"at k = {kpt.tolist()}"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", IllConditionedWarning)
+                levels.append(eigenvalues_at_kpts(h, s, kpt[None], options=options))
     except EigenError as error:
-        yield _error("overlap-indefinite", str(error))
+        yield _error("overlap-indefinite", f"{where}: {error}")
         return
-    lowest = min(one[0] for one in levels)
+    lowest = min(one.min() for one in levels)
     if lowest < guard.baseline - BONDING:
         yield _error(
             "absurd-levels",
@@ -279,8 +281,7 @@ def _check_spectrum(sample: Sample) -> Iterator[Finding]:
     if sample.fermi_level is None:
         return
     filled = [expit((sample.fermi_level - one) / SMEARING).sum() for one in levels]
-    of_kpts = np.reshape(filled, (h.spin.n_spins, -1)).sum(axis=0)
-    count = h.spin.degeneracy * float(mesh.weights @ of_kpts)
+    count = h.spin.degeneracy * float(mesh.weights @ filled)
     if abs(count - sample.n_electrons) > max(0.5, COUNT_TOLERANCE * sample.n_electrons):
         yield _error(
             "electron-count",

@@ -206,12 +206,9 @@ class BlockFolder:
         missing = sorted(set(symbols) - set(self.shells))
         if missing:
             raise DFTReadError(f"{self.path} gives no orbitals for {missing}")
+        n_atoms = len(symbols)
         n_basis = sum(2 * l + 1 for symbol in symbols for l in self.shells[symbol])
-        for name, found in (
-            ("nsites", len(symbols)),
-            ("natoms", len(symbols)),
-            ("norbits", n_basis),
-        ):
+        for name, found in (("nsites", n_atoms), ("natoms", n_atoms), ("norbits", n_basis)):
             said = getattr(self.info, name)
             if said is not None and said != found:
                 raise DFTReadError(

@@ -81,12 +81,7 @@ def matrix_from_triplets(
 
 
 def _pairs_of(
-    atoms: Atoms,
-    i: np.ndarray,
-    j: np.ndarray,
-    shifts: np.ndarray,
-    sizes: np.ndarray,
-    name: str,
+    atoms: Atoms, i: np.ndarray, j: np.ndarray, shifts: np.ndarray, sizes: np.ndarray, name: str
 ) -> tuple[PairList, np.ndarray, np.ndarray, np.ndarray]:
     """The pairs of atoms of some elements, and the reverse of each.
 

@@ -23,17 +23,16 @@ CHOICES = (*PARTS, "unseen", "all")
 _OF_SPLIT = {"train": "training", "validation": "validation", "test": "test"}
 
 
-def check_choice(split: str) -> str:
-    """The word, if it is one of the choices.
+def check_choice(split: str) -> None:
+    """Refuse a word that is none of the choices.
 
     Raises
     ------
     ValueError
-        Otherwise.
+        Naming them.
     """
     if split not in CHOICES:
         raise UsageError(f"split must be one of {', '.join(CHOICES)}, got {split!r}")
-    return split
 
 
 def geometry_hash(atoms: Atoms) -> str:

@@ -137,7 +137,6 @@ class ErrorStatistics:
     sizes: Histogram = field(
         default_factory=lambda: Histogram(np.linspace(-4, 6, 151), np.linspace(-5, 5, 151))
     )
-
     reliability: np.ndarray = field(default_factory=lambda: np.zeros((2, N_EXPECTED, 3)))
 
     def add(self, comparison: BlockComparison) -> None:

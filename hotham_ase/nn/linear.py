@@ -11,7 +11,7 @@ from hotham_ase.nn.orders import Orders, degrees, scale_degrees
 
 
 class DegreeLinear(nn.Module):
-    """Channel mixing with one matrix per degree l, and a bias for l = 0.
+    """Channel mixing with one matrix per degree l, and a bias for l = 0: of natural parity only.
 
     Parameters
     ----------
@@ -19,26 +19,22 @@ class DegreeLinear(nn.Module):
         Largest degree.
     in_channels, out_channels
         Channels.
-    bias
-        Whether l = 0 gets a bias; only natural-parity features may.
     """
 
     degree: torch.Tensor
 
-    def __init__(self, l_max: int, in_channels: int, out_channels: int, bias: bool = True) -> None:
+    def __init__(self, l_max: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(
             torch.randn(l_max + 1, in_channels, out_channels) / math.sqrt(in_channels)
         )
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.bias = nn.Parameter(torch.zeros(out_channels))
         self.register_buffer("degree", degrees(l_max), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, (l_max+1)², out_channels) from (n, (l_max+1)², in_channels)."""
         out = torch.bmm(x.transpose(0, 1), self.weight[self.degree]).transpose(0, 1)
-        if self.bias is not None:
-            out = out + nn.functional.pad(self.bias[None], (0, 0, 0, len(self.degree) - 1))
-        return out
+        return out + nn.functional.pad(self.bias[None], (0, 0, 0, len(self.degree) - 1))
 
 
 class EdgeDegreeLinear(DegreeLinear):
@@ -51,8 +47,7 @@ class EdgeDegreeLinear(DegreeLinear):
             # one product for each degree, on views
             y = torch.bmm(part.flatten(0, 1).transpose(0, 1), self.weight[m:]).transpose(0, 1)
             out.append(y.unflatten(0, part.shape[:2]))
-        if self.bias is not None:
-            out[0] = out[0] + nn.functional.pad(self.bias[None], (0, 0, 0, len(x) - 1))
+        out[0] = out[0] + nn.functional.pad(self.bias[None], (0, 0, 0, len(x) - 1))
         return out
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from hotham_ase.memory import format_size
+from hotham_ase.nn.blocks import n_orbitals
 from hotham_ase.nn.graph import Graph, HoppingGraph, MessageGraph
 from hotham_ase.nn.orders import Orders, join_orders
 from hotham_ase.nn.protocol import BlockSink, DescribedBlocks
@@ -66,7 +67,7 @@ class _Costs:
         n_wigner = sum((2 * l + 1) ** 2 for l in range(config.l_max + 1))
         n_frame = n_wigner if config.l_max > DENSE_UP_TO else (config.l_max + 1) ** 4
         n_feature = (config.l_max + 1) ** 2 * config.channels
-        n_block = sum(2 * l + 1 for l in network.union) ** 2
+        n_block = n_orbitals(network.union) ** 2
         n_radial = network.long_radial.n_radial
         return cls(
             message_edge=size * (n_frame + 2 * n_feature + n_radial) + 64,

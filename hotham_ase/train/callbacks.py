@@ -153,7 +153,9 @@ class WeightAverage(WeightAveraging):
         """From a checkpoint; Lightning reads the average itself from those that it wrote."""
         if "average" in state_dict:  # of a run that an older version began
             n_steps = state_dict["n_steps"]
-            self.network.load_state_dict(state_dict["average"], strict=False)
+            with torch.no_grad():
+                for name, weight in state_dict["average"].items():
+                    self.network.get_parameter(name).copy_(weight)
             self._copy.n_averaged.fill_(1 + n_steps)
             state_dict = {"latest_update_step": n_steps}
         super().load_state_dict(state_dict)

@@ -253,23 +253,15 @@ def git_state() -> GitState | None:
 def _git(*arguments: str) -> str:
     off = ("core.fsmonitor=false", "core.hooksPath=/dev/null", "core.untrackedCache=false")
     command = ["git", "--no-pager", *(word for option in off for word in ("-c", option))]
-    no_transport = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}  # of partial clones
     environment = {
         **os.environ,
-        **no_transport,
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_TERMINAL_PROMPT": "0",
+        **{"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"},  # of partial clones
+        **{"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
     }
-    done = subprocess.run(
-        [*command, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=True,
-        env=environment,
-        stdin=subprocess.DEVNULL,
+    null = subprocess.DEVNULL
+    return subprocess.check_output(
+        [*command, *arguments], stdin=null, stderr=null, text=True, timeout=20, env=environment
     )
-    return done.stdout
 
 
 def hardware(device: torch.device) -> str:

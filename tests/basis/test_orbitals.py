@@ -32,7 +32,6 @@ def test_sizes_and_labels():
     carbon = SpeciesBasis("C", (0, 0, 1, 1, 2), (3.0, 3.1, 3.2, 3.3, 3.4), 4)
     assert carbon.n_orbitals == 13
     assert carbon.label == "2s2p1d"
-    assert carbon.orbital_irreps == "1x0e+1x0e+1x1o+1x1o+1x2e"
     assert carbon.cutoff == 3.4
     assert carbon.l_max == 2
     assert not carbon.has_radial

@@ -35,14 +35,10 @@ def _is_positive(value: str) -> bool:
 
 # Keywords that change H(R) or what belongs to it: when they are refused, and why. Obeyed are
 # suffix, stru_file, kpoint_file, orbital_dir, latname, ntype, nelec, nelec_delta and those of spin,
-# which the format accepts or not. Every other
-# keyword is about convergence, parallel runs, forces, energies or output, and changes no H of a
-# converged calculation of given atoms.
+# which the format accepts or not. Every other keyword is about convergence, parallel runs, forces,
+# energies or output, and changes no H of a converged calculation of given atoms.
 _REFUSED: dict[str, tuple[Callable[[str], bool], str]] = {
-    "gamma_only": (
-        _is_true,
-        "the H of all lattice vectors folded into one: run with gamma_only 0",
-    ),
+    "gamma_only": (_is_true, "the H of all lattice vectors folded into one: run with gamma_only 0"),
     "esolver_type": (lambda v: v.lower() != "ksdft", "another method than Kohn-Sham DFT"),
     "efield_flag": (_is_true, "an electric field: H depends on more than the atoms"),
     "gate_flag": (_is_true, "a charged gate: H depends on more than the atoms"),

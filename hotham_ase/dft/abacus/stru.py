@@ -232,10 +232,7 @@ _LATTICES: dict[str, tuple[int, Callable[..., Vectors]]] = {  # number of parame
     "so": (2, lambda b, c: [[1, 0, 0], [0, b, 0], [0, 0, c]]),
     "baco": (2, lambda b, c: [[0.5, b / 2, 0], [-0.5, b / 2, 0], [0, 0, c]]),
     "fco": (2, lambda b, c: [[0.5, 0, c / 2], [0.5, b / 2, 0], [0, b / 2, c / 2]]),
-    "bco": (
-        2,
-        lambda b, c: [[0.5, b / 2, c / 2], [-0.5, b / 2, c / 2], [-0.5, -b / 2, c / 2]],
-    ),
+    "bco": (2, lambda b, c: [[0.5, b / 2, c / 2], [-0.5, b / 2, c / 2], [-0.5, -b / 2, c / 2]]),
     "sm": (3, lambda b, c, cos: [[1, 0, 0], _oblique(b, cos), [0, 0, c]]),
     "bacm": (3, lambda b, c, cos: [[0.5, 0, -c / 2], _oblique(b, cos), [0.5, 0, c / 2]]),
     "triclinic": (5, _triclinic),

@@ -22,6 +22,7 @@ a matter of speed. Luo, Chen and Krishnapriyan, ICLR 2024; Liang et al., arXiv 2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -31,6 +32,12 @@ from hotham_ase.nn.gaunt import methods
 from hotham_ase.nn.gaunt.tables import general_scale, zonal_scale
 
 GauntMethod = Literal["auto", "direct", "quadrature", "fourier"]
+#: The filter form and the general form of each method.
+METHODS: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
+    "direct": (methods.ZonalDirect, methods.Direct),
+    "quadrature": (methods.ZonalQuadrature, methods.Quadrature),
+    "fourier": (methods.ZonalFourier, methods.Fourier),
+}
 
 # Up to this l_max the direct sums are no slower, by ``python -m benchmarks gaunt``; the FFT never
 # wins up to l_max 12. Processor time of one core, forward and backward, 500 pairs or atoms with 16
@@ -63,12 +70,7 @@ class ZonalGauntProduct(nn.Module):
         super().__init__()
         self.l_max = l_max
         self.method = _choose(method, l_max, ZONAL_DIRECT_UP_TO)
-        kinds = {
-            "direct": methods.ZonalDirect,
-            "quadrature": methods.ZonalQuadrature,
-            "fourier": methods.ZonalFourier,
-        }
-        self.columns = kinds[self.method](l_max, zonal_scale(l_max))
+        self.columns = METHODS[self.method][0](l_max, zonal_scale(l_max))
 
     def forward(self, x: list[torch.Tensor], filter: torch.Tensor) -> list[torch.Tensor]:
         """Multiply.
@@ -117,12 +119,7 @@ class GauntProduct(nn.Module):
     def __init__(self, l_max: int, method: GauntMethod = "auto") -> None:
         super().__init__()
         self.method = _choose(method, l_max, GENERAL_DIRECT_UP_TO)
-        kinds = {
-            "direct": methods.Direct,
-            "quadrature": methods.Quadrature,
-            "fourier": methods.Fourier,
-        }
-        self.columns = kinds[self.method](l_max, general_scale(l_max))
+        self.columns = METHODS[self.method][1](l_max, general_scale(l_max))
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """(n, (l_max+1)², channels) from two of the same shape."""
@@ -137,7 +134,7 @@ class GauntProduct(nn.Module):
 def _choose(method: str, l_max: int, direct_up_to: int) -> str:
     if method == "auto":
         return "direct" if l_max <= direct_up_to else "quadrature"
-    if method not in ("direct", "quadrature", "fourier"):
+    if method not in METHODS:
         raise ValueError(
             f"method must be 'auto', 'direct', 'quadrature' or 'fourier', got {method!r}"
         )
