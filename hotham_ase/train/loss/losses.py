@@ -56,8 +56,8 @@ def block_errors(
     of_edge, exists = of_atom[i], target.exists
     n = int(of_atom[-1]) + 1
     # orbitals that a species lacks have no error
-    onsite = (onsite - target.onsite) * exists[:, :, None] * exists[:, None]
-    hopping = (hopping - target.hopping) * exists[i][:, :, None] * exists[j][:, None]
+    onsite = (onsite - target.onsite) * (exists[:, :, None] * exists[:, None])
+    hopping = (hopping - target.hopping) * (exists[i][:, :, None] * exists[j][:, None])
     if energy_zero != "fit":
         return onsite, hopping, onsite.new_zeros(n)
 
