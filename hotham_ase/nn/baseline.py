@@ -141,7 +141,7 @@ class Baseline(nn.Module):
     onsite: torch.Tensor
     onsite_scale: torch.Tensor
     log_scale: torch.Tensor
-    elements: torch.Tensor
+    function: torch.Tensor
     kinds: torch.Tensor
     row: torch.Tensor
 
@@ -161,8 +161,9 @@ class Baseline(nn.Module):
         self.register_buffer("onsite", torch.zeros(n_species, n_union, n_union))
         self.register_buffer("onsite_scale", torch.ones(n_species, n_union, n_union))
         self.register_buffer("log_scale", torch.zeros(0, n_bins, n_union, n_union))
-        elements = elements.to(torch.get_default_dtype())
-        self.register_buffer("elements", elements, persistent=False)
+        # the function of each element; one behind the last, which is zero, of those without any
+        function = torch.where(elements.any(0), elements.argmax(0), len(elements))
+        self.register_buffer("function", function, persistent=False)
         self.register_buffer("kinds", torch.zeros(0, dtype=torch.long), persistent=False)
         row = torch.zeros(n_species**2, dtype=torch.long)  # of each pair, in the tables
         self.register_buffer("row", row, persistent=False)
@@ -193,7 +194,8 @@ class Baseline(nn.Module):
         for k, value in zip(index.unbind(1), values.unbind(1), strict=True):
             near = self.coefficients.flatten(0, 1).index_select(0, k)
             functions = torch.addcmul(functions, value[:, None], near)
-        return (functions @ self.elements).view(len(lengths), self.n_union, self.n_union)
+        blocks = nn.functional.pad(functions, (0, 1)).index_select(1, self.function)
+        return blocks.view(len(lengths), self.n_union, self.n_union)
 
     def hopping_scale(self, lengths: torch.Tensor, pair_kind: torch.Tensor) -> torch.Tensor:
         """(n_edges, n_union, n_union) eV, the typical size of what the network has to add."""

@@ -18,6 +18,10 @@ from hotham_ase.errors import UsageError
 from hotham_ase.nn.orders import Orders
 from hotham_ase.nn.so2 import SO2Linear
 
+# up to so many orbitals of the union one product, mostly with zeros, costs less than products by
+# degree: a GPU is limited by the memory that these move and by how many they are (measured)
+DENSE_UP_TO, DENSE_UP_TO_ELSEWHERE = 16, 32
+
 
 def union_of_shells(shells: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """For every l as many shells as the species with the most of them has, ascending in l."""
@@ -66,6 +70,54 @@ def block_couplings(
     return out.flatten(2)
 
 
+class Couplings(nn.Module):
+    """Components of irreps to matrix blocks.
+
+    A component adds to shells of one l_a and one l_b only. One product for all, of n_union⁴
+    operations for a block, is best for few orbitals; for many there is one for each pair of
+    degrees, so that carbon hardly pays for the f shells of another species.
+
+    Parameters
+    ----------
+    matrix : (n_components, n_union²)
+        What each component adds to a block.
+    shells
+        The union of shells, ascending in l.
+    """
+
+    matrix: torch.Tensor
+    order: torch.Tensor
+
+    def __init__(self, matrix: torch.Tensor, shells: tuple[int, ...]) -> None:
+        super().__init__()
+        self.n_union = n_orbitals(shells)
+        # shells of equal l are neighbours: the orbitals of a degree are one range
+        self.ranges = [n_orbitals([l] * shells.count(l)) for l in sorted(set(shells))]
+        self.names, order = [], []
+        for rows in matrix.unflatten(1, (self.n_union, self.n_union)).split(self.ranges, dim=1):
+            for part in rows.split(self.ranges, dim=2):
+                order.append(part.flatten(1).any(1).nonzero().squeeze(1))
+                self.names.append(f"product_{len(order)}")
+                product = part[order[-1]].flatten(1)
+                self.register_buffer(self.names[-1], product, persistent=False)
+        self.register_buffer("matrix", matrix, persistent=False)
+        self.register_buffer("order", torch.cat(order), persistent=False)
+
+    def forward(self, components: torch.Tensor) -> torch.Tensor:
+        """(n, n_union, n_union) blocks from (n, n_components)."""
+        on_cpu = components.device.type == "cpu"
+        if self.n_union <= (DENSE_UP_TO if on_cpu else DENSE_UP_TO_ELSEWHERE):
+            return (components @ self.matrix).unflatten(1, (self.n_union, self.n_union))
+        products = [getattr(self, name) for name in self.names]
+        own = iter(components.index_select(1, self.order).split(list(map(len, products)), dim=1))
+        of_range = iter(products)
+        rows = [
+            torch.cat([(next(own) @ next(of_range)).unflatten(1, (-1, k)) for k in self.ranges], 2)
+            for _ in self.ranges
+        ]
+        return torch.cat(rows, 1)
+
+
 class BlockReadout(nn.Module):
     """Equivariant features of atoms to matrix blocks.
 
@@ -84,16 +136,14 @@ class BlockReadout(nn.Module):
         If l_max is too small for the shells.
     """
 
-    couplings: torch.Tensor
-
-    def __init__(self, shells: Sequence[int], l_max: int, natural: int, pseudo: int) -> None:
+    def __init__(self, shells: tuple[int, ...], l_max: int, natural: int, pseudo: int) -> None:
         super().__init__()
         if l_max < 2 * max(shells):
             raise UsageError(
                 f"l_max must be at least {2 * max(shells)} for orbitals up to l = {max(shells)}, "
                 f"got {l_max}"
             )
-        self.n_union, self.l_block = n_orbitals(shells), 2 * max(shells)
+        self.l_block = 2 * max(shells)
         self.channels = (slice(0, natural), slice(natural, natural + pseudo))
         self.irreps: list[tuple[int, int]] = []  # degree, and 1 for pseudo parity
         self.weights = nn.ParameterList()
@@ -108,7 +158,7 @@ class BlockReadout(nn.Module):
                 self.weights.append(nn.Parameter(weight))
                 columns.append(block_couplings(shells, pairs, l))
         matrix = self._arrange(columns).to(torch.get_default_dtype())
-        self.register_buffer("couplings", matrix, persistent=False)
+        self.couplings = Couplings(matrix, shells)
 
     def _arrange(self, columns: list[torch.Tensor]) -> torch.Tensor:
         """(n_components, n_union²) from one (2l+1, n_paths, n_union²) for each irrep."""
@@ -120,8 +170,7 @@ class BlockReadout(nn.Module):
             (x[:, l * l : (l + 1) ** 2, self.channels[kind]] @ weight).flatten(1)
             for (l, kind), weight in zip(self.irreps, self.weights, strict=True)
         ]
-        blocks = torch.cat(parts, dim=1) @ self.couplings
-        return blocks.unflatten(1, (self.n_union, self.n_union))
+        return self.couplings(torch.cat(parts, dim=1))
 
 
 class EdgeBlockReadout(BlockReadout):
@@ -150,7 +199,7 @@ class EdgeBlockReadout(BlockReadout):
         weights = dict(zip(self.irreps, self.weights, strict=True))
         n_channels = [c.stop - c.start for c in self.channels]
         return [
-            weights.get((l, kind), self.couplings.new_zeros(n, 0))
+            weights.get((l, kind), self.weights[0].new_zeros(n, 0))
             for kind, n in enumerate(n_channels)
         ]
 
@@ -176,5 +225,4 @@ class EdgeBlockReadout(BlockReadout):
             parts.append(y.flatten(1))
             rows += self.channels[1].stop
             columns += sum(w.shape[1] for w in self._of_degree(m))
-        blocks = torch.cat(parts, dim=1) @ self.couplings
-        return blocks.unflatten(1, (self.n_union, self.n_union))
+        return self.couplings(torch.cat(parts, dim=1))

@@ -6,8 +6,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from hotham_ase.nn.blocks import (
+    DENSE_UP_TO,
     BlockReadout,
     EdgeBlockReadout,
+    n_orbitals,
     orbitals_in_union,
     union_of_shells,
 )
@@ -124,7 +126,7 @@ def test_so2_map_gives_both_parities(q):
     assert plain[..., CHANNELS:].abs().max() > 0.1
 
 
-SHELLS = (0, 0, 1, 2)
+SHELLS, MANY_SHELLS = (0, 0, 1, 2), (0, 0, 0, 0, 1, 1, 2, 2)
 
 
 @pytest.mark.parametrize("q", elements_of_o3())
@@ -144,17 +146,31 @@ def test_blocks_rotate_as_orbitals_do(q):
     torch.testing.assert_close(layer(turned), d @ layer(x) @ d.T, atol=1e-10, rtol=0)
 
 
-def test_block_couplings_are_complete():
-    layer = BlockReadout(SHELLS, L_MAX, CHANNELS, PSEUDO)
-    n = layer.n_union**2
-    torch.testing.assert_close(layer.couplings @ layer.couplings.T, torch.eye(n))
+@pytest.mark.parametrize("shells", [SHELLS, MANY_SHELLS])
+def test_block_couplings_are_complete(shells):
+    layer = BlockReadout(shells, L_MAX, CHANNELS, PSEUDO)
+    n = n_orbitals(shells) ** 2
+    blocks = layer.couplings(torch.eye(n)).flatten(1)
+    torch.testing.assert_close(blocks @ blocks.T, torch.eye(n))
 
 
-def test_readout_in_the_edge_frame_is_the_same_map():
+def test_products_by_degree_are_one_product_of_all():
+    """Blocks and gradients of a union too large for the latter."""
+    couplings = EdgeBlockReadout(MANY_SHELLS, L_MAX, CHANNELS, PSEUDO).couplings
+    assert n_orbitals(MANY_SHELLS) > DENSE_UP_TO
+    x = torch.randn(5, len(couplings.matrix), requires_grad=True)
+    blocks, expected = couplings(x), x @ couplings.matrix
+    torch.testing.assert_close(blocks.flatten(1), expected)
+    gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (blocks, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("shells", [SHELLS, MANY_SHELLS])
+def test_readout_in_the_edge_frame_is_the_same_map(shells):
     torch.manual_seed(1)
     so2 = randomize(SO2Linear(L_MAX, CHANNELS, CHANNELS, PSEUDO))
-    global_frame = BlockReadout(SHELLS, L_MAX, CHANNELS, PSEUDO)
-    edge_frame = EdgeBlockReadout(SHELLS, L_MAX, CHANNELS, PSEUDO)
+    global_frame = BlockReadout(shells, L_MAX, CHANNELS, PSEUDO)
+    edge_frame = EdgeBlockReadout(shells, L_MAX, CHANNELS, PSEUDO)
     edge_frame.load_state_dict(global_frame.state_dict())
     x = split_orders(torch.randn(3, N, CHANNELS), L_MAX)
     mapped = join_orders(so2(x))[:, order_major_permutation(L_MAX).argsort()]

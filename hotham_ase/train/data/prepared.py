@@ -36,16 +36,15 @@ class Target:
     ----------
     onsite, onsite_overlap : (n_atoms, n_union, n_union)
     hopping, hopping_overlap : (n_edges, n_union, n_union)
-    onsite_mask, hopping_mask
-        1 where both atoms have the orbital, same shapes.
+    exists : (n_atoms, n_union)
+        1 for the orbitals that an atom has.
     """
 
     onsite: torch.Tensor
     hopping: torch.Tensor
     onsite_overlap: torch.Tensor
     hopping_overlap: torch.Tensor
-    onsite_mask: torch.Tensor
-    hopping_mask: torch.Tensor
+    exists: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,12 @@ class Prepared:
     def to(self, device: torch.device) -> Prepared:
         """The same on another device."""
         return _move(self, device)
+
+    @property
+    def n_elements(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n_atoms,), (n_edges,) elements of every onsite and hopping block that exist."""
+        of_atom = self.target.exists.sum(1)
+        return of_atom**2, of_atom[self.graph.edge_index].prod(0)
 
 
 def _move(item: Any, device: torch.device) -> Any:
@@ -169,24 +174,22 @@ def prepare(sample: Sample, basis: OrbitalBasis, network: Network, index: int = 
     """
     graph, shifts, h, s = target_blocks(sample, basis, network)
     dtype = next(network.parameters()).dtype
-    # blocks have the shape of the union of all species' shells: masks tell which orbitals exist
+    # blocks have the shape of the union of all species' shells, whatever orbitals exist
     has = torch.zeros(len(basis.species), h[0].shape[-1])
     for k, orbitals in enumerate(network.orbitals):
         has[k, orbitals] = 1.0
-    of_atom = has[graph.species].to(dtype)
-    i, j = graph.edge_index
+    exists = has[graph.species].to(dtype)
     target = Target(
         onsite=torch.tensor(h[0], dtype=dtype),
         hopping=torch.tensor(h[1], dtype=dtype),
         onsite_overlap=torch.tensor(s[0], dtype=dtype),
         hopping_overlap=torch.tensor(s[1], dtype=dtype),
-        onsite_mask=of_atom[:, :, None] * of_atom[:, None, :],
-        hopping_mask=of_atom[i][:, :, None] * of_atom[j][:, None, :],
+        exists=exists,
     )
     with torch.no_grad():
         device = network.cutoffs.device
         geometry = _move(network.geometry(graph.to(device)), torch.device("cpu"))
-    of_basis = of_atom.flatten().nonzero().squeeze(1)
+    of_basis = exists.flatten().nonzero().squeeze(1)
     eigenbasis = _eigenbasis(sample, graph, of_basis, shifts, index, dtype)
     return Prepared(graph, geometry, target, (eigenbasis,))
 

@@ -216,7 +216,7 @@ def _seen_blocks(
     n_species, device = len(network.shells), network.cutoffs.device
     for batch in structures:
         batch = batch.to(device)
-        graph, target = batch.graph, batch.target
+        graph, (of_atoms, of_edges) = batch.graph, batch.n_elements
         with torch.no_grad():
             onsite, hopping = network.described_blocks(graph, batch.geometry)
             # without the shift of each structure, as a prediction is judged
@@ -230,7 +230,7 @@ def _seen_blocks(
                 ends=torch.arange(n_atoms).expand(2, -1),
                 partner=torch.arange(n_atoms),
                 lengths=torch.zeros(n_atoms),
-                square=_mean_square(errors[0], target.onsite_mask),
+                square=_mean_square(errors[0], of_atoms),
             ),
             _SeenBlocks(
                 descriptors=hopping.descriptors.double().cpu(),
@@ -238,14 +238,14 @@ def _seen_blocks(
                 ends=graph.edge_index.cpu(),
                 partner=graph.reverse.cpu(),
                 lengths=torch.linalg.vector_norm(graph.edge_vectors, dim=-1).cpu(),
-                square=_mean_square(errors[1], target.hopping_mask),
+                square=_mean_square(errors[1], of_edges),
             ),
         )
 
 
-def _mean_square(errors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _mean_square(errors: torch.Tensor, n_elements: torch.Tensor) -> torch.Tensor:
     """(n,) over the elements that exist, float64 on the CPU."""
-    return ((errors.double() ** 2).sum((1, 2)) / mask.double().sum((1, 2))).cpu()
+    return ((errors.double() ** 2).sum((1, 2)) / n_elements).cpu()
 
 
 class _Covariance:

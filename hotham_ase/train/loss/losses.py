@@ -52,12 +52,12 @@ def block_errors(
     onsite, hopping : errors, eV
     mu : (n_structures,) eV
     """
-    target, of_atom = batch.target, batch.graph.structure
-    of_edge = of_atom[batch.graph.edge_index[0]]
+    target, of_atom, (i, j) = batch.target, batch.graph.structure, batch.graph.edge_index
+    of_edge, exists = of_atom[i], target.exists
     n = int(of_atom[-1]) + 1
     # orbitals that a species lacks have no error
-    onsite = (onsite - target.onsite) * target.onsite_mask
-    hopping = (hopping - target.hopping) * target.hopping_mask
+    onsite = (onsite - target.onsite) * (exists[:, :, None] * exists[:, None])
+    hopping = (hopping - target.hopping) * (exists[i][:, :, None] * exists[j][:, None])
     if energy_zero != "fit":
         return onsite, hopping, onsite.new_zeros(n)
 
@@ -71,10 +71,9 @@ def block_errors(
     return onsite, hopping - mu[of_edge][:, None, None] * overlap[1], mu
 
 
-def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Σ weight × value / Σ weight; 0 if there is nothing to average."""
-    tiny = torch.finfo(weights.dtype).tiny
-    return (values * weights).sum() / weights.sum().clamp(min=tiny)
+def mean_of_elements(blocks: torch.Tensor, n_elements: torch.Tensor) -> torch.Tensor:
+    """Mean of blocks (n, n_union, n_union) that have (n,) elements; 0 if there are none."""
+    return blocks.sum() / n_elements.sum().clamp(min=torch.finfo(n_elements.dtype).tiny)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,17 +96,17 @@ class BlockErrors:
     @cached_property
     def onsite_mae(self) -> torch.Tensor:
         """Mean |ΔH| in eV of the onsite elements that exist."""
-        return weighted_mean(self.onsite.abs(), self.batch.target.onsite_mask)
+        return mean_of_elements(self.onsite.abs(), self.batch.n_elements[0])
 
     @cached_property
     def hopping_mae(self) -> torch.Tensor:
         """Mean |ΔH| in eV of the hopping elements that exist."""
-        return weighted_mean(self.hopping.abs(), self.batch.target.hopping_mask)
+        return mean_of_elements(self.hopping.abs(), self.batch.n_elements[1])
 
     def mae(self, edges: torch.Tensor) -> torch.Tensor:
         """Mean |ΔH| in eV of all elements of onsite blocks and of some pairs, (n_edges,) bool."""
-        target = self.batch.target
-        n = target.onsite_mask.sum() + target.hopping_mask[edges].sum()
+        of_atoms, of_edges = self.batch.n_elements
+        n = of_atoms.sum() + of_edges[edges].sum()
         return (self.onsite.abs().sum() + self.hopping[edges].abs().sum()) / n
 
     @cached_property
@@ -198,12 +197,12 @@ class BlockLoss:
         """The error in eV."""
         if self.kind == "mae" and not self.distance_weights and not self.pair_weights:
             return errors.hopping_mae + self.onsite_weight * errors.onsite_mae
-        target = errors.batch.target
-        weights = target.hopping_mask * self.edge_weights(errors.batch)[:, None, None]
+        of_atoms, of_edges = errors.batch.n_elements
+        weights = self.edge_weights(errors.batch)
         size = torch.abs if self.kind == "mae" else _square_in_mev
-        hopping = weighted_mean(size(errors.hopping), weights)
-        onsite = weighted_mean(size(errors.onsite), target.onsite_mask)
-        return hopping + self.onsite_weight * onsite
+        weighted = size(errors.hopping) * weights[:, None, None]
+        hopping = mean_of_elements(weighted, of_edges * weights)
+        return hopping + self.onsite_weight * mean_of_elements(size(errors.onsite), of_atoms)
 
     def edge_weights(self, batch: Prepared) -> torch.Tensor:
         """(n_edges,) weight of every hopping block."""
