@@ -20,11 +20,7 @@ from hotham_ase.electronic.kconvert import BandPathError
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.kpath import band_path
 from hotham_ase.electronic.solvers.guard import Guard
-from hotham_ase.electronic.solvers.problem import (
-    DEFAULT_OPTIONS,
-    IllConditionedWarning,
-    SolverOptions,
-)
+from hotham_ase.electronic.solvers.problem import IllConditionedWarning, SolverOptions
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.errors import UsageError
 from hotham_ase.evaluation.records import BAND_WINDOW, BandErrors, HamiltonianErrors
@@ -175,21 +171,16 @@ def band_metrics(
     kpts = {"density": BAND_KPTS_DENSITY, "gamma": True}
     mesh = build_mesh(sample.atoms, kpts, symmetry=False)
     guard = Guard.of(comparison.predicted, sample.overlap)
+    options, h, s = SolverOptions(guard=guard), sample.hamiltonian, sample.overlap
     with warnings.catch_warnings():  # a model at the start of its training: counted below
         warnings.simplefilter("ignore", IllConditionedWarning)
-        predicted, reference = (
-            eigenvalues_at_kpts(h, sample.overlap, mesh.ibz_kpts, options=options)
-            for h, options in (
-                (comparison.predicted, SolverOptions(guard=guard)),
-                (sample.hamiltonian, DEFAULT_OPTIONS),
-            )
-        )
+        predicted = eigenvalues_at_kpts(comparison.predicted, s, mesh.ibz_kpts, options=options)
+        reference = eigenvalues_at_kpts(h, s, mesh.ibz_kpts)
     # ghost states of the prediction are left out, and with them the highest bands
     n_bands = min(predicted.shape[2], reference.shape[2])
     predicted, reference = predicted[..., :n_bands], reference[..., :n_bands]
-    spin = sample.hamiltonian.spin
-    fermi, gap = _level_and_gap(reference, mesh, sample.n_electrons, spin)
-    predicted_fermi, predicted_gap = _level_and_gap(predicted, mesh, sample.n_electrons, spin)
+    fermi, gap = _level_and_gap(reference, mesh, sample.n_electrons, h.spin)
+    predicted_fermi, predicted_gap = _level_and_gap(predicted, mesh, sample.n_electrons, h.spin)
     level = fermi if sample.fermi_level is None else sample.fermi_level
     inside = np.abs(reference - level) < BAND_WINDOW
     difference = (predicted - reference)[inside]

@@ -91,12 +91,19 @@ class Histogram:
     Parameters
     ----------
     x, y
-        Edges of the bins in the transformed scale.
+        Lowest and highest value and number of bins, in the transformed scale.
+
+    Attributes
+    ----------
+    x, y
+        Edges of the bins.
+    counts
+        Of points.
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
-        self.x, self.y = x, y
-        self.counts = np.zeros((len(x) - 1, len(y) - 1))
+    def __init__(self, x: tuple[float, float, int], y: tuple[float, float, int]) -> None:
+        self.x, self.y = (np.linspace(low, high, n + 1) for low, high, n in (x, y))
+        self.counts = np.zeros((x[2], y[2]))
 
     def add(self, x: np.ndarray, y: np.ndarray) -> None:
         """Count points."""
@@ -131,12 +138,8 @@ class ErrorStatistics:
     shells: dict[tuple[str, str, str], Tally] = field(default_factory=dict)
     distances: Tally = field(default_factory=lambda: Tally.zeros(0))
     mean_h: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    parity: Histogram = field(
-        default_factory=lambda: Histogram(np.linspace(-12, 12, 241), np.linspace(-12, 12, 241))
-    )
-    sizes: Histogram = field(
-        default_factory=lambda: Histogram(np.linspace(-4, 6, 151), np.linspace(-5, 5, 151))
-    )
+    parity: Histogram = field(default_factory=lambda: Histogram((-12, 12, 240), (-12, 12, 240)))
+    sizes: Histogram = field(default_factory=lambda: Histogram((-4, 6, 150), (-5, 5, 150)))
     reliability: np.ndarray = field(default_factory=lambda: np.zeros((2, N_EXPECTED, 3)))
 
     def add(self, comparison: BlockComparison) -> None:

@@ -191,9 +191,7 @@ class Fourier(nn.Module):
         for m, series in enumerate(polar_series(l_max)):
             parity = -1 if m % 2 else 1
             order[:, m] = parity * m, -parity * m
-            norm = (
-                2 * np.sqrt(np.pi) if m else np.sqrt(2 * np.pi)
-            )  # Re takes half of exp(±imφ) each
+            norm = 2 * np.sqrt(np.pi) if m else np.sqrt(2 * np.pi)  # Re takes half of exp(±imφ)
             to_series[0, m, : l_max + 1, m:] = series / norm
             to_series[0, m, self.n_theta - l_max :, m:] = parity * series[:0:-1] / norm
             if m:
