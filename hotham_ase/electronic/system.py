@@ -21,7 +21,7 @@ from ase.spectrum.band_structure import BandStructure
 
 from hotham_ase.electronic.bands import window_about_fermi_level
 from hotham_ase.electronic.dos import Projection, projection_groups
-from hotham_ase.electronic.edges import BandEdgeError, BandEdges, KnownBands
+from hotham_ase.electronic.edges import SEARCH_UP_TO, BandEdgeError, BandEdges, KnownBands
 from hotham_ase.electronic.fermi import fermi_dirac
 from hotham_ase.electronic.ground import GroundState, ground_state
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
@@ -76,6 +76,8 @@ class ElectronicSystem:
         Whether meshes are reduced by the crystal's symmetry; time reversal reduces them always.
     error
         eV; expected root mean square error of H's elements, None if that is not known.
+    search_up_to
+        Orbitals up to which band edges are searched for between k-points.
     options
         How eigenproblems are solved; progress and guard are the system's own.
     on_progress
@@ -85,6 +87,8 @@ class ElectronicSystem:
     ------
     MatrixError
         If H, S and basis are not of the same atoms and orbitals.
+    NotSupportedError
+        If H is not unpolarized: edges and levels of two spins or of spinors are not found yet.
     """
 
     hamiltonian: RealSpaceMatrix = field(repr=False)
@@ -96,6 +100,7 @@ class ElectronicSystem:
     n_bands: int | None = None
     symmetry: bool = True
     error: float | None = None
+    search_up_to: int = SEARCH_UP_TO
     options: SolverOptions = DEFAULT_OPTIONS
     on_progress: Callable[[str, int, int], None] | None = field(default=None, repr=False)
     _found: _Found = field(default_factory=_Found, init=False, repr=False)
@@ -105,6 +110,7 @@ class ElectronicSystem:
             if matrix is not None:
                 n_orbitals = self.basis.n_orbitals(self.atoms.numbers)
                 matrix.check_belongs(self.atoms, n_orbitals, label)
+                matrix.check_unpolarized()
 
     @classmethod
     def from_sample(cls, sample: Sample, **settings: Any) -> ElectronicSystem:
@@ -193,6 +199,7 @@ class ElectronicSystem:
             window=window,
             group=group,
             known=self._found.paths,
+            search_up_to=self.search_up_to,
             options=self._options("solving on the mesh"),
             search_options=self._options("looking for the band edges"),
         )
