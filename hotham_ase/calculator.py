@@ -270,21 +270,13 @@ class HotHamCalculator(ModelCalculator):
         atoms = self._current(atoms)
         self.get_property("charges", atoms)
         mesh, known, frozen = self._mesh(atoms), self._known(), atoms.copy()
-        frozen.calc = SinglePointDFTCalculator(
-            frozen,
-            efermi=known["fermi_level"],
-            bzkpts=mesh.bz_kpts,
-            ibzkpts=mesh.ibz_kpts,
-            bz2ibz=mesh.bz_to_ibz,
-            charges=known["charges"],
-        )
+        kpts = {"bzkpts": mesh.bz_kpts, "ibzkpts": mesh.ibz_kpts, "bz2ibz": mesh.bz_to_ibz}
+        level, charges = known["fermi_level"], known["charges"]
+        frozen.calc = SinglePointDFTCalculator(frozen, efermi=level, charges=charges, **kpts)
         # that calculator takes bands as objects, one for each k-point and spin
         bands = (known["eigenvalues"], known["occupations"], known["kpoint_weights"])
         frozen.calc.kpts = arrays_to_kpoints(*bands)
         frozen.calc.name = self.name
-        frozen.info |= {
-            "fermi_level": known["fermi_level"],
-            "band_gap": self.get_band_edges(atoms).gap,
-            "hotham_model": self._model.name,
-        }
+        gap = self.get_band_edges(atoms).gap
+        frozen.info |= {"fermi_level": level, "band_gap": gap, "hotham_model": self._model.name}
         return frozen

@@ -166,8 +166,7 @@ class ElectronicSystem:
         BandEdgeError
             If there are not bands on both sides of the Fermi level.
         """
-        edges = self.ground_state().edges
-        if edges is None:
+        if (edges := self.ground_state().edges) is None:
             raise BandEdgeError(
                 "there are no bands on both sides of the Fermi level: the electrons fill all of "
                 "the orbitals, or none"
@@ -242,12 +241,10 @@ class ElectronicSystem:
         # bands that cross between k-points would look like a gap; what was asked for stays
         if npoints is not None or isinstance(path, BandPath):
             return bands
-        refined = refine_bands(
-            bands,
-            lambda kpts: self._eigenvalues(kpts, window, "solving where bands are close"),
-            window=REFINED,
-            max_added=most_added(len(kpath.kpts), self.hamiltonian.n_basis),
-        )
+        most = most_added(len(kpath.kpts), self.hamiltonian.n_basis)
+        stage = "solving where bands are close"
+        solve = functools.partial(self._eigenvalues, window=window, stage=stage)
+        refined = refine_bands(bands, solve, window=REFINED, max_added=most)
         return refined.with_reference(self._level_at(refined.path.kpts, refined.energies, window))
 
     def _level_at(self, kpts: np.ndarray, energies: np.ndarray, window: BandWindow | None) -> float:
@@ -294,15 +291,11 @@ class ElectronicSystem:
         """The ``n_bands`` bands about the Fermi level; None for all."""
         if n_bands is None:
             return None
-        if n_bands not in self._found.windows:
-            self._found.windows[n_bands] = window_about_fermi_level(
-                self.hamiltonian,
-                self.overlap,
-                self.n_electrons,
-                n_bands,
-                options=self._options("looking for the bands"),
-            )
-        return self._found.windows[n_bands]
+        windows, options = self._found.windows, self._options("looking for the bands")
+        if n_bands not in windows:
+            problem = (self.hamiltonian, self.overlap, self.n_electrons)
+            windows[n_bands] = window_about_fermi_level(*problem, n_bands, options=options)
+        return windows[n_bands]
 
     def _eigenvalues(self, kpts: np.ndarray, window: BandWindow | None, stage: str) -> np.ndarray:
         matrices, options = (self.hamiltonian, self.overlap), self._options(stage)

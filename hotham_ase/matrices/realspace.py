@@ -108,13 +108,7 @@ class RealSpaceMatrix:
         return self.values[0]
 
     def check_unpolarized(self) -> None:
-        """Refuse the other spin kinds, where what follows knows of one component only.
-
-        Raises
-        ------
-        NotSupportedError
-            It names the kind.
-        """
+        """Refuse other spin kinds, by a NotSupportedError, where one component only is known."""
         if self.spin is not Spin.UNPOLARIZED:
             raise NotSupportedError(
                 f"{self.name} must be unpolarized here, but it is {self.spin.value}"
