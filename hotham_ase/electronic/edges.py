@@ -179,8 +179,7 @@ def find_band_edges(
     for part in known:
         part.sides(n_filled)  # refuses bands on one side only before anything is solved
     n_basis = hamiltonian.n_basis
-    n_starts = next((n for limit, n in STARTS if n_basis <= limit), 1)
-    search = _Search(hamiltonian, overlap, n_filled, options, n_starts)
+    search = _Search(hamiltonian, overlap, n_filled, options)
     finer = None if n_basis > search_up_to else _less_coarse(known, hamiltonian)
     if finer is not None:
         energies = eigenvalues_at_kpts(hamiltonian, overlap, finer.ibz_kpts, options=options)
@@ -249,7 +248,6 @@ class _Search:
         overlap: RealSpaceMatrix | None,
         n_filled: int,
         options: SolverOptions,
-        n_starts: int,
     ) -> None:
         self._matrices = (hamiltonian, overlap)
         self._n_filled = n_filled
@@ -258,8 +256,9 @@ class _Search:
         self._axes = np.flatnonzero(hamiltonian.pairs.pbc)
         self._best: dict[_Target, _Point] = {}
         self._most_points = max(FEWEST_POINTS, affordable_kpts(hamiltonian.n_basis))
-        self._n_starts = n_starts
-        self._expected = min(self._most_points, len(TARGETS) * n_starts * USUAL_STEPS)
+        n_basis = hamiltonian.n_basis
+        self._n_starts = next((n for limit, n in STARTS if n_basis <= limit), 1)
+        self._expected = min(self._most_points, len(TARGETS) * self._n_starts * USUAL_STEPS)
         self._points: dict[bytes, _Point] = {}
         self._held: tuple[bytes, Eigenstates] | None = None  # the last; more would fill memory
         self._expansions: dict[bytes, Expansion] = {}
