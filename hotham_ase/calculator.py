@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from ase.calculators.calculator import InputError
+from ase.calculators.singlepoint import SinglePointDFTCalculator, arrays_to_kpoints
 from ase.dft.kpoints import BandPath
 from ase.spectrum.band_structure import BandStructure
 
 from hotham_ase.calculator_base import ModelCalculator
-from hotham_ase.calculator_frozen import frozen_copy
 from hotham_ase.calculator_setup import (
     GetInitialHamiltonian,
     check_keywords,
@@ -269,11 +269,14 @@ class HotHamCalculator(ModelCalculator):
         """
         atoms = self._current(atoms)
         self.get_property("charges", atoms)
-        return frozen_copy(
-            atoms,
-            self._known(),
-            self._mesh(atoms),
-            calculator=self.name,
-            model=self._model.name,
-            band_gap=self.get_band_edges(atoms).gap,
-        )
+        mesh, known, frozen = self._mesh(atoms), self._known(), atoms.copy()
+        kpts = {"bzkpts": mesh.bz_kpts, "ibzkpts": mesh.ibz_kpts, "bz2ibz": mesh.bz_to_ibz}
+        level, charges = known["fermi_level"], known["charges"]
+        frozen.calc = SinglePointDFTCalculator(frozen, efermi=level, charges=charges, **kpts)
+        # that calculator takes bands as objects, one for each k-point and spin
+        bands = (known["eigenvalues"], known["occupations"], known["kpoint_weights"])
+        frozen.calc.kpts = arrays_to_kpoints(*bands)
+        frozen.calc.name = self.name
+        gap = self.get_band_edges(atoms).gap
+        frozen.info |= {"fermi_level": level, "band_gap": gap, "hotham_model": self._model.name}
+        return frozen

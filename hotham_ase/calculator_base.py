@@ -37,7 +37,6 @@ from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.memory import parse_size
 from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import Uncertainty
-from hotham_ase.overlap import overlap_matrix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,10 +114,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         CalculatorSetupError
             If the model has no radial functions.
         """
-        matrices = self._predicted(self._current(atoms))
-        if matrices.overlap is None:
-            matrices.overlap = overlap_matrix(matrices.atoms, self._model.basis)
-        return matrices.overlap
+        return self._predicted(self._current(atoms)).overlap
 
     @one_at_a_time
     def get_uncertainty(self, atoms: Atoms | None = None) -> Uncertainty:
@@ -180,14 +176,14 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         check_n_bands(given["n_bands"], n_basis)
         if given["n_bands"] is None:  # before time is spent on H
             check_all_bands(n_basis, options)
-        uncertainty = self._predicted(atoms).uncertainty
+        predicted = self._predicted(atoms)
         self._system = ElectronicSystem(
-            self.get_hamiltonian(atoms),
-            self.get_overlap(atoms),
+            predicted.hamiltonian,
+            predicted.overlap,
             self._model.basis,
             n_electrons,
             **{key: given[key] for key in ("kpts", "sigma", "n_bands", "symmetry")},
-            error=None if uncertainty is None else uncertainty.rms_error,
+            error=None if predicted.uncertainty is None else predicted.uncertainty.rms_error,
             options=options,
             on_progress=self._on_progress,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ from hotham_ase.matrices.pairs import PairListError
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import ExtrapolationWarning, Uncertainty
+from hotham_ase.overlap import overlap_matrix
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -43,9 +45,14 @@ class Matrices:
     """H(R) and S(R) of one structure; S is computed when first needed."""
 
     atoms: Atoms
+    basis: OrbitalBasis
     hamiltonian: RealSpaceMatrix
     uncertainty: Uncertainty | None
-    overlap: RealSpaceMatrix | None = None
+
+    @functools.cached_property
+    def overlap(self) -> RealSpaceMatrix:
+        """S(R)."""
+        return overlap_matrix(self.atoms, self.basis)
 
 
 def predict_matrices(
@@ -82,7 +89,7 @@ def predict_matrices(
     prediction.hamiltonian.pairs.check_distances()
     if prediction.uncertainty is not None:
         _warn_of_extrapolation(prediction.uncertainty, model.name)
-    return Matrices(atoms.copy(), prediction.hamiltonian, prediction.uncertainty)
+    return Matrices(atoms.copy(), model.basis, prediction.hamiltonian, prediction.uncertainty)
 
 
 def orbitals_of(model: Model, atoms: Atoms) -> np.ndarray:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 from ase.spectrum.band_structure import BandStructure
 
 from hotham_ase.electronic.solvers.policy import choose_solver
-from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.problem import (
+    DEFAULT_OPTIONS,
+    BandWindow,
+    SolverOptions,
+    n_rows,
+)
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, located
 from hotham_ase.errors import UsageError
 
@@ -77,11 +82,11 @@ def window_about_fermi_level(
     ValueError
         If there are fewer bands than that.
     """
-    n_basis = hamiltonian.n_basis
-    if not 1 <= n_bands <= n_basis:
-        raise UsageError(f"n_bands must lie between 1 and the {n_basis} orbitals, got {n_bands}")
-    n_occupied = math.ceil(n_electrons / hamiltonian.spin.degeneracy)
-    first = min(max(n_occupied - n_bands // 2, 0), n_basis - n_bands)
+    n_all, spin = n_rows(hamiltonian), hamiltonian.spin
+    if not 1 <= n_bands <= n_all:
+        raise UsageError(f"n_bands must lie between 1 and the {n_all} orbitals, got {n_bands}")
+    n_occupied = math.ceil(n_electrons / (spin.degeneracy * spin.n_spins))  # of each spin
+    first = min(max(n_occupied - n_bands // 2, 0), n_all - n_bands)
     window = BandWindow(first, n_bands, math.nan)  # only shift-invert needs an energy
     if choose_solver(hamiltonian, window, options).finds_all:
         return window

@@ -23,7 +23,7 @@ TOUCHING = 1e-5  # eV; found edges that are closer touch
 STILL = 1e-7  # eV; a search ends where it expects to gain less
 MAX_STEPS = 50
 USUAL_STEPS = 4  # for the estimate of time
-MAX_ORBITALS = 4000  # each step takes all eigenvectors of a k-point
+SEARCH_UP_TO = 4000  # orbitals; each step takes all eigenvectors of a k-point
 FEWEST_POINTS = 6  # that a search may solve however large the system; see affordable_kpts
 NEIGHBOURHOOD = 1e-3  # fractional; where a search that has ended looks for what it would gain
 LARGEST_STEP = 0.2  # fractional; of the first step where k-points are not on a mesh
@@ -51,8 +51,8 @@ class BandEdges:
         part.
     remaining
         eV; by how much an edge is still expected to move. nan where the edges are those of the
-        k-points given: above ``MAX_ORBITALS`` orbitals, and for bands that are filled in part; and
-        where the search of a large system ended early.
+        k-points given: of systems too large for a search, and for bands that are filled in part;
+        and where the search of a large system ended early.
     n_solved
         k-points that the search solved, beyond those given.
     """
@@ -144,6 +144,7 @@ def find_band_edges(
     known: Sequence[KnownBands],
     n_filled: int,
     *,
+    search_up_to: int = SEARCH_UP_TO,
     options: SolverOptions = DEFAULT_OPTIONS,
 ) -> BandEdges:
     """Edges of bands of which a whole number is filled.
@@ -161,6 +162,9 @@ def find_band_edges(
         Bands of a mesh, and of paths if there are any.
     n_filled
         Number of filled bands, at least 1 and less than the number of bands.
+    search_up_to
+        Orbitals of the largest system that is searched; edges of larger ones are the best of the
+        given k-points.
     options
         How to solve.
 
@@ -168,19 +172,21 @@ def find_band_edges(
     ------
     ValueError
         If there are no bands on both sides of the gap.
+    NotSupportedError
+        If H is not unpolarized.
     """
+    hamiltonian.check_unpolarized()
     for part in known:
         part.sides(n_filled)  # refuses bands on one side only before anything is solved
     n_basis = hamiltonian.n_basis
-    n_starts = next((n for limit, n in STARTS if n_basis <= limit), 1)
-    search = _Search(hamiltonian, overlap, n_filled, options, n_starts)
-    finer = None if n_basis > MAX_ORBITALS else _less_coarse(known, hamiltonian)
+    search = _Search(hamiltonian, overlap, n_filled, options)
+    finer = None if n_basis > search_up_to else _less_coarse(known, hamiltonian)
     if finer is not None:
         energies = eigenvalues_at_kpts(hamiltonian, overlap, finer.ibz_kpts, options=options)
         known = [*known, KnownBands(finer.ibz_kpts, energies, finer)]
     for part in known:
         search.note(part.kpts, *part.sides(n_filled))
-    is_searched = hamiltonian.pairs.pbc.any() and n_basis <= MAX_ORBITALS
+    is_searched = hamiltonian.pairs.pbc.any() and n_basis <= search_up_to
     if is_searched:
         for target in TARGETS:
             search.run(target, known)
@@ -242,7 +248,6 @@ class _Search:
         overlap: RealSpaceMatrix | None,
         n_filled: int,
         options: SolverOptions,
-        n_starts: int,
     ) -> None:
         self._matrices = (hamiltonian, overlap)
         self._n_filled = n_filled
@@ -251,8 +256,9 @@ class _Search:
         self._axes = np.flatnonzero(hamiltonian.pairs.pbc)
         self._best: dict[_Target, _Point] = {}
         self._most_points = max(FEWEST_POINTS, affordable_kpts(hamiltonian.n_basis))
-        self._n_starts = n_starts
-        self._expected = min(self._most_points, len(TARGETS) * n_starts * USUAL_STEPS)
+        n_basis = hamiltonian.n_basis
+        self._n_starts = next((n for limit, n in STARTS if n_basis <= limit), 1)
+        self._expected = min(self._most_points, len(TARGETS) * self._n_starts * USUAL_STEPS)
         self._points: dict[bytes, _Point] = {}
         self._held: tuple[bytes, Eigenstates] | None = None  # the last; more would fill memory
         self._expansions: dict[bytes, Expansion] = {}

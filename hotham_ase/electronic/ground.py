@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hotham_ase.electronic.dos import level_spacing
-from hotham_ase.electronic.edges import TOUCHING, BandEdges, KnownBands, find_band_edges
+from hotham_ase.electronic.edges import (
+    SEARCH_UP_TO,
+    TOUCHING,
+    BandEdges,
+    KnownBands,
+    find_band_edges,
+)
 from hotham_ase.electronic.fermi import Filling, fill_bands
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import populations, solve_with_shares, symmetrized
@@ -76,6 +82,7 @@ def ground_state(
     group: np.ndarray | None = None,
     known: Sequence[KnownBands] = (),
     max_kpts: int | None = None,
+    search_up_to: int = SEARCH_UP_TO,
     options: SolverOptions = DEFAULT_OPTIONS,
     search_options: SolverOptions | None = None,
 ) -> GroundState:
@@ -102,11 +109,19 @@ def ground_state(
     max_kpts
         Most k-points, after reduction, of the finer meshes that a metal's level is found on; by
         default those that are affordable.
+    search_up_to
+        As for :func:`hotham_ase.electronic.edges.find_band_edges`.
     options, search_options
         How to solve, and how while band edges are looked for; by default likewise.
+
+    Raises
+    ------
+    NotSupportedError
+        If H is not unpolarized.
     """
+    hamiltonian.check_unpolarized()  # a magnet fills its channels differently
     solved = _FilledMesh.solve(hamiltonian, overlap, mesh, n_electrons, kT, window, group, options)
-    edges = solved.edges(known, search_options or options)
+    edges = solved.edges(known, search_up_to, search_options or options)
     limit = affordable_kpts(hamiltonian.n_basis) if max_kpts is None else max_kpts
     level, change = solved.fermi_level(edges, limit)
     if edges is not None and edges.k_vbm is None:  # a band is filled in part, up to the level
@@ -160,7 +175,9 @@ class _FilledMesh:
         """Index of the first of these bands among all."""
         return 0 if self.window is None else self.window.first
 
-    def edges(self, known: Sequence[KnownBands], options: SolverOptions) -> BandEdges | None:
+    def edges(
+        self, known: Sequence[KnownBands], search_up_to: int, options: SolverOptions
+    ) -> BandEdges | None:
         """Band edges, without k-points where a band is filled in part; None if one is missing."""
         whole, level = round(self.n_filled), self.filling.fermi_level
         if abs(self.n_filled - whole) > WHOLE:
@@ -168,9 +185,8 @@ class _FilledMesh:
         bands = KnownBands(self.mesh.ibz_kpts, self.energies, self.mesh, self.first)
         if not bands.has_both_sides(whole):
             return None
-        return find_band_edges(
-            self.hamiltonian, self.overlap, [bands, *known], whole, options=options
-        )
+        matrices, known = (self.hamiltonian, self.overlap), [bands, *known]
+        return find_band_edges(*matrices, known, whole, search_up_to=search_up_to, options=options)
 
     def fermi_level(self, edges: BandEdges | None, max_kpts: int) -> tuple[float, float]:
         """The material's level and its change in eV; from the edges, or a metal's by refinement."""

@@ -95,10 +95,10 @@ def density_of_states(
         If sigma is missing for a list of k-points, or it or the projection cannot be.
     """
     begin = time.perf_counter()
-    sigma = _checked(sigma, hamiltonian, mesh)
     infos, group = [TOTAL], None
     if projection is not None:
         infos, group = projection_groups(projection, hamiltonian.pairs.numbers, basis)
+    sigma = _checked(sigma, hamiltonian, mesh)
     problem = _Problem(hamiltonian, overlap, fermi_level, window, options)
     solved = problem.smooth_total(mesh, sigma, refine)
     if group is not None:

@@ -21,7 +21,7 @@ from ase.spectrum.band_structure import BandStructure
 
 from hotham_ase.electronic.bands import window_about_fermi_level
 from hotham_ase.electronic.dos import Projection, projection_groups
-from hotham_ase.electronic.edges import BandEdgeError, BandEdges, KnownBands
+from hotham_ase.electronic.edges import SEARCH_UP_TO, BandEdgeError, BandEdges, KnownBands
 from hotham_ase.electronic.fermi import fermi_dirac
 from hotham_ase.electronic.ground import GroundState, ground_state
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
@@ -76,6 +76,8 @@ class ElectronicSystem:
         Whether meshes are reduced by the crystal's symmetry; time reversal reduces them always.
     error
         eV; expected root mean square error of H's elements, None if that is not known.
+    search_up_to
+        Orbitals up to which band edges are searched for between k-points.
     options
         How eigenproblems are solved; progress and guard are the system's own.
     on_progress
@@ -85,6 +87,8 @@ class ElectronicSystem:
     ------
     MatrixError
         If H, S and basis are not of the same atoms and orbitals.
+    NotSupportedError
+        If H is not unpolarized: edges and levels of two spins or of spinors are not found yet.
     """
 
     hamiltonian: RealSpaceMatrix = field(repr=False)
@@ -96,6 +100,7 @@ class ElectronicSystem:
     n_bands: int | None = None
     symmetry: bool = True
     error: float | None = None
+    search_up_to: int = SEARCH_UP_TO
     options: SolverOptions = DEFAULT_OPTIONS
     on_progress: Callable[[str, int, int], None] | None = field(default=None, repr=False)
     _found: _Found = field(default_factory=_Found, init=False, repr=False)
@@ -105,6 +110,7 @@ class ElectronicSystem:
             if matrix is not None:
                 n_orbitals = self.basis.n_orbitals(self.atoms.numbers)
                 matrix.check_belongs(self.atoms, n_orbitals, label)
+                matrix.check_unpolarized()
 
     @classmethod
     def from_sample(cls, sample: Sample, **settings: Any) -> ElectronicSystem:
@@ -160,8 +166,7 @@ class ElectronicSystem:
         BandEdgeError
             If there are not bands on both sides of the Fermi level.
         """
-        edges = self.ground_state().edges
-        if edges is None:
+        if (edges := self.ground_state().edges) is None:
             raise BandEdgeError(
                 "there are no bands on both sides of the Fermi level: the electrons fill all of "
                 "the orbitals, or none"
@@ -193,6 +198,7 @@ class ElectronicSystem:
             window=window,
             group=group,
             known=self._found.paths,
+            search_up_to=self.search_up_to,
             options=self._options("solving on the mesh"),
             search_options=self._options("looking for the band edges"),
         )
@@ -235,12 +241,10 @@ class ElectronicSystem:
         # bands that cross between k-points would look like a gap; what was asked for stays
         if npoints is not None or isinstance(path, BandPath):
             return bands
-        refined = refine_bands(
-            bands,
-            lambda kpts: self._eigenvalues(kpts, window, "solving where bands are close"),
-            window=REFINED,
-            max_added=most_added(len(kpath.kpts), self.hamiltonian.n_basis),
-        )
+        most = most_added(len(kpath.kpts), self.hamiltonian.n_basis)
+        stage = "solving where bands are close"
+        solve = functools.partial(self._eigenvalues, window=window, stage=stage)
+        refined = refine_bands(bands, solve, window=REFINED, max_added=most)
         return refined.with_reference(self._level_at(refined.path.kpts, refined.energies, window))
 
     def _level_at(self, kpts: np.ndarray, energies: np.ndarray, window: BandWindow | None) -> float:
@@ -287,15 +291,11 @@ class ElectronicSystem:
         """The ``n_bands`` bands about the Fermi level; None for all."""
         if n_bands is None:
             return None
-        if n_bands not in self._found.windows:
-            self._found.windows[n_bands] = window_about_fermi_level(
-                self.hamiltonian,
-                self.overlap,
-                self.n_electrons,
-                n_bands,
-                options=self._options("looking for the bands"),
-            )
-        return self._found.windows[n_bands]
+        windows, options = self._found.windows, self._options("looking for the bands")
+        if n_bands not in windows:
+            problem = (self.hamiltonian, self.overlap, self.n_electrons)
+            windows[n_bands] = window_about_fermi_level(*problem, n_bands, options=options)
+        return windows[n_bands]
 
     def _eigenvalues(self, kpts: np.ndarray, window: BandWindow | None, stage: str) -> np.ndarray:
         matrices, options = (self.hamiltonian, self.overlap), self._options(stage)

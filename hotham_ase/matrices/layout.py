@@ -203,7 +203,7 @@ class BlockLayout:
 
         Blocks that only ``target`` has are zero; blocks that it lacks are dropped.
         """
-        if target.pairs is self.pairs:
+        if target.pairs.lists_the_same(self.pairs):
             return values
         i, j = target.atoms
         found = self.find(i, j, target.shifts)

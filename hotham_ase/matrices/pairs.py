@@ -237,6 +237,13 @@ class PairList:
             np.concatenate([self.cell_shifts, other.cell_shifts[new]]),
         )
 
+    def lists_the_same(self, other: PairList) -> bool:
+        """Whether the pairs of another list of the same atoms are these."""
+        return self is other or (
+            np.array_equal(self.edge_index, other.edge_index)
+            and np.array_equal(self.cell_shifts, other.cell_shifts)
+        )
+
     def with_pairs(self, edge_index: np.ndarray, cell_shifts: np.ndarray) -> PairList:
         """Other pairs of the same atoms."""
         return replace(self, edge_index=edge_index, cell_shifts=cell_shifts)

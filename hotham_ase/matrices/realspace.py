@@ -104,11 +104,15 @@ class RealSpaceMatrix:
         NotSupportedError
             For the other spin kinds.
         """
+        self.check_unpolarized()
+        return self.values[0]
+
+    def check_unpolarized(self) -> None:
+        """Refuse other spin kinds, by a NotSupportedError, where one component only is known."""
         if self.spin is not Spin.UNPOLARIZED:
             raise NotSupportedError(
                 f"{self.name} must be unpolarized here, but it is {self.spin.value}"
             )
-        return self.values[0]
 
     def onsite_block(self, atom: int, component: int = 0) -> np.ndarray:
         """(n_orb, n_orb) block of one atom."""

@@ -18,7 +18,8 @@ from ase.calculators.calculator import (
 )
 
 from hotham_ase.calculator import HotHamCalculator
-from hotham_ase.electronic import GhostStateWarning, edges
+from hotham_ase.electronic import GhostStateWarning
+from tests.calculator.models import without_search
 
 SECONDS = 10.0  # for a refusal, on a machine with other work
 FLAT = (True, True, False)
@@ -231,8 +232,7 @@ def test_there_is_no_energy(sheet):
             ask()
 
 
-def test_a_path_is_solved_once_even_where_it_moves_the_edges(carbon, monkeypatch):
-    monkeypatch.setattr(edges, "MAX_ORBITALS", 0)  # as of large systems: no search
+def test_a_path_is_solved_once_even_where_it_moves_the_edges(carbon):
     done: list[str] = []
 
     def note(stage: str, n: int, total: int) -> None:
@@ -240,6 +240,7 @@ def test_a_path_is_solved_once_even_where_it_moves_the_edges(carbon, monkeypatch
 
     atoms = RELAXED.copy()
     atoms.calc = HotHamCalculator(carbon, kpts=(2, 2, 1), on_progress=note)
+    without_search(atoms)
     assert atoms.calc.get_band_gap() > 1
     bands = atoms.calc.get_band_structure("GMK", npoints=7)
     assert done.count("solving on the path") == 1

@@ -12,8 +12,7 @@ from ase.calculators.calculator import (
 )
 
 from hotham_ase.calculator import HotHamCalculator
-from hotham_ase.electronic import edges as edges_module
-from tests.calculator.models import NearestNeighbourModel, honeycomb
+from tests.calculator.models import NearestNeighbourModel, honeycomb, without_search
 
 
 def test_a_calculator_says_what_it_is(graphene):
@@ -110,11 +109,10 @@ def test_the_energies_of_a_path_count(model, n_bands):
     """One k-point of a 4 × 4 sheet is far from K, where a path finds that the bands touch."""
     atoms = honeycomb().repeat((4, 4, 1))
     atoms.calc = HotHamCalculator(model, kpts=(1, 1, 1), n_bands=n_bands)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edges_module, "MAX_ORBITALS", 0)  # as of large systems: no search
-        assert atoms.calc.get_band_gap() > 1
-        bands = atoms.calc.get_band_structure("GKM", npoints=21)
-        assert atoms.calc.get_band_gap() == pytest.approx(0, abs=1e-5)
+    without_search(atoms)
+    assert atoms.calc.get_band_gap() > 1
+    bands = atoms.calc.get_band_structure("GKM", npoints=21)
+    assert atoms.calc.get_band_gap() == pytest.approx(0, abs=1e-5)
     assert atoms.calc.get_fermi_level() == bands.reference == pytest.approx(0, abs=1e-5)
 
 

@@ -19,6 +19,7 @@ from hotham_ase.electronic import (
     eigenvalues_at_kpts,
 )
 from hotham_ase.electronic.bands import window_about_fermi_level
+from hotham_ase.matrices import RealSpaceMatrix, Spin
 
 
 @pytest.mark.parametrize("overlapping", [False, True])
@@ -68,6 +69,15 @@ def test_window(graphene_matrices):
     energy = window_about_fermi_level(h, s, 2.0, 2, options=sparse).energy
     f = 3.0  # Γ: the levels are −3t/(1 + 3s) and 3t/(1 − 3s)
     assert -2.7 * f / (1 + 0.129 * f) < energy < 2.7 * f / (1 - 0.129 * f)
+
+
+@pytest.mark.parametrize(("spin", "first"), [(Spin.POLARIZED, 0), (Spin.SPIN_ORBIT, 1)])
+def test_window_of_other_spins(graphene_matrices, spin, first):
+    """Two electrons fill one of two bands in each channel, or two of four bands of spinors."""
+    h, s = graphene_matrices
+    values = np.resize(h.values, (spin.n_components, h.layout.n_values))
+    h = RealSpaceMatrix(h.pairs, h.n_orbitals, values * (spin.mirror_signs > 0)[:, None], spin)
+    assert window_about_fermi_level(h, s, 2.0, 2).first == first
 
 
 # ------------------------------------------------------------------ paths

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.build import bulk, graphene
@@ -16,9 +18,12 @@ from hotham_ase.electronic import (
     ElectronicSystem,
     ShiftInvertSolver,
     SolverOptions,
-    edges,
+    eigenvalues_at_kpts,
+    ground_state,
 )
-from hotham_ase.matrices import MatrixError, RealSpaceMatrix
+from hotham_ase.electronic.edges import KnownBands, find_band_edges
+from hotham_ase.errors import NotSupportedError
+from hotham_ase.matrices import MatrixError, RealSpaceMatrix, Spin
 
 T, MASS = -2.7, 1.5  # eV
 
@@ -104,10 +109,9 @@ def test_all_is_found_once(massive):
 
 
 @pytest.mark.parametrize("first", ["path", "mesh"])
-def test_a_path_moves_level_and_edges(massive, first, monkeypatch):
+def test_a_path_moves_level_and_edges(massive, first):
     """A search apart, Γ alone does not know of K, whichever of both is asked first."""
-    monkeypatch.setattr(edges, "MAX_ORBITALS", 0)  # as of large systems: no search
-    system = massive(kpts=(1, 1, 1))
+    system = massive(kpts=(1, 1, 1), search_up_to=0)
     if first == "mesh":
         assert system.band_gap() == pytest.approx(2 * np.hypot(MASS, 3 * T))
     bands = system.band_structure("GK", 9)
@@ -139,6 +143,24 @@ def test_what_does_not_belong_together(graphene_matrices, chain, basis):
         ElectronicSystem(h, chain(), basis, 2.0)
     with pytest.raises(BandPathError, match="npoints must"):
         ElectronicSystem(h, s, basis, 2.0).band_structure(npoints=1)
+
+
+@pytest.mark.parametrize("spin", [s for s in Spin if s is not Spin.UNPOLARIZED])
+def test_other_spins_are_refused_and_not_taken_for_one_channel(graphene_matrices, basis, spin):
+    h, s = graphene_matrices
+    values = np.zeros((spin.n_components, h.layout.n_values))
+    values[0] = h.values
+    magnet = RealSpaceMatrix(h.pairs, h.n_orbitals, values, spin, "hamiltonian")
+    mesh = ElectronicSystem(h, s, basis, 2.0, kpts=(1, 1, 1)).mesh
+    energies = eigenvalues_at_kpts(h, s, mesh.ibz_kpts)
+    for ask in (
+        lambda: ElectronicSystem(magnet, s, basis, 2.0),
+        lambda: ElectronicSystem(h, replace(magnet, name="overlap"), basis, 2.0),
+        lambda: ground_state(magnet, s, mesh, 2.0),
+        lambda: find_band_edges(magnet, s, [KnownBands(mesh.ibz_kpts, energies)], 1),
+    ):
+        with pytest.raises(NotSupportedError, match=f"must be unpolarized.* is {spin.value}"):
+            ask()
 
 
 # ------------------------------------------------------------------ models and runs

@@ -370,3 +370,10 @@ def test_wrapped_positions(structure):
     atoms, cutoff = structure
     wrapped = PairList.from_atoms(atoms, cutoff).wrapped_positions
     np.testing.assert_allclose(wrapped, atoms.get_positions(wrap=True, eps=0), atol=1e-9)
+
+
+def test_lists_of_the_same_pairs():
+    pairs = PairList.from_atoms(bulk("C"), 2.0)
+    turned = pairs.with_pairs(pairs.edge_index[:, ::-1], pairs.cell_shifts[::-1])
+    assert pairs.lists_the_same(turned)
+    assert not pairs.lists_the_same(PairList.from_atoms(bulk("C"), 3.0))

@@ -15,9 +15,9 @@ from hotham_ase.matrices.spin import Spin
 NEED_PROOF = ("dft_plus_u", "deepks_scf")
 _HYBRIDS = ("hf", "pbe0", "hse", "scan0", "b3lyp", "cwp22", "muller", "power", "wp22")
 RECORDED = (
-    *("ecutwfc", "scf_thr", "scf_nmax", "smearing_method", "smearing_sigma", "dft_functional"),
+    "ecutwfc", "scf_thr", "scf_nmax", "smearing_method", "smearing_sigma", "dft_functional",
     *NEED_PROOF,
-)
+)  # fmt: skip
 SPIN_KEYS = ("nspin", "noncolin", "lspinorb")
 _SPINS = {"1": Spin.UNPOLARIZED, "2": Spin.POLARIZED, "4": Spin.NON_COLLINEAR}
 

@@ -41,13 +41,13 @@ from hotham_ase.overlap import overlap_matrix
 # names that releases until 3.8 and 3.10 gave the files, then of the later ones; the names say
 # nothing about the layout
 H_FILES = (
-    *("data-HR-sparse_SPIN0.csr", "hrs1_nao.csr", "hrs1g1_nao.csr", "hrg1s1_nao.csr"),
-    *("hrs1_nao.dat", "hrs1g1_nao.dat"),
-)
+    "data-HR-sparse_SPIN0.csr", "hrs1_nao.csr", "hrs1g1_nao.csr", "hrg1s1_nao.csr",
+    "hrs1_nao.dat", "hrs1g1_nao.dat",
+)  # fmt: skip
 S_FILES = (
-    *("data-SR-sparse_SPIN0.csr", "srs1_nao.csr", "sr_nao.csr", "srs1g1_nao.csr", "srg1_nao.csr"),
-    *("sr_nao.dat", "srg1_nao.dat"),
-)
+    "data-SR-sparse_SPIN0.csr", "srs1_nao.csr", "sr_nao.csr", "srs1g1_nao.csr", "srg1_nao.csr",
+    "sr_nao.dat", "srg1_nao.dat",
+)  # fmt: skip
 # what a run of another kind leaves
 _OF_OTHER_RUNS = ("data-HR-sparse_SPIN1.csr", "hrs2_nao.csr", "hrs2g1_nao.csr", "hrs2_nao.dat")
 _NPZ_FILES = ("hrs1_nao.npz", "hrs1g1_nao.npz")

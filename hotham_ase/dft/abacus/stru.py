@@ -16,10 +16,10 @@ from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
 from hotham_ase.dft.textfiles import read_text
 
 _SECTIONS = (
-    *("ATOMIC_SPECIES", "NUMERICAL_ORBITAL", "NUMERICAL_DESCRIPTOR", "LATTICE_CONSTANT"),
-    *("LATTICE_VECTORS", "LATTICE_PARAMETERS", "LATTICE_PARAMETER", "ATOMIC_POSITIONS"),
-    *("ABFS_ORBITAL", "PAW_FILES", "ABFS_JLES_ORBITAL"),
-)
+    "ATOMIC_SPECIES", "NUMERICAL_ORBITAL", "NUMERICAL_DESCRIPTOR", "LATTICE_CONSTANT",
+    "LATTICE_VECTORS", "LATTICE_PARAMETERS", "LATTICE_PARAMETER", "ATOMIC_POSITIONS",
+    "ABFS_ORBITAL", "PAW_FILES", "ABFS_JLES_ORBITAL",
+)  # fmt: skip
 _LONGEST = 1000.0  # Å, or cells; what is beyond is damage
 _SMALLEST = 0.5  # Å³ per atom
 

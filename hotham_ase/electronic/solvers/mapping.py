@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
 from hotham_ase.electronic.solvers.guard import Guard
 from hotham_ase.electronic.solvers.problem import Eigenstates, LevelError
 
-Result = TypeVar("Result")
 #: What solves at a k-point with a guard, and returns a copy of it with all that was found.
 Task = Callable[[Guard, np.ndarray], tuple[Eigenstates, Guard]]
-
-
-def mapped(
-    function: Callable[[np.ndarray], Result], kpts: Iterable[np.ndarray], executor: Executor | None
-) -> Iterator[Result]:
-    """The results of a function in the order of k-points, one by one or by an executor."""
-    return map(function, kpts) if executor is None else executor.map(function, kpts)
 
 
 def solved_alike(
@@ -46,9 +37,10 @@ def solved_alike(
         Solves k-points side by side.
     """
     done: list[Eigenstates] = []
+    side_by_side = map if executor is None else executor.map
     while len(done) < len(kpts):
         try:
-            for states, seen in mapped(partial(task, guard), kpts[len(done) :], executor):
+            for states, seen in side_by_side(partial(task, guard), kpts[len(done) :]):
                 done.append(states)
                 is_raised = guard.learn(seen)
                 if is_raised and len(done) > 1:
