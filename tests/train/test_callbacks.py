@@ -10,8 +10,12 @@ import pytest
 import torch
 
 from hotham_ase.model.model import load_model
+from hotham_ase.nn.architectures import build_network
+from hotham_ase.nn.model import ModelConfig
 from hotham_ase.train import callbacks
 from hotham_ase.train.callbacks import Checkpoints, RunClock, TrainingError, WeightAverage
+from hotham_ase.train.config import OptimizerConfig
+from hotham_ase.train.module import TrainingModule
 from hotham_ase.train.run import read_log, train
 
 SETTINGS = """
@@ -135,6 +139,18 @@ def test_the_average_of_an_older_version_goes_on():
         steps(average, module, [8.0, 3.0])
     assert torch.equal(whole.network.weight, resumed.network.weight)
     assert not torch.equal(whole.network.weight, weight)
+
+
+def test_the_average_of_an_older_version_leaves_what_is_not_averaged():
+    """Its checkpoints have no buffers: the baseline stays that of the run."""
+    network = build_network(ModelConfig(l_max=2, channels=2, hidden=4), [(0, 1)], [[3.0]])
+    network.baseline.coefficients.fill_(2.0)
+    module, average = TrainingModule(network, OptimizerConfig()), WeightAverage(0.9)
+    average.setup(None, module, "fit")
+    weights = {name: torch.ones_like(weight) for name, weight in network.named_parameters()}
+    average.load_state_dict({"n_steps": 3, "average": weights})
+    assert all((weight == 1).all() for weight in average.network.parameters())
+    assert (average.network.baseline.coefficients == 2).all()
 
 
 def validate(checkpoints, losses):
