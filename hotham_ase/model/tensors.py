@@ -12,6 +12,7 @@ from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.model.uncertainty import Uncertainty
 from hotham_ase.nn.architectures import build_network
+from hotham_ase.nn.blocks import n_orbitals
 from hotham_ase.nn.config import NetworkConfig
 from hotham_ase.nn.graph import Graph
 from hotham_ase.nn.protocol import DescribedBlocks, Network
@@ -90,7 +91,7 @@ class MatrixWriter:
         self.species = basis.species_index(pairs.numbers)
         self.values = np.empty(self.layout.n_values)
         # every atom has all orbitals of the union: blocks need no selection
-        n_union = sum(2 * l + 1 for l in network.union)
+        n_union = n_orbitals(network.union)
         self.is_plain = bool((self.layout.n_orbitals == n_union).all())
 
     def onsite(self, atoms: torch.Tensor, blocks: DescribedBlocks) -> None:
@@ -174,7 +175,7 @@ def to_union(
     onsite : (n_atoms, n_union, n_union)
     hopping : (n_edges, n_union, n_union)
     """
-    n_union = sum(2 * l + 1 for l in network.union)
+    n_union = n_orbitals(network.union)
     blocks = np.zeros((matrix.pairs.n_atoms + matrix.pairs.n_edges, n_union, n_union))
     species = basis.species_index(matrix.pairs.numbers)
     for of_kind, kind in matrix.layout.groups(labels=species):

@@ -190,13 +190,12 @@ def prepare(sample: Sample, basis: OrbitalBasis, network: Network, index: int = 
         device = network.cutoffs.device
         geometry = _move(network.geometry(graph.to(device)), torch.device("cpu"))
     of_basis = exists.flatten().nonzero().squeeze(1)
-    eigenbasis = _eigenbasis(sample, graph, of_basis, shifts, index, dtype)
+    eigenbasis = _eigenbasis(sample, of_basis, shifts, index, dtype)
     return Prepared(graph, geometry, target, (eigenbasis,))
 
 
 def _eigenbasis(
     sample: Sample,
-    graph: Graph,
     orbitals: torch.Tensor,
     shifts: np.ndarray,
     index: int,
