@@ -32,7 +32,7 @@ from ase import Atoms
 
 import hotham_ase
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
-from hotham_ase.dataset.stored import DatasetError, StoredStructure, read_basis, write_basis
+from hotham_ase.dataset.stored import DatasetError, StoredStructure, stored_basis, write_basis
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.hdf5 import (
@@ -315,7 +315,7 @@ class Dataset:
         """Orbitals of all species of the data set."""
         if self._basis is None:
             try:
-                self._basis = read_basis(self._open())
+                self._basis = stored_basis(self._open())
             except (HDF5Error, BasisError) as error:
                 raise DatasetError(f"the basis of {self.path} cannot be read: {error}") from error
         return self._basis

@@ -214,7 +214,7 @@ def write_basis(file: h5py.Group, basis: OrbitalBasis) -> None:
             group["radial"] = species.radial
 
 
-def read_basis(file: h5py.Group) -> OrbitalBasis:
+def stored_basis(file: h5py.Group) -> OrbitalBasis:
     """Read the group ``basis``; HDF5Error or BasisError if it is none."""
     groups = child_group(file, "basis")
     return OrbitalBasis(

@@ -197,22 +197,22 @@ def _convert(tensors: _Tensors, network: PublishedHotHam, *, rearranged: bool) -
     n_l, n_out = c.l_max + 1, network.so2.so2.l_out + 1
     for k, module in enumerate(network.convolutions):
         layer = cast(GauntLayer, module)
-        theirs, ours = f"GauntConv_layer.{k}", f"convolutions.{k}"
-        out |= _common(tensors, theirs, ours, layer, sizes[k], sizes[k + 1], n_l, n_l)
-        out |= _gaunt(tensors, f"{theirs}.weight_gtp", ours, layer, sizes[k], sizes[k + 1])
+        source, target = f"GauntConv_layer.{k}", f"convolutions.{k}"
+        out |= _common(tensors, source, target, layer, sizes[k], sizes[k + 1], n_l, n_l)
+        out |= _gaunt(tensors, f"{source}.weight_gtp", target, layer, sizes[k], sizes[k + 1])
     ends = sizes[-2], sizes[-1]
     out |= _common(tensors, "so2outputlayer", "so2", network.so2, *ends, n_l, n_out)
     out |= _so2(tensors, network.so2, *ends)
     for kind in ("node", "edge"):
         for k, norm in enumerate(getattr(network, f"{kind}_norms")):
-            theirs, ours = f"LayerNorm_{kind}.{k}", f"{kind}_norms.{k}"
+            source, target = f"LayerNorm_{kind}.{k}", f"{kind}_norms.{k}"
             degrees = norm.weights[0].shape[0]
             shapes = [(degrees, n) for n in sizes[k + 1] if n]
             n = degrees * sum(sizes[k + 1])
-            weights = _split(tensors.take(f"{theirs}.weight", n), shapes)
-            out |= _listed(f"{ours}.weights", weights[: len(norm.weights)])
+            weights = _split(tensors.take(f"{source}.weight", n), shapes)
+            out |= _listed(f"{target}.weights", weights[: len(norm.weights)])
             # all but the natural scalars' are never read
-            out[f"{ours}.bias"] = tensors.take(f"{theirs}.bias", n)[: len(norm.bias)]
+            out[f"{target}.bias"] = tensors.take(f"{source}.bias", n)[: len(norm.bias)]
         readout = getattr(network, f"{kind}_readout")
         out |= _readout(tensors, kind, readout, rearranged=rearranged)
     return out
@@ -233,27 +233,27 @@ def _split(flat: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
 
 
 def _radial(
-    tensors: _Tensors, theirs: str, ours: str, net: RadialNet, shapes: Sequence[tuple[int, ...]]
+    tensors: _Tensors, source: str, target: str, net: RadialNet, shapes: Sequence[tuple[int, ...]]
 ) -> State:
-    """A network of radial functions; theirs has outputs of these shapes, one after the other."""
+    """A network of radial functions; source has outputs of these shapes, one after the other."""
     width = sum(map(math.prod, shapes))
-    last = tensors.take(f"{theirs}.layer1.weight", HIDDEN, width)
+    last = tensors.take(f"{source}.layer1.weight", HIDDEN, width)
     return {
-        f"{ours}.hidden": tensors.take(f"{theirs}.layer0.weight", *net.hidden.shape),
-        **_listed(f"{ours}.outputs", _split(last, shapes)),
+        f"{target}.hidden": tensors.take(f"{source}.layer0.weight", *net.hidden.shape),
+        **_listed(f"{target}.outputs", _split(last, shapes)),
     }
 
 
 def _gaunt(
-    tensors: _Tensors, theirs: str, ours: str, layer: GauntLayer, before: Sizes, after: Sizes
+    tensors: _Tensors, source: str, target: str, layer: GauntLayer, before: Sizes, after: Sizes
 ) -> State:
     n_l, channels = layer.product.radial.outputs[0].shape[1:]
     # channels of both parities by degree, filter, mixing of natural, mixing of pseudo parity
     shapes = [(3 * sum(before), n_l), (n_l,), (n_l, channels, after[0])]
     if before[1] and after[1]:
         shapes.append((n_l, 3 * before[1], after[1]))
-    name = f"{ours}.product.radial"
-    state = _radial(tensors, theirs, name, layer.product.radial, shapes)
+    name = f"{target}.product.radial"
+    state = _radial(tensors, source, name, layer.product.radial, shapes)
     state.pop(f"{name}.outputs.3", None)
     state[f"{name}.outputs.0"] = state[f"{name}.outputs.0"][:, :channels].transpose(1, 2)
     return state
@@ -275,8 +275,8 @@ def _by_parity(
 
 def _common(
     tensors: _Tensors,
-    theirs: str,
-    ours: str,
+    source: str,
+    target: str,
     layer: PublishedLayer,
     before: Sizes,
     after: Sizes,
@@ -288,22 +288,22 @@ def _common(
     # self-connection, maps before and after the product, gate
     for kind in ("node", "edge"):
         n_scalars = getattr(layer, f"{kind}_self").weight.shape[0]
-        name = f"{theirs}.sc_{kind}"
+        name = f"{source}.sc_{kind}"
         weight = _by_parity(tensors, name, before, after, n_out, n_scalars)[0]
-        out[f"{ours}.{kind}_self.weight"] = weight.permute(2, 0, 1, 3)
+        out[f"{target}.{kind}_self.weight"] = weight.permute(2, 0, 1, 3)
         for k, place, ends, n_l in ((1, "in", before, n_in), (2, "out", after, n_out)):
-            weights = _by_parity(tensors, f"{theirs}.lin{k}_{kind}", ends, ends, n_l)
+            weights = _by_parity(tensors, f"{source}.lin{k}_{kind}", ends, ends, n_l)
             n_used = len(getattr(layer, f"{kind}_{place}").weights)
-            out |= _listed(f"{ours}.{kind}_{place}.weights", weights[:n_used])
+            out |= _listed(f"{target}.{kind}_{place}.weights", weights[:n_used])
     gate = layer.gate.weight
     width = after[0] + (n_out - 1) * sum(after)
-    weight = tensors.take(f"{theirs}.gate.gates_lin.weight", after[0], width)
-    out[f"{ours}.gate.weight"] = weight[:, : gate.shape[1]]
+    weight = tensors.take(f"{source}.gate.gates_lin.weight", after[0], width)
+    out[f"{target}.gate.weight"] = weight[:, : gate.shape[1]]
     return out
 
 
 def _so2(tensors: _Tensors, layer: SO2Layer, before: Sizes, after: Sizes) -> State:
-    theirs, ours = "so2outputlayer.so2tp", "so2"
+    source, target = "so2outputlayer.so2tp", "so2"
     n_in, n_out = layer.so2.l_in + 1, layer.so2.l_out + 1
     # with pseudo parity in its input the published layer has pseudoscalars, which go nowhere
     n_lost = after[1] if before[1] else 0
@@ -314,25 +314,25 @@ def _so2(tensors: _Tensors, layer: SO2Layer, before: Sizes, after: Sizes) -> Sta
         columns, rows = 3 * (n_in - m) * sum(before), weight.shape[-1] + (0 if m else n_lost)
         widths.append((rows,))
         name = "fc_m0" if m == 0 else f"so2_m_fc.{m - 1}"
-        name = f"{theirs}.so2_lin.{name}.linear.weight"
+        name = f"{source}.so2_lin.{name}.linear.weight"
         matrix = tensors.take(name, 2 * rows if m else rows, columns)[:, : weight.shape[-2]]
         if m:
             matrix = matrix.unflatten(0, (2, rows))
         elif n_lost:
             matrix = matrix[kept]
-        out[f"{ours}.so2.weights.{m}"] = matrix.transpose(-1, -2)
-    bias = tensors.take(f"{theirs}.so2_lin.fc_m0.linear.bias", *widths[0])
-    out[f"{ours}.so2.bias"] = bias[kept] if n_lost else bias
-    radial = _radial(tensors, f"{theirs}.weights", f"{ours}.so2.radial", layer.so2.radial, widths)
+        out[f"{target}.so2.weights.{m}"] = matrix.transpose(-1, -2)
+    bias = tensors.take(f"{source}.so2_lin.fc_m0.linear.bias", *widths[0])
+    out[f"{target}.so2.bias"] = bias[kept] if n_lost else bias
+    radial = _radial(tensors, f"{source}.weights", f"{target}.so2.radial", layer.so2.radial, widths)
     if n_lost:
-        name = f"{ours}.so2.radial.outputs.0"
+        name = f"{target}.so2.radial.outputs.0"
         radial[name] = radial[name][:, kept]
     shapes = [(n_out, n) for n in after if n]
-    alone = _radial(tensors, f"{theirs}.fc", f"{ours}.self_radial", layer.self_radial, shapes)
-    alone.pop(f"{ours}.self_radial.outputs.1", None)
+    alone = _radial(tensors, f"{source}.fc", f"{target}.self_radial", layer.self_radial, shapes)
+    alone.pop(f"{target}.self_radial.outputs.1", None)
     three = 3 * before[0], 3 * before[1]
-    weights = _by_parity(tensors, f"{theirs}.sc_conv", three, after, n_out)
-    return out | radial | alone | {f"{ours}.self_pair.weights.0": weights[0]}
+    weights = _by_parity(tensors, f"{source}.sc_conv", three, after, n_out)
+    return out | radial | alone | {f"{target}.self_pair.weights.0": weights[0]}
 
 
 def _readout(tensors: _Tensors, kind: str, readout: IrrepReadout, *, rearranged: bool) -> State:

@@ -158,7 +158,7 @@ def _check_settings(options: Mapping[str, Any], path: Path) -> None:
 def _config(options: Mapping[str, Any], path: Path) -> PublishedConfig:
     try:
         # strictly, no text for numbers; only from JSON may lists be tuples then
-        text = json.dumps({ours: options[theirs] for ours, theirs in _NAMES.items()})
+        text = json.dumps({target: options[source] for target, source in _NAMES.items()})
         return PublishedConfig.model_validate_json(text, strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
