@@ -1,12 +1,9 @@
 """``hotham import`` and ``hotham check``."""
 
-import re
-from pathlib import Path
-
 from hotham_ase.dataset import Dataset
 
 
-def test_import_reports_and_skips_bad_folders(hotham, shared_data, tmp_path, monkeypatch):
+def test_import_reports_and_skips_bad_folders(hotham, shared_data, tmp_path):
     good, bad = shared_data / "abacus" / "bilayer_graphene" / "000", tmp_path / "empty"
     bad.mkdir()
     path = tmp_path / "data.h5"
@@ -16,11 +13,6 @@ def test_import_reports_and_skips_bad_folders(hotham, shared_data, tmp_path, mon
     assert f"skipped {bad}" in err
     with Dataset(path) as data:
         assert len(data) == 1
-    # the example of the documentation reads what was written
-    monkeypatch.chdir(tmp_path)
-    page = Path(__file__).parents[2] / "docs" / "data.md"
-    (example,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
-    exec(compile(example, page.name, "exec"), {})
 
 
 def test_import_of_nothing_writes_nothing(hotham, tmp_path):
