@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
     from hotham_ase.matrices.pairs import PairList
     from hotham_ase.model.model import load_model
+    from hotham_ase.model.options import PredictionOptions
     from hotham_ase.overlap import overlap_matrix
     from hotham_ase.structures import build_structure
 
@@ -26,6 +27,7 @@ __all__ = [
     "HotHamCalculator",
     "OrbitalBasis",
     "PairList",
+    "PredictionOptions",
     "RealSpaceMatrix",
     "__version__",
     "build_structure",
@@ -39,6 +41,7 @@ _MODULES = {
     "HotHamCalculator": "calculator",
     "OrbitalBasis": "basis.orbitals",
     "PairList": "matrices.pairs",
+    "PredictionOptions": "model.options",
     "RealSpaceMatrix": "matrices",
     "build_structure": "structures",
     "load_model": "model.model",
