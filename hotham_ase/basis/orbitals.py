@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from ase.data import atomic_numbers
 
+from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.errors import HothamError
 
 
@@ -36,6 +37,9 @@ class SpeciesBasis:
     radial : (n_shells, n_grid) Å^(-3/2) or None
         R(r), normalised to ∫ r² R² dr = 1. None if the orbitals' shape is not known: then H can
         be predicted, but S cannot be computed.
+    potential : AtomicPotential or None
+        The pseudopotential with its neutral atom; None if it is not known: then there is no
+        starting Hamiltonian and no spin-orbit coupling.
     """
 
     symbol: str
@@ -44,6 +48,7 @@ class SpeciesBasis:
     n_valence: float
     grid: np.ndarray | None = field(default=None, repr=False)
     radial: np.ndarray | None = field(default=None, repr=False)
+    potential: AtomicPotential | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shells", tuple(int(l) for l in self.shells))
@@ -66,6 +71,11 @@ class SpeciesBasis:
             raise BasisError(f"grid and radial of {self.symbol} must be given together")
         if self.grid is not None and self.radial is not None:
             self._freeze_radial(self.grid, self.radial)
+        if self.potential is not None and self.potential.n_valence != self.n_valence:
+            raise BasisError(
+                f"potential of {self.symbol} must have n_valence = {self.n_valence:g} electrons, "
+                f"got {self.potential.n_valence:g}"
+            )
 
     def _freeze_radial(self, grid: np.ndarray, radial: np.ndarray) -> None:
         grid = np.array(grid, dtype=float)
@@ -116,6 +126,8 @@ class SpeciesBasis:
         if self.grid is not None and self.radial is not None:
             digest.update(self.grid.tobytes())
             digest.update(self.radial.tobytes())
+        if self.potential is not None:
+            digest.update(self.potential.digest())
         return digest.digest()
 
 
@@ -215,6 +227,20 @@ class OrbitalBasis:
     def has_radial(self) -> bool:
         """Whether every species has radial functions, so that S can be computed."""
         return all(s.has_radial for s in self.species)
+
+    @property
+    def has_potentials(self) -> bool:
+        """Whether the starting Hamiltonian T + V_nl + V_NA can be computed."""
+        return self.has_radial and all(
+            s.potential is not None and s.potential.neutral is not None for s in self.species
+        )
+
+    @property
+    def is_relativistic(self) -> bool:
+        """Whether spin-orbit coupling can be computed."""
+        return self.has_radial and all(
+            s.potential is not None and s.potential.is_relativistic for s in self.species
+        )
 
     def subset(self, symbols: Iterable[str]) -> OrbitalBasis:
         """The basis of some of the species only."""
