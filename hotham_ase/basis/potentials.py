@@ -92,7 +92,7 @@ class AtomicPotential:
         fits = array.ndim == len(shape) and all(
             wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
         )
-        if not fits or not array.size and name == "grid":
+        if not fits or (not array.size and name == "grid"):
             raise PotentialError(f"{name} must have shape {shape}, got {array.shape}")
         if not np.isfinite(array).all():
             raise PotentialError(f"{name} of a potential has values that are not finite")
