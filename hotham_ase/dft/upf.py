@@ -196,7 +196,7 @@ def _version_1(path: Path, text: str) -> tuple[str, Pseudopotential]:
 
 
 def _beta_1(body: str, n_mesh: int) -> tuple[int, np.ndarray]:
-    """l and r β(r) of one projector: "1 0 Beta L", how many points, their values."""
+    """Degree l and r β(r) of one projector: "1 0 Beta L", how many points, their values."""
     head, count, *rest = body.strip().split("\n", 2)
     n = _count(count.split()[0])
     if n > n_mesh:
@@ -219,7 +219,7 @@ def _matrix_1(text: str, n: int) -> np.ndarray:
 
 
 def _momenta_1(text: str, n_waves: int, degrees: list[int]) -> tuple[float, ...] | None:
-    """j of the projectors, "l j" after the lines of the wave functions; None if scalar."""
+    """The projectors' j: "l j" after the lines of the wave functions; None if scalar."""
     if "<PP_ADDINFO>" not in text:
         return None
     lines = _section(text, "PP_ADDINFO")[1].strip().splitlines()[n_waves:]
