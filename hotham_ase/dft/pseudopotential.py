@@ -15,6 +15,9 @@ SWITCH_FROM, SWITCH_TO = 6.0, 7.0  # Bohr
 MESH_STEP = 0.01  # Bohr, where a file's own mesh is not uniform; that of ONCV files
 _ZERO = 1e-10  # r β below it is none, Ry Bohr^(-1/2); the files have ten digits
 _UNIFORM = 1e-4  # of the step; files print four decimals
+# fourth differences of tables in units of their largest value, beyond which one value is wrong; in
+# ONCV files they are below 1e-4, at the ends of projectors 0.04
+_LARGEST_JUMP, _LARGEST_JUMP_AT_END = 1e-2, 0.5
 _LARGEST_NORM_ERROR = 0.2  # of the density; files end where it has not quite decayed
 
 
@@ -55,7 +58,7 @@ class Pseudopotential:
 
     def __post_init__(self) -> None:
         mesh = self.mesh
-        if len(mesh) < 10 or mesh[0] < 0 or mesh[0] > 0.1 or not (np.diff(mesh) > 0).all():
+        if len(mesh) < 10 or not 0 <= mesh[0] < 0.02 or not (np.diff(mesh) > 0).all():
             raise ValueError("its mesh does not ascend from 0")
         if not self.n_valence > 0:
             raise ValueError(f"it has {self.n_valence:g} valence electrons")
@@ -67,6 +70,17 @@ class Pseudopotential:
             raise ValueError(
                 f"its local potential ends as that of {charge:.6g} charges, not {self.n_valence:g}"
             )
+        self._check_smooth("local potential", self.local, _LARGEST_JUMP)
+        self._check_smooth("density", self.density, _LARGEST_JUMP)
+        for table in self.projectors:
+            self._check_smooth("projector", table, _LARGEST_JUMP_AT_END)
+
+    def _check_smooth(self, name: str, table: np.ndarray, limit: float) -> None:
+        """Refuse a table in which single values lie beside all others."""
+        jumps = np.abs(np.diff(table, 4))
+        at = int(jumps.argmax())
+        if jumps[at] > limit * np.abs(table).max():
+            raise ValueError(f"its {name} jumps at about {self.mesh[at + 2]:.4g} Bohr")
 
     def atomic_potential(self) -> AtomicPotential:
         """On a uniform mesh, eV and Å, with the potential of the neutral atom.
@@ -110,7 +124,7 @@ class Pseudopotential:
     def _on(self, grid: np.ndarray, table: np.ndarray, power: int, l: int) -> np.ndarray:
         """f(r) of a table of r^power f(r) on another mesh; f goes as r^l at the nucleus."""
         mesh = self.mesh
-        values = np.interp(grid, mesh, table, right=0.0)
+        values = np.zeros_like(grid)
         inside = (grid > 0) & (grid <= mesh[-1])
         values[inside] = CubicSpline(mesh, table)(grid[inside])
         values[1:] /= grid[1:] ** power

@@ -20,6 +20,7 @@ _MOST_PROJECTORS = 50
 _KINDS = {"US": "ultrasoft", "PAW": "PAW", "1/r": "Coulomb"}
 _ATTRIBUTE = re.compile(r"""\s*([\w.:]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 _NO_EXPONENT = re.compile(r"(?<=\d)(?=[-+]\d{3}\b)")  # Fortran's 1.0-100
+_LICENCE = re.compile(r"[A-Z][^.]{0,200}\blicensed under\b[^.]{0,200}(?:\.\d[^.]{0,200})?\.")
 
 
 def read_upf(path: str | Path) -> tuple[str, AtomicPotential]:
@@ -240,5 +241,5 @@ def _source(path: Path, generator: str, functional: str) -> str:
 def _licence(text: str) -> str:
     """The sentence of a file's comment that names a licence, as far as one can tell."""
     head = " ".join(text[:20000].partition("<PP_HEADER")[0].split())
-    found = re.search(r"[^.]*\blicensed under\b[^.]*(?:\.\d[^.]*)?\.", head)
+    found = _LICENCE.search(head)
     return found[0].strip()[:300] if found else ""

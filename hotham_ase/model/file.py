@@ -307,7 +307,8 @@ class StoredModel:
             "H0 from pseudopotentials": self.physics,
             "pseudopotentials": {
                 s.symbol: s.potential.label for s in self.basis.species if s.potential is not None
-            },
+            }
+            or None,
             "architecture": self.network.config.model_dump(mode="json"),
             "conventions": CONVENTIONS,
             **self.provenance,
