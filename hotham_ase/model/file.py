@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,15 +199,14 @@ class ModelFile:
         functions, species = self.group("basis."), []
 
         def taken(symbol: str, names: Sequence[str]) -> dict[str, Any]:
-            keys = {name: f"{symbol}.{name}" for name in names}
-            return {n: functions.pop(key).numpy() for n, key in keys.items() if key in functions}
+            found = {name: functions.pop(f"{symbol}.{name}", None) for name in names}
+            return {name: None if t is None else t.numpy() for name, t in found.items()}
 
         for entry in _SPECIES.validate_json(self.texts["species"]):
             potential = None
             if entry.potential is not None:
-                known: dict[str, Any] = {"neutral": None, "density": None}
-                known |= taken(f"{entry.symbol}.potential", _OF_POTENTIAL)
-                potential = AtomicPotential(**entry.potential.model_dump(), **known)
+                arrays = taken(f"{entry.symbol}.potential", _OF_POTENTIAL)
+                potential = AtomicPotential(**entry.potential.model_dump(), **arrays)
             arrays = taken(entry.symbol, ("grid", "radial"))
             of_orbitals = entry.model_dump(exclude={"potential"})
             species.append(SpeciesBasis(**of_orbitals, **arrays, potential=potential))
@@ -384,7 +382,7 @@ class StoredModel:
 
 
 def _format(tensors: Mapping[str, torch.Tensor], learns_correction: bool, physics: bool) -> str:
-    if physics or any(re.match(r"basis\.\w+\.potential\.", name) for name in tensors):
+    if physics or any(n.startswith("basis.") and ".potential." in n for n in tensors):
         return FILE_FORMATS[3]
     return FILE_FORMATS[2 if "network.baseline.pairs" in tensors else learns_correction]
 
