@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hotham_ase.honeycomb import Honeycomb, check_size, stack, twisted_layers
+from hotham_ase.model.bundled import bundled_for
 from hotham_ase.structure_files import StructureError, StructureWarning, read_structure
 
 if TYPE_CHECKING:
@@ -110,14 +111,16 @@ def check_species(atoms: Atoms, known: Iterable[str]) -> None:
     Raises
     ------
     StructureError
-        If there is such an element; the message names it.
+        If there is such an element; the message names it, and a bundled model that knows all.
     """
-    known = list(known)
-    unknown = sorted(set(atoms.get_chemical_symbols()) - set(known))
+    known, symbols = list(known), set(atoms.get_chemical_symbols())
+    unknown = sorted(symbols - set(known))
     if unknown:
+        able = bundled_for(symbols)
+        hint = "" if able is None else f", such as the bundled {able!r}"
         raise StructureError(
             f"elements {unknown} are not in the basis, which has {known}: use a model with these "
-            "orbitals"
+            f"orbitals{hint}"
         )
 
 

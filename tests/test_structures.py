@@ -425,6 +425,8 @@ def test_species_are_known_from_the_header_of_a_model(tmp_path):
     check_species(build_structure("diamond"), known)
     with pytest.raises(StructureError, match=r"\['B', 'N'\] are not in the basis, .* \['C'\]"):
         check_species(build_structure("hbn"), known)
+    with pytest.raises(StructureError, match="these orbitals, such as the bundled 'carbon'"):
+        check_species(build_structure("diamond"), ["Si"])
     for content in (b"", b"12345678", b"\xff" * 64, b"\x02" + bytes(7) + b"{}"):
         (tmp_path / "x.safetensors").write_bytes(content)
         assert species_of_file(tmp_path / "x.safetensors") is None
