@@ -234,6 +234,7 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
     return {
         "name": model.name,
         **{f"{k} errors": _errors(errors[k]) for k in ("test", "validation") if k in errors},
+        **{f"never saw {k}": _errors(v) for k, v in _table(errors.get("left out")).items()},
         **{key: everything[key] for key in kept},
         **{key: value for key, value in known.items() if value},
     }

@@ -47,7 +47,8 @@ class SplitConfig(Settings):
     seed: int = Field(0, ge=0, lt=2**32)
     """The seed decides how structures are shuffled before the division."""
     exclude: tuple[str, ...] = ()
-    """These groups are left out altogether."""
+    """Structures are left out altogether if their name or their group fits one of these patterns,
+    like ``graphite/AA_*``. The others come into the parts where they would be with these."""
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> SplitConfig:

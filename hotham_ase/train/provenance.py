@@ -37,8 +37,8 @@ class RunRecord:
         Of the training.
     best_epoch
         Whose weights are the model's.
-    seconds
-        All starts together.
+    seconds, processor_seconds
+        On the wall, and of all threads of the processor; all starts together.
     device
         In words.
     curve
@@ -49,6 +49,7 @@ class RunRecord:
     steps: int
     best_epoch: int
     seconds: float
+    processor_seconds: float
     device: str
     curve: dict[str, list[Any]]
 

@@ -160,7 +160,7 @@ class _Run:
 
     def finish(self) -> Path:
         """Errors to expect, errors seen, the model file."""
-        config, data = self.config, self.data
+        config, data, run = self.config, self.data, self._record()
         best = self.checkpoints / BEST
         try:
             self.network.load_state_dict(load_file(best))
@@ -174,7 +174,7 @@ class _Run:
             network.to(torch_device(config.device))
             uncertainty = fit_uncertainty(network, training, held_out, self.energy_zero)
         network.cpu()
-        record = TrainingRecord.of(config, data, self.split, self._record())
+        record = TrainingRecord.of(config, data, self.split, run)
         model = HamiltonianModel(
             network,
             self.basis,
@@ -208,6 +208,7 @@ class _Run:
             steps=trainer.global_step,
             best_epoch=callbacks[Checkpoints].best_epoch,
             seconds=round(callbacks[RunClock].elapsed, 1),
+            processor_seconds=round(callbacks[RunClock].processor, 1),
             device=hardware(trainer.strategy.root_device),
             curve=learning_curve(read_log(self.config.output)),
         )
