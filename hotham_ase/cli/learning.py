@@ -222,7 +222,7 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
     split = _table(everything.get("split"))
     kept = (
         "species", "hopping cutoff (Å)", "receptive field (Å)", "parameters", "uncertainty",
-        "needs an initial Hamiltonian", "H0 from pseudopotentials", "pseudopotentials",
+        "needs an initial Hamiltonian", "pseudopotentials",
     )  # fmt: skip
     known = {
         "data": data.get("file"),

@@ -278,10 +278,12 @@ class StoredModel:
             self.uncertainty.n_descriptors != self.network.n_descriptors
         ):
             raise ModelFileError(f"the uncertainty of {self.name} is that of another network")
-        if self.physics and (self.learns_correction or not self.basis.has_potentials):
+        if self.physics and self.learns_correction:
+            raise ModelFileError(f"{self.name} must have one H0, computed or given, not both")
+        if self.physics and not self.basis.has_potentials:
             raise ModelFileError(
-                f"{self.name} has an H0 of its basis (physics), which needs a potential of every "
-                "species, and no other H0"
+                f"{self.name} predicts H − H0 of the pseudopotentials, but not all species of its "
+                "basis have one"
             )
 
     @property

@@ -271,9 +271,7 @@ class TwoCentreTables:
             n_orb_b=ket.n_orbitals,
         )
 
-    def _density(
-        self, a: _Place, b: _Place, channel: _Channel, operator: Operator
-    ) -> np.ndarray:
+    def _density(self, a: _Place, b: _Place, channel: _Channel, operator: Operator) -> np.ndarray:
         """(n_k,) ± w(k) X_a(k) X_b(k) of one table."""
         raised = channel.bra_degree - self._functions(*a).shells[channel.bra]
         bra = self._transforms(*a, raised)[channel.bra]
