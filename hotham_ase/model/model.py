@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hotham_ase import overlap
 from hotham_ase.errors import UsageError
 from hotham_ase.matrices import RealSpaceMatrix, Spin
 from hotham_ase.memory import format_size
@@ -56,7 +57,9 @@ class HamiltonianModel(StoredModel):
         """Predict H(R) of a structure.
 
         Pairs are processed in portions and, where memory asks for it, atoms in spatial blocks with
-        all the surroundings that they need; the result is the same.
+        all the surroundings that they need; the result is the same. Where H − H0 was learned with
+        H0 = T + V_nl + V_NA of the pseudopotentials, H0 is computed first and the network's blocks
+        are added to it.
 
         Parameters
         ----------
@@ -65,9 +68,9 @@ class HamiltonianModel(StoredModel):
         options
             Device, precision, memory; by default those of :class:`PredictionOptions`.
         initial_hamiltonian
-            H0 of this structure in eV, for a model that learned the correction to it, and for no
-            other: the same step of the same DFT code as in the training. The result is then
-            H0 + network, on the pairs of both.
+            H0 of this structure in eV, for a model that learned the correction to the H0 of a DFT
+            code, and for no other: the same step of the same code as in the training. The result
+            is then H0 + network, on the pairs of both.
         on_progress
             Called with the number of hopping pairs done and their total.
 
@@ -112,7 +115,11 @@ class HamiltonianModel(StoredModel):
         # the list is never in a GPU's memory
         margin, for_list = self.network.config.hopping_margin, budget if on_cpu else None
         pairs, graph = build_graph(atoms, self.basis, margin, for_list)
-        matrix = MatrixWriter(pairs, self.basis, self.network)
+        h0 = None
+        if self.physics:  # V_nl reaches beyond the orbitals; the margin is what H had there
+            h0 = overlap.initial_hamiltonian(atoms, self.basis, pairs=pairs)
+        matrix = MatrixWriter(pairs, self.basis, self.network, h0)
+        del h0
         left = self._left(budget, matrix, initial_hamiltonian, on_cpu)
         network, graph = self._on(device, options), graph.to(device)
         sinks: list[BlockSink] = [matrix]
