@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hotham_ase import overlap
 from hotham_ase.errors import UsageError
 from hotham_ase.matrices import RealSpaceMatrix, Spin
+from hotham_ase.matrices.pairs import PairList
 from hotham_ase.memory import format_size
 from hotham_ase.model.bundled import bundled_models, model_path
 from hotham_ase.model.file import ModelFileError, StoredModel
@@ -115,11 +115,7 @@ class HamiltonianModel(StoredModel):
         # the list is never in a GPU's memory
         margin, for_list = self.network.config.hopping_margin, budget if on_cpu else None
         pairs, graph = build_graph(atoms, self.basis, margin, for_list)
-        h0 = None
-        if self.physics:  # V_nl reaches beyond the orbitals; the margin is what H had there
-            h0 = overlap.initial_hamiltonian(atoms, self.basis, pairs=pairs)
-        matrix = MatrixWriter(pairs, self.basis, self.network, h0)
-        del h0
+        matrix = MatrixWriter(pairs, self.basis, self.network, self._computed_h0(atoms, pairs))
         left = self._left(budget, matrix, initial_hamiltonian, on_cpu)
         network, graph = self._on(device, options), graph.to(device)
         sinks: list[BlockSink] = [matrix]
@@ -136,6 +132,14 @@ class HamiltonianModel(StoredModel):
         if initial_hamiltonian is not None:  # the network gave the correction to it
             h = h + initial_hamiltonian
         return Prediction(h, None if trust is None else trust.uncertainty(EXTRAPOLATION))
+
+    def _computed_h0(self, atoms: Atoms, pairs: PairList) -> RealSpaceMatrix | None:
+        """T + V_nl + V_NA on the network's pairs, which reach as far as H did in the training."""
+        if not self.physics:
+            return None
+        from hotham_ase.overlap import initial_hamiltonian  # slow to import, for hotham info
+
+        return initial_hamiltonian(atoms, self.basis, pairs=pairs)
 
     def _check_request(self, atoms: Atoms, options: PredictionOptions) -> None:
         if len(atoms) == 0:
