@@ -162,18 +162,26 @@ class RealSpaceMatrix:
     __array_ufunc__ = None  # NumPy's scalars and arrays leave products to __rmul__
 
     def __add__(self, other: RealSpaceMatrix) -> RealSpaceMatrix:
-        """Sum on the union of both pair lists."""
+        """Sum on the union of both pair lists; an unpolarized matrix is added to both spins."""
         if not isinstance(other, RealSpaceMatrix):
             return NotImplemented
-        if self.spin != other.spin or not np.array_equal(self.n_orbitals, other.n_orbitals):
+        spins = {self.spin, other.spin}
+        spin = self.spin if len(spins) == 1 else next(iter(spins - {Spin.UNPOLARIZED}))
+        others = spins - {spin, Spin.UNPOLARIZED}
+        if others or not np.array_equal(self.n_orbitals, other.n_orbitals):
             raise MatrixError(
                 f"cannot add {other.name} to {self.name}: spin kinds {other.spin.value} and "
-                f"{self.spin.value} and the orbitals of every atom must be the same"
+                f"{self.spin.value} must be the same, or one unpolarized, and the orbitals of "
+                "every atom the same"
             )
         layout = BlockLayout(self.pairs.union(other.pairs), self.n_orbitals)
+        values = sum(m._components(spin, layout) for m in (self, other))
+        return replace(self, pairs=layout.pairs, values=values, spin=spin)
+
+    def _components(self, spin: Spin, layout: BlockLayout) -> np.ndarray:
+        """Values in another layout; of a matrix of one component also in another spin kind."""
         values = self.layout.transfer(self.values, layout)
-        values = values + other.layout.transfer(other.values, layout)
-        return replace(self, pairs=layout.pairs, values=values)
+        return values if spin is self.spin else spin.identity[:, None] * values
 
     def __sub__(self, other: RealSpaceMatrix) -> RealSpaceMatrix:
         return self + (-1.0) * other
