@@ -104,15 +104,14 @@ class RealSpaceMatrix:
         NotSupportedError
             For the other spin kinds.
         """
-        self.check_unpolarized()
+        self.check_spin(Spin.UNPOLARIZED)
         return self.values[0]
 
-    def check_unpolarized(self) -> None:
-        """Refuse other spin kinds, by a NotSupportedError, where one component only is known."""
-        if self.spin is not Spin.UNPOLARIZED:
-            raise NotSupportedError(
-                f"{self.name} must be unpolarized here, but it is {self.spin.value}"
-            )
+    def check_spin(self, *kinds: Spin) -> None:
+        """Refuse spin kinds that are not understood, by a NotSupportedError."""
+        if self.spin not in kinds:
+            known, own = " or ".join(kinds), self.spin.value
+            raise NotSupportedError(f"{self.name} must be {known} here, but it is {own}")
 
     def onsite_block(self, atom: int, component: int = 0) -> np.ndarray:
         """(n_orb, n_orb) block of one atom."""
@@ -175,13 +174,8 @@ class RealSpaceMatrix:
                 "every atom the same"
             )
         layout = BlockLayout(self.pairs.union(other.pairs), self.n_orbitals)
-        values = sum(m._components(spin, layout) for m in (self, other))
+        values = _components(self, spin, layout) + _components(other, spin, layout)
         return replace(self, pairs=layout.pairs, values=values, spin=spin)
-
-    def _components(self, spin: Spin, layout: BlockLayout) -> np.ndarray:
-        """Values in another layout; of a matrix of one component also in another spin kind."""
-        values = self.layout.transfer(self.values, layout)
-        return values if spin is self.spin else spin.identity[:, None] * values
 
     def __sub__(self, other: RealSpaceMatrix) -> RealSpaceMatrix:
         return self + (-1.0) * other
@@ -282,6 +276,12 @@ class RealSpaceMatrix:
             If the file is not one of ours.
         """
         return cls(*read_matrix(path))
+
+
+def _components(matrix: RealSpaceMatrix, spin: Spin, layout: BlockLayout) -> np.ndarray:
+    """Values in another layout; an unpolarized matrix's as those of another spin kind."""
+    values = matrix.layout.transfer(matrix.values, layout)
+    return values if spin is matrix.spin else spin.identity[:, None] * values
 
 
 def _checked(values: np.ndarray, layout: BlockLayout, spin: Spin, name: str) -> np.ndarray:

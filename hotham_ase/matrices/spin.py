@@ -129,3 +129,7 @@ class Spin(str, Enum):
         if matrix is not Spin.UNPOLARIZED:
             raise ValueError(f"a {matrix.value} matrix has no {self.value} form")
         return self.coefficients[0, :1]  # σ_0
+
+
+#: Kinds whose electrons fill one set of levels, the same for both directions of every spin.
+NONMAGNETIC = (Spin.UNPOLARIZED, Spin.SPIN_ORBIT)

@@ -93,7 +93,8 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
     DFTReadError
         If a file is missing, cut short, or contradicts another one.
     UnsupportedRunError
-        For magnetic calculations, for relaxations or molecular dynamics, and for others that INPUT tells to be of a kind that is not supported.
+        For magnetic calculations, for relaxations or molecular dynamics, and for others that INPUT
+        tells to be of a kind that is not supported.
     """
     folder = Path(folder)
     if not is_abacus(folder):
