@@ -261,7 +261,7 @@ def angular_momentum(l: int) -> np.ndarray:
     harmonics = real_spherical_harmonics(l, points)
     # x -> y -> z -> x takes the z axis to x
     turned = real_spherical_harmonics(l, points[:, [1, 2, 0]])
-    turn = np.einsum("mp,p,np->mn", harmonics, weights, turned)
+    turn = (harmonics * weights[:, None]).T @ turned
     about_x = turn @ about_z @ turn.T
     return np.stack([about_x, turn @ about_x @ turn.T, about_z])
 
