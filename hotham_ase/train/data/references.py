@@ -14,6 +14,7 @@ from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset import Dataset
 from hotham_ase.errors import UsageError
 from hotham_ase.matrices.energy_zero import EnergyZero
+from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -89,7 +90,7 @@ class ReferenceSamples:
         sample = self.on_network_pairs(index)
         if self.computed is None:
             return sample
-        sample.hamiltonian.check_unpolarized()  # H0 is
+        sample.hamiltonian.check_spin(Spin.UNPOLARIZED)  # H0 is
         return replace(sample, initial_hamiltonian=self.computed[index])
 
     def on_network_pairs(self, index: int) -> Sample:
