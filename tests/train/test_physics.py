@@ -13,10 +13,13 @@ from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.calculator import HotHamCalculator
 from hotham_ase.dataset import Dataset, DatasetWriter
+from hotham_ase.dft.formats import read_sample
 from hotham_ase.evaluation.evaluate import evaluate_samples
-from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.matrices.energy_zero import best_shift
+from hotham_ase.model.model import BYTES_PER_PAIR, HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import network_for
+from hotham_ase.nn import streaming
 from hotham_ase.nn.config import ModelConfig
 from hotham_ase.overlap import initial_hamiltonian
 from hotham_ase.train import physics
@@ -93,13 +96,13 @@ def chains():
     return [physical(k) for k in range(8)]
 
 
-def configure(folder, data, output, *more):
+def configure(folder, data, output, *more, model=SMALL):
     """A short run."""
     path = folder / f"{output}.yaml"
     lines = [
         f"data: {data}",
         f"output: {output}",
-        f"model: {SMALL}",
+        f"model: {model}",
         "split: {train: 0.5, validation: 0.25, test: 0.25}",
         "training: {max_epochs: 3, learning_rate: 0.01}",
         "device: cpu",
@@ -156,16 +159,35 @@ def test_h_is_h0_and_the_network(chains):
     np.testing.assert_allclose(total.values, alone.values + h0.values, atol=1e-12)
 
 
-def test_in_parts_as_in_one_piece(chains):
+def test_in_parts_as_in_one_piece(chains, monkeypatch):
     """Blocks are added to H0: each must come once, however atoms are divided."""
-    sample = chains[2]
-    atoms = sample.atoms.repeat(1)
+    regions, predict_region = [], streaming._predict_region
+
+    def spy(network, graph, region, *more):
+        regions.append(len(region.core))
+        return predict_region(network, graph, region, *more)
+
+    monkeypatch.setattr(streaming, "_predict_region", spy)
+    atoms = chains[2].atoms.copy()
     atoms.cell, atoms.pbc = np.diag([12.0, 12.0, 6.0]), (False, False, True)
-    atoms = atoms.repeat((1, 1, 6))
-    model = random_model(sample.basis)
+    atoms = atoms.repeat((1, 1, 24))
+    model = random_model(chains[2].basis)
     whole = model.predict(atoms, PredictionOptions("cpu", "float64"))
-    in_parts = model.predict(atoms, PredictionOptions("cpu", "float64", memory="3MB"))
+    assert regions == [len(atoms)]
+    in_parts = model.predict(atoms, PredictionOptions("cpu", "float64", memory="1MB"))
+    assert len(regions) > 2
     np.testing.assert_allclose(in_parts.values, whole.values, atol=1e-10)
+
+
+def test_h0_must_fit_into_the_memory(chains):
+    """It is made before the network needs any, in about three times what H takes."""
+    sample = chains[0]
+    model = random_model(sample.basis)
+    whole = model.predict(sample.atoms, CPU)
+    kept = whole.values.nbytes + whole.pairs.n_edges * BYTES_PER_PAIR
+    options = PredictionOptions("cpu", memory=kept + 2 * whole.values.nbytes)
+    with pytest.raises(MemoryError, match="which leaves nothing of"):
+        model.predict(sample.atoms, options)
 
 
 def test_nothing_but_the_structure_is_needed(chains):
@@ -208,6 +230,30 @@ def test_network_pairs_reach_as_far_as_h_does(runs, chains):
         references = ReferenceSamples(dataset, "fit", computed=h0)
         needed = hopping_margin(references.on_network_pairs(k) for k in range(8))
     assert needed == hopping_margin(chains)
+
+
+def test_less_is_left_of_real_hamiltonians(shared_data, tmp_path):
+    """PBE runs of ABACUS: H − H0 is a tenth of H, and so is the error that a training begins with.
+
+    H0 is of the pseudopotentials alone, nothing of it was fitted.
+    """
+    graphene = [
+        read_sample(shared_data / "abacus" / "graphene" / f"{k:03d}", verify=False)
+        for k in range(4)
+    ]
+    for sample in graphene:
+        left = sample.hamiltonian - initial_hamiltonian(sample.atoms, sample.basis)
+        sizes = []
+        for matrix in (sample.hamiltonian, left):
+            s = sample.overlap.on_pairs(matrix.pairs)
+            shift = best_shift(matrix.single, s.single)
+            sizes.append(np.abs(matrix.single - shift * s.single).mean())
+        assert sizes[1] < 0.15 * sizes[0]
+    data, first = write(tmp_path / "graphene.h5", graphene), {}
+    for word in ("auto", "none"):
+        train(configure(tmp_path, data, word, f"physics: {word}", model=SMALL.replace("2", "4", 1)))
+        first[word] = read_log(tmp_path / word)["val_mae_meV"][0]
+    assert first["auto"] < 0.5 * first["none"]
 
 
 def test_errors_begin_and_end_smaller(runs):
