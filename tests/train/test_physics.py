@@ -10,7 +10,6 @@ import torch
 from ase.calculators.calculator import InputError
 
 from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.calculator import HotHamCalculator
 from hotham_ase.dataset import Dataset, DatasetWriter
 from hotham_ase.dft.formats import read_sample
@@ -27,42 +26,18 @@ from hotham_ase.train.config import ConfigError
 from hotham_ase.train.data.prepared import hopping_margin, prepare
 from hotham_ase.train.data.references import ReferenceSamples
 from hotham_ase.train.run import read_log, train
+from hotham_ase.train.template import template
 from tests.chains import environment, make_sample
+from tests.potentials import with_potentials
 
 CPU = PredictionOptions(device="cpu")
 SMALL = "{l_max: 2, channels: 4, hidden: 8, n_radial: 6, message_cutoff: 3.0}"
 
 
-def potential(n_valence=4.0, depth=3.0):
-    """Smooth projectors for s and p, and an attractive neutral atom, of finite range."""
-    grid = np.linspace(0, 2.5, 251)
-    end = np.where(grid < 1.0, np.cos(np.pi * grid / 2) ** 2, 0.0)
-    projectors = np.stack([end, grid * end])
-    neutral = -depth * np.exp(-(grid**2)) * np.cos(np.pi * grid / 5) ** 2
-    density = np.exp(-(grid**2))
-    density *= n_valence / (4 * np.pi * grid**2 * density).sum() / grid[1]
-    return AtomicPotential(
-        degrees=(0, 1),
-        total_momenta=None,
-        coefficients=np.diag([2.0, -1.0]),
-        grid=grid,
-        projectors=projectors,
-        cutoffs=(1.0, 1.0),
-        neutral=neutral,
-        density=density,
-        n_valence=n_valence,
-        source="made up for a test",
-    )
-
-
-def with_potential(basis):
-    return OrbitalBasis(tuple(replace(s, potential=potential(s.n_valence)) for s in basis.species))
-
-
 def physical(seed, name=None):
     """H = H0 + a small three-centre part + μ S of a chain that has pseudopotentials."""
     sample = make_sample(name or f"chain/{seed}", seed)
-    basis, s = with_potential(sample.basis), sample.overlap
+    basis, s = with_potentials(sample.basis, relativistic=False, strength=3.0), sample.overlap
     h0 = initial_hamiltonian(sample.atoms, basis)
     hamiltonian = h0 + 0.2 * environment(s) + 0.3 * seed * s
     return replace(sample, basis=basis, hamiltonian=hamiltonian)
@@ -279,6 +254,13 @@ def test_the_model_file_says_it(runs, hotham):
     assert "H0 = T" not in hotham("info", paths["none"])[1]
 
 
+def test_a_new_configuration_says_which_elements_have_potentials(runs):
+    _, data, _ = runs
+    lines = template(data).splitlines()
+    assert "# pseudopotentials: of C" in lines
+    assert "physics: auto" in lines
+
+
 @pytest.mark.parametrize(("cache", "times"), [(4.0, 1), (0.0, 6)])
 def test_h0_is_computed_once_where_memory_allows(runs, tmp_path, monkeypatch, cache, times):
     _, data, _ = runs
@@ -392,6 +374,15 @@ def test_fine_tuning_refuses_what_the_model_did_not_learn(runs, chains, tmp_path
         train(fine(tmp_path, other, paths["auto"], "initial_hamiltonian: true"))
     with pytest.raises(ConfigError, match=r"the data lack for \['N'\]"):
         train(fine(tmp_path, write(tmp_path / "mixed.h5", with_nitrogen(chains)), paths["auto"]))
+
+
+def test_another_pseudopotential_is_refused(runs, chains, tmp_path):
+    """H of other pseudopotentials is not what the model predicts on top of its H0."""
+    _, _, paths = runs
+    other = with_potentials(chains[0].basis, relativistic=False, strength=2.0)
+    data = write(tmp_path / "other.h5", [replace(s, basis=other) for s in chains])
+    with pytest.raises(ConfigError, match=r"other pseudopotentials of \['C'\] than"):
+        train(fine(tmp_path, data, paths["auto"]))
 
 
 def test_data_without_potentials_teach_a_model_that_has_them(runs, chains, tmp_path):
