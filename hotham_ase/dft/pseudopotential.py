@@ -18,7 +18,8 @@ _UNIFORM = 1e-4  # of the step; files print four decimals
 # fourth differences of tables in units of their largest value, beyond which one value is wrong; in
 # ONCV files they are below 1e-4, at the ends of projectors 0.04
 _LARGEST_JUMP, _LARGEST_JUMP_AT_END = 1e-2, 0.5
-_LARGEST_NORM_ERROR = 0.2  # of the density; files end where it has not quite decayed
+# of the density: files end where it has not quite decayed, or have that of an ion
+_LARGEST_NORM_ERROR = 0.5
 
 
 @dataclass(frozen=True, eq=False)

@@ -148,7 +148,11 @@ DAMAGED = {
     "not a number": (changed("1.00000000000E-02", "1.0x"), "1.0x"),
     "infinite": (changed("1.00000000000E-02", "inf"), "values that cannot be"),
     "descending": (changed("2.00000000000E-02", "0.00000000000E-02"), "does not ascend"),
-    "electrons": (changed('z_valence="    4.00"', 'z_valence="5.00"'), "has 4 of 5 electrons"),
+    "electrons": (changed('z_valence="    4.00"', 'z_valence="5.00"'), "as that of 4 charges, not 5"),
+    "density": (
+        lambda text: text.replace("PP_RHOATOM", "PP_OTHER").replace("PP_RAB", "PP_RHOATOM"),
+        "density has 0 of 4 electrons",
+    ),
     "no electrons": (changed('z_valence="    4.00"', 'z_valence="nan"'), "nan valence"),
     "element": (changed('element="C "', 'element="Xx"'), "its element is 'Xx'"),
     "kind": (changed('pseudo_type="NC"', 'pseudo_type="XX"'), "its pseudo_type is 'XX'"),
