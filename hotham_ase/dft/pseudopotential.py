@@ -15,6 +15,7 @@ SWITCH_FROM, SWITCH_TO = 6.0, 7.0  # Bohr
 MESH_STEP = 0.01  # Bohr, where a file's own mesh is not uniform; that of ONCV files
 _ZERO = 1e-10  # r β below it is none, Ry Bohr^(-1/2); the files have ten digits
 _UNIFORM = 1e-4  # of the step; files print four decimals
+_SMALLEST_STEP, _FARTHEST = 1e-3, 20.0  # Bohr, of a uniform mesh that is kept; of projectors
 # fourth differences of tables in units of their largest value, beyond which one value is wrong; in
 # ONCV files they are below 1e-4, at the ends of projectors 0.04
 _LARGEST_JUMP, _LARGEST_JUMP_AT_END = 1e-2, 0.5
@@ -91,7 +92,7 @@ class Pseudopotential:
         ends = [self._end(rows) for rows in self.projectors]
         step = self.mesh[1] - self.mesh[0]
         spread = np.abs(np.diff(self.mesh) - step).max()
-        uniform = self.mesh[0] == 0 and spread < _UNIFORM * step
+        uniform = self.mesh[0] == 0 and spread < _UNIFORM * step and step > _SMALLEST_STEP
         step = self.mesh[-1] / (len(self.mesh) - 1) if uniform else MESH_STEP
         grid = step * np.arange(int(np.ceil(max([SWITCH_TO, *ends]) / step - 1e-9)) + 1)
         projectors = [
@@ -120,7 +121,10 @@ class Pseudopotential:
         there = np.flatnonzero(np.abs(table) > _ZERO)
         if not len(there):
             raise ValueError("one of its projectors is zero")
-        return float(self.mesh[min(there[-1] + 1, len(self.mesh) - 1)])
+        end = float(self.mesh[min(there[-1] + 1, len(self.mesh) - 1)])
+        if end > _FARTHEST:
+            raise ValueError(f"one of its projectors reaches {end:.4g} Bohr")
+        return end
 
     def _on(self, grid: np.ndarray, table: np.ndarray, power: int, l: int) -> np.ndarray:
         """f(r) of a table of r^power f(r) on another mesh; f goes as r^l at the nucleus."""

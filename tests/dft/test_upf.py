@@ -136,6 +136,15 @@ def changed(old: str, new: str, count: int = 1):
     return change
 
 
+def in_section(name: str, change):
+    def changed_there(text: str) -> str:
+        before, start, rest = text.partition(f"<{name} ")
+        section, end, after = rest.partition(f"</{name}>")
+        return before + start + change(section) + end + after
+
+    return changed_there
+
+
 DAMAGED = {
     "other format": (lambda text: "<psml/>", "neither <UPF version="),
     "cut": (lambda text: text[: len(text) // 2], "not a complete UPF file"),
@@ -148,7 +157,7 @@ DAMAGED = {
     "not a number": (changed("1.00000000000E-02", "1.0x"), "1.0x"),
     "infinite": (changed("1.00000000000E-02", "inf"), "values that cannot be"),
     "descending": (changed("2.00000000000E-02", "0.00000000000E-02"), "does not ascend"),
-    "electrons": (changed('z_valence="    4.00"', 'z_valence="5.00"'), "as that of 4 charges, not 5"),
+    "electrons": (changed('z_valence="    4.00"', 'z_valence="5.00"'), "as that of 4 charges"),
     "density": (
         lambda text: text.replace("PP_RHOATOM", "PP_OTHER").replace("PP_RAB", "PP_RHOATOM"),
         "density has 0 of 4 electrons",
@@ -158,7 +167,11 @@ DAMAGED = {
     "kind": (changed('pseudo_type="NC"', 'pseudo_type="XX"'), "its pseudo_type is 'XX'"),
     "other l": (changed('lll="1"', 'lll="2"'), "other angular momenta than the projectors"),
     "impossible j": (changed('jjj="1.5"', 'jjj="2.5"'), r"total_momenta must be l \+ 1/2"),
-    "asymmetric": (changed("4.00000000000E-01", "4.1E-01", -1), "symmetric"),
+    "asymmetric": (in_section("PP_DIJ", changed("3.00000000000E-01", "3.1E-01")), "symmetric"),
+    "a projector without end": (
+        in_section("PP_BETA.2", lambda text: text.replace("0.00000000000E+00", "1.0E-09")),
+        "projectors reaches 30 Bohr",
+    ),
     "a jump": (lambda text: text.replace("-9.09", "-1.09", 1), "local potential jumps at about"),
     "attribute": (changed('has_so="T"', 'has_so=T'), "section PP_HEADER is not understood"),
 }  # fmt: skip
@@ -166,8 +179,9 @@ DAMAGED = {
 
 @pytest.mark.parametrize(("change", "message"), DAMAGED.values(), ids=DAMAGED)
 def test_damage_is_refused(tmp_path: Path, change, message: str):
+    content = Content(mesh=0.01 * np.arange(3001)) if "reaches" in message else Content()
     with pytest.raises(DFTReadError, match=message) as raised:
-        read(tmp_path, change(version_2(Content())))
+        read(tmp_path, change(version_2(content)))
     assert "C.upf" in str(raised.value)
 
 
