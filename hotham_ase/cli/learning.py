@@ -224,7 +224,9 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
         "species", "hopping cutoff (Å)", "receptive field (Å)", "parameters", "uncertainty",
         "needs an initial Hamiltonian", "pseudopotentials",
     )  # fmt: skip
+    h0 = "H = H0 + network, H0 = T + V_nl + V_NA of the pseudopotentials"
     known = {
+        "Hamiltonian": h0 if model.physics else None,
         "data": data.get("file"),
         "structures": ", ".join(f"{len(names)} {part}" for part, names in split.items()),
         "trained": everything.get("trained"),

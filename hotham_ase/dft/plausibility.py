@@ -14,6 +14,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, eigh
 
 from hotham_ase.dft.sample import DFTReadError, Sample
+from hotham_ase.electronic.solvers.problem import n_rows
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import overlap_matrix
@@ -89,11 +90,11 @@ def check_electrons(sample: Sample) -> None:
     DFTReadError
         With both numbers; or if S(k) is not positive definite.
     """
-    if sample.fermi_level is None or sample.hamiltonian.n_basis > LARGEST_DENSE:
+    if sample.fermi_level is None or n_rows(sample.hamiltonian) > LARGEST_DENSE:
         return
     # a point inside the zone and its images in the axes: no level there is degenerate by symmetry
     kpts = np.array([[0.21, 0.17, 0.13], [-0.21, 0.33, 0.29]]) * sample.atoms.pbc
-    n_kpts = len(kpts) if sample.atoms.pbc.any() and sample.hamiltonian.n_basis <= SMALL else 1
+    n_kpts = len(kpts) if sample.atoms.pbc.any() and n_rows(sample.hamiltonian) <= SMALL else 1
     levels = np.concatenate([_levels(sample, kpt) for kpt in kpts[:n_kpts]])
     filled = (levels < sample.fermi_level).sum() / n_kpts
     n_electrons = sample.hamiltonian.spin.degeneracy * filled
@@ -147,10 +148,11 @@ def check_against_run(
                 f"levels below the Fermi level of {sample.fermi_level:.3f} eV"
             )
     n_bands = run.eigenvalues.shape[1]
-    if n_bands > sample.hamiltonian.n_basis:
+    n_levels = n_rows(sample.hamiltonian)
+    if n_bands > n_levels:
         raise DFTReadError(
-            f"{sample.name}: the run has {n_bands} bands, more than the "
-            f"{sample.hamiltonian.n_basis} orbitals"
+            f"{sample.name}: the run has {n_bands} bands, more than the {n_levels} that its "
+            f"{sample.hamiltonian.n_basis} orbitals make"
         )
     compared = _kpoints_to_compare(sample, run.kpts)
     for index in compared:
@@ -168,17 +170,17 @@ def check_against_run(
 
 def _kpoints_to_compare(sample: Sample, kpts: np.ndarray) -> list[int]:
     """The k-point farthest from those where H(k) is real, and the first."""
-    if sample.hamiltonian.n_basis > LARGEST_DENSE:
+    if n_rows(sample.hamiltonian) > LARGEST_DENSE:
         return []
     most_complex = int(np.abs(np.sin(2 * np.pi * kpts)).sum(axis=1).argmax())
-    first = [0] if most_complex and sample.hamiltonian.n_basis <= SMALL else []
+    first = [0] if most_complex and n_rows(sample.hamiltonian) <= SMALL else []
     return [most_complex, *first]
 
 
 def _levels(sample: Sample, kpt: np.ndarray) -> np.ndarray:
-    """(n_orbitals,) eigenvalues in eV."""
+    """(n_bands,) eigenvalues in eV."""
     h_k = sample.hamiltonian.at_k(kpt, format="dense")
-    s_k = sample.overlap.at_k(kpt, format="dense")
+    s_k = sample.overlap.at_k(kpt, format="dense", spin=sample.hamiltonian.spin)
     try:
         return eigh(h_k, s_k, eigvals_only=True, overwrite_a=True, overwrite_b=True)
     except LinAlgError as error:

@@ -10,8 +10,11 @@ from scipy.interpolate import CubicSpline
 
 from hotham_ase.basis.potentials import AtomicPotential
 
-# V_NA is switched off smoothly between these; of carbon 2.5e-4 Ry are left at the first
-SWITCH_FROM, SWITCH_TO = 6.0, 7.0  # Bohr
+# V_NA ends where it is as small as this, 20 meV, after a smooth switch: what is cut off is nearly
+# constant over a neighbour, and H − H0 does not become larger without it
+FAINT = 1.5e-3  # Ry
+SWITCH_WIDTH = 2.0  # Bohr
+DENSITY_END = 7.0  # Bohr
 MESH_STEP = 0.01  # Bohr, where a file's own mesh is not uniform; that of ONCV files
 _ZERO = 1e-10  # r β below it is none, Ry Bohr^(-1/2); the files have ten digits
 _UNIFORM = 1e-4  # of the step; files print four decimals
@@ -87,19 +90,19 @@ class Pseudopotential:
     def atomic_potential(self) -> AtomicPotential:
         """On a uniform mesh, eV and Å, with the potential of the neutral atom.
 
-        That is V_loc + V_Hartree[ρ], switched off between ``SWITCH_FROM`` and ``SWITCH_TO``.
+        That is V_loc + V_Hartree[ρ], switched off within ``SWITCH_WIDTH`` before it is ``FAINT``.
         """
         ends = [self._end(rows) for rows in self.projectors]
         step = self.mesh[1] - self.mesh[0]
         spread = np.abs(np.diff(self.mesh) - step).max()
         uniform = self.mesh[0] == 0 and spread < _UNIFORM * step and step > _SMALLEST_STEP
         step = self.mesh[-1] / (len(self.mesh) - 1) if uniform else MESH_STEP
-        grid = step * np.arange(int(np.ceil(max([SWITCH_TO, *ends]) / step - 1e-9)) + 1)
+        grid = step * np.arange(int(np.ceil(max([DENSITY_END, *ends]) / step - 1e-9)) + 1)
         projectors = [
             np.where(grid < end, self._on(grid, rows, 1, l), 0.0)
             for l, rows, end in zip(self.degrees, self.projectors, ends, strict=True)
         ]
-        neutral = self._neutral(grid) * _switch(grid)
+        neutral = _switched(grid, self._neutral(grid))
         norm = _integral(self.mesh, self.density)[-1]
         density = self._on(grid, self.density, 2, 0) * (self.n_valence / norm) / (4 * np.pi)
         return AtomicPotential(
@@ -169,7 +172,9 @@ def _integral(mesh: np.ndarray, values: np.ndarray) -> np.ndarray:
     return CubicSpline(mesh, values).antiderivative()(mesh)
 
 
-def _switch(grid: np.ndarray) -> np.ndarray:
-    """1 until ``SWITCH_FROM``, 0 from ``SWITCH_TO``, with two continuous derivatives."""
-    x = np.clip((grid - SWITCH_FROM) / (SWITCH_TO - SWITCH_FROM), 0.0, 1.0)
-    return 1 - x**3 * (10 - 15 * x + 6 * x**2)
+def _switched(grid: np.ndarray, potential: np.ndarray) -> np.ndarray:
+    """A potential that ends where it is faint, with two continuous derivatives."""
+    felt = np.flatnonzero(np.abs(potential) > FAINT)
+    end = grid[felt[-1]] if len(felt) else 0.0
+    x = np.clip((grid - end) / SWITCH_WIDTH + 1, 0.0, 1.0)
+    return potential * (1 - x**3 * (10 - 15 * x + 6 * x**2))

@@ -10,6 +10,7 @@ from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.dft.sample import DFTReadError
 from hotham_ase.matrices import BlockLayout, MatrixError, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList, pair_keys
+from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -29,6 +30,7 @@ def matrix_from_triplets(
     values: np.ndarray,
     *,
     name: str,
+    spin: Spin = Spin.UNPOLARIZED,
 ) -> RealSpaceMatrix:
     """Collect the elements ⟨row, cell 0 | A | column, cell R⟩ into blocks in our order.
 
@@ -45,37 +47,40 @@ def matrix_from_triplets(
         Global orbital indices in the code's order.
     shifts : (n, 3) int
         Lattice vector R of each element.
-    values : (n,) float
+    values : (n,) or (n_components, n)
         eV, or 1 for an overlap.
     name
         For messages.
+    spin
+        Which components these are.
 
     Raises
     ------
     DFTReadError
         If an index is out of range, an element comes twice, only some of the pairs lack their
-        reverse, or the matrix is not Hermitian.
+        reverse, or the matrix is not Hermitian or not of this spin kind.
     """
+    values = np.atleast_2d(values)
     atom_of, place, sign = _orbital_maps(atoms, basis, code)
     if not all(((k >= 0) & (k < len(atom_of))).all() for k in (rows, columns)):
         raise DFTReadError(f"{name} has orbital indices outside 0 … {len(atom_of) - 1}")
     i, j = atom_of[rows], atom_of[columns]
-    pairs, first, which, is_alone = _pairs_of(atoms, i, j, shifts, np.abs(values), name)
+    pairs, first, which, is_alone = _pairs_of(atoms, i, j, shifts, np.abs(values).max(axis=0), name)
     layout = BlockLayout(pairs, basis.n_orbitals(atoms.numbers))
     blocks = layout.find(i[first], j[first], shifts[first])[which]  # of every element
     places = layout.places(blocks, place[rows], place[columns])
     if n_twice := len(places) - np.count_nonzero(np.bincount(places)):
         raise DFTReadError(f"{name} gives {n_twice} elements twice")
     signed = sign[rows] * sign[columns] * values
-    flat = np.zeros(layout.n_values, dtype=values.dtype)
-    flat[places] = signed
+    flat = np.zeros((len(values), layout.n_values), dtype=values.dtype)
+    flat[:, places] = signed
     # what the file leaves out: conjugates of the blocks that are there
     alone = np.flatnonzero(is_alone[which])
     reverse = layout.reverse[blocks[alone]]
     places = layout.places(reverse, place[columns[alone]], place[rows[alone]])
-    flat[places] = signed[alone].conj()
+    flat[:, places] = spin.mirror_signs[:, None] * signed[:, alone].conj()
     try:
-        return RealSpaceMatrix(pairs, layout.n_orbitals, flat, name=name)
+        return RealSpaceMatrix(pairs, layout.n_orbitals, flat, spin, name)
     except MatrixError as error:
         raise DFTReadError(str(error)) from error
 

@@ -11,9 +11,15 @@ import numpy as np
 
 from hotham_ase.electronic.expansion import Expansion, expand, lowest_point
 from hotham_ase.electronic.kmesh import affordable_kpts
-from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, Eigenstates, SolverOptions
+from hotham_ase.electronic.solvers.problem import (
+    DEFAULT_OPTIONS,
+    Eigenstates,
+    SolverOptions,
+    n_rows,
+)
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, solve_kpts
 from hotham_ase.errors import HothamError
+from hotham_ase.matrices.spin import NONMAGNETIC
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.kmesh import KMesh
@@ -173,12 +179,12 @@ def find_band_edges(
     ValueError
         If there are no bands on both sides of the gap.
     NotSupportedError
-        If H is not unpolarized.
+        If H is of a magnet.
     """
-    hamiltonian.check_unpolarized()
+    hamiltonian.check_spin(*NONMAGNETIC)
     for part in known:
         part.sides(n_filled)  # refuses bands on one side only before anything is solved
-    n_basis = hamiltonian.n_basis
+    n_basis = n_rows(hamiltonian)
     search = _Search(hamiltonian, overlap, n_filled, options)
     finer = None if n_basis > search_up_to else _less_coarse(known, hamiltonian)
     if finer is not None:
@@ -202,7 +208,7 @@ def _less_coarse(known: Sequence[KnownBands], hamiltonian: RealSpaceMatrix) -> K
     finer = None
     while mesh is not None and mesh.grid is not None and (mesh.grid.size < needed).any():
         mesh = mesh.refined()
-        if mesh is None or len(mesh.ibz_kpts) > affordable_kpts(hamiltonian.n_basis):
+        if mesh is None or len(mesh.ibz_kpts) > affordable_kpts(n_rows(hamiltonian)):
             break
         finer = mesh
     return finer
@@ -255,8 +261,8 @@ class _Search:
         self._on_progress = options.on_progress
         self._axes = np.flatnonzero(hamiltonian.pairs.pbc)
         self._best: dict[_Target, _Point] = {}
-        self._most_points = max(FEWEST_POINTS, affordable_kpts(hamiltonian.n_basis))
-        n_basis = hamiltonian.n_basis
+        n_basis = n_rows(hamiltonian)
+        self._most_points = max(FEWEST_POINTS, affordable_kpts(n_basis))
         self._n_starts = next((n for limit, n in STARTS if n_basis <= limit), 1)
         self._expected = min(self._most_points, len(TARGETS) * self._n_starts * USUAL_STEPS)
         self._points: dict[bytes, _Point] = {}

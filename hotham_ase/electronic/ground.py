@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,17 +16,23 @@ from hotham_ase.electronic.edges import (
     KnownBands,
     find_band_edges,
 )
-from hotham_ase.electronic.fermi import Filling, fill_bands
+from hotham_ase.electronic.fermi import Filling, fermi_dirac, fill_bands
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import populations, solve_with_shares, symmetrized
 from hotham_ase.electronic.solvers.policy import choose_solver
-from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.problem import (
+    DEFAULT_OPTIONS,
+    BandWindow,
+    SolverOptions,
+    n_rows,
+)
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import level_of
+from hotham_ase.matrices.spin import NONMAGNETIC
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.kmesh import KMesh
-    from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.matrices import RealSpaceMatrix, Spin
 
 WHOLE = 1e-6  # bands; what a whole number of filled ones may be off by
 #: eV; meshes are refined until a metal's level changes by less. Its error goes with the square of
@@ -69,6 +75,21 @@ class GroundState:
     is_metal: bool
     edges: BandEdges | None = None
     populations: np.ndarray | None = None
+
+    def at(self, eigenvalues: np.ndarray, *, kT: float, spin: Spin) -> GroundState:
+        """The same with the bands of other k-points, filled up to the same level.
+
+        Parameters
+        ----------
+        eigenvalues : (1, n_kpts, n_bands) eV
+        kT
+            As for :func:`hotham_ase.electronic.fermi.fill_bands`.
+        spin
+            How many electrons a state holds.
+        """
+        kT = kT if self.is_metal else 0.0  # only a metal's bands are smeared
+        occupations = fermi_dirac(eigenvalues, self.fermi_level, kT=kT, spin=spin)
+        return replace(self, eigenvalues=eigenvalues, occupations=occupations)
 
 
 def ground_state(
@@ -117,12 +138,12 @@ def ground_state(
     Raises
     ------
     NotSupportedError
-        If H is not unpolarized.
+        If H is of a magnet.
     """
-    hamiltonian.check_unpolarized()  # a magnet fills its channels differently
+    hamiltonian.check_spin(*NONMAGNETIC)  # a magnet fills its channels differently
     solved = _FilledMesh.solve(hamiltonian, overlap, mesh, n_electrons, kT, window, group, options)
     edges = solved.edges(known, search_up_to, search_options or options)
-    limit = affordable_kpts(hamiltonian.n_basis) if max_kpts is None else max_kpts
+    limit = affordable_kpts(n_rows(hamiltonian)) if max_kpts is None else max_kpts
     level, change = solved.fermi_level(edges, limit)
     if edges is not None and edges.k_vbm is None:  # a band is filled in part, up to the level
         edges = BandEdges(0.0, 0.0, level, level)

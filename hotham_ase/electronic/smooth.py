@@ -25,7 +25,7 @@ from hotham_ase.electronic.dos import (
 )
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import Shares, solve_with_shares, symmetrized
-from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions, n_rows
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import states_below
 
@@ -208,7 +208,7 @@ class _Problem:
 
     def finer(self, mesh: KMesh) -> KMesh | None:
         """The refined mesh, if it is affordable."""
-        finer, limit = mesh.refined(), affordable_kpts(self.hamiltonian.n_basis)
+        finer, limit = mesh.refined(), affordable_kpts(n_rows(self.hamiltonian))
         return None if finer is None or len(finer.ibz_kpts) > limit else finer
 
     def smooth_total(self, mesh: KMesh, sigma: float | None, refine: bool) -> SmoothMesh:

@@ -22,7 +22,6 @@ from ase.spectrum.band_structure import BandStructure
 from hotham_ase.electronic.bands import window_about_fermi_level
 from hotham_ase.electronic.dos import Projection, projection_groups
 from hotham_ase.electronic.edges import SEARCH_UP_TO, BandEdgeError, BandEdges, KnownBands
-from hotham_ase.electronic.fermi import fermi_dirac
 from hotham_ase.electronic.ground import GroundState, ground_state
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.kpath import band_path
@@ -30,8 +29,15 @@ from hotham_ase.electronic.population import Shares, mulliken_charges
 from hotham_ase.electronic.refinement import most_added, refine_bands
 from hotham_ase.electronic.smooth import density_of_states
 from hotham_ase.electronic.solvers.guard import Guard
-from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.problem import (
+    DEFAULT_OPTIONS,
+    BandWindow,
+    SolverOptions,
+    n_rows,
+)
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
+from hotham_ase.electronic.texture import spin_texture
+from hotham_ase.matrices.spin import NONMAGNETIC, Spin
 
 if TYPE_CHECKING:
     from ase.spectrum.doscollection import GridDOSCollection
@@ -51,6 +57,14 @@ class _Found:
     state: GroundState | None = None
     paths: list[KnownBands] = field(default_factory=list)  # where edges are looked for, too
     windows: dict[int, BandWindow] = field(default_factory=dict)
+
+    def note(self, path: KnownBands, n_filled: int) -> None:
+        """Look for edges at a path's k-points too, if bands there lie in the gap found so far."""
+        if path.has_both_sides(n_filled) and (
+            self.state is None or path.reach_into(self.state.edges, n_filled)
+        ):
+            self.paths.append(path)
+            self.state = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +102,7 @@ class ElectronicSystem:
     MatrixError
         If H, S and basis are not of the same atoms and orbitals.
     NotSupportedError
-        If H is not unpolarized: edges and levels of two spins or of spinors are not found yet.
+        If H is of a magnet, whose edges and levels are not found yet.
     """
 
     hamiltonian: RealSpaceMatrix = field(repr=False)
@@ -106,11 +120,12 @@ class ElectronicSystem:
     _found: _Found = field(default_factory=_Found, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for matrix, label in ((self.hamiltonian, "hamiltonian"), (self.overlap, "overlap")):
-            if matrix is not None:
-                n_orbitals = self.basis.n_orbitals(self.atoms.numbers)
-                matrix.check_belongs(self.atoms, n_orbitals, label)
-                matrix.check_unpolarized()
+        n_orbitals = self.basis.n_orbitals(self.atoms.numbers)
+        self.hamiltonian.check_belongs(self.atoms, n_orbitals, "hamiltonian")
+        self.hamiltonian.check_spin(*NONMAGNETIC)
+        if self.overlap is not None:
+            self.overlap.check_belongs(self.atoms, n_orbitals, "overlap")
+            self.overlap.check_spin(Spin.UNPOLARIZED)
 
     @classmethod
     def from_sample(cls, sample: Sample, **settings: Any) -> ElectronicSystem:
@@ -188,7 +203,7 @@ class ElectronicSystem:
 
     def _solve(self, group: np.ndarray | None = None) -> GroundState:
         """The ground state, with populations of groups of orbitals if there are any."""
-        kT, window = math.sqrt(3) / math.pi * self.sigma, self._window(self.n_bands)
+        kT, window = math.sqrt(3) / math.pi * self.sigma, self._window()
         state = ground_state(
             self.hamiltonian,
             self.overlap,
@@ -205,10 +220,7 @@ class ElectronicSystem:
         if self.mesh.path is None:
             return state
         energies = self._eigenvalues(self.mesh.ibz_kpts, window, "solving on the path")
-        # only a metal's bands are smeared, as on the mesh
-        kT, spin = kT if state.is_metal else 0.0, self.hamiltonian.spin
-        occupations = fermi_dirac(energies, state.fermi_level, kT=kT, spin=spin)
-        return replace(state, eigenvalues=energies, occupations=occupations)
+        return state.at(energies, kT=kT, spin=self.hamiltonian.spin)
 
     def _uniform(self, mesh: KMesh) -> KMesh:
         """A mesh of the whole zone, in the place of a path."""
@@ -235,13 +247,13 @@ class ElectronicSystem:
             Only these about the Fermi level; by default the system's own.
         """
         kpath = band_path(self.atoms, path, npoints=npoints, method=method)
-        window = self._window(self.n_bands if n_bands is None else n_bands)
+        window = self._window(n_bands)
         energies = self._eigenvalues(kpath.kpts, window, "solving on the path")
         bands = BandStructure(kpath, energies, self._level_at(kpath.kpts, energies, window))
         # bands that cross between k-points would look like a gap; what was asked for stays
         if npoints is not None or isinstance(path, BandPath):
             return bands
-        most = most_added(len(kpath.kpts), self.hamiltonian.n_basis)
+        most = most_added(len(kpath.kpts), n_rows(self.hamiltonian))
         stage = "solving where bands are close"
         solve = functools.partial(self._eigenvalues, window=window, stage=stage)
         refined = refine_bands(bands, solve, window=REFINED, max_added=most)
@@ -249,14 +261,18 @@ class ElectronicSystem:
 
     def _level_at(self, kpts: np.ndarray, energies: np.ndarray, window: BandWindow | None) -> float:
         """Fermi level of edges that were looked for at a path's k-points, too."""
-        found, n_filled = self._found, round(self.n_electrons / self.hamiltonian.spin.degeneracy)
         path = KnownBands(kpts, energies, first_band=0 if window is None else window.first)
-        if path.has_both_sides(n_filled) and (
-            found.state is None or path.reach_into(found.state.edges, n_filled)
-        ):
-            found.paths.append(path)
-            found.state = None
+        self._found.note(path, round(self.n_electrons / self.hamiltonian.spin.degeneracy))
         return self.fermi_level()
+
+    def spin_texture(self, kpts: np.ndarray, n_bands: int | None = None) -> np.ndarray:
+        """(n_kpts, n_bands, 3) spins of the states in ħ, where H has spin-orbit coupling.
+
+        See :func:`hotham_ase.electronic.texture.spin_texture`. ``n_bands`` is as for
+        :meth:`band_structure`, whose bands at its ``path.kpts`` these are then.
+        """
+        options, matrices = self._options("solving for the spins"), (self.hamiltonian, self.overlap)
+        return spin_texture(*matrices, kpts, window=self._window(n_bands), options=options)
 
     def density_of_states(
         self,
@@ -273,22 +289,20 @@ class ElectronicSystem:
         """
         level = self.fermi_level()
         mesh = self.mesh if kpts is None else build_mesh(self.atoms, kpts, symmetry=self.symmetry)
+        problem = (self.hamiltonian, self.overlap, self._uniform(mesh), level, self.basis)
         return density_of_states(
-            self.hamiltonian,
-            self.overlap,
-            self._uniform(mesh),
-            level,
-            self.basis,
+            *problem,
             projection=projection,
             shares=shares,
             sigma=sigma,
             refine=kpts is None,
-            window=self._window(self.n_bands),
+            window=self._window(),
             options=self._options("solving for the density of states"),
         )
 
-    def _window(self, n_bands: int | None) -> BandWindow | None:
-        """The ``n_bands`` bands about the Fermi level; None for all."""
+    def _window(self, n_bands: int | None = None) -> BandWindow | None:
+        """So many bands about the Fermi level, by default the system's own; None for all."""
+        n_bands = self.n_bands if n_bands is None else n_bands
         if n_bands is None:
             return None
         windows, options = self._found.windows, self._options("looking for the bands")

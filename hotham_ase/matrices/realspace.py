@@ -104,15 +104,14 @@ class RealSpaceMatrix:
         NotSupportedError
             For the other spin kinds.
         """
-        self.check_unpolarized()
+        self.check_spin(Spin.UNPOLARIZED)
         return self.values[0]
 
-    def check_unpolarized(self) -> None:
-        """Refuse other spin kinds, by a NotSupportedError, where one component only is known."""
-        if self.spin is not Spin.UNPOLARIZED:
-            raise NotSupportedError(
-                f"{self.name} must be unpolarized here, but it is {self.spin.value}"
-            )
+    def check_spin(self, *kinds: Spin) -> None:
+        """Refuse spin kinds that are not understood, by a NotSupportedError."""
+        if self.spin not in kinds:
+            known, own = " or ".join(kinds), self.spin.value
+            raise NotSupportedError(f"{self.name} must be {known} here, but it is {own}")
 
     def onsite_block(self, atom: int, component: int = 0) -> np.ndarray:
         """(n_orb, n_orb) block of one atom."""
@@ -162,18 +161,21 @@ class RealSpaceMatrix:
     __array_ufunc__ = None  # NumPy's scalars and arrays leave products to __rmul__
 
     def __add__(self, other: RealSpaceMatrix) -> RealSpaceMatrix:
-        """Sum on the union of both pair lists."""
+        """Sum on the union of both pair lists; an unpolarized matrix is added to both spins."""
         if not isinstance(other, RealSpaceMatrix):
             return NotImplemented
-        if self.spin != other.spin or not np.array_equal(self.n_orbitals, other.n_orbitals):
+        spins = {self.spin, other.spin}
+        spin = self.spin if len(spins) == 1 else next(iter(spins - {Spin.UNPOLARIZED}))
+        others = spins - {spin, Spin.UNPOLARIZED}
+        if others or not np.array_equal(self.n_orbitals, other.n_orbitals):
             raise MatrixError(
                 f"cannot add {other.name} to {self.name}: spin kinds {other.spin.value} and "
-                f"{self.spin.value} and the orbitals of every atom must be the same"
+                f"{self.spin.value} must be the same, or one unpolarized, and the orbitals of "
+                "every atom the same"
             )
         layout = BlockLayout(self.pairs.union(other.pairs), self.n_orbitals)
-        values = self.layout.transfer(self.values, layout)
-        values = values + other.layout.transfer(other.values, layout)
-        return replace(self, pairs=layout.pairs, values=values)
+        values = _components(self, spin, layout) + _components(other, spin, layout)
+        return replace(self, pairs=layout.pairs, values=values, spin=spin)
 
     def __sub__(self, other: RealSpaceMatrix) -> RealSpaceMatrix:
         return self + (-1.0) * other
@@ -274,6 +276,12 @@ class RealSpaceMatrix:
             If the file is not one of ours.
         """
         return cls(*read_matrix(path))
+
+
+def _components(matrix: RealSpaceMatrix, spin: Spin, layout: BlockLayout) -> np.ndarray:
+    """Values in another layout; an unpolarized matrix's as those of another spin kind."""
+    values = matrix.layout.transfer(matrix.values, layout)
+    return values if spin is matrix.spin else spin.identity[:, None] * values
 
 
 def _checked(values: np.ndarray, layout: BlockLayout, spin: Spin, name: str) -> np.ndarray:

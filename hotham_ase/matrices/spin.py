@@ -75,6 +75,13 @@ class Spin(str, Enum):
         return np.array([1, -1, -1, -1] if self is Spin.SPIN_ORBIT else [1] * self.n_components)
 
     @property
+    def identity(self) -> np.ndarray:
+        """(n_components,) components of 1: what a matrix that is the same for both spins has."""
+        if self is Spin.POLARIZED:
+            return np.ones(2)
+        return np.eye(self.n_components)[0]
+
+    @property
     def coefficients(self) -> np.ndarray:
         """(n_spins, n_components, s, s) complex or real: H of a channel is Σ_c coefficients ⊗ H_c.
 
@@ -84,6 +91,20 @@ class Spin(str, Enum):
             return np.eye(self.n_spins)[:, :, None, None]
         i = 1j if self is Spin.SPIN_ORBIT else 1.0
         return np.concatenate([PAULI[:1], i * PAULI[1:]])[None]
+
+    def components_of(self, blocks: np.ndarray) -> np.ndarray:
+        """Components of spinor blocks, ½ tr(c† H) for each coefficient c.
+
+        Parameters
+        ----------
+        blocks : (2, 2, …)
+            uu, ud; du, dd.
+
+        Returns
+        -------
+        (n_components, …) complex
+        """
+        return np.einsum("cst,st...->c...", self.coefficients[0].conj(), blocks) / 2
 
     def coefficients_of(self, matrix: Spin, channel: int) -> np.ndarray:
         """(n_components, s, s) coefficients of a channel, for H or a matrix that goes with it.
@@ -108,3 +129,7 @@ class Spin(str, Enum):
         if matrix is not Spin.UNPOLARIZED:
             raise ValueError(f"a {matrix.value} matrix has no {self.value} form")
         return self.coefficients[0, :1]  # σ_0
+
+
+#: Kinds whose electrons fill one set of levels, the same for both directions of every spin.
+NONMAGNETIC = (Spin.UNPOLARIZED, Spin.SPIN_ORBIT)

@@ -261,7 +261,7 @@ def angular_momentum(l: int) -> np.ndarray:
     harmonics = real_spherical_harmonics(l, points)
     # x -> y -> z -> x takes the z axis to x
     turned = real_spherical_harmonics(l, points[:, [1, 2, 0]])
-    turn = np.einsum("mp,p,np->mn", harmonics, weights, turned)
+    turn = (harmonics * weights[:, None]).T @ turned
     about_x = turn @ about_z @ turn.T
     return np.stack([about_x, turn @ about_x @ turn.T, about_z])
 
@@ -277,18 +277,13 @@ def _neutral_values(atoms: Atoms, basis: OrbitalBasis, layout: BlockLayout) -> n
     overlap = np.linalg.norm(layout.vectors, axis=1) < cutoffs[i] + cutoffs[j]
     values = np.zeros((1, layout.n_values))
     for kind, faint in ((Kind.FAR, FAR_FAINT), (Kind.NEAR, NEAR_FAINT)):
-        minus = {s: -np.eye(tables.rank(kind, s))[None] for s in _present(atoms, basis)}
         projection = Projection(
-            kind, minus, distinct=True, faint=faint, negligible=NEGLIGIBLE, dtype=np.float32
+            kind, distinct=True, faint=faint, negligible=NEGLIGIBLE, dtype=np.float32
         )
-        values += projected_values(atoms, layout, tables, projection, overlap)
+        values -= projected_values(atoms, layout, tables, projection, overlap)
     _add_own(values, layout, tables)
     _add_onsite(values, atoms, layout, tables)
     return values
-
-
-def _present(atoms: Atoms, basis: OrbitalBasis) -> list[str]:
-    return [basis.symbols[s] for s in np.unique(basis.species_index(atoms.numbers))]
 
 
 def _add_own(values: np.ndarray, layout: BlockLayout, tables: TwoCentreTables) -> None:

@@ -35,8 +35,8 @@ class Projection:
     ----------
     kind
         The functions f of every atom.
-    coefficients : dict of (n_components, rank, rank)
-        C of every species by its symbol; all symmetric, or all antisymmetric.
+    coefficients : dict of (n_components, rank, rank), or None
+        C of every species by its symbol; all symmetric, or all antisymmetric. None is unity.
     sign
         1 for symmetric coefficients, −1 for antisymmetric ones.
     distinct
@@ -51,12 +51,84 @@ class Projection:
     """
 
     kind: Kind
-    coefficients: Mapping[str, np.ndarray]
+    coefficients: Mapping[str, np.ndarray] | None = None
     sign: int = 1
     distinct: bool = False
     faint: float = 0.0
     negligible: float = 0.0
     dtype: type = np.float64
+
+    @property
+    def n_components(self) -> int:
+        """Of the result."""
+        return 1 if self.coefficients is None else len(next(iter(self.coefficients.values())))
+
+
+class _Sums:
+    """Blocks of each two species, of which one of (i, j) and (j, i) is added to.
+
+    Parameters
+    ----------
+    layout
+        Pairs and orbitals.
+    species : (n_atoms,) int
+    allowed : (n_blocks,) bool
+        The others are left out.
+    projection
+        What is summed.
+    """
+
+    def __init__(
+        self,
+        layout: BlockLayout,
+        species: np.ndarray,
+        allowed: np.ndarray,
+        projection: Projection,
+    ) -> None:
+        self.layout, self.allowed, self.projection = layout, allowed, projection
+        self.row = np.empty(len(layout.reverse), dtype=np.int64)  # of a block in its sums
+        self.blocks: dict[tuple[int, int], np.ndarray] = {}
+        self.sums: dict[tuple[int, int], np.ndarray] = {}
+        for which, (t, u) in layout.groups(labels=species):
+            if t <= u:
+                self.row[which] = np.arange(len(which))
+                self.blocks[t, u] = which
+                size = layout.sizes[which[0]]
+                self.sums[t, u] = np.zeros((projection.n_components, len(which), size))
+
+    def add(
+        self,
+        kind: tuple[int, int],
+        pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
+        values: np.ndarray,
+    ) -> None:
+        """Add values (n_components, n, n_orb_i * n_orb_j) to the blocks of pairs (i, j, R)."""
+        blocks = self.layout.find(*pairs)
+        kept = np.flatnonzero((blocks >= 0) & self.allowed[blocks])
+        # in a small cell many triples share a block
+        rows, of_row = np.unique(self.row[blocks[kept]], return_inverse=True)
+        ones, shape = np.ones(len(kept), values.dtype), (len(rows), len(blocks))
+        gather = csr_array((ones, (of_row, kept)), shape=shape)
+        for total, component in zip(self.sums[kind], values, strict=True):
+            total[rows] += gather @ component
+
+    def values(self) -> np.ndarray:
+        """(n_components, n_values): every block with its mirror image."""
+        layout, sign = self.layout, self.projection.sign
+        out = np.empty((self.projection.n_components, layout.n_values))
+        for (t, u), blocks in self.blocks.items():
+            n_i, n_j = layout.n_orbitals[layout.atoms[:, blocks[0]]]
+            sums = self.sums.pop((t, u)).reshape(len(out), -1, n_i, n_j)
+            back = self.row[layout.reverse[blocks]] if t == u else None
+            for start in range(0, len(blocks), CHUNK_ELEMENTS // (n_i * n_j)):
+                part = slice(start, start + CHUNK_ELEMENTS // (n_i * n_j))
+                whole = sums[:, part]
+                if back is not None:
+                    whole = whole + sign * sums[:, back[part]].swapaxes(2, 3)
+                else:
+                    out[:, layout.reverse_index(blocks[part])] = sign * whole
+                out[:, layout.index(blocks[part])] = whole
+        return out
 
 
 def projected_values(
@@ -85,11 +157,10 @@ def projected_values(
     -------
     (n_components, n_values) float
     """
-    n_components = len(next(iter(projection.coefficients.values())))
-    values = np.zeros((n_components, layout.n_values))
     ranges = _ranges(tables, layout.pairs, projection)
     if not ranges:
-        return values
+        return np.zeros((projection.n_components, layout.n_values))
+    sums = _Sums(layout, tables.basis.species_index(atoms.numbers), allowed, projection)
     near = PairList.from_atoms(atoms, ranges)
     n_atoms = near.n_atoms
     starts = np.searchsorted(near.edge_index[0], np.arange(n_atoms + 1))
@@ -102,9 +173,49 @@ def projected_values(
             own, still = np.arange(first, last), np.zeros((last - first, 3))
             added = own, own, still.astype(np.int64), still
             lists = tuple(np.concatenate(both) for both in zip(added, lists, strict=True))
-        _add_atoms(values, layout, tables, projection, allowed, *lists)
-    _complete(values, layout, projection.sign)
-    return values
+        _add_atoms(sums, tables, *lists)
+    return sums.values()
+
+
+def _add_atoms(
+    sums: _Sums,
+    tables: TwoCentreTables,
+    centre: np.ndarray,
+    place: np.ndarray,
+    shifts: np.ndarray,
+    vectors: np.ndarray,
+) -> None:
+    """Add what some atoms contribute.
+
+    ``centre`` and ``place`` (n,) are the atoms a and i of every neighbour, ``shifts`` (n, 3) the
+    cell of i, ``vectors`` (n, 3) Å from a to i.
+    """
+    projection, symbols = sums.projection, tables.basis.symbols
+    species = tables.basis.species_index(sums.layout.pairs.numbers)
+    triples: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+    for s in np.unique(species[centre]):
+        c = None
+        if projection.coefficients is not None:
+            c = projection.coefficients[symbols[s]].astype(projection.dtype)
+        of_kind = {}
+        for t in np.unique(species[place]):
+            which = np.flatnonzero((species[centre] == s) & (species[place] == t))
+            table = tables.pair(symbols[s], symbols[t], bra=projection.kind)
+            of_kind[int(t)] = which, _evaluate(table, vectors[which], projection.dtype)
+        for a in np.unique(centre[species[centre] == s]):
+            mine = [
+                (t, _Neighbours.sorted(which[centre[which] == a], b[centre[which] == a]))
+                for t, (which, b) in of_kind.items()
+            ]
+            for n, (t, left) in enumerate(mine):
+                for u, right in mine[n:]:
+                    of_pair = triples.setdefault((t, u), [])
+                    of_pair += _products(left, right, c, projection, same=t == u)
+    for kind, parts in triples.items():
+        if parts:
+            i, j = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+            values = np.concatenate([part[2] for part in parts], axis=1)
+            sums.add(kind, (place[i], place[j], shifts[j] - shifts[i]), values)
 
 
 def _ranges(
@@ -125,56 +236,6 @@ def _ranges(
             for key in ((a, b), (b, a)):
                 out[key] = max(out.get(key, 0.0), float(reach))
     return {key: reach for key, reach in out.items() if reach > 0}
-
-
-def _add_atoms(
-    values: np.ndarray,
-    layout: BlockLayout,
-    tables: TwoCentreTables,
-    projection: Projection,
-    allowed: np.ndarray,
-    centre: np.ndarray,
-    place: np.ndarray,
-    shifts: np.ndarray,
-    vectors: np.ndarray,
-) -> None:
-    """Add what some atoms contribute: one of each block and its reverse.
-
-    ``centre`` and ``place`` (n,) are the atoms a and i of every neighbour, ``shifts`` (n, 3) the
-    cell of i, ``vectors`` (n, 3) Å from a to i.
-    """
-    species = tables.basis.species_index(layout.pairs.numbers)
-    triples: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
-    for s in np.unique(species[centre]):
-        symbol = tables.basis.symbols[s]
-        c = projection.coefficients[symbol].astype(projection.dtype)
-        of_kind = {}
-        for t in np.unique(species[place]):
-            which = np.flatnonzero((species[centre] == s) & (species[place] == t))
-            table = tables.pair(symbol, tables.basis.symbols[t], bra=projection.kind)
-            of_kind[int(t)] = which, _evaluate(table, vectors[which], projection.dtype)
-        for a in np.unique(centre[species[centre] == s]):
-            mine = [
-                (t, _Neighbours.sorted(which[centre[which] == a], b[centre[which] == a]))
-                for t, (which, b) in of_kind.items()
-            ]
-            for n, (t, left) in enumerate(mine):
-                for u, right in mine[n:]:
-                    of_pair = triples.setdefault((t, u), [])
-                    of_pair += _products(left, right, c, projection, same=t == u)
-    for parts in filter(None, triples.values()):
-        i, j = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-        blocks = layout.find(place[i], place[j], shifts[j] - shifts[i])
-        kept = np.flatnonzero((blocks >= 0) & allowed[blocks])
-        if not len(kept):
-            continue
-        # in a small cell many triples share a block
-        unique, row = np.unique(blocks[kept], return_inverse=True)
-        shape = len(unique), len(blocks)
-        total = csr_array((np.ones(len(kept), projection.dtype), (row, kept)), shape=shape)
-        index = layout.index(unique).reshape(len(unique), -1)
-        for component, added in enumerate(np.concatenate([part[2] for part in parts], axis=1)):
-            values[component, index] += total @ added
 
 
 @dataclass(frozen=True)
@@ -202,13 +263,19 @@ class _Neighbours:
 
 
 def _products(
-    left: _Neighbours, right: _Neighbours, c: np.ndarray, projection: Projection, same: bool
+    left: _Neighbours,
+    right: _Neighbours,
+    c: np.ndarray | None,
+    projection: Projection,
+    same: bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Numbers (n,) of i, of j, and blocks (n_components, n, n_orb_i * n_orb_j).
 
     Of ``same`` lists each two neighbours come once, and one with itself with half its block.
     """
     n_i, n_j = left.b.shape[1], right.b.shape[1]
+    # C acts once on all neighbours
+    bras = [left.b] if c is None else [left.b @ component for component in c]
     for start in range(0, len(left.number), NEIGHBOURS_AT_ONCE):
         rows = np.arange(start, min(start + NEIGHBOURS_AT_ONCE, len(left.number)))
         first = start if same else 0
@@ -220,16 +287,20 @@ def _products(
             counts &= columns >= rows[:, None] + projection.distinct
         if not counts.any():
             continue
-        bra = left.b[rows].reshape(len(rows) * n_i, -1)
         ket = right.b[columns].reshape(len(columns) * n_j, -1).T
         shape = len(rows), n_i, len(columns), n_j
         blocks = np.stack(
-            [((bra @ part) @ ket).reshape(shape).transpose(0, 2, 1, 3)[counts] for part in c]
+            [
+                (bra[rows].reshape(len(rows) * n_i, -1) @ ket)
+                .reshape(shape)
+                .transpose(0, 2, 1, 3)[counts]
+                for bra in bras
+            ]
         )
         i, j = (np.broadcast_to(x, counts.shape)[counts] for x in (rows[:, None], columns))
         if same and not projection.distinct:
             blocks[:, i == j] *= 0.5
-        yield left.number[i], right.number[j], blocks.reshape(len(c), len(i), n_i * n_j)
+        yield left.number[i], right.number[j], blocks.reshape(len(bras), len(i), n_i * n_j)
 
 
 def _evaluate(table: PairTables, vectors: np.ndarray, dtype: type) -> np.ndarray:
@@ -240,15 +311,3 @@ def _evaluate(table: PairTables, vectors: np.ndarray, dtype: type) -> np.ndarray
         part = table.evaluate(vectors[start : start + size])[0]
         out[start : start + size] = part.transpose(2, 1, 0)
     return out
-
-
-def _complete(values: np.ndarray, layout: BlockLayout, sign: int) -> None:
-    """Add to every block its mirror image, in place."""
-    reverse = layout.reverse
-    once = np.flatnonzero(np.arange(len(reverse)) <= reverse)
-    for which, _ in layout.groups(once, n_elements=10 * CHUNK_ELEMENTS):
-        there, back = layout.index(once[which]), layout.reverse_index(once[which])
-        for component in values:
-            whole = component[there] + sign * component[back]
-            component[there] = whole
-            component[back] = sign * whole

@@ -145,8 +145,8 @@ def test_what_does_not_belong_together(graphene_matrices, chain, basis):
         ElectronicSystem(h, s, basis, 2.0).band_structure(npoints=1)
 
 
-@pytest.mark.parametrize("spin", [s for s in Spin if s is not Spin.UNPOLARIZED])
-def test_other_spins_are_refused_and_not_taken_for_one_channel(graphene_matrices, basis, spin):
+@pytest.mark.parametrize("spin", [Spin.POLARIZED, Spin.NON_COLLINEAR])
+def test_spins_of_magnets_are_refused_and_not_taken_for_one_channel(graphene_matrices, basis, spin):
     h, s = graphene_matrices
     values = np.zeros((spin.n_components, h.layout.n_values))
     values[0] = h.values

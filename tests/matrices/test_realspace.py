@@ -147,11 +147,13 @@ def test_unlike_matrices_do_not_add(crystal, random_matrix):
     a = random_matrix(crystal)
     pairs = a.pairs
     one = RealSpaceMatrix(pairs, np.ones(4, dtype=int), np.ones(4 + pairs.n_edges))
-    with pytest.raises(MatrixError, match="orbitals of every atom must be the same"):
+    with pytest.raises(MatrixError, match="the orbitals of every atom the same"):
         a + one
-    spin = RealSpaceMatrix(pairs, a.n_orbitals, np.repeat(a.values, 2, axis=0), "polarized")
-    with pytest.raises(MatrixError, match="spin kinds"):
-        a + spin
+    magnet = RealSpaceMatrix(pairs, a.n_orbitals, np.repeat(a.values, 2, axis=0), "polarized")
+    values = np.concatenate([a.values, np.zeros((3, a.layout.n_values))])
+    spinor = RealSpaceMatrix(pairs, a.n_orbitals, values, "spin-orbit")
+    with pytest.raises(MatrixError, match="spin kinds polarized and spin-orbit must be the same"):
+        spinor + magnet
 
 
 def test_on_pairs(crystal, random_matrix):

@@ -106,6 +106,35 @@ def test_without_coupling_every_band_comes_twice(crystal, random_matrix, spin):
     np.testing.assert_array_equal(wide.toarray(), s.at_k(KPT, format="dense", spin=spin))
 
 
+@pytest.mark.parametrize("spin", [Spin.POLARIZED, Spin.SPIN_ORBIT, Spin.NON_COLLINEAR])
+def test_an_unpolarized_matrix_is_added_to_both_spins(crystal, random_matrix, spinor, spin):
+    """H ⊗ 1 + V on the union of the pairs, in either order, and less it what there was."""
+    v = spinor(spin) if spin.is_spinor else None
+    if v is None:
+        m = random_matrix(crystal)
+        v = RealSpaceMatrix(m.pairs, m.n_orbitals, [m.single, -2 * m.single], spin)
+    h = random_matrix(crystal, 5.0, seed=4)
+    assert h.pairs.n_edges != v.pairs.n_edges
+    for channel in range(spin.n_spins):
+        alone = h.at_k(KPT, format="dense")
+        both = np.kron(np.eye(2), alone) if spin.is_spinor else alone
+        expected = both + v.at_k(KPT, format="dense", channel=channel)
+        for total in (h + v, v + h):
+            assert total.spin is spin
+            found = total.at_k(KPT, format="dense", channel=channel)
+            np.testing.assert_allclose(found, expected, atol=1e-12)
+    left = h + v - h
+    np.testing.assert_allclose(left.on_pairs(v.pairs).values, v.values, atol=1e-12)
+
+
+@pytest.mark.parametrize("spin", [Spin.SPIN_ORBIT, Spin.NON_COLLINEAR])
+def test_components_of_spinor_blocks(spin):
+    """What H is put together of comes out of it again."""
+    components = np.random.default_rng(2).normal(size=(4, 5))
+    blocks = np.einsum("cst,cn->stn", spin.coefficients[0], components)
+    np.testing.assert_allclose(spin.components_of(blocks), components, atol=1e-14)
+
+
 def test_channels_of_a_polarized_matrix(crystal, random_matrix):
     up, down = (random_matrix(crystal, seed=seed) for seed in (0, 1))
     m = RealSpaceMatrix(up.pairs, up.n_orbitals, [up.single, down.single], "polarized")

@@ -8,17 +8,21 @@ by values, column indices and row pointers, all missing where n = 0. Newer text 
 every array. Arrays may be wrapped: they are read by their number of elements, not by lines. Newer
 files may leave out empty matrices that they counted. Binary files have no header but three
 integers.
+
+Runs with nspin 4 write complex numbers as ``(re,im)``, in matrices with two rows for each orbital,
+spin up and down one after the other.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
+from hotham_ase.matrices.spin import Spin
 
 _STEPS = (b"STEP:", b"IONIC_STEP ", b"--- Ionic Step")
 _DIMENSION = re.compile(rb"Matrix Dimension of \S+\s+(\d+)|(\d+)\s*# number of localized basis")
@@ -29,7 +33,9 @@ _FARTHEST = 1000  # lattice vectors; farther ones are damage
 _LARGEST = 1e6  # Ry
 _HEADER = 64 * 1024  # bytes in which the counts must be found
 # bytes that one element, one row pointer and one record take at most
-_ELEMENT, _POINTER, _RECORD = 48, 12, 256
+_ELEMENT, _POINTER, _RECORD = 72, 12, 256
+_COUPLED = 1e-6  # elements of S between spins, or imaginary; they are rounding
+_PUNCTUATION = bytes.maketrans(b"(,)", b"   ")
 
 Record = tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]
 
@@ -59,7 +65,8 @@ class SparseMatrix:
         Orbital in cell 0 and orbital in cell R.
     shifts : (n, 3) int
         R.
-    values : (n,) float
+    values : (n_components, n) float or complex
+        Components of the spin kind that was asked for.
     n_missing
         Lattice vectors that were counted but left out because their matrices are empty.
     rounding
@@ -76,11 +83,33 @@ class SparseMatrix:
     rounding: float = 0.0
     header: Header | None = None
 
+    def of_both_spins(self, name: str) -> SparseMatrix:
+        """An overlap of spinors as what it is for either spin.
+
+        Raises
+        ------
+        DFTReadError
+            If it couples spins, or is not real.
+        """
+        same, *others = self.values
+        error = max(float(np.abs(rest).max()) for rest in (same.imag, *others))
+        if error > _COUPLED:
+            raise DFTReadError(
+                f"{name} must be real and the same for both spins, but differs from that by "
+                f"{error:.3g}"
+            )
+        return replace(self, values=same.real[None])
+
 
 def largest_size(n_basis: int, n_vectors: int) -> int:
     """Bytes that a text file of so many orbitals and lattice vectors can have."""
     per_vector = _ELEMENT * n_basis**2 + _POINTER * (n_basis + 1) + _RECORD
     return n_vectors * per_vector + _HEADER + 256 * n_basis
+
+
+def rows_of(n_basis: int, spin: Spin) -> int:
+    """Rows of the matrices of so many orbitals."""
+    return n_basis * (2 if spin.is_spinor else 1)
 
 
 def read_counts(data: bytes, n_basis: int, name: str = "matrix") -> int:
@@ -114,7 +143,9 @@ def read_counts(data: bytes, n_basis: int, name: str = "matrix") -> int:
     return counts[1]
 
 
-def read_csr(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix:
+def read_csr(
+    data: bytes, n_basis: int, name: str = "matrix", spin: Spin = Spin.UNPOLARIZED
+) -> SparseMatrix:
     """Elements of a sparse real-space matrix written as text.
 
     Parameters
@@ -125,6 +156,8 @@ def read_csr(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix:
         Orbitals that the structure and its basis have.
     name
         For messages.
+    spin
+        Of the run.
 
     Raises
     ------
@@ -132,9 +165,11 @@ def read_csr(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix:
         If the text is not of either layout, is cut short, contradicts itself, or has another
         number of orbitals.
     UnsupportedRunError
-        If it has several ionic steps or complex values, or is folded into one lattice vector.
+        If it has several ionic steps or is folded into one lattice vector, or has complex values
+        without being of spinors.
     """
-    n_vectors = read_counts(data, n_basis, name)
+    n_rows = rows_of(n_basis, spin)
+    n_vectors = read_counts(data, n_rows, name)
     if max(data.count(step) for step in _STEPS) > 1:
         raise UnsupportedRunError(
             f"{name} has several ionic steps: only single points are read; make a single-point "
@@ -153,8 +188,8 @@ def read_csr(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix:
     newer = b"# CSR values" in data
     try:
         head, start = _split(data, newer)
-        records = list(_records(data[start:], n_basis))
-        matrix = _collect(records, n_basis)
+        records = list(_records(data[start:], n_rows))
+        matrix = _collect(records, n_rows)
         header = _structure(head) if newer else None
     except (ValueError, IndexError, OverflowError) as error:
         if isinstance(error, DFTReadError):
@@ -164,8 +199,12 @@ def read_csr(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix:
         raise DFTReadError(
             f"{name} is cut short: {len(records)} of {n_vectors} lattice vectors are there"
         )
+    if np.iscomplexobj(matrix[3]) and not spin.is_spinor:
+        raise UnsupportedRunError(
+            f"{name} has complex values, as of nspin 4, where the run is {spin.value}"
+        )
     return SparseMatrix(
-        *matrix,
+        *(_folded(*matrix, spin, name) if spin.is_spinor else matrix),
         n_missing=n_vectors - len(records),
         rounding=_rounding(data[start : start + _HEADER]),
         header=header,
@@ -216,7 +255,7 @@ def _collect(
         raise ValueError("a lattice vector comes twice")
     if np.abs(vectors).max() > _FARTHEST:
         raise ValueError(f"a lattice vector is farther than {_FARTHEST} cells")
-    rows = []
+    rows: list[np.ndarray] = []
     for vector, value, column, pointer in records:
         steps = np.diff(pointer)  # elements of each row
         if pointer[0] != 0 or (steps < 0).any() or not len(value) == len(column) == pointer[-1]:
@@ -227,7 +266,28 @@ def _collect(
             raise ValueError(f"R = {vector} has values that cannot be")
         rows.append(np.repeat(np.arange(n_basis), steps))
     shifts = np.repeat(np.array(vectors), [len(value) for value in values], axis=0)
-    return np.concatenate(rows), np.concatenate(columns), shifts, np.concatenate(values)
+    return np.concatenate(rows), np.concatenate(columns), shifts, np.concatenate(values)[None]
+
+
+def _folded(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    shifts: np.ndarray,
+    values: np.ndarray,
+    spin: Spin,
+    name: str,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns, lattice vectors and components of orbitals, from those of (orbital, spin)."""
+    low, n_basis = shifts.min(axis=0), int(max(rows.max(), columns.max())) // 2 + 1
+    size = (n_basis, n_basis, *(shifts.max(axis=0) - low + 1))
+    key = np.ravel_multi_index((rows // 2, columns // 2, *(shifts - low).T), size)
+    _, first, which = np.unique(key, return_index=True, return_inverse=True)
+    blocks = np.zeros((2, 2, len(first)), dtype=complex)
+    place = (rows % 2, columns % 2, which.ravel())
+    if np.bincount(np.ravel_multi_index(place, blocks.shape)).max() > 1:
+        raise DFTReadError(f"{name} gives elements twice")
+    blocks[place] = values[0]
+    return rows[first] // 2, columns[first] // 2, shifts[first], spin.components_of(blocks)
 
 
 def _records(text: bytes, n_basis: int) -> Iterator[Record]:
@@ -243,14 +303,22 @@ def _records(text: bytes, n_basis: int) -> Iterator[Record]:
             words.skip_zeros(n_basis + 1)
             yield tuple(vector), np.zeros(0), np.zeros(0, int), np.zeros(n_basis + 1, int)
             continue
-        if not words.at_end and b"(" in words.lines[words.at][:100]:
-            raise UnsupportedRunError("complex values (nspin 4) are not supported yet")
         yield (
             tuple(vector),
-            np.array(words.take(n_values), dtype=float),
+            _numbers(words.take(n_values)),
             np.array(words.take(n_values), dtype=np.int64),
             np.array(words.take(n_basis + 1), dtype=np.int64),
         )
+
+
+def _numbers(words: list[bytes]) -> np.ndarray:
+    """Real or complex numbers; these are written as (re,im)."""
+    if not words[0].startswith(b"("):
+        return np.array(words, dtype=float)
+    parts = b" ".join(words).translate(_PUNCTUATION).split()
+    if len(parts) != 2 * len(words):
+        raise ValueError(f"{words[0][:60]!r} and what follows are not complex numbers (re,im)")
+    return np.array(parts, dtype=float).view(complex)
 
 
 class _Words:

@@ -24,6 +24,7 @@ from hotham_ase.dft.abacus.csr import (
     read_binary,
     read_counts,
     read_csr,
+    rows_of,
 )
 from hotham_ase.dft.abacus.input import RECORDED, SPIN_KEYS, Settings, read_input
 from hotham_ase.dft.abacus.log import LEVEL_FILES, Log, read_eigenvalues, read_log
@@ -36,6 +37,7 @@ from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.textfiles import LARGE, find_one, read_bytes, read_head, read_text
 from hotham_ase.dft.triplets import matrix_from_triplets
 from hotham_ase.matrices.realspace import RealSpaceMatrix
+from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import overlap_matrix
 
 # names that releases until 3.8 and 3.10 gave the files, then of the later ones; the names say
@@ -69,7 +71,8 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
 
     Text files may be compressed (``.gz``, ``.xz``). Orbital files are looked for in INPUT's
     ``orbital_dir``, in the folder, and in ``orbitals/`` of the folder and its parents. Where the
-    run has no S file, S is computed from the orbitals.
+    run has no S file, S is computed from the orbitals. Spin-orbit coupling without magnetism
+    (``lspinorb 1`` and ``noncolin 0``) gives a matrix of that spin kind.
 
     Parameters
     ----------
@@ -90,8 +93,8 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
     DFTReadError
         If a file is missing, cut short, or contradicts another one.
     UnsupportedRunError
-        For spin-polarised and spinor calculations, for relaxations or molecular dynamics, and
-        for others that INPUT tells to be of a kind that is not supported.
+        For magnetic calculations, for relaxations or molecular dynamics, and for others that INPUT
+        tells to be of a kind that is not supported.
     """
     folder = Path(folder)
     if not is_abacus(folder):
@@ -105,14 +108,15 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
     _check_structure(settings, structure, log)
     basis = read_basis(settings, structure, log.n_valence)
     n_electrons = _n_electrons(settings, log, basis, structure.atoms)
-    content, csr = _read_sparse(_hamiltonian_file(settings.out), structure, basis)
+    spin = settings.spin
+    content, csr = _read_sparse(_hamiltonian_file(settings.out), structure, basis, spin)
     # S follows from atoms and orbitals alone, so that a run without its file is as good
     s_path = find_one(settings.out, S_FILES)
     sample = Sample(
         atoms=structure.atoms,
         basis=basis,
-        hamiltonian=_matrix(csr, structure.atoms, basis, "hamiltonian", Rydberg),
-        overlap=_overlap(s_path, structure, basis),
+        hamiltonian=_matrix(csr, structure.atoms, basis, "hamiltonian", Rydberg, spin),
+        overlap=_overlap(s_path, structure, basis, spin),
         fermi_level=log.fermi_level,
         n_electrons=n_electrons,
         provenance=replace(
@@ -256,38 +260,45 @@ def _hamiltonian_file(out: Path) -> Path:
 
 
 def _read_sparse(
-    path: Path, structure: Structure, basis: OrbitalBasis
+    path: Path, structure: Structure, basis: OrbitalBasis, spin: Spin
 ) -> tuple[bytes, SparseMatrix]:
     """Content of a matrix file, and its elements."""
     n_basis = int(basis.n_orbitals(structure.atoms.numbers).sum())
+    n_rows = rows_of(n_basis, spin)
     if ".dat" in path.suffixes:
+        if spin.is_spinor:
+            raise UnsupportedRunError(f"{path} is binary: of nspin 4 runs only text is read")
         data = read_bytes(path)
         return data, read_binary(data, n_basis, str(path))
     # the counts come first: they say how large the content can be
-    n_vectors = read_counts(read_head(path, 2**16), n_basis, str(path))
-    data = read_bytes(path, min(largest_size(n_basis, n_vectors), 16 * LARGE))
-    matrix = read_csr(data, n_basis, str(path))
+    n_vectors = read_counts(read_head(path, 2**16), n_rows, str(path))
+    data = read_bytes(path, min(largest_size(n_rows, n_vectors), 16 * LARGE))
+    matrix = read_csr(data, n_basis, str(path), spin)
     if matrix.header is not None:
         _check_header(matrix.header, structure, path)
     return data, matrix
 
 
-def _overlap(path: Path | None, structure: Structure, basis: OrbitalBasis) -> RealSpaceMatrix:
+def _overlap(
+    path: Path | None, structure: Structure, basis: OrbitalBasis, spin: Spin
+) -> RealSpaceMatrix:
     """S of a file; without one, the integrals of the basis functions."""
     if path is None:
         return overlap_matrix(structure.atoms, basis)
-    csr = _read_sparse(path, structure, basis)[1]
-    return _matrix(csr, structure.atoms, basis, "overlap", 1.0)
+    csr = _read_sparse(path, structure, basis, spin)[1]
+    csr = csr.of_both_spins(str(path)) if spin.is_spinor else csr
+    return _matrix(csr, structure.atoms, basis, "overlap", 1.0, Spin.UNPOLARIZED)
 
 
 def _matrix(
-    csr: SparseMatrix, atoms: Atoms, basis: OrbitalBasis, name: str, unit: float
+    csr: SparseMatrix, atoms: Atoms, basis: OrbitalBasis, name: str, unit: float, spin: Spin
 ) -> RealSpaceMatrix:
     atom_of = np.repeat(np.arange(len(atoms)), basis.n_orbitals(atoms.numbers))
     shifts = _unfolded(csr, atoms, basis, atom_of, name)
     return matrix_from_triplets(
         *(atoms, basis, FORMAT.convention, csr.rows, csr.columns, shifts, csr.values * unit),
         name=name,
+        spin=spin,
     )
 
 
@@ -301,7 +312,7 @@ def _unfolded(
     to near atoms is right.
     """
     i, j = atom_of[csr.rows], atom_of[csr.columns]
-    weights = np.abs(csr.values)
+    weights = np.abs(csr.values).max(axis=0)
 
     def lengths(of: np.ndarray) -> np.ndarray:
         vectors = atoms.positions[j] - atoms.positions[i] + of @ atoms.cell[:]
@@ -339,4 +350,5 @@ FORMAT = Format(
     read=lambda folder, n_valence, verify: read_abacus(folder, verify=verify),
     convention="abacus",
     pseudopotentials=_pseudopotentials,
+    spins=(Spin.UNPOLARIZED, Spin.SPIN_ORBIT),
 )

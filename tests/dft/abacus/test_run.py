@@ -296,8 +296,3 @@ def test_occupations_sum_up_to_the_electrons(shared_data: Path):
     printed = read_eigenvalues(folder)
     assert printed.occupations.sum() == pytest.approx(32, abs=1e-6)
     assert printed.kpts.shape == (len(printed.eigenvalues), 3)
-
-
-def test_spin_orbit_run_is_not_supported_yet(shared_data: Path):
-    with pytest.raises(UnsupportedRunError, match="nspin 4"):
-        read_sample(shared_data / "abacus" / "mos2_soc" / "000")
