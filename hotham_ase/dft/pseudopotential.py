@@ -102,7 +102,7 @@ class Pseudopotential:
             np.where(grid < end, self._on(grid, rows, 1, l), 0.0)
             for l, rows, end in zip(self.degrees, self.projectors, ends, strict=True)
         ]
-        neutral = _switched(grid, self._neutral(grid))
+        neutral = _switched(grid, self.neutral_potential(grid))
         norm = _integral(self.mesh, self.density)[-1]
         density = self._on(grid, self.density, 2, 0) * (self.n_valence / norm) / (4 * np.pi)
         return AtomicPotential(
@@ -147,10 +147,20 @@ class Pseudopotential:
         r = self.mesh[at]
         return float(np.linalg.solve(r[:, None] ** [0, 2, 4], table[at] / r**power)[0])
 
-    def _neutral(self, grid: np.ndarray) -> np.ndarray:
-        """(n_grid,) Ry; V_loc + 2 (Q(r)/r + ∫_r^∞ 4π r' ρ dr') with Q(r) the electrons within r.
+    def neutral_potential(self, grid: np.ndarray) -> np.ndarray:
+        """V_NA(r) as it is, before it is made to end.
 
-        Both parts go as ± 2 n_valence / r, so that the sum vanishes where the density does.
+        V_loc + 2 (Q(r)/r + ∫_r^∞ 4π r' ρ dr') with Q(r) the electrons within r. Both parts go as
+        ± 2 n_valence / r, so that the sum vanishes where the density does.
+
+        Parameters
+        ----------
+        grid : (n_grid,) Bohr
+            From 0.
+
+        Returns
+        -------
+        (n_grid,) Ry
         """
         mesh = self.mesh
         inside = _integral(mesh, self.density)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,8 @@ from scipy.special import erf
 
 from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.dft import DFTReadError, UnsupportedRunError
-from hotham_ase.dft.upf import read_upf
+from hotham_ase.dft.pseudopotential import FAINT, SWITCH_WIDTH, Pseudopotential
+from hotham_ase.dft.upf import read_tables, read_upf
 from tests.dft.upf_files import (
     EXPONENT,
     RADIUS,
@@ -45,16 +45,24 @@ def content_and_potential(request, tmp_path: Path) -> tuple[Content, AtomicPoten
 def test_neutral_atom_of_gaussians(content_and_potential):
     """The Hartree potential of a Gaussian is 2 Z erf(√a r)/r Ry."""
     content, potential = content_and_potential
+    tables = Pseudopotential(
+        *(content.mesh, content.n_valence, content.local, content.density),
+        *(content.degrees, content.momenta),
+        np.array(content.projectors),
+        content.coefficients,
+    )
     r = potential.grid[1:] / Bohr
     z = content.n_valence
     expected = 2 * z * (erf(np.sqrt(EXPONENT) * r) - erf(r / np.sqrt(2) / WIDTH)) / r
-    found = potential.neutral[1:] / Rydberg
-    inner = r < 6
-    np.testing.assert_allclose(found[inner], expected[inner], atol=3e-8)
+    found = tables.neutral_potential(potential.grid / Bohr)
+    np.testing.assert_allclose(found[1:], expected, atol=3e-8)
     at_nucleus = 4 * z * (np.sqrt(EXPONENT / np.pi) - np.sqrt(0.5 / np.pi) / WIDTH)
-    assert potential.neutral[0] / Rydberg == pytest.approx(at_nucleus, abs=1e-5)
-    assert not potential.neutral[potential.grid >= 7 * Bohr - 1e-9].any()
-    assert potential.grid[-1] == pytest.approx(7 * Bohr)
+    assert found[0] == pytest.approx(at_nucleus, abs=1e-5)
+    # that of the file ends where V_NA is faint
+    end = r[np.flatnonzero(np.abs(expected) > FAINT)[-1]]
+    inner = r < end - SWITCH_WIDTH
+    np.testing.assert_allclose(potential.neutral[1:][inner] / Rydberg, expected[inner], atol=3e-8)
+    assert potential.neutral_reach == pytest.approx(end * Bohr, abs=0.02)
 
 
 def test_projectors_and_density(content_and_potential):
@@ -93,13 +101,12 @@ def test_scalar_and_local_potentials(tmp_path: Path):
 
 
 def test_switch_is_smooth(tmp_path: Path):
-    """V_NA of a slow density is switched off with two continuous derivatives."""
-    content = Content()
-    slow = replace(content, mesh=0.01 * np.arange(3000))
-    text = version_2(slow)
-    potential = read(tmp_path, text)
-    second = np.diff(potential.neutral / Rydberg, 2)
-    assert np.abs(np.diff(second[500:])).max() < 1e-7
+    """Its second derivative does not jump: one of 1 Ry/Bohr² would make 1e-4 here."""
+    potential = read(tmp_path, version_2(Content()))
+    third = np.diff(potential.neutral / Rydberg, 3)
+    reach = round(potential.neutral_reach / Bohr / 0.01)
+    switch = slice(reach - round(SWITCH_WIDTH / 0.01) - 10, reach + 10)
+    assert np.abs(third[switch]).max() < 3e-5
 
 
 def test_text_that_is_not_xml(tmp_path: Path):
@@ -217,7 +224,8 @@ def test_files_of_the_shared_sets(shared_data: Path):
         assert potential.is_relativistic
         if symbol != "C":
             continue
-        r, v = potential.grid / Bohr, potential.neutral / Rydberg
+        r = potential.grid / Bohr
+        v = read_tables(path)[1].neutral_potential(r)
         for place, expected in ((2, -0.27), (5, -1.2e-3), (6, -2.5e-4)):
             assert np.interp(place, r, v) == pytest.approx(expected, rel=0.03)
         assert potential.n_valence == 4
