@@ -1,7 +1,8 @@
 """Structures by name or from a file: what the command line accepts as STRUCTURE.
 
-Lattice constants are experimental ones at room temperature, rounded to 0.01 Å or better; layers
-and tubes are periodic along their own directions only.
+Lattice constants are experimental ones at room temperature, rounded to 0.01 Å or better. Only MoS2
+has PBE's, 3.18 Å and S 3.13 Å from S (experiment: 3.16 and 3.17 Å), since its gap follows strain by
+some 0.1 eV per percent. Layers and tubes are periodic along their own directions only.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from hotham_ase.honeycomb import Honeycomb, check_size, stack, twisted_layers
+from hotham_ase.model.bundled import bundled_for
 from hotham_ase.structure_files import StructureError, StructureWarning, read_structure
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-GRAPHENE_LATTICE = 2.46  # Å
-INTERLAYER_DISTANCE = 3.35  # Å, of graphite
+GRAPHENE = Honeycomb(("C", "C"), lattice=2.46, distance=3.35)
+BORON_NITRIDE = Honeycomb(("B", "N"), lattice=2.504, distance=3.33)
+HETEROSTRUCTURE_DISTANCE = 3.3  # Å, between hBN and graphene
 VACUUM = 10.0  # Å, on either side of a layer or a tube
-MAX_ATOMS = 100_000  # of a built-in structure; H of more does not fit into any memory
 
 __all__ = [
     "StructureError",
@@ -109,94 +111,31 @@ def check_species(atoms: Atoms, known: Iterable[str]) -> None:
     Raises
     ------
     StructureError
-        If there is such an element; the message names it.
+        If there is such an element; the message names it, and a bundled model that knows all.
     """
-    known = list(known)
-    unknown = sorted(set(atoms.get_chemical_symbols()) - set(known))
+    known, symbols = list(known), set(atoms.get_chemical_symbols())
+    unknown = sorted(symbols - set(known))
     if unknown:
+        able = bundled_for(symbols)
+        hint = "" if able is None else f", such as the bundled {able!r}"
         raise StructureError(
             f"elements {unknown} are not in the basis, which has {known}: use a model with these "
-            "orbitals"
+            f"orbitals{hint}"
         )
 
 
 def twisted_bilayer_graphene(m: int, n: int) -> Atoms:
-    """Commensurate twisted bilayer graphene in its smallest cell, not relaxed.
+    """Commensurate twisted bilayer graphene with 4(m² + mn + n²) atoms, not relaxed.
 
-    The layers share the lattice vector m a₁ + n a₂ = n a₁' + m a₂', where a' are the vectors
-    of the rotated layer, at 60° to one another. The twist is
-
-        cos θ = (m² + 4mn + n²) / (2(m² + mn + n²)),
-
-    and the cell has 4(m² + mn + n²) atoms, a third of them if 3 divides m − n. The axis of
-    rotation passes through an atom of each layer.
-
-    Parameters
-    ----------
-    m, n
-        Different positive integers without a common divisor; (1, 2) is 21.79°, 28 atoms, and
-        (30, 31) is 1.08°, 11 164 atoms, near the first magic angle.
+    :func:`~hotham_ase.honeycomb.twisted_layers` says what m and n may be, and which twist is
+    theirs; (1, 2) has 28 atoms, and (30, 31), near the first magic angle, 11 164.
 
     Raises
     ------
     StructureError
-        If m and n are not such integers, or so large that the cell has more than 100 000 atoms.
-
-    References
-    ----------
-    Lopes dos Santos, Peres & Castro Neto, Phys. Rev. B 86, 155449 (2012), Sec. II.
+        If there is no such twist, or it needs more than 100 000 atoms.
     """
-    from ase.build import make_supercell
-
-    if min(m, n) < 1 or m == n or math.gcd(m, n) != 1:
-        raise StructureError(
-            "twisted-graphene:M,N wants different positive integers without a common divisor, "
-            f"got {m},{n}"
-        )
-    norm = m * m + m * n + n * n
-    _check_size(f"twisted-graphene:{m},{n}", 4 * norm // (3 if (m - n) % 3 == 0 else 1))
-    # the common cells of the two layers are congruent: putting the atoms into one cell by their
-    # fractional coordinates is a pure rotation of each layer
-    bottom, top = (
-        make_supercell(_layer(GRAPHENE_LATTICE), _commensurate_cell(*pair))
-        for pair in ((m, n), (n, m))
-    )
-    common = _hexagonal_cell(bottom.cell.lengths()[0])
-    for layer in (bottom, top):
-        layer.set_cell(common, scale_atoms=True)
-    top.positions[:, 2] += INTERLAYER_DISTANCE
-    return _with_vacuum(bottom + top)
-
-
-def _commensurate_cell(m: int, n: int) -> np.ndarray:
-    """(3, 3) int: rows are the common lattice vectors in a layer's own, which are 120° apart."""
-    rotate_60 = np.array([[1, 1], [-1, 0]])  # a₁ → a₁ + a₂, a₂ → −a₁
-    first = m * np.array([1, 0]) + n * rotate_60[0]
-    if (m - n) % 3 == 0:
-        first = (first + first @ rotate_60) // 3
-    cell = np.eye(3, dtype=int)
-    cell[0, :2] = first
-    cell[1, :2] = first @ rotate_60 @ rotate_60
-    return cell
-
-
-def _hexagonal_cell(lattice: float) -> np.ndarray:
-    """(3, 3) Å, 120° between the first two vectors, the third a placeholder of 1 Å."""
-    return np.array(
-        [[lattice, 0, 0], [-lattice / 2, lattice * math.sqrt(3) / 2, 0], [0, 0, 1]], dtype=float
-    )
-
-
-def _layer(lattice: float, symbols: str = "CC") -> Atoms:
-    """A honeycomb layer with its first atom at the origin."""
-    from ase import Atoms
-
-    return Atoms(
-        symbols,
-        cell=_hexagonal_cell(lattice),
-        scaled_positions=[(0, 0, 0), (1 / 3, 2 / 3, 0)],
-        pbc=(True, True, False),
-    )
+    return _with_vacuum(twisted_layers(GRAPHENE, m, n))
 
 
 def _with_vacuum(layer: Atoms) -> Atoms:
@@ -205,20 +144,33 @@ def _with_vacuum(layer: Atoms) -> Atoms:
     return layer
 
 
-def _shifted_bilayer() -> Atoms:
-    """AB (Bernal) stacking: the second layer is shifted by one bond."""
-    bilayer = _layer(GRAPHENE_LATTICE)
-    top = bilayer.copy()
-    top.positions += bilayer.positions[1] + [0, 0, INTERLAYER_DISTANCE]
-    return bilayer + top
+def _bernal_bilayer() -> Atoms:
+    """AB stacking: the second layer is moved by one bond."""
+    return stack([GRAPHENE.layer(), GRAPHENE.layer(bonds=1)], GRAPHENE.distance)
 
 
 def _graphite() -> Atoms:
-    bilayer = _shifted_bilayer()
-    bilayer.cell[2, 2] = 2 * INTERLAYER_DISTANCE
+    bilayer = _bernal_bilayer()
+    bilayer.cell[2, 2] = 2 * GRAPHENE.distance
     bilayer.pbc = True
     bilayer.wrap()
     return bilayer
+
+
+def _boron_nitride_bilayer() -> Atoms:
+    """AA' stacking, the crystal's: every B has an N of the other layer above or below it."""
+    turned = replace(BORON_NITRIDE, symbols=BORON_NITRIDE.symbols[::-1])
+    return stack([BORON_NITRIDE.layer(), turned.layer()], BORON_NITRIDE.distance)
+
+
+def _graphene_on_boron_nitride() -> Atoms:
+    """AB stacking, one C above B and the other above the middle of a ring, on the mean lattice.
+
+    No other stacking is more stable (Giovannetti et al., Phys. Rev. B 76, 073103 (2007)).
+    """
+    lattice = (GRAPHENE.lattice + BORON_NITRIDE.lattice) / 2
+    bottom, top = (replace(h, lattice=lattice) for h in (BORON_NITRIDE, GRAPHENE))
+    return stack([bottom.layer(), top.layer(bonds=2)], HETEROSTRUCTURE_DISTANCE)
 
 
 def _diamond_lattice(symbol: str, lattice: float) -> Atoms:
@@ -230,7 +182,7 @@ def _diamond_lattice(symbol: str, lattice: float) -> Atoms:
 def _molybdenum_disulfide() -> Atoms:
     from ase.build import mx2
 
-    return mx2("MoS2", kind="2H", a=3.16, thickness=3.17, vacuum=VACUUM)
+    return mx2("MoS2", kind="2H", a=3.18, thickness=3.13, vacuum=VACUUM)
 
 
 def _nanotube(m: int, n: int) -> Atoms:
@@ -238,26 +190,28 @@ def _nanotube(m: int, n: int) -> Atoms:
 
     if not m >= n >= 0 or m == 0:
         raise StructureError(f"nanotube:M,N wants integers with M ≥ N ≥ 0 and M > 0, got {m},{n}")
-    _check_size(f"nanotube:{m},{n}", 4 * (m * m + m * n + n * n) // math.gcd(2 * m + n, m + 2 * n))
-    tube = nanotube(m, n, bond=GRAPHENE_LATTICE / math.sqrt(3))
+    check_size(f"nanotube:{m},{n}", 4 * (m * m + m * n + n * n) // math.gcd(2 * m + n, m + 2 * n))
+    tube = nanotube(m, n, bond=GRAPHENE.bond)
     tube.center(vacuum=VACUUM, axis=(0, 1))
     tube.pbc = (False, False, True)
     return tube
 
 
-def _check_size(name: str, n_atoms: int) -> None:
-    if n_atoms > MAX_ATOMS:
-        raise StructureError(f"{name} would have {n_atoms} atoms, more than {MAX_ATOMS}")
-
-
 _BUILTINS: dict[str, tuple[Callable[..., Atoms], int]] = {  # name: builder, integers it takes
-    "graphene": (lambda: _with_vacuum(_layer(GRAPHENE_LATTICE)), 0),
-    "bilayer-graphene": (lambda: _with_vacuum(_shifted_bilayer()), 0),
+    "graphene": (lambda: _with_vacuum(GRAPHENE.layer()), 0),
+    "bilayer-graphene": (lambda: _with_vacuum(_bernal_bilayer()), 0),
     "twisted-graphene": (twisted_bilayer_graphene, 2),
+    "twisted-trilayer-graphene": (
+        lambda m, n: _with_vacuum(twisted_layers(GRAPHENE, m, n, (False, True, False))),
+        2,
+    ),
     "graphite": (_graphite, 0),
     "diamond": (lambda: _diamond_lattice("C", 3.567), 0),
     "nanotube": (_nanotube, 2),
-    "hbn": (lambda: _with_vacuum(_layer(2.504, "BN")), 0),
+    "hbn": (lambda: _with_vacuum(BORON_NITRIDE.layer()), 0),
+    "bilayer-hbn": (lambda: _with_vacuum(_boron_nitride_bilayer()), 0),
+    "twisted-hbn": (lambda m, n: _with_vacuum(twisted_layers(BORON_NITRIDE, m, n)), 2),
+    "hbn-graphene": (lambda: _with_vacuum(_graphene_on_boron_nitride()), 0),
     "silicon": (lambda: _diamond_lattice("Si", 5.431), 0),
     "mos2": (_molybdenum_disulfide, 0),
 }

@@ -19,6 +19,7 @@ from hotham_ase.structures import (
 )
 
 BOND = 2.46 / np.sqrt(3)  # Å, carbon-carbon
+BOND_BN = 2.504 / np.sqrt(3)
 
 
 def sorted_distances(atoms, cutoff):
@@ -35,7 +36,11 @@ def sorted_distances(atoms, cutoff):
         ("graphite", "C4", 3, 3, BOND),
         ("diamond", "C2", 3, 4, 3.567 * np.sqrt(3) / 4),
         ("silicon", "Si2", 3, 4, 5.431 * np.sqrt(3) / 4),
-        ("hbn", "BN", 2, 3, 2.504 / np.sqrt(3)),
+        ("twisted-trilayer-graphene:1,2", "C42", 2, 3, BOND),
+        ("hbn", "BN", 2, 3, BOND_BN),
+        ("bilayer-hbn", "B2N2", 2, 3, BOND_BN),
+        ("twisted-hbn:1,2", "B14N14", 2, 3, BOND_BN),
+        ("hbn-graphene", "C2BN", 2, 3, (BOND + BOND_BN) / 2),
     ],
 )
 def test_nearest_neighbours(name, formula, periodic, neighbours, bond):
@@ -51,40 +56,129 @@ def test_molybdenum_disulfide_is_a_trigonal_prism():
     atoms = build_structure("mos2")
     assert atoms.get_chemical_formula() == "MoS2"
     pairs = PairList.from_atoms(atoms, {("Mo", "S"): 2.6})
-    bond = np.sqrt(3.16**2 / 3 + (3.17 / 2) ** 2)
+    bond = np.sqrt(3.18**2 / 3 + (3.13 / 2) ** 2)
     assert pairs.n_edges == 2 * 6
     assert pairs.edge_lengths == pytest.approx(bond, abs=1e-9)
 
 
-def test_layers_are_stacked_at_the_distance_of_graphite():
-    for name in ("bilayer-graphene", "graphite", "twisted-graphene:1,2"):
-        heights = np.unique(build_structure(name).positions[:, 2].round(9))
-        assert np.diff(heights) == pytest.approx([3.35])
+def test_molybdenum_disulfide_is_the_one_that_dft_was_run_for(shared_data):
+    reference = read(shared_data / "abacus" / "mos2_nospin" / "000" / "structure.extxyz")
+    reference.pbc = (True, True, False)
+    ours = sorted_distances(build_structure("mos2"), 7.0)
+    assert ours == pytest.approx(sorted_distances(reference, 7.0), abs=2e-8)  # the file's digits
 
 
-def test_bernal_stacking_has_one_atom_in_two_above_another():
-    pairs = PairList.from_atoms(build_structure("bilayer-graphene"), 3.36)
-    above = np.abs(pairs.edge_vectors[:, 2]) > 1
-    assert above.sum() == 2  # one pair, both directions
-    graphite = PairList.from_atoms(build_structure("graphite"), 3.36)
-    assert (np.abs(graphite.edge_vectors[:, 2]) > 1).sum() == 4  # both sides of each layer
+@pytest.mark.parametrize(
+    ("name", "n_layers", "distance"),
+    [
+        ("bilayer-graphene", 2, 3.35),
+        ("graphite", 2, 3.35),
+        ("twisted-graphene:1,2", 2, 3.35),
+        ("twisted-trilayer-graphene:1,2", 3, 3.35),
+        ("bilayer-hbn", 2, 3.33),
+        ("twisted-hbn:1,2", 2, 3.33),
+        ("hbn-graphene", 2, 3.3),
+    ],
+)
+def test_layers_are_stacked_at_the_distance_of_their_crystal(name, n_layers, distance):
+    heights = np.unique(build_structure(name).positions[:, 2].round(9))
+    assert np.diff(heights) == pytest.approx((n_layers - 1) * [distance])
 
 
-@pytest.mark.parametrize("indices", [(1, 2), (2, 1), (2, 3), (3, 5), (1, 4), (1, 7)])
-def test_twist_angle_and_number_of_atoms(indices):
-    m, n = indices
-    atoms = twisted_bilayer_graphene(m, n)
-    norm = m**2 + m * n + n**2
-    assert len(atoms) == 4 * norm // (3 if (m - n) % 3 == 0 else 1)
-    cell_per_layer = len(atoms) // 4 * 2.46**2 * np.sqrt(3) / 2
-    assert np.linalg.norm(np.cross(*atoms.cell[:2])) == pytest.approx(cell_per_layer)
+def above_one_another(name):
+    """Symbols of the atoms that stand right above one another, each pair once."""
+    atoms = build_structure(name)
+    pairs = PairList.from_atoms(atoms, 3.36)
+    upright = np.hypot(*pairs.edge_vectors[:, :2].T) < 1e-6
+    i, j = pairs.edge_index[:, upright & (pairs.edge_vectors[:, 2] > 0)]
+    symbols = np.array(atoms.get_chemical_symbols())
+    return sorted(zip(symbols[i], symbols[j], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs"),
+    [
+        ("bilayer-graphene", ["CC"]),  # AB: one atom in two
+        ("graphite", ["CC", "CC"]),  # both sides of each layer
+        ("bilayer-hbn", ["BN", "NB"]),  # AA'
+        ("hbn-graphene", ["BC"]),  # AB, the other C above the middle of a ring
+        ("twisted-hbn:1,2", ["BB"]),  # at the axis of rotation
+    ],
+)
+def test_stacking(name, pairs):
+    assert above_one_another(name) == [tuple(pair) for pair in pairs]
+
+
+def test_graphene_on_boron_nitride_is_strained_as_much_as_its_substrate():
+    atoms = build_structure("hbn-graphene")
+    carbon = np.array(atoms.get_chemical_symbols()) == "C"
+    assert atoms.positions[carbon, 2].min() > atoms.positions[~carbon, 2].max()
+    lengths = atoms.cell.lengths()[:2]
+    assert lengths == pytest.approx(2.482)
+    assert lengths / 2.46 - 1 == pytest.approx(0.0089, abs=5e-5)
+    assert lengths / 2.504 - 1 == pytest.approx(-0.0088, abs=5e-5)
+
+
+INDICES = [(1, 2), (2, 1), (2, 3), (3, 5), (1, 4), (1, 7)]
+
+
+def smallest_cell(m, n):
+    """Cells of a layer in the smallest common one."""
+    return (m**2 + m * n + n**2) // (3 if (m - n) % 3 == 0 else 1)
+
+
+def bond_angles(atoms):
+    """Angle of the bonds from the first of two kinds of atoms to the second, modulo 120°, by
+    layer from the bottom to the top; of graphene the kinds are those of one cell."""
+    # atoms of a layer come cell by cell, the first kind before the second
+    first = np.arange(len(atoms)) % 2 == 0
     pairs = PairList.from_atoms(atoms, 1.5)
+    i, j = pairs.edge_index
     assert pairs.n_edges == 3 * len(atoms)
-    bottom = atoms.positions[pairs.edge_index[0], 2] < atoms.positions[:, 2].mean()
-    phase = np.exp(6j * np.arctan2(pairs.edge_vectors[:, 1], pairs.edge_vectors[:, 0]))
-    twist = np.angle(phase[~bottom][0] / phase[bottom][0]) / 6  # modulo 60°
-    expected = np.arccos((m**2 + 4 * m * n + n**2) / (2 * norm))
-    assert np.cos(6 * twist) == pytest.approx(np.cos(6 * expected))
+    assert np.all(first[i] != first[j])
+    heights = atoms.positions[i, 2].round(6)
+    phase = np.exp(3j * np.arctan2(pairs.edge_vectors[:, 1], pairs.edge_vectors[:, 0]))
+    layers = [phase[first[i] & (heights == height)] for height in np.unique(heights)]
+    assert all(np.abs(layer - layer[0]).max() < 1e-6 for layer in layers)
+    return [np.angle(layer[0]) / 3 for layer in layers]
+
+
+@pytest.mark.parametrize("indices", INDICES)
+@pytest.mark.parametrize(
+    ("name", "lattice", "turns"),
+    [
+        ("twisted-graphene", 2.46, [0, 1]),
+        ("twisted-trilayer-graphene", 2.46, [0, 1, 0]),
+        ("twisted-hbn", 2.504, [0, 1]),
+    ],
+)
+def test_twist_angle_and_number_of_atoms(name, lattice, turns, indices):
+    m, n = indices
+    atoms = build_structure(f"{name}:{m},{n}")
+    n_cells = smallest_cell(m, n)
+    assert len(atoms) == 2 * len(turns) * n_cells
+    area = n_cells * lattice**2 * np.sqrt(3) / 2
+    assert np.linalg.norm(np.cross(*atoms.cell[:2])) == pytest.approx(area)
+    angles = bond_angles(atoms)
+    expected = np.arccos((m**2 + 4 * m * n + n**2) / (2 * (m**2 + m * n + n**2)))
+    # a turn by θ, not by 60° − θ, which the smaller symmetry of hBN tells apart
+    turned = np.exp(3j * (np.array(angles) - angles[0]))
+    assert turned.real == pytest.approx(np.cos(3 * expected * np.array(turns)))
+
+
+def test_twisted_trilayers_are_mirror_images_of_themselves():
+    atoms = build_structure("twisted-trilayer-graphene:2,3")
+    mirrored = atoms.copy()
+    mirrored.positions[:, 2] = atoms.positions[:, 2].min() + atoms.positions[:, 2].max()
+    mirrored.positions[:, 2] -= atoms.positions[:, 2]
+    order, mirrored_order = (np.lexsort(a.positions.round(6).T) for a in (atoms, mirrored))
+    np.testing.assert_allclose(
+        atoms.positions[order], mirrored.positions[mirrored_order], atol=1e-9
+    )
+
+
+def test_the_function_makes_the_named_structure():
+    assert twisted_bilayer_graphene(2, 3) == build_structure("twisted-graphene:2,3")
 
 
 def test_twisted_bilayer_is_the_one_that_dft_was_run_for(shared_data):
@@ -102,7 +196,7 @@ def test_nanotube_bonds_and_axis():
 
 
 def test_no_atom_lies_in_the_vacuum():
-    for name in ("graphene", "twisted-graphene:1,2", "mos2", "hbn"):
+    for name in ("graphene", "twisted-graphene:1,2", "mos2", "hbn", "hbn-graphene"):
         atoms = build_structure(name)
         assert atoms.positions[:, 2].min() == pytest.approx(10.0)
         assert atoms.cell[2, 2] - atoms.positions[:, 2].max() == pytest.approx(10.0)
@@ -146,6 +240,8 @@ def test_a_file_named_like_a_structure_is_reached_by_its_path(tmp_path, monkeypa
         ("twisted-graphene:1,x", "must be written twisted-graphene:M,N"),
         ("twisted-graphene:2,4", "without a common divisor, got 2,4"),
         ("twisted-graphene:1,1", "different positive integers"),
+        ("twisted-hbn:0,1", "different positive integers"),
+        ("twisted-trilayer-graphene:100,101", "would have 181806 atoms"),  # 6 (m² + mn + n²)
         ("graphene:3", "must be written graphene, got"),
         ("nanotube:0,0", "M ≥ N ≥ 0"),
         ("nanotube:-3,2", "M ≥ N ≥ 0"),
@@ -329,6 +425,8 @@ def test_species_are_known_from_the_header_of_a_model(tmp_path):
     check_species(build_structure("diamond"), known)
     with pytest.raises(StructureError, match=r"\['B', 'N'\] are not in the basis, .* \['C'\]"):
         check_species(build_structure("hbn"), known)
+    with pytest.raises(StructureError, match="these orbitals, such as the bundled 'carbon'"):
+        check_species(build_structure("diamond"), ["Si"])
     for content in (b"", b"12345678", b"\xff" * 64, b"\x02" + bytes(7) + b"{}"):
         (tmp_path / "x.safetensors").write_bytes(content)
         assert species_of_file(tmp_path / "x.safetensors") is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -130,6 +130,19 @@ class SpeciesBasis:
             digest.update(self.potential.digest())
         return digest.digest()
 
+    def _merged(self, other: SpeciesBasis) -> SpeciesBasis:
+        """The same species of two bases: equal orbitals, with the potential of either."""
+        if replace(self, potential=None)._digest() != replace(other, potential=None)._digest():
+            raise BasisError(f"species {self.symbol} has different orbitals in the two bases")
+        if self.potential is None or other.potential is None:
+            return other if self.potential is None else self
+        if not self.potential.agrees_with(other.potential):
+            raise BasisError(
+                f"species {self.symbol} has different pseudopotentials in the two bases: "
+                f"{self.potential.source or 'unknown'} and {other.potential.source or 'unknown'}"
+            )
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class OrbitalBasis:
@@ -247,21 +260,26 @@ class OrbitalBasis:
         return OrbitalBasis(tuple(self[s] for s in set(symbols)))
 
     def merge(self, other: OrbitalBasis) -> OrbitalBasis:
-        """The union of two bases.
+        """The union of two bases; a species of both has its potential if one of them has it.
 
         Raises
         ------
         BasisError
-            If a species is in both with different orbitals.
+            If a species is in both with different orbitals or potentials.
         """
         merged = {s.symbol: s for s in self.species}
         for species in other.species:
-            there = merged.setdefault(species.symbol, species)
-            if there._digest() != species._digest():
-                raise BasisError(
-                    f"species {species.symbol} has different orbitals in the two bases"
-                )
+            there = merged.get(species.symbol)
+            merged[species.symbol] = species if there is None else there._merged(species)
         return OrbitalBasis(tuple(merged.values()))
+
+    def same_orbitals(self, other: OrbitalBasis) -> bool:
+        """Whether matrices in both bases have the same meaning: all but the potentials is equal."""
+        return self.without_potentials() == other.without_potentials()
+
+    def without_potentials(self) -> OrbitalBasis:
+        """The orbitals alone."""
+        return OrbitalBasis(tuple(replace(s, potential=None) for s in self.species))
 
     @cached_property
     def fingerprint(self) -> str:

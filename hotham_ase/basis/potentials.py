@@ -10,6 +10,9 @@ import numpy as np
 from hotham_ase.errors import HothamError
 
 SYMMETRY_TOLERANCE = 1e-9  # of the coefficients, relative to the largest
+# of two that are the same, relative to the largest value: SciPy's releases round differently
+_ROUNDING = 1e-9
+_ARRAYS = ("coefficients", "grid", "projectors", "neutral", "density")
 
 
 class PotentialError(HothamError, ValueError):
@@ -131,6 +134,12 @@ class AtomicPotential:
         return self.total_momenta is not None
 
     @property
+    def label(self) -> str:
+        """Where it comes from and of which kind it is, for users."""
+        kind = "fully relativistic" if self.is_relativistic else "scalar"
+        return f"{self.source or 'of unknown origin'} ({kind})"
+
+    @property
     def reach(self) -> float:
         """Å; the largest radius of a projector."""
         return max(self.cutoffs, default=0.0)
@@ -143,11 +152,26 @@ class AtomicPotential:
         last = int(np.flatnonzero(self.neutral)[-1])
         return float(self.grid[min(last + 1, len(self.grid) - 1)])
 
+    def agrees_with(self, other: AtomicPotential) -> bool:
+        """Whether H is the same with both, to rounding; where they come from does not count."""
+        kinds = [(p.degrees, p.total_momenta, p.n_valence, p.grid.shape) for p in (self, other)]
+        if kinds[0] != kinds[1] or not np.allclose(self.cutoffs, other.cutoffs):
+            return False
+        return all(_are_close(getattr(self, name), getattr(other, name)) for name in _ARRAYS)
+
     def digest(self) -> bytes:
         """SHA-256 of what H depends on; where it comes from does not count."""
         total = hashlib.sha256()
         total.update(repr((self.degrees, self.total_momenta, self.cutoffs)).encode())
         total.update(repr(self.n_valence).encode())
-        for array in (self.coefficients, self.grid, self.projectors, self.neutral, self.density):
+        for name in _ARRAYS:
+            array = getattr(self, name)
             total.update(b"none" if array is None else array.tobytes())
         return total.digest()
+
+
+def _are_close(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    scale = np.abs(one).max(initial=0.0)
+    return bool(np.abs(one - other).max(initial=0.0) <= _ROUNDING * scale)

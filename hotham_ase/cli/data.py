@@ -33,6 +33,14 @@ def import_runs(
             "may be repeated."
         ),
     ] = None,
+    pseudopotentials: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of the runs' pseudopotentials, where they are not where the runs say.",
+        ),
+    ] = None,
 ) -> None:
     """Collect DFT results in one data set; folders that cannot be read are reported and skipped."""
     # what can be refused is refused now: reading the runs may take hours
@@ -55,12 +63,17 @@ def import_runs(
             on_progress=lambda n, total, _: advance(n, total),
             existing="append" if append else "replace" if force else "refuse",
             n_valence=valence,
+            pseudopotentials=pseudopotentials,
         )
     for folder, reason in report.skipped:
         reason = reason.removeprefix(f"{folder} ").removeprefix(f"{folder}: ")
         typer.echo(printable(f"skipped {folder}: {reason}"), err=True)
     if report.output is None:
         raise UsageError(f"none of the {len(runs)} folders could be imported, nothing is written")
+    if report.without_potential:
+        elements = ", ".join(report.without_potential)
+        note = f"no pseudopotentials of {elements} were found: models of these data cannot have H0"
+        typer.echo(f"note: {note}", err=True)
     places = (str(Path(folder).parent) for folder in report.imported)
     counts = Counter(zip(report.formats, places, strict=True))
     show_table((count, code, place) for (code, place), count in counts.items())

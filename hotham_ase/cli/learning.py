@@ -222,9 +222,11 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
     split = _table(everything.get("split"))
     kept = (
         "species", "hopping cutoff (Å)", "receptive field (Å)", "parameters", "uncertainty",
-        "needs an initial Hamiltonian",
+        "needs an initial Hamiltonian", "pseudopotentials",
     )  # fmt: skip
+    h0 = "H = H0 + network, H0 = T + V_nl + V_NA of the pseudopotentials"
     known = {
+        "Hamiltonian": h0 if model.physics else None,
         "data": data.get("file"),
         "structures": ", ".join(f"{len(names)} {part}" for part, names in split.items()),
         "trained": everything.get("trained"),
@@ -234,6 +236,7 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
     return {
         "name": model.name,
         **{f"{k} errors": _errors(errors[k]) for k in ("test", "validation") if k in errors},
+        **{f"never saw {k}": _errors(v) for k, v in _table(errors.get("left out")).items()},
         **{key: everything[key] for key in kept},
         **{key: value for key, value in known.items() if value},
     }

@@ -8,17 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
+from hotham_ase.basis.orbitals import SpeciesBasis
 from hotham_ase.dataset.store import Dataset
 from hotham_ase.matrices.spin import Spin
 
 
 @dataclass(frozen=True)
 class SpeciesDescription:
-    """Orbitals of a species: shells such as 2s2p1d, largest cutoff in Å, valence electrons."""
+    """Of a species: shells such as 2s2p1d, largest cutoff in Å, valence electrons, potential."""
 
     orbitals: str
     cutoff: float
     n_valence: float
+    pseudopotential: str | None
+
+    @classmethod
+    def of(cls, species: SpeciesBasis) -> SpeciesDescription:
+        """Describe the basis of a species."""
+        label = None if species.potential is None else species.potential.label
+        return cls(species.label, round(species.cutoff, 4), species.n_valence, label)
 
 
 @dataclass(frozen=True)
@@ -120,10 +128,7 @@ def describe_dataset(path: str | Path) -> DatasetDescription:
             formulas=dict(formulas),
             n_atoms=(min(n_atoms), max(n_atoms)),
             n_orbitals=(min(n_orbitals), max(n_orbitals)),
-            species={
-                one.symbol: SpeciesDescription(one.label, round(one.cutoff, 4), one.n_valence)
-                for one in basis.species
-            },
+            species={one.symbol: SpeciesDescription.of(one) for one in basis.species},
             has_radial=basis.has_radial,
             spin=Spin.UNPOLARIZED.value,  # the only kind that is stored
             overlap=dict(overlap),

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from hotham_ase.dataset.store import Dataset, DatasetWriter
-from hotham_ase.dft import read_sample, run_format
+from hotham_ase.dft import Sample, read_sample, run_format
 from hotham_ase.errors import HothamError
 
 ProgressCallback = Callable[[int, int, str], None]
@@ -32,12 +33,15 @@ class ImportReport:
         Names of their formats, see :func:`hotham_ase.dft.formats.formats`.
     skipped : tuple of (folder, reason)
         Folders left out, and why.
+    without_potential : tuple of str
+        Elements with radial functions for which no pseudopotential was found.
     """
 
     output: Path | None
     imported: tuple[str, ...]
     formats: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
+    without_potential: tuple[str, ...] = ()
 
 
 class _NothingToWriteError(Exception):
@@ -72,6 +76,7 @@ def import_folders(
     *,
     existing: Literal["refuse", "replace", "append"] = "refuse",
     n_valence: Mapping[str, float] | None = None,
+    pseudopotentials: str | Path | None = None,
 ) -> ImportReport:
     """Read calculations of any supported code into one data set.
 
@@ -95,6 +100,8 @@ def import_folders(
         structures are added to those that it has.
     n_valence
         Valence electrons by chemical symbol, for formats that do not tell them.
+    pseudopotentials
+        Folder of the calculations' pseudopotentials, see :func:`hotham_ase.dft.read_sample`.
 
     Raises
     ------
@@ -108,13 +115,14 @@ def import_folders(
         raise FileExistsError(errno.EEXIST, "exists already", str(output))
     names = _longer_names(paths)
     reasons: list[tuple[str, str | None]] = []  # why a folder is skipped, None if it is not
+    read = partial(read_sample, n_valence=n_valence, pseudopotentials=pseudopotentials)
     # the writer leaves no file behind if something is raised
     with suppress(_NothingToWriteError), DatasetWriter(output) as writer:
         if existing == "append" and Path(output).exists():
             with Dataset(output) as before:
                 writer.extend(before)
         for done, path in enumerate(paths, start=1):
-            reasons.append((path, _import_one(writer, path, names.get(path), n_valence)))
+            reasons.append((path, _import_one(writer, path, names.get(path), read)))
             if on_progress is not None:
                 on_progress(done, len(paths), path)
         if all(reason is not None for _, reason in reasons):
@@ -122,7 +130,9 @@ def import_folders(
     imported = tuple(path for path, reason in reasons if reason is None)
     formats = tuple(found.name for path in imported if (found := run_format(path)))
     skipped = tuple((path, reason) for path, reason in reasons if reason is not None)
-    return ImportReport(Path(output) if imported else None, imported, formats, skipped)
+    species = () if writer.basis is None else writer.basis.species
+    bare = tuple(s.symbol for s in species if s.has_radial and s.potential is None)
+    return ImportReport(Path(output) if imported else None, imported, formats, skipped, bare)
 
 
 def _longer_names(paths: list[str]) -> dict[str, str]:
@@ -138,11 +148,11 @@ def _longer_names(paths: list[str]) -> dict[str, str]:
 
 
 def _import_one(
-    writer: DatasetWriter, path: str, name: str | None, n_valence: Mapping[str, float] | None
+    writer: DatasetWriter, path: str, name: str | None, read: Callable[[str], Sample]
 ) -> str | None:
     """Add one folder, under its own name if none is given; the reason why not, if so."""
     try:
-        sample = read_sample(path, n_valence=n_valence)
+        sample = read(path)
     except Exception as error:  # whatever is wrong with one folder must not end a long import
         return str(error) or type(error).__name__
     try:

@@ -1,10 +1,11 @@
 """One HDF5 file per data set, written and read one structure at a time.
 
-Layout, format version 3::
+Layout, format version 3, and 4 where there are potentials::
 
     /                        attributes: format, format_version, package_version, fingerprint
     /names                   one string per structure
     /basis/<symbol>          attributes shells, cutoffs (Å), n_valence; grid, radial
+    /basis/<symbol>/potential  what :class:`~hotham_ase.basis.potentials.AtomicPotential` has
     /structures/<00000000>   attributes sha256, provenance (JSON), n_electrons, fermi_level (eV)
         numbers, positions (Å), cell (Å), pbc
         hamiltonian/         edge_index, cell_shifts, values (eV): see dataset.packing
@@ -32,6 +33,7 @@ from ase import Atoms
 
 import hotham_ase
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
+from hotham_ase.basis.potentials import PotentialError
 from hotham_ase.dataset.stored import DatasetError, StoredStructure, stored_basis, write_basis
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
@@ -48,7 +50,8 @@ from hotham_ase.hdf5 import (
 )
 
 FORMAT = "hotham-dataset"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4  # the newest; of files with potentials, which older versions would lose
+_WITHOUT_POTENTIALS = 3
 
 
 class DatasetWriter:
@@ -89,6 +92,11 @@ class DatasetWriter:
     def __len__(self) -> int:
         return len(self._checksums)
 
+    @property
+    def basis(self) -> OrbitalBasis | None:
+        """Of all structures so far; None before the first."""
+        return self._basis
+
     def add(self, sample: Sample) -> None:
         """Append one structure.
 
@@ -100,7 +108,8 @@ class DatasetWriter:
         DatasetError
             If a structure of this name is there already; nothing is written.
         BasisError
-            If a species has other orbitals than in the structures before; nothing is written.
+            If a species has other orbitals or another potential than in the structures before;
+            nothing is written.
         """
         needed = sample.basis.subset(sample.atoms.get_chemical_symbols())
         self._append(StoredStructure.from_sample(sample), needed)
@@ -140,8 +149,7 @@ class DatasetWriter:
             raise DatasetError(f"{self.path} is not written: no structure was added")
         # HDF5 crashes on a full disk: room is taken while the file can still be closed
         names = fixed_strings(list(self._checksums))
-        radial = sum(s.radial.nbytes for s in self._basis.species if s.radial is not None)
-        reserve(file, 2 * radial + names.nbytes)
+        reserve(file, _n_bytes(self._basis) + names.nbytes)
         write_basis(file, self._basis)
         file["names"] = names
         texts = {
@@ -151,7 +159,9 @@ class DatasetWriter:
         }
         for key, text in texts.items():
             file.attrs[key] = fixed_strings([text])[0]
-        file.attrs["format_version"] = FORMAT_VERSION
+        with_potentials = any(s.potential is not None for s in self._basis.species)
+        version = FORMAT_VERSION if with_potentials else _WITHOUT_POTENTIALS
+        file.attrs["format_version"] = version
 
 
 class Dataset:
@@ -316,7 +326,7 @@ class Dataset:
         if self._basis is None:
             try:
                 self._basis = stored_basis(self._open())
-            except (HDF5Error, BasisError) as error:
+            except (HDF5Error, BasisError, PotentialError) as error:
                 raise DatasetError(f"the basis of {self.path} cannot be read: {error}") from error
         return self._basis
 
@@ -387,8 +397,23 @@ def _dataset_errors() -> Iterator[None]:
         raise DatasetError(str(error)) from error
 
 
+def _n_bytes(basis: OrbitalBasis) -> int:
+    """Bytes of all arrays, roughly."""
+    total = 0
+    for s in basis.species:
+        total += 0 if s.radial is None else 2 * s.radial.nbytes
+        # V_NA, density and the mesh are as long as a projector
+        total += 0 if s.potential is None else 2 * s.potential.projectors.nbytes + 2**15
+    return total
+
+
 def _fingerprint(basis: OrbitalBasis, checksums: list[str]) -> str:
-    return hashlib.sha256(" ".join([basis.fingerprint, *checksums]).encode()).hexdigest()
+    origins = [
+        f"{s.potential.source!r} {s.potential.licence!r}"
+        for s in basis.species
+        if s.potential is not None
+    ]
+    return hashlib.sha256(" ".join([basis.fingerprint, *checksums, *origins]).encode()).hexdigest()
 
 
 def _merge(one: OrbitalBasis, other: OrbitalBasis) -> OrbitalBasis:
@@ -403,6 +428,7 @@ def _merge(one: OrbitalBasis, other: OrbitalBasis) -> OrbitalBasis:
         alike = there.shells == species.shells and there.n_valence == species.n_valence
         if alike and not there.has_radial and not species.has_radial:
             cutoffs = tuple(np.maximum(there.cutoffs, species.cutoffs))
-            species = known[species.symbol] = replace(species, cutoffs=cutoffs)
+            known[species.symbol] = replace(there, cutoffs=cutoffs)
+            species = replace(species, cutoffs=cutoffs)
         added.append(species)
     return OrbitalBasis(tuple(known.values())).merge(OrbitalBasis(tuple(added)))

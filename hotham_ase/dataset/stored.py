@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.dataset.packing import PackedMatrix, pack, unpack
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
@@ -212,10 +213,26 @@ def write_basis(file: h5py.Group, basis: OrbitalBasis) -> None:
         if species.radial is not None:
             group["grid"] = species.grid
             group["radial"] = species.radial
+        if species.potential is not None:
+            _write_potential(group.create_group("potential"), species.potential)
+
+
+def _write_potential(group: h5py.Group, potential: AtomicPotential) -> None:
+    group.attrs["degrees"] = np.array(potential.degrees, dtype=int)
+    group.attrs["cutoffs"] = np.array(potential.cutoffs, dtype=float)
+    group.attrs["n_valence"] = potential.n_valence
+    if potential.total_momenta is not None:
+        group.attrs["total_momenta"] = np.array(potential.total_momenta, dtype=float)
+    texts = fixed_strings([potential.source, potential.licence])
+    group.attrs["source"], group.attrs["licence"] = texts
+    for name in ("coefficients", "grid", "projectors", "neutral", "density"):
+        array = getattr(potential, name)
+        if array is not None:
+            group[name] = array
 
 
 def stored_basis(file: h5py.Group) -> OrbitalBasis:
-    """Read the group ``basis``; HDF5Error or BasisError if it is none."""
+    """Read the group ``basis``; HDF5Error, BasisError or PotentialError if it is none."""
     groups = child_group(file, "basis")
     return OrbitalBasis(
         tuple(_read_species(s, child_group(groups, s)) for s in child_names(groups))
@@ -227,7 +244,8 @@ def _read_species(symbol: str, group: h5py.Group) -> SpeciesBasis:
     shells = read_attribute(group, "shells", "i", 0)
     if max(shells, default=0) > LARGEST_L:
         raise DatasetError(f"species {symbol} has shells {shells}: l is at most {LARGEST_L}")
-    if child_names(group):
+    names = child_names(group)
+    if set(names) - {"potential"}:
         grid = read_array(group, "grid", "f", (None,))
         radial = read_array(group, "radial", "f", (len(shells), len(grid)))
     return SpeciesBasis(
@@ -237,4 +255,31 @@ def _read_species(symbol: str, group: h5py.Group) -> SpeciesBasis:
         read_attribute(group, "n_valence", "f"),
         grid,
         radial,
+        _read_potential(child_group(group, "potential")) if "potential" in names else None,
+    )
+
+
+def _read_potential(group: h5py.Group) -> AtomicPotential:
+    degrees, names = read_attribute(group, "degrees", "i", 0), child_names(group)
+    if max(degrees, default=0) > LARGEST_L:
+        raise DatasetError(f"{group.name} has projectors {degrees}: l is at most {LARGEST_L}")
+    n, grid = len(degrees), read_array(group, "grid", "f", (None,))
+    momenta = None
+    if "total_momenta" in group.attrs:
+        momenta = read_attribute(group, "total_momenta", "f", 0)
+    known = {
+        name: read_array(group, name, "f", (len(grid),)) if name in names else None
+        for name in ("neutral", "density")
+    }
+    return AtomicPotential(
+        degrees=degrees,
+        total_momenta=momenta,
+        coefficients=read_array(group, "coefficients", "f", (n, n)),
+        grid=grid,
+        projectors=read_array(group, "projectors", "f", (n, len(grid))),
+        cutoffs=read_attribute(group, "cutoffs", "f", 0),
+        n_valence=read_attribute(group, "n_valence", "f"),
+        source=read_attribute(group, "source", "s"),
+        licence=read_attribute(group, "licence", "s"),
+        **known,
     )

@@ -36,6 +36,22 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
+class PseudopotentialFiles:
+    """From which files a calculation took its pseudopotentials.
+
+    Attributes
+    ----------
+    names : tuple of (symbol, file name)
+        As far as the calculation's files say it; an element may come more than once.
+    folders
+        Where to look for them, in this order.
+    """
+
+    names: tuple[tuple[str, str], ...]
+    folders: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class Format:
     """The files of one code.
 
@@ -55,6 +71,8 @@ class Format:
         Kinds of calculations that can be read; all others are refused by :meth:`check_spin`.
     write
         Writes a sample into a new folder; None where the format is only read.
+    pseudopotentials
+        Tells which a folder's calculation used; None where the files do not say it.
     """
 
     name: str
@@ -64,6 +82,7 @@ class Format:
     convention: str
     spins: tuple[Spin, ...] = (Spin.UNPOLARIZED,)
     write: Callable[[Sample, Path], None] | None = None
+    pseudopotentials: Callable[[Path], PseudopotentialFiles] | None = None
 
     def check_spin(self, folder: Path, spin: Spin, said: str) -> None:
         """Refuse a calculation whose spin is of a kind that is not read.

@@ -11,6 +11,7 @@ from pathlib import Path
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.format import Format
 from hotham_ase.dft.plausibility import check_electrons, check_sample
+from hotham_ase.dft.potentials import with_potentials
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import DFTReadError, Sample, SampleError
 
@@ -37,7 +38,11 @@ def run_format(folder: str | Path) -> Format | None:
 
 
 def read_sample(
-    folder: str | Path, *, n_valence: Mapping[str, float] | None = None, verify: bool = True
+    folder: str | Path,
+    *,
+    n_valence: Mapping[str, float] | None = None,
+    pseudopotentials: str | Path | None = None,
+    verify: bool = True,
 ) -> Sample:
     """Read a calculation of any supported code; the format is recognised from its files.
 
@@ -52,6 +57,10 @@ def read_sample(
         The folder with the calculation's files.
     n_valence
         Valence electrons by chemical symbol, for formats that do not tell them.
+    pseudopotentials
+        Folder of the pseudopotentials that the calculation names. By default they are looked for
+        where it says they are, and beside its orbitals; those that are not found, or of a kind
+        that cannot be used, are left out of the basis.
     verify
         Refuse matrices that cannot be what a calculation found, see
         :mod:`hotham_ase.dft.plausibility`, and such that do not give the eigenvalues that their
@@ -62,12 +71,16 @@ def read_sample(
     DFTReadError
         If the folder is not there, its format is not recognised, it cannot be read, or its
         matrices cannot be right; or if the run in ``initial/`` cannot be read, or is of other
-        atoms or orbitals; or if the run's valence electrons are not those given.
+        atoms or orbitals; or if the run's valence electrons are not those given, or not those of
+        its pseudopotentials.
+    UnsupportedRunError
+        If a calculation is of a kind that is not supported, or a pseudopotential in the folder
+        ``pseudopotentials`` is.
 
     Warns
     -----
     UserWarning
-        If the calculation says that it did not converge.
+        If the calculation says that it did not converge, or a pseudopotential cannot be used.
     """
     folder, n_valence = Path(folder), n_valence or {}
     if not folder.is_dir():
@@ -80,6 +93,7 @@ def read_sample(
         )
     sample = found.read(folder, n_valence=n_valence, verify=verify)
     _check_valence(sample, n_valence, folder)
+    sample = with_potentials(sample, found, folder, pseudopotentials)
     if verify:
         check_sample(sample)
         # eigenvalues that agree with the run's leave no doubt about its electrons
@@ -128,7 +142,7 @@ def _check_same_orbitals(sample: Sample, basis: OrbitalBasis, folder: Path) -> N
     for symbol in sorted(set(sample.atoms.symbols)):
         of_run, of_start = sample.basis[symbol], basis[symbol]
         both = of_run.has_radial and of_start.has_radial
-        same = sample.basis.subset([symbol]) == basis.subset([symbol])
+        same = sample.basis.subset([symbol]).same_orbitals(basis.subset([symbol]))
         if of_run.shells != of_start.shells or (both and not same):
             raise DFTReadError(
                 f"{folder} does not belong to its run: its {of_start.label} orbitals of {symbol} "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import lzma
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hotham_ase.dft.sample import DFTReadError
@@ -46,6 +47,15 @@ def find_one(folder: Path, names: Sequence[str]) -> Path | None:
             "belong to the run"
         )
     return found[0] if found else None
+
+
+def find_in(folders: Iterable[Path], name: str) -> Path | None:
+    """The first file of a name in some folders; None also where it can be no file's name."""
+    for folder in folders:
+        with suppress(OSError, ValueError):
+            if (folder / name).is_file():
+                return folder / name
+    return None
 
 
 def read_head(path: Path, n_bytes: int) -> bytes:

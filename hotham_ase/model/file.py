@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.errors import HothamError
 from hotham_ase.files import replacing
 from hotham_ase.model.tensors import network_for
@@ -28,9 +30,10 @@ from hotham_ase.nn.devices import default_dtype
 from hotham_ase.nn.protocol import Network
 from hotham_ase.nn.uncertainty import BlockUncertainty
 
-# the second is of models that need H0: an older version would return the correction alone; the
-# third of those with tables for some pairs of species only, whether they need H0 or not
-FILE_FORMATS = ("hotham_ase model 1", "hotham_ase model 2", "hotham_ase model 3")
+# what older versions would misread has a number of its own: 2 is of models that need H0, which
+# would give the correction alone; 3 of those with tables for some pairs of species only; 4 of those
+# with potentials in their basis, whatever else they have
+FILE_FORMATS = tuple(f"hotham_ase model {k}" for k in (1, 2, 3, 4))
 CONVENTIONS = {
     "harmonics": "real, m = -l ... l, no Condon-Shortley phase",
     "energy": "eV",
@@ -38,7 +41,9 @@ CONVENTIONS = {
     "fourier": "H(k) = sum_R exp(+2 pi i k.R) H(R)",
 }
 DIGEST = "digest"
-TEXTS = ("format", "name", "config", "species", "conventions", "provenance", "needs_initial")
+TEXTS = (
+    "format", "name", "config", "species", "conventions", "provenance", "needs_initial", "physics",
+)  # fmt: skip
 GROUPS = ("network.", "basis.", "uncertainty.")
 DTYPES = (torch.float32, torch.float64)
 
@@ -47,20 +52,43 @@ class ModelFileError(HothamError, ValueError):
     """A model that cannot be found, or a file that is not a model."""
 
 
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+_Degrees = Annotated[tuple[Annotated[int, Field(ge=0, le=6)], ...], Field(max_length=100)]
+_Cutoffs = tuple[Annotated[float, Field(gt=0, le=100)], ...]
+
+
+class PotentialEntry(BaseModel):
+    """What a model file says of an atomic potential, beside its arrays.
+
+    Attributes are those of :class:`~hotham_ase.basis.potentials.AtomicPotential`.
+    """
+
+    model_config = _STRICT
+
+    degrees: _Degrees
+    total_momenta: tuple[float, ...] | None = None
+    cutoffs: _Cutoffs
+    n_valence: float = Field(ge=0)
+    source: str
+    licence: str
+
+
 class SpeciesEntry(BaseModel):
     """What a model file says of the orbitals of a species, beside their radial functions.
 
     Attributes are those of :class:`~hotham_ase.basis.orbitals.SpeciesBasis`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = _STRICT
 
     symbol: str
-    shells: tuple[Annotated[int, Field(ge=0, le=6)], ...] = Field(max_length=100)
-    cutoffs: tuple[Annotated[float, Field(gt=0, le=100)], ...]
+    shells: _Degrees
+    cutoffs: _Cutoffs
     n_valence: float = Field(ge=0)
+    potential: PotentialEntry | None = None
 
 
+_OF_POTENTIAL = ("coefficients", "grid", "projectors", "neutral", "density")
 _SPECIES = TypeAdapter(tuple[SpeciesEntry, ...])
 
 
@@ -160,34 +188,45 @@ class ModelFile:
         }
 
     def basis(self) -> OrbitalBasis:
-        """The basis, from the text ``species`` and the radial functions among the tensors.
+        """The basis, from the text ``species`` and the functions of r among the tensors.
 
         Raises
         ------
         KeyError, ValueError
             If there is none, an entry has other keys, types or values than it must have, or there
-            are radial functions of no species.
+            are functions of no species or potential.
         """
-        radial, species = self.group("basis."), []
+        functions, species = self.group("basis."), []
+
+        def taken(symbol: str, names: Sequence[str]) -> dict[str, Any]:
+            found = {name: functions.pop(f"{symbol}.{name}", None) for name in names}
+            return {name: None if t is None else t.numpy() for name, t in found.items()}
+
         for entry in _SPECIES.validate_json(self.texts["species"]):
-            names = {key: f"{entry.symbol}.{key}" for key in ("grid", "radial")}
-            arrays: dict[str, Any] = {
-                k: radial.pop(name).numpy() for k, name in names.items() if name in radial
-            }
-            species.append(SpeciesBasis(**entry.model_dump(), **arrays))
-        if radial:
-            raise ValueError(f"radial functions {list(radial)} are of no species of the basis")
+            potential = None
+            if entry.potential is not None:
+                arrays = taken(f"{entry.symbol}.potential", _OF_POTENTIAL)
+                potential = AtomicPotential(**entry.potential.model_dump(), **arrays)
+            arrays = taken(entry.symbol, ("grid", "radial"))
+            of_orbitals = entry.model_dump(exclude={"potential"})
+            species.append(SpeciesBasis(**of_orbitals, **arrays, potential=potential))
+        if functions:
+            raise ValueError(f"radial functions {list(functions)} are of no species of the basis")
         return OrbitalBasis(tuple(species))
 
 
 def basis_content(basis: OrbitalBasis) -> tuple[str, dict[str, torch.Tensor]]:
     """The text ``species`` and the tensors from which :meth:`ModelFile.basis` makes a basis."""
-    entries, tensors = [], {}
+    entries, arrays = [], dict[str, np.ndarray | None]()
     for s in basis.species:
-        entries.append(SpeciesEntry.model_validate(s, from_attributes=True).model_dump())
-        if s.grid is not None and s.radial is not None:
-            tensors[f"basis.{s.symbol}.grid"] = torch.tensor(s.grid)
-            tensors[f"basis.{s.symbol}.radial"] = torch.tensor(s.radial)
+        entry = SpeciesEntry.model_validate(s, from_attributes=True)
+        # older versions know no potentials, and refuse what they do not know
+        entries.append(entry.model_dump(exclude_none=True))
+        arrays |= {f"{s.symbol}.{name}": getattr(s, name) for name in ("grid", "radial")}
+        if s.potential is not None:
+            potential = {name: getattr(s.potential, name) for name in _OF_POTENTIAL}
+            arrays |= {f"{s.symbol}.potential.{name}": a for name, a in potential.items()}
+    tensors = {f"basis.{name}": torch.tensor(a) for name, a in arrays.items() if a is not None}
     return json.dumps(entries), tensors
 
 
@@ -212,6 +251,8 @@ class StoredModel:
         Expected errors of blocks, fitted after the training; None if nothing was held out for it.
     learns_correction
         Whether the network predicts H − H0, so that a prediction needs H0.
+    physics
+        Whether it predicts H − H0 with the H0 that the basis gives, T + V_nl + V_NA.
 
     Raises
     ------
@@ -225,6 +266,7 @@ class StoredModel:
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
     uncertainty: BlockUncertainty | None = field(default=None, repr=False)
     learns_correction: bool = False
+    physics: bool = False
 
     def __post_init__(self) -> None:
         shells = tuple(s.shells for s in self.basis.species)
@@ -236,6 +278,13 @@ class StoredModel:
             self.uncertainty.n_descriptors != self.network.n_descriptors
         ):
             raise ModelFileError(f"the uncertainty of {self.name} is that of another network")
+        if self.physics and self.learns_correction:
+            raise ModelFileError(f"{self.name} must have one H0, computed or given, not both")
+        if self.physics and not self.basis.has_potentials:
+            raise ModelFileError(
+                f"{self.name} predicts H − H0 of the pseudopotentials, but not all species of its "
+                "basis have one"
+            )
 
     @property
     def cutoff(self) -> float:
@@ -255,6 +304,11 @@ class StoredModel:
             "radial functions": self.basis.has_radial,
             "uncertainty": self.uncertainty is not None,
             "needs an initial Hamiltonian": self.learns_correction,
+            "H0 from pseudopotentials": self.physics,
+            "pseudopotentials": {
+                s.symbol: s.potential.label for s in self.basis.species if s.potential is not None
+            }
+            or None,
             "architecture": self.network.config.model_dump(mode="json"),
             "conventions": CONVENTIONS,
             **self.provenance,
@@ -267,7 +321,7 @@ class StoredModel:
             weights = {} if module is None else module.state_dict()
             tensors |= {f"{group}.{k}": v.contiguous().cpu() for k, v in weights.items()}
         texts = {
-            "format": _format(tensors, self.learns_correction),
+            "format": _format(tensors, self.learns_correction, self.physics),
             "name": self.name,
             "config": self.network.config.model_dump_json(),
             "species": species,
@@ -275,6 +329,8 @@ class StoredModel:
             "provenance": json.dumps(dict(self.provenance)),
             "needs_initial": json.dumps(self.learns_correction),
         }
+        if self.physics:  # older versions know no such text
+            texts["physics"] = json.dumps(self.physics)
         ModelFile(tensors, texts).write(path)
 
     @classmethod
@@ -304,24 +360,32 @@ class StoredModel:
         if file.json("conventions") != CONVENTIONS:
             raise ModelFileError(f"{path} uses other conventions: {file.texts['conventions']}")
         # older files do not say it: their networks predict all of H
-        needs_initial = json.loads(file.texts.get("needs_initial", "false"))
+        needs_initial, physics = (
+            json.loads(file.texts.get(name, "false")) for name in ("needs_initial", "physics")
+        )
         provenance = file.json("provenance")
-        if not isinstance(needs_initial, bool) or not isinstance(provenance, dict):
+        flags = (needs_initial, physics)
+        if {type(flag) for flag in flags} != {bool} or not isinstance(provenance, dict):
             raise ModelFileError(
-                f"{path}: needs_initial must be true or false and provenance an object, got "
-                f"{needs_initial!r:.50} and {type(provenance).__name__}"
+                f"{path}: needs_initial and physics must be true or false and provenance an "
+                f"object, got {needs_initial!r:.50}, {physics!r:.50} and "
+                f"{type(provenance).__name__}"
             )
-        if file.texts["format"] != _format(file.tensors, needs_initial):
+        if file.texts["format"] != _format(file.tensors, *flags):
             raise ModelFileError(
-                f"{path}: its format does not go with needs_initial {needs_initial}"
+                f"{path}: its format does not go with needs_initial {needs_initial}, physics "
+                f"{physics} and its tensors"
             )
         basis = file.basis()
         network = _read_network(path, file, basis)
         uncertainty = _read_uncertainty(path, file.group("uncertainty."), network)
-        return cls(network, basis, file.texts["name"], provenance, uncertainty, needs_initial)
+        name = file.texts["name"]
+        return cls(network, basis, name, provenance, uncertainty, *flags)
 
 
-def _format(tensors: Mapping[str, torch.Tensor], learns_correction: bool) -> str:
+def _format(tensors: Mapping[str, torch.Tensor], learns_correction: bool, physics: bool) -> str:
+    if physics or any(n.startswith("basis.") and ".potential." in n for n in tensors):
+        return FILE_FORMATS[3]
     return FILE_FORMATS[2 if "network.baseline.pairs" in tensors else learns_correction]
 
 

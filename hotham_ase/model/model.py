@@ -12,6 +12,7 @@ import torch
 
 from hotham_ase.errors import UsageError
 from hotham_ase.matrices import RealSpaceMatrix, Spin
+from hotham_ase.matrices.pairs import PairList
 from hotham_ase.memory import format_size
 from hotham_ase.model.bundled import bundled_models, model_path
 from hotham_ase.model.file import ModelFileError, StoredModel
@@ -56,7 +57,9 @@ class HamiltonianModel(StoredModel):
         """Predict H(R) of a structure.
 
         Pairs are processed in portions and, where memory asks for it, atoms in spatial blocks with
-        all the surroundings that they need; the result is the same.
+        all the surroundings that they need; the result is the same. Where H − H0 was learned with
+        H0 = T + V_nl + V_NA of the pseudopotentials, H0 is computed first and the network's blocks
+        are added to it.
 
         Parameters
         ----------
@@ -65,9 +68,9 @@ class HamiltonianModel(StoredModel):
         options
             Device, precision, memory; by default those of :class:`PredictionOptions`.
         initial_hamiltonian
-            H0 of this structure in eV, for a model that learned the correction to it, and for no
-            other: the same step of the same DFT code as in the training. The result is then
-            H0 + network, on the pairs of both.
+            H0 of this structure in eV, for a model that learned the correction to the H0 of a DFT
+            code, and for no other: the same step of the same code as in the training. The result
+            is then H0 + network, on the pairs of both.
         on_progress
             Called with the number of hopping pairs done and their total.
 
@@ -112,7 +115,7 @@ class HamiltonianModel(StoredModel):
         # the list is never in a GPU's memory
         margin, for_list = self.network.config.hopping_margin, budget if on_cpu else None
         pairs, graph = build_graph(atoms, self.basis, margin, for_list)
-        matrix = MatrixWriter(pairs, self.basis, self.network)
+        matrix = MatrixWriter(pairs, self.basis, self.network, self._computed_h0(atoms, pairs))
         left = self._left(budget, matrix, initial_hamiltonian, on_cpu)
         network, graph = self._on(device, options), graph.to(device)
         sinks: list[BlockSink] = [matrix]
@@ -129,6 +132,14 @@ class HamiltonianModel(StoredModel):
         if initial_hamiltonian is not None:  # the network gave the correction to it
             h = h + initial_hamiltonian
         return Prediction(h, None if trust is None else trust.uncertainty(EXTRAPOLATION))
+
+    def _computed_h0(self, atoms: Atoms, pairs: PairList) -> RealSpaceMatrix | None:
+        """T + V_nl + V_NA on the network's pairs, which reach as far as H did in the training."""
+        if not self.physics:
+            return None
+        from hotham_ase.overlap import initial_hamiltonian  # slow to import, for hotham info
+
+        return initial_hamiltonian(atoms, self.basis, pairs=pairs)
 
     def _check_request(self, atoms: Atoms, options: PredictionOptions) -> None:
         if len(atoms) == 0:

@@ -73,7 +73,7 @@ def build_graph(
 
 
 class MatrixWriter:
-    """Collects blocks on the union of shells into a real-space matrix, in any order.
+    """Adds blocks on the union of shells to a real-space matrix, each once and in any order.
 
     Parameters
     ----------
@@ -83,38 +83,46 @@ class MatrixWriter:
         Orbitals of the species.
     network
         Whose union of shells.
+    start
+        The matrix before a block has come, on the same pairs; by default zero.
     """
 
-    def __init__(self, pairs: PairList, basis: OrbitalBasis, network: Network) -> None:
+    def __init__(
+        self,
+        pairs: PairList,
+        basis: OrbitalBasis,
+        network: Network,
+        start: RealSpaceMatrix | None = None,
+    ) -> None:
         self.pairs, self.network = pairs, network
         self.layout = BlockLayout(pairs, basis.n_orbitals(pairs.numbers))
         self.species = basis.species_index(pairs.numbers)
-        self.values = np.empty(self.layout.n_values)
+        self.values = np.zeros(self.layout.n_values) if start is None else start.single.copy()
         # every atom has all orbitals of the union: blocks need no selection
         n_union = n_orbitals(network.union)
         self.is_plain = bool((self.layout.n_orbitals == n_union).all())
 
     def onsite(self, atoms: torch.Tensor, blocks: DescribedBlocks) -> None:
-        """Put the blocks of some atoms."""
-        self._put(atoms.cpu().numpy(), blocks.blocks)
+        """Add the blocks of some atoms."""
+        self._add(atoms.cpu().numpy(), blocks.blocks)
 
     def hopping(self, edges: torch.Tensor, blocks: DescribedBlocks) -> None:
-        """Put the blocks of some pairs."""
-        self._put(self.pairs.n_atoms + edges.cpu().numpy(), blocks.blocks)
+        """Add the blocks of some pairs."""
+        self._add(self.pairs.n_atoms + edges.cpu().numpy(), blocks.blocks)
 
     def matrix(self) -> RealSpaceMatrix:
         """The matrix, once all blocks are there."""
         return RealSpaceMatrix(self.pairs, self.layout.n_orbitals, self.values, name="hamiltonian")
 
-    def _put(self, index: np.ndarray, blocks: torch.Tensor) -> None:
+    def _add(self, index: np.ndarray, blocks: torch.Tensor) -> None:
         values = blocks.detach().cpu().numpy()
         if self.is_plain:
-            self.values.reshape(-1, *values.shape[1:])[index] = values
+            self.values.reshape(-1, *values.shape[1:])[index] += values
             return
         for which, kind in self.layout.groups(index, labels=self.species):
             rows, columns = (self.network.orbitals[k].numpy() for k in kind)
             picked = values[which[:, None, None], rows[:, None], columns]
-            self.values[self.layout.index(index[which])] = picked
+            self.values[self.layout.index(index[which])] += picked
 
 
 class UncertaintyWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -17,6 +18,37 @@ K_MAX = 60.0 / Bohr  # 1/Å
 
 # Simpson's weights alternate, so a mesh resolves j_l(kr) only well below its Nyquist limit.
 FINEST_STEP = 0.7 / K_MAX  # Å
+
+
+@dataclass(frozen=True, eq=False)
+class RadialFunctions:
+    """Functions f(r) Y_lm about an atom that are no orbitals: projectors, potentials, densities.
+
+    Attributes
+    ----------
+    shells
+        l of each function.
+    cutoffs
+        Å; radius beyond which each vanishes.
+    grid : (n_grid,) Å
+        Uniform, from 0.
+    radial : (n_functions, n_grid)
+    """
+
+    shells: tuple[int, ...]
+    cutoffs: tuple[float, ...]
+    grid: np.ndarray = field(repr=False)
+    radial: np.ndarray = field(repr=False)
+
+    @property
+    def n_orbitals(self) -> int:
+        """Number of functions with all their m, Σ (2l+1)."""
+        return sum(2 * l + 1 for l in self.shells)
+
+    @property
+    def cutoff(self) -> float:
+        """Å; the largest radius."""
+        return max(self.cutoffs, default=0.0)
 
 
 def k_grid(reach: float) -> np.ndarray:
@@ -51,7 +83,7 @@ def simpson_weights(n: int, step: float) -> np.ndarray:
     return weights
 
 
-def resolved_functions(species: SpeciesBasis) -> tuple[np.ndarray, np.ndarray]:
+def resolved_functions(species: SpeciesBasis | RadialFunctions) -> tuple[np.ndarray, np.ndarray]:
     """Radial functions on a mesh fine enough for K_MAX, zero beyond each shell's cutoff.
 
     Parameters
@@ -66,7 +98,7 @@ def resolved_functions(species: SpeciesBasis) -> tuple[np.ndarray, np.ndarray]:
     """
     grid, radial = species.grid, species.radial
     if grid is None or radial is None:
-        raise BasisError(f"species {species.symbol} must have radial functions")
+        raise BasisError("radial functions must be given")
     cutoffs = np.array(species.cutoffs)[:, None]
     # the k integrals go on to where j_l(kr) oscillates faster than the mesh of the file
     refinement = int(np.ceil((grid[1] - grid[0]) / FINEST_STEP))

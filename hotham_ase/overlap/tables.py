@@ -31,10 +31,20 @@ from hotham_ase.basis.harmonics import (
     solid_harmonics,
 )
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
-from hotham_ase.overlap.radial import bessel_transform, k_grid, resolved_functions, scaled_bessel
+from hotham_ase.overlap.functions import Kind, functions_of
+from hotham_ase.overlap.radial import (
+    RadialFunctions,
+    bessel_transform,
+    k_grid,
+    resolved_functions,
+    scaled_bessel,
+)
 
 TABLE_STEP = 0.01 * Bohr  # Å; cubic splines are then good to 1e-9, their slopes to 1e-7 / Å
 CACHED_BASES = 8
+
+_Functions = SpeciesBasis | RadialFunctions
+_Place = tuple[Kind, str]  # which functions of which species
 
 
 class Operator(Enum):
@@ -178,11 +188,14 @@ class TwoCentreTables:
         cutoffs = [species.cutoff for species in basis.species if species.has_radial]
         if not cutoffs:
             check_radial(basis, basis.symbols)
-        reach = 2 * max(cutoffs)
+        potentials = [s.potential for s in basis.species if s.has_radial and s.potential]
+        reaches = [max(p.reach, p.neutral_reach) for p in potentials]
+        reach = max(cutoffs) + max(cutoffs + reaches)
         self._k = k_grid(reach)
         self._r = TABLE_STEP * np.arange(int(np.ceil(reach / TABLE_STEP)) + 1)
         # caches of this instance alone: a decorated method would keep every instance alive
-        self._pairs: dict[tuple[str, str, Operator], PairTables] = {}
+        self._pairs: dict[tuple[str, str, Operator, Kind, Kind], PairTables] = {}
+        self._functions = cache(lambda kind, symbol: functions_of(kind, basis[symbol]))
         self._kernel = cache(self._build_kernel)
         self._transforms = cache(self._build_transforms)
 
@@ -190,15 +203,22 @@ class TwoCentreTables:
         """(n_r, n_k) j_L(kR) / R^L times 8 k² dk."""
         return scaled_bessel(degree, self._r, self._k) * (8 * self._k[1] * self._k**2)
 
-    def _build_transforms(self, symbol: str, raised: int) -> np.ndarray:
+    def _build_transforms(self, kind: Kind, symbol: str, raised: int) -> np.ndarray:
         """(n_shells, n_k) transforms of r^|raised| R(r) with degree l + raised."""
-        species = self.basis[symbol]
-        mesh, functions = resolved_functions(species)
+        of_atom = self._functions(kind, symbol)
+        mesh, functions = resolved_functions(of_atom)
         # l - 1 of an s shell is in no channel
-        degrees = np.maximum(np.array(species.shells) + raised, 0)
+        degrees = np.maximum(np.array(of_atom.shells) + raised, 0)
         return bessel_transform(mesh, functions * mesh ** abs(raised), degrees, self._k)
 
-    def pair(self, a: str, b: str, operator: Operator = Operator.OVERLAP) -> PairTables:
+    def pair(
+        self,
+        a: str,
+        b: str,
+        operator: Operator = Operator.OVERLAP,
+        bra: Kind = Kind.ORBITALS,
+        ket: Kind = Kind.ORBITALS,
+    ) -> PairTables:
         """Tables of the integrals ⟨a|O|b⟩, built on first use.
 
         Parameters
@@ -207,6 +227,8 @@ class TwoCentreTables:
             Chemical symbols of the bra's and the ket's atom.
         operator
             Kinetic energies are in eV, positions in Å.
+        bra, ket
+            Which functions of the atoms; orbitals by default.
 
         Returns
         -------
@@ -217,14 +239,14 @@ class TwoCentreTables:
         BasisError
             If a species is missing from the basis or has no radial functions.
         """
-        key = (a, b, operator)
+        key = (a, b, operator, bra, ket)
         if key not in self._pairs:  # a basis of many species has more pairs than a structure
             check_radial(self.basis, (a, b))
-            self._pairs[key] = self._build_pair(a, b, operator)
+            self._pairs[key] = self._build_pair((bra, a), (ket, b), operator)
         return self._pairs[key]
 
-    def _build_pair(self, a: str, b: str, operator: Operator) -> PairTables:
-        bra, ket = self.basis[a], self.basis[b]
+    def _build_pair(self, a: _Place, b: _Place, operator: Operator) -> PairTables:
+        bra, ket = self._functions(*a), self._functions(*b)
         channels = _channels(bra, ket, operator)
         reaches = np.array([bra.cutoffs[c.bra] + ket.cutoffs[c.ket] for c in channels])
         r = self._r[: int(np.ceil(reaches.max() / TABLE_STEP)) + 1]
@@ -249,12 +271,12 @@ class TwoCentreTables:
             n_orb_b=ket.n_orbitals,
         )
 
-    def _density(self, a: str, b: str, channel: _Channel, operator: Operator) -> np.ndarray:
+    def _density(self, a: _Place, b: _Place, channel: _Channel, operator: Operator) -> np.ndarray:
         """(n_k,) ± w(k) X_a(k) X_b(k) of one table."""
-        raised = channel.bra_degree - self.basis[a].shells[channel.bra]
-        bra = self._transforms(a, raised)[channel.bra]
-        ket = self._transforms(b, 0)[channel.ket]
-        ket_degree = self.basis[b].shells[channel.ket]
+        raised = channel.bra_degree - self._functions(*a).shells[channel.bra]
+        bra = self._transforms(*a, raised)[channel.bra]
+        ket = self._transforms(*b, 0)[channel.ket]
+        ket_degree = self._functions(*b).shells[channel.ket]
         sign = (-1) ** ((channel.bra_degree - ket_degree - channel.degree) // 2)
         product = sign * bra * ket
         if operator is Operator.KINETIC:
@@ -272,7 +294,7 @@ class _Channel:
     degree: int
 
 
-def _channels(bra: SpeciesBasis, ket: SpeciesBasis, operator: Operator) -> list[_Channel]:
+def _channels(bra: _Functions, ket: _Functions, operator: Operator) -> list[_Channel]:
     raised = (-1, 1) if operator is Operator.POSITION else (0,)
     return [
         _Channel(s, l1 + step, t, degree)
@@ -285,7 +307,7 @@ def _channels(bra: SpeciesBasis, ket: SpeciesBasis, operator: Operator) -> list[
 
 
 def _contraction(
-    bra: SpeciesBasis, ket: SpeciesBasis, channels: list[_Channel], operator: Operator
+    bra: _Functions, ket: _Functions, channels: list[_Channel], operator: Operator
 ) -> csr_array:
     """(n_components * n_orb_a * n_orb_b, n_products) coefficients of the products."""
     bra_start, ket_start = (

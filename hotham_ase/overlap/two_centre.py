@@ -95,7 +95,7 @@ def position_matrix(
         As for :func:`overlap_matrix`.
     """
     overlap = overlap_matrix(atoms, basis, pairs=pairs)
-    values = _blocks(overlap.layout, basis, Operator.POSITION)
+    values = two_centre_values(overlap.layout, basis, Operator.POSITION)
     bra = overlap.pairs.positions[overlap.layout.atoms[0]]  # (n_blocks, 3) Å
     for component, origin in zip(values, bra.T, strict=True):
         component += np.repeat(origin, overlap.layout.sizes) * overlap.single
@@ -124,7 +124,7 @@ def overlap_gradient(
     """
     overlap = overlap_matrix(atoms, basis, pairs=pairs)
     return OverlapGradient(
-        overlap, _blocks(overlap.layout, basis, Operator.OVERLAP, derivative=True)
+        overlap, two_centre_values(overlap.layout, basis, Operator.OVERLAP, derivative=True)
     )
 
 
@@ -136,13 +136,20 @@ def _scalar_matrix(
     if pairs is None:
         pairs = PairList.from_atoms(atoms, basis.pair_cutoffs)
     else:
-        _check_pairs(pairs, atoms)
+        check_pairs(pairs, atoms)
     layout = BlockLayout(pairs, basis.n_orbitals(pairs.numbers))
-    values = _blocks(layout, basis, operator)
+    values = two_centre_values(layout, basis, operator)
     return RealSpaceMatrix(pairs, layout.n_orbitals, values, name=operator.value)
 
 
-def _check_pairs(pairs: PairList, atoms: Atoms) -> None:
+def check_pairs(pairs: PairList, atoms: Atoms) -> None:
+    """Refuse pairs of another structure.
+
+    Raises
+    ------
+    PairListError
+        If elements, positions or cell differ.
+    """
     same = (
         np.array_equal(pairs.numbers, atoms.numbers)
         and np.allclose(pairs.positions, atoms.positions, rtol=0, atol=1e-9)
@@ -152,7 +159,7 @@ def _check_pairs(pairs: PairList, atoms: Atoms) -> None:
         raise PairListError("pairs must be of the same elements, positions and cell as atoms")
 
 
-def _blocks(
+def two_centre_values(
     layout: BlockLayout, basis: OrbitalBasis, operator: Operator, *, derivative: bool = False
 ) -> np.ndarray:
     """(n_components, n_values) integrals of all onsite and hopping blocks.

@@ -18,6 +18,7 @@ from hotham_ase.train.data.prepared import fit_structure, hopping_margin
 from hotham_ase.train.data.references import ReferenceSamples
 from hotham_ase.train.finetune import continue_from
 from hotham_ase.train.fit.baseline import FitStructure, fit_baseline, fit_scales
+from hotham_ase.train.physics import CACHE_SHARE
 
 
 def _fit_structures(
@@ -41,7 +42,7 @@ def _fit_structures(
         onsite, hopping = (h + offset * s for h, s in blocks)
         return replace(item, hamiltonian=(onsite, hopping))
 
-    return Cached(make, indices, cache)
+    return Cached(make, indices, (1 - CACHE_SHARE) * cache)  # beside those H0
 
 
 def start_network(
@@ -80,7 +81,7 @@ def start_network(
         needed = 2 * max(l for of_species in shells for l in of_species)
         model = model.model_copy(update={"l_max": max(model.l_max, needed)})
     if "hopping_margin" not in model.model_fields_set:
-        margin = hopping_margin(data[k] for k in indices)
+        margin = hopping_margin(data.on_network_pairs(k) for k in indices)
         model = model.model_copy(update={"hopping_margin": margin})
     pl.seed_everything(seed, verbose=False)
     network = network_for(model, basis)

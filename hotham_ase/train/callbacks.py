@@ -68,7 +68,8 @@ class RunClock(pl.Callback):
     ) -> None:
         self.peak, self.warmup, self.started = peak, warmup, started
         self.max_time = None if max_time is None else max_time.total_seconds()
-        self.used = 0.0  # by earlier starts
+        self.processor_started = time.process_time()
+        self.used = self.processor_used = 0.0  # by earlier starts
         self.validation = 0.0  # s, duration of the last one
         self.progress = 0.0
 
@@ -76,6 +77,11 @@ class RunClock(pl.Callback):
     def elapsed(self) -> float:
         """Seconds of all starts of the run."""
         return self.used + time.monotonic() - self.started
+
+    @property
+    def processor(self) -> float:
+        """Processor seconds of all starts of the run, all threads of this process together."""
+        return self.processor_used + time.process_time() - self.processor_started
 
     def _update(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.progress = trainer.global_step / trainer.estimated_stepping_batches
@@ -112,11 +118,16 @@ class RunClock(pl.Callback):
 
     def state_dict(self) -> dict[str, float]:
         """For checkpoints."""
-        return {"elapsed": self.elapsed, "validation": self.validation}
+        return {
+            "elapsed": self.elapsed,
+            "processor": self.processor,
+            "validation": self.validation,
+        }
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """From a checkpoint."""
         self.used, self.validation = state_dict["elapsed"], state_dict["validation"]
+        self.processor_used = state_dict.get("processor", 0.0)  # an older version did not count it
 
 
 class WeightAverage(WeightAveraging):

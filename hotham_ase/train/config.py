@@ -47,7 +47,8 @@ class SplitConfig(Settings):
     seed: int = Field(0, ge=0, lt=2**32)
     """The seed decides how structures are shuffled before the division."""
     exclude: tuple[str, ...] = ()
-    """These groups are left out altogether."""
+    """Structures are left out altogether if their name or their group fits one of these patterns,
+    like ``graphite/AA_*``. The others come into the parts where they would be with these."""
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> SplitConfig:
@@ -136,8 +137,12 @@ class TrainConfig(Settings):
     otherwise it learns all of H."""
     learns_correction: bool = Field(False, alias="initial_hamiltonian")
     """If true, the network learns the correction to H0, the data's initial Hamiltonian, which every
-    structure must have. A prediction then needs H0 too. It is off since a prediction should not
-    need a DFT code."""
+    structure must have, whatever ``physics`` says. A prediction then needs H0 too. It is off since
+    a prediction should not need a DFT code."""
+    physics: Literal["auto", "none"] = "auto"
+    """With ``auto`` the network learns H − H0 with H0 = T + V_nl + V_NA, computed from the
+    structure, if all elements of the data have pseudopotentials; with ``none`` it learns all of H.
+    With ``init_from`` it learns what that model did."""
     split: SplitConfig = SplitConfig()
     """Structures are divided as follows, every group (the name up to the last "/") by itself."""
     training: OptimizerConfig = OptimizerConfig()

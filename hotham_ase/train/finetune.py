@@ -33,7 +33,7 @@ def continue_from(
     Parameters
     ----------
     config
-        ``init_from``, ``freeze``, ``refit_baseline`` and ``learns_correction``.
+        ``init_from``, ``freeze``, ``refit_baseline``, ``learns_correction`` and ``physics``.
     basis
         Orbitals of the data.
     structures
@@ -53,14 +53,23 @@ def continue_from(
     new = [s for s in basis.symbols if s not in model.basis]
     if known:
         check_basis(model, basis.subset(known))
-    # orbitals of species that both know are the model's, the network was trained in them
-    species = {s.symbol: s for s in (*basis.species, *model.basis.species)}
-    both = OrbitalBasis(tuple(species.values()))
+    both = joint_basis(model, basis)
+    _check_potentials(config, model, both.subset(basis.symbols))
     network = _extended(model, both, new)
     if network.baseline is not None:
         _refit(network, network.baseline, both, new, config.refit_baseline == "all", structures)
     _freeze(network, config.freeze)
     return network, both
+
+
+def joint_basis(model: HamiltonianModel, basis: OrbitalBasis) -> OrbitalBasis:
+    """The species of a model with those that only the data have.
+
+    Orbitals and potentials of species that both know are the model's: the network was trained in
+    them, and on top of their H0.
+    """
+    species = {s.symbol: s for s in (*basis.species, *model.basis.species)}
+    return OrbitalBasis(tuple(species.values()))
 
 
 def _check_architecture(config: TrainConfig, model: HamiltonianModel) -> None:
@@ -80,11 +89,25 @@ def _check_architecture(config: TrainConfig, model: HamiltonianModel) -> None:
 
 def _check_initial(config: TrainConfig, model: HamiltonianModel) -> None:
     if config.learns_correction != model.learns_correction:
-        learned = "the correction to H0" if model.learns_correction else "all of H"
+        learned = "the correction to H0" if model.learns_correction else "H from the structure"
         raise ConfigError(
             f"initial_hamiltonian must be {str(model.learns_correction).lower()} to go on from "
             f"{config.init_from}, which predicts {learned}; got "
             f"{str(config.learns_correction).lower()}"
+        )
+    if model.physics and config.physics == "none":
+        raise ConfigError(
+            f"physics must be auto to go on from {config.init_from}, which predicts H − H0 of the "
+            "pseudopotentials; got none"
+        )
+
+
+def _check_potentials(config: TrainConfig, model: HamiltonianModel, used: OrbitalBasis) -> None:
+    lacking = [s for s in used.symbols if not used.subset([s]).has_potentials]
+    if model.physics and lacking:
+        raise ConfigError(
+            f"init_from: {config.init_from} predicts H − H0 of the pseudopotentials, which the "
+            f"data lack for {lacking}; import them with their pseudopotentials"
         )
 
 

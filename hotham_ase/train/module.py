@@ -11,8 +11,7 @@ from hotham_ase.nn.protocol import Network
 from hotham_ase.train.config import OptimizerConfig
 from hotham_ase.train.data.prepared import Prepared
 from hotham_ase.train.loss.losses import Loss
-
-LARGEST_PRECONDITIONER = 512  # longer sides of a weight are left as they are
+from hotham_ase.train.soap import SOAP
 
 
 class TrainingModule(pl.LightningModule):
@@ -70,11 +69,4 @@ class TrainingModule(pl.LightningModule):
         trained = [p for p in self.parameters() if p.requires_grad]
         if self.config.optimizer == "adam":
             return torch.optim.Adam(trained, lr=self.config.peak)
-        from pytorch_optimizer.optimizer.soap import SOAP  # takes a second to import
-
-        return SOAP(
-            trained,
-            lr=self.config.peak,
-            weight_decay=0.0,
-            max_precondition_dim=LARGEST_PRECONDITIONER,
-        )
+        return SOAP(trained, lr=self.config.peak)

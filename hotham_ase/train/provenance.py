@@ -37,8 +37,8 @@ class RunRecord:
         Of the training.
     best_epoch
         Whose weights are the model's.
-    seconds
-        All starts together.
+    seconds, processor_seconds
+        On the wall, and of all threads of the processor; all starts together.
     device
         In words.
     curve
@@ -49,6 +49,7 @@ class RunRecord:
     steps: int
     best_epoch: int
     seconds: float
+    processor_seconds: float
     device: str
     curve: dict[str, list[Any]]
 
@@ -120,7 +121,8 @@ class TrainingRecord:
     data, split
         What it was made with; names of structures by part.
     settings
-        Of the configuration, but for the architecture, which is in the file anyway.
+        Of the configuration, but for the architecture, which is in the file anyway; ``physics`` is
+        ``none`` wherever no H0 was computed.
     init_from
         None if weights were drawn at random.
     run, versions, git
@@ -146,7 +148,7 @@ class TrainingRecord:
         """The record of a run that was made with these, without errors."""
         # the architecture is in the file anyway, with what was left open filled in
         kept = {"split", "training", "precision", "devices", "baseline", "freeze", "refit_baseline"}
-        kept |= {"learns_correction"}
+        kept |= {"learns_correction", "physics"}
         names = data.names
         return cls(
             trained=datetime.now(timezone.utc).isoformat(timespec="seconds"),

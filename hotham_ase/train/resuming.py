@@ -22,7 +22,7 @@ from hotham_ase.train.provenance import origin
 
 # settings that must not change between the starts of one run
 FIXED = {"model", "baseline", "split", "training", "freeze", "refit_baseline", "devices"}
-FIXED |= {"precision", "learns_correction"}
+FIXED |= {"precision", "learns_correction", "physics"}
 _OF_A_RUN = {"state_dict", "optimizer_states", "loops", "callbacks"}
 
 
@@ -92,23 +92,19 @@ def write_identity(config: TrainConfig, data: Dataset) -> None:
         record.write_text(json.dumps(_identity(config, data)) + "\n")
 
 
-def check_unchanged(config: TrainConfig, data: Dataset) -> None:
-    """Refuse to go on with other data or settings than the run began with.
+def resumed(config: TrainConfig, data: Dataset) -> TrainConfig:
+    """The configuration of a run that goes on, ``physics`` as it began.
 
     Raises
     ------
     ConfigError
-        Naming what changed.
+        If data or settings are others than the run began with; it names what changed.
     """
+    # a run of a version without these keys learned all of H
+    began = {"initial_hamiltonian": False, "physics": "none", **_began(config)}
+    if config.physics == "auto":
+        config = config.model_copy(update={"physics": began["physics"]})
     now = _identity(config, data)
-    try:
-        began = json.loads(_record(config).read_text())
-    except (ValueError, RecursionError):
-        began = None
-    if not isinstance(began, dict):
-        raise ConfigError(f"{_record(config)} is damaged, the run cannot go on; begin another one")
-    # a run of a version without this key learned all of H
-    began.setdefault("initial_hamiltonian", False)
     for key, value in now.items():
         before = began.get(key)
         if value == before:
@@ -122,6 +118,18 @@ def check_unchanged(config: TrainConfig, data: Dataset) -> None:
             f"{key}: {changed} changed since the run began; restore the configuration (and "
             "--max-time), or choose another output"
         )
+    return config
+
+
+def _began(config: TrainConfig) -> dict[str, Any]:
+    """What :func:`write_identity` noted."""
+    try:
+        began = json.loads(_record(config).read_text())
+    except (ValueError, RecursionError):
+        began = None
+    if not isinstance(began, dict):
+        raise ConfigError(f"{_record(config)} is damaged, the run cannot go on; begin another one")
+    return began
 
 
 def _record(config: TrainConfig) -> Path:

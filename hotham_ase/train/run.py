@@ -41,10 +41,11 @@ from hotham_ase.train.data.split import split_names
 from hotham_ase.train.failures import TrainingError, disks_that_fill, written
 from hotham_ase.train.fit.uncertainty import fit_bands, fit_uncertainty
 from hotham_ase.train.module import TrainingModule
+from hotham_ase.train.physics import CACHE_SHARE, computed_h0, describe_learned, settled
 from hotham_ase.train.processes import check_device, cluster
 from hotham_ase.train.progress import RunProgress
 from hotham_ase.train.provenance import RunRecord, TrainingRecord, hardware, learning_curve
-from hotham_ase.train.resuming import check_start, check_unchanged, own_folder, write_identity
+from hotham_ase.train.resuming import check_start, own_folder, resumed, write_identity
 
 Loaders = tuple[BatchLoader, BatchLoader | None]
 
@@ -133,12 +134,13 @@ class _Run:
     def fit(self, resume: bool) -> None:
         """Train to the end, or go on to it."""
         config, data, trainer = self.config, self.data, self.trainer
-        if resume:
-            check_unchanged(config, data)
+        config = resumed(config, data) if resume else settled(config, data.basis)
+        self.config = config
         self.split = split_names(data.names, config.split)
         _check_initial(config, data, self.split)
         _warn_of_known(config, data, self.split["test"])
-        references = ReferenceSamples(data, self.energy_zero, config.learns_correction)
+        h0 = computed_h0(config, data)
+        references = ReferenceSamples(data, self.energy_zero, config.learns_correction, h0)
         self.network, self.basis = start_network(config, references, self.split["train"])
         module = TrainingModule(self.network, config.training, self.basis.symbols)
         turn = trainer.global_rank, trainer.world_size
@@ -146,7 +148,7 @@ class _Run:
         if not resume and trainer.is_global_zero:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             write_identity(config, data)
-        self._say_start()
+        self._say_start(describe_learned(config, data.basis))
         last = self.checkpoints / LAST if resume else None
         try:
             trainer.fit(module, *self.loaders, ckpt_path=last, weights_only=True)
@@ -160,7 +162,7 @@ class _Run:
 
     def finish(self) -> Path:
         """Errors to expect, errors seen, the model file."""
-        config, data = self.config, self.data
+        config, data, run = self.config, self.data, self._record()
         best = self.checkpoints / BEST
         try:
             self.network.load_state_dict(load_file(best))
@@ -174,13 +176,14 @@ class _Run:
             network.to(torch_device(config.device))
             uncertainty = fit_uncertainty(network, training, held_out, self.energy_zero)
         network.cpu()
-        record = TrainingRecord.of(config, data, self.split, self._record())
+        record = TrainingRecord.of(config, data, self.split, run)
         model = HamiltonianModel(
             network,
             self.basis,
             config.name,
             uncertainty=uncertainty,
             learns_correction=config.learns_correction,
+            physics=config.physics != "none",
         )
         errors: dict[str, Evaluation] = {}
         for part in ("validation", "test"):
@@ -208,11 +211,12 @@ class _Run:
             steps=trainer.global_step,
             best_epoch=callbacks[Checkpoints].best_epoch,
             seconds=round(callbacks[RunClock].elapsed, 1),
+            processor_seconds=round(callbacks[RunClock].processor, 1),
             device=hardware(trainer.strategy.root_device),
             curve=learning_curve(read_log(self.config.output)),
         )
 
-    def _say_start(self) -> None:
+    def _say_start(self, learned: str) -> None:
         parts = {"train": "training"}
         sizes = [f"{len(k)} {parts.get(part, part)}" for part, k in self.split.items()]
         weights = list(self.network.parameters())
@@ -222,6 +226,7 @@ class _Run:
         kept = f", {n - free:,} of them kept as they are" if free < n else ""
         several = f", {self.trainer.world_size} processes" if self.trainer.world_size > 1 else ""
         self.say(f"structures         {', '.join(sizes)}")
+        self.say(f"learned            {learned}")
         self.say(f"parameters         {n:,}{kept}")
         self.say(f"device             {hardware(self.trainer.strategy.root_device)}{several}")
 
@@ -274,7 +279,8 @@ def _loaders(
     def make(index: int) -> Prepared:
         return prepare(data[index], basis, network, index)
 
-    structures = Cached(make, split["train"], 0.85 * config.cache)
+    cache = config.cache * (1 if data.computed is None else 1 - CACHE_SHARE)
+    structures = Cached(make, split["train"], 0.85 * cache)
     sampler: EpochBatches
     if settings.batch_pairs is None:
         sampler = EpochBatches(len(structures), settings.batch_size, settings.seed, *turn)
@@ -286,7 +292,7 @@ def _loaders(
     training = BatchLoader(structures, sampler, config.loaders)
     if not split["validation"]:
         return training, None
-    structures = Cached(make, split["validation"], 0.15 * config.cache)
+    structures = Cached(make, split["validation"], 0.15 * cache)
     # every process validates on all, so that all agree on what is best
     return training, BatchLoader(
         structures, EpochBatches(len(structures), settings.batch_size, None), config.loaders

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from tests.potentials import with_potentials
 
 GRID = np.linspace(0.0, 3.0, 61)
 RADIAL = np.stack([np.exp(-GRID) * (3 - GRID), GRID * np.exp(-GRID) * (3 - GRID)])
@@ -139,3 +140,19 @@ def test_subset_and_merge():
 def test_has_radial_needs_every_species():
     assert OrbitalBasis((species("C"),)).has_radial
     assert not OrbitalBasis((species("C"), species("H", grid=None, radial=None))).has_radial
+
+
+def test_potentials_are_merged_and_orbitals_compared():
+    bare, rich = OrbitalBasis((species("C"),)), with_potentials(OrbitalBasis((species("C"),)))
+    assert bare != rich
+    assert bare.same_orbitals(rich)
+    assert rich.without_potentials() == bare
+    assert bare.merge(rich) == rich.merge(bare) == rich.merge(rich) == rich
+    assert not bare.same_orbitals(OrbitalBasis((species("C", n_valence=6),)))
+    other = with_potentials(bare, strength=1.001)
+    with pytest.raises(BasisError, match=r"C has different pseudopotentials .*: C.upf and C.upf"):
+        rich.merge(other)
+    rounded = with_potentials(bare, strength=1 + 1e-14)
+    assert rich.merge(rounded) == rich
+    with pytest.raises(BasisError, match="different pseudopotentials"):
+        rich.merge(with_potentials(bare, relativistic=False))

@@ -93,12 +93,23 @@ def test_info_prints_what_the_model_says(hotham, model_file):
     assert "small" in out
     assert "1s1p" in out
     assert "l_max" not in out
+    assert "never saw" not in out
     code, everything, _ = hotham("info", model_file, "-v")
     assert code == 0
     assert "l_max" in everything
     code, text, _ = hotham("info", model_file, "--json")
     assert code == 0
     assert json.loads(text)["architecture"]["l_max"] == 2
+
+
+def test_info_prints_errors_on_kinds_left_out(hotham, tmp_path):
+    means = {"mae_meV": 0.31, "band_mae_meV": 2.5, "n_structures": 4}
+    record = {"errors": {"left out": {"AA graphite": means}}}
+    path = tmp_path / "small.safetensors"
+    dataclasses.replace(small_model(small_basis()), provenance=record).save(path)
+    code, out, _ = hotham("info", path)
+    assert code == 0
+    assert re.search(r"^never saw AA graphite +H 0\.31 .*2\.5.*4", out, flags=re.MULTILINE)
 
 
 def test_info_of_a_data_set(hotham, data_file):

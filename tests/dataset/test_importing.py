@@ -136,7 +136,12 @@ def test_description(tmp_path: Path, folders: list[Path], samples: list[Sample])
     assert found.formulas == {"BN": 3}
     assert found.groups == {"runs": 3}
     assert found.n_orbitals == (samples[0].hamiltonian.n_basis,) * 2
-    assert asdict(found)["species"]["N"] == {"orbitals": "2s1p", "cutoff": 1.8, "n_valence": 5.0}
+    assert asdict(found)["species"]["N"] == {
+        "orbitals": "2s1p",
+        "cutoff": 1.8,
+        "n_valence": 5.0,
+        "pseudopotential": None,
+    }
     assert found.origin["code"] == {"test": 3}
     assert (found.n_atoms, found.n_initial, found.n_fermi_level) == ((2, 2), 0, 3)
     assert found.damaged == []

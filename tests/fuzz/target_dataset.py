@@ -19,6 +19,7 @@ from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 from tests.fuzz.hdf5_mutations import damage_file
 from tests.fuzz.mutations import Outcome
+from tests.potentials import make_potential
 
 NAME = "dataset"
 
@@ -28,7 +29,8 @@ def small_samples(n: int) -> list[Sample]:
     mesh = np.linspace(0, 1.6, 41)
     radial = np.array([mesh**l * (1 - (mesh / 1.6) ** 2) ** 2 for l in (0, 1)])
     radial /= np.sqrt(np.trapezoid(mesh**2 * radial**2, mesh, axis=1))[:, None]
-    basis = OrbitalBasis((SpeciesBasis("B", (0, 1), (1.6, 1.6), 3, mesh, radial),))
+    orbitals = SpeciesBasis("B", (0, 1), (1.6, 1.6), 3, mesh, radial, make_potential(3))
+    basis = OrbitalBasis((orbitals,))
     samples = []
     for k in range(n):
         atoms = Atoms("B2", positions=[[0, 0, 0], [1.5 + 0.1 * k, 0.2, 0]], cell=[3.4, 9, 9])

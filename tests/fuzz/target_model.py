@@ -18,6 +18,7 @@ from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.model import HotHam
 from tests.fuzz.mutations import BINARY, Outcome, mutate
+from tests.potentials import make_potential
 
 NAME = "model"
 
@@ -28,11 +29,12 @@ def base() -> tuple[Path, str]:
     path = Path(tempfile.mkdtemp(prefix="hotham-fuzz-")) / "model.safetensors"
     grid = np.linspace(0, 2, 9)
     radial = np.stack([np.exp(-grid), grid * np.exp(-grid)])
-    basis = OrbitalBasis((SpeciesBasis("C", (0, 1), (2.0, 2.0), 4, grid, radial),))
+    orbitals = SpeciesBasis("C", (0, 1), (2.0, 2.0), 4, grid, radial, make_potential(4))
+    basis = OrbitalBasis((orbitals,))
     config = ModelConfig(l_max=2, channels=3, hidden=4, n_radial=4, message_cutoff=2.5)
     torch.manual_seed(0)
     network = HotHam(config, [s.shells for s in basis.species], cutoffs(basis))
-    HamiltonianModel(network.eval().requires_grad_(False), basis).save(path)
+    HamiltonianModel(network.eval().requires_grad_(False), basis, physics=True).save(path)
     return path, content(path)
 
 

@@ -16,6 +16,7 @@ from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import cutoffs
 from hotham_ase.nn.config import ModelConfig
 from hotham_ase.nn.model import HotHam
+from tests.potentials import with_potentials
 
 GRID = np.linspace(0, 2, 5)
 BASIS = OrbitalBasis(
@@ -192,7 +193,7 @@ DAMAGED = {
     "other size": (setting("channels", 2), "does not fit its own architecture"),
     "provenance nested": (text("provenance", DEEP), "nested too deeply"),
     "provenance a list": (text("provenance", "[]"), "provenance an object, got .* list"),
-    "initial as text": (text("needs_initial", '"yes"'), "needs_initial must be true or false"),
+    "initial as text": (text("needs_initial", '"yes"'), "needs_initial and physics must be true"),
     "initial of another format": (text("needs_initial", "true"), "does not go with needs_initial"),
     "other conventions": (text("conventions", "{}"), "uses other conventions"),
     "unknown text": (text("dihest", "0"), "unknown entry 'dihest'"),
@@ -233,3 +234,97 @@ def test_damaged_files_of_older_versions(path, change, message):
     with pytest.raises(ModelFileError, match=message) as raised:
         load_model(rewritten(path, change))
     assert "\n" not in str(raised.value)
+
+
+# ---------------------------------------------------------------------- potentials
+
+
+@pytest.fixture
+def rich(model, tmp_path):
+    """A model whose basis has potentials, and that has H0 of them."""
+    basis = with_potentials(BASIS)
+    network = model.network
+    HamiltonianModel(network, basis, "rich", physics=True).save(tmp_path / "rich.safetensors")
+    return tmp_path / "rich.safetensors"
+
+
+@pytest.mark.parametrize("relativistic", [True, False])
+@pytest.mark.parametrize("physics", [True, False])
+def test_potentials_are_saved_and_loaded(model, tmp_path, relativistic, physics):
+    basis = with_potentials(BASIS, relativistic=relativistic)
+    path = tmp_path / "rich.safetensors"
+    HamiltonianModel(model.network, basis, "rich", physics=physics).save(path)
+    loaded = load_model(path)
+    assert loaded.basis == basis
+    assert loaded.physics is physics
+    mine, theirs = loaded.basis["C"].potential, basis["C"].potential
+    assert (mine.source, mine.licence) == (theirs.source, theirs.licence)
+    assert content(path)[1]["format"] == "hotham_ase model 4"
+    kind = "fully relativistic" if relativistic else "scalar"
+    assert loaded.describe()["pseudopotentials"] == {"C": f"C.upf ({kind})"}
+
+
+def test_files_without_potentials_are_as_before(path):
+    """Older versions of the package read them."""
+    _, texts = content(path)
+    assert texts["format"] == "hotham_ase model 1"
+    assert "physics" not in texts
+    assert set(json.loads(texts["species"])[0]) == {"symbol", "shells", "cutoffs", "n_valence"}
+
+
+def potential_entry(**values):
+    def change(tensors, texts):
+        one = json.loads(texts["species"])[0]
+        potential = {**one["potential"], **values}
+        texts["species"] = json.dumps([{**one, "potential": potential}])
+
+    return change
+
+
+def without_potential(tensors, texts):
+    one = json.loads(texts["species"])[0]
+    del one["potential"]
+    texts["species"] = json.dumps([one])
+
+
+DAMAGED_POTENTIALS = {
+    "no entry": (without_potential, r"\['C.potential.coefficients'.* are of no species"),
+    "no tensors": (
+        lambda t, x: [t.pop(name) for name in list(t) if ".potential." in name],
+        "damaged",
+    ),
+    "no projectors": (lambda t, x: t.pop("basis.C.potential.projectors"), "damaged"),
+    "no V_NA": (lambda t, x: t.pop("basis.C.potential.neutral"), "not all species of its basis"),
+    "shape": (
+        lambda t, x: t.update({"basis.C.potential.neutral": torch.zeros(3)}),
+        "neutral must have shape",
+    ),
+    "electrons": (potential_entry(n_valence=5.0), "must have n_valence = 4 electrons, got 5"),
+    "many degrees": (potential_entry(degrees=[0] * 101), "at most 100"),
+    "degrees beyond i": (potential_entry(degrees=[1, 70]), "less than or equal to 6"),
+    "momenta": (potential_entry(total_momenta=[0.5, 2.5]), "total_momenta must be"),
+    "one kind": (potential_entry(cutoffs=[1.0]), "cutoffs must be 2 positive lengths"),
+    "source": (potential_entry(source=3), "source"),
+    "another entry": (potential_entry(spin=1), "spin Extra inputs are not permitted"),
+    "physics as text": (text("physics", '"yes"'), "physics must be true or false"),
+    "physics and H0": (text("needs_initial", "true"), "must have one H0"),
+    "older format": (text("format", "hotham_ase model 1"), "format does not go with"),
+    "unknown format": (text("format", "hotham_ase model 9"), "expected .*hotham_ase model 4"),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), DAMAGED_POTENTIALS.values(), ids=DAMAGED_POTENTIALS.keys()
+)
+def test_damaged_potentials(rich, change, message):
+    with pytest.raises(ModelFileError, match=message) as raised:
+        load_model(rewritten(rich, change))
+    assert "\n" not in str(raised.value)
+
+
+def test_physics_needs_potentials(model):
+    with pytest.raises(ModelFileError, match="not all species of its basis"):
+        HamiltonianModel(model.network, BASIS, "bare", physics=True)
+    basis = with_potentials(BASIS)
+    with pytest.raises(ModelFileError, match="must have one H0"):
+        HamiltonianModel(model.network, basis, "both", learns_correction=True, physics=True)

@@ -91,10 +91,23 @@ def test_the_learning_rate_ends_with_the_time(monkeypatch, seconds):
 
 def test_earlier_starts_and_the_last_validation_count(monkeypatch):
     clock = RunClock(1.0, 0.1, timedelta(seconds=100), 0.0)
+    # an older version did not count processor time
     clock.load_state_dict({"elapsed": 60.0, "validation": 10.0})
     rates, _ = fake_run(clock, 1.0, math.inf, monkeypatch)
     assert len(rates) == 30
-    assert clock.state_dict() == {"elapsed": 90.0, "validation": 10.0}
+    state = clock.state_dict()
+    assert (state["elapsed"], state["validation"]) == (90.0, 10.0)
+
+
+def test_processor_time_of_earlier_starts_counts(monkeypatch):
+    now = [5.0]  # what the process took before
+    monkeypatch.setattr("time.process_time", lambda: now[0])
+    first, second = (RunClock(1.0, 0.1, None, 0.0) for _ in range(2))
+    now[0] = 12.0
+    assert first.processor == 7.0
+    second.load_state_dict(first.state_dict())
+    now[0] = 13.0
+    assert second.processor == 15.0
 
 
 class OneWeight(pl.LightningModule):
@@ -197,6 +210,7 @@ def test_a_run_ends_with_its_time(tmp_path, data_file):
     record = load_model(path).provenance["run"]
     assert record["epochs"] > 1
     assert 2 < record["seconds"] < 6
+    assert 0 < record["processor_seconds"] < 12
     # going on when the time is used up changes nothing
     before = path.read_bytes()
     again = load_model(train(tmp_path / "config.yaml", resume=True))

@@ -88,6 +88,15 @@ def test_every_group_is_split_by_itself():
     assert split != split_names(names, SplitConfig(exclude=("out",), seed=1))
 
 
+def test_what_is_excluded_moves_nothing_else():
+    names = [f"a/{kind}_{k}" for kind in ("x", "y") for k in range(10)] + ["b/0", "b/1"]
+    whole = split_names(names, SplitConfig())
+    for patterns, left in ((("a/x_*",), "yb"), (("b",), "xy"), (("a/x_*", "b/?"), "y")):
+        split = split_names(names, SplitConfig(exclude=patterns))
+        for part, indices in whole.items():
+            assert split[part] == [k for k in indices if names[k][2 * (names[k][0] == "a")] in left]
+
+
 def test_groups_of_one_are_split_together():
     split = split_names([f"run{k}/scf" for k in range(20)], SplitConfig())
     assert [len(part) for part in split.values()] == [15, 2, 3]

@@ -83,6 +83,12 @@ class Settings:
                 f"{self.folder}/INPUT: {key} must be a number, got {self.values[key]!r}"
             ) from None
 
+    def places(self, key: str) -> list[Path]:
+        """Where files may lie: the folder that a keyword names, the run's, ``orbitals/`` above."""
+        above = (self.folder, *self.folder.resolve().parents)
+        named = self.folder / self.get(key, ".")
+        return [named, self.folder, *(parent / "orbitals" for parent in above)]
+
     @property
     def structure(self) -> Path:
         """The structure file."""

@@ -13,6 +13,7 @@ from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.abacus.input import Settings
 from hotham_ase.dft.abacus.stru import Structure
 from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
+from hotham_ase.dft.textfiles import find_in
 
 _LARGEST_ORB = 64 * 2**20  # bytes of an orbital file
 _LARGEST_VALUE = 1e6  # of a radial function, Bohr^(-3/2)
@@ -38,11 +39,10 @@ def read_basis(
         If two types of one element have different orbitals.
     """
     folder = settings.folder
-    places = [folder / settings.get("orbital_dir", "."), folder]
-    places += [parent / "orbitals" for parent in (folder, *folder.resolve().parents)]
+    places = settings.places("orbital_dir")
     species: dict[str, SpeciesBasis] = {}
     for label, symbol, name in structure.species:
-        path = next((p / name for p in places if (p / name).is_file()), None)
+        path = find_in(places, name)
         if path is None:
             raise DFTReadError(
                 f"orbital file {name} of {label} was not found in {places[0]}, {folder} or an "

@@ -30,7 +30,7 @@ from hotham_ase.dft.abacus.input import RECORDED, SPIN_KEYS, Settings, read_inpu
 from hotham_ase.dft.abacus.log import LEVEL_FILES, Log, read_eigenvalues, read_log
 from hotham_ase.dft.abacus.orb import read_basis
 from hotham_ase.dft.abacus.stru import Structure, read_stru
-from hotham_ase.dft.format import Format
+from hotham_ase.dft.format import Format, PseudopotentialFiles
 from hotham_ase.dft.plausibility import EIGENVALUE_TOLERANCE, check_against_run
 from hotham_ase.dft.provenance import name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
@@ -336,11 +336,19 @@ def _unfolded(
     return best
 
 
+def _pseudopotentials(folder: Path) -> PseudopotentialFiles:
+    settings = read_input(folder)
+    names = read_stru(settings.structure, settings.get("latname", "none")).pseudopotentials
+    places = settings.places("pseudo_dir")[:1] + settings.places("orbital_dir")
+    return PseudopotentialFiles(names, tuple(places))
+
+
 FORMAT = Format(
     name="ABACUS",
     files="STRU and INPUT",
     detect=is_abacus,
     read=lambda folder, n_valence, verify: read_abacus(folder, verify=verify),
     convention="abacus",
+    pseudopotentials=_pseudopotentials,
     spins=(Spin.UNPOLARIZED, Spin.SPIN_ORBIT),
 )

@@ -36,11 +36,14 @@ class Structure:
         In the file's order; ABACUS's labels may be longer than the symbol ("Fe1").
     constant : float
         The lattice constant in Å.
+    pseudopotentials : tuple of (symbol, file)
+        Of the types for which the file names one.
     """
 
     atoms: Atoms
     species: tuple[tuple[str, str, str], ...]
     constant: float
+    pseudopotentials: tuple[tuple[str, str], ...] = ()
 
 
 def read_stru(path: str | Path, latname: str = "none") -> Structure:
@@ -72,8 +75,8 @@ def read_stru(path: str | Path, latname: str = "none") -> Structure:
         cell = constant * _cell(sections, latname)
         labels = [row[0] for row in sections["ATOMIC_SPECIES"]]
         orbitals = [row[0] for row in sections["NUMERICAL_ORBITAL"]]
-        kind, *rows = sections["ATOMIC_POSITIONS"]
-        counts, positions = _positions(rows)
+        kind, *lines = sections["ATOMIC_POSITIONS"]
+        counts, positions = _positions(lines)
         coordinates = np.array(positions, dtype=float).reshape(-1, 3)
     except KeyError as error:
         raise DFTReadError(f"{path} has no section {error.args[0]}") from error
@@ -93,7 +96,11 @@ def read_stru(path: str | Path, latname: str = "none") -> Structure:
         cell=cell,
         pbc=True,
     )
-    return Structure(atoms, tuple(zip(labels, symbols, orbitals, strict=True)), constant)
+    # label, mass, file
+    rows = zip(symbols, sections["ATOMIC_SPECIES"], strict=True)
+    pseudopotentials = tuple((symbol, row[2]) for symbol, row in rows if len(row) > 2)
+    species = tuple(zip(labels, symbols, orbitals, strict=True))
+    return Structure(atoms, species, constant, pseudopotentials)
 
 
 def _sections(path: Path) -> dict[str, list[list[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -20,6 +21,13 @@ def model_path(model: str | Path) -> Path | None:
     if Path(model).is_file():
         return Path(model)
     return FOLDER / f"{model}.safetensors" if str(model) in bundled_models() else None
+
+
+def bundled_for(symbols: Iterable[str]) -> str | None:
+    """The bundled model of the fewest species that knows all of these; None if there is none."""
+    known = {name: set(species_of_file(name) or ()) for name in bundled_models()}
+    able = [name for name, species in known.items() if species.issuperset(symbols)]
+    return min(able, key=lambda name: len(known[name]), default=None)
 
 
 def species_of_file(model: str | Path) -> tuple[str, ...] | None:

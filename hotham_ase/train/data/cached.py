@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 
 T = TypeVar("T")
@@ -49,8 +50,8 @@ class Cached(Sequence[T], Generic[T]):
 
 
 def _n_bytes(item: Any) -> int:
-    """Memory of all tensors of a record."""
-    if isinstance(item, torch.Tensor):
+    """Memory of all tensors and arrays of a record."""
+    if isinstance(item, (torch.Tensor, np.ndarray)):
         return item.nbytes
     if isinstance(item, tuple):
         return sum(map(_n_bytes, item))

@@ -136,8 +136,8 @@ def target_blocks(
 def hopping_margin(samples: Iterable[Sample]) -> float:
     """Å by which elements to learn above 0.1 meV reach farther than the orbitals of their atoms.
 
-    H − H0 reaches no farther than the orbitals where only local potentials differ: projectors are
-    the same in both.
+    H − H0 with a given H0 reaches no farther than the orbitals where only local potentials differ:
+    projectors are the same in both.
     """
     margin = 0.0
     for sample in samples:

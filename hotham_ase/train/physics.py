@@ -1,0 +1,59 @@
+"""Whether a run learns H − H0 with H0 = T + V_nl + V_NA, and H0 of its structures."""
+
+from __future__ import annotations
+
+from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.dataset import Dataset
+from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.model.model import load_model
+from hotham_ase.overlap import initial_hamiltonian
+from hotham_ase.train.config import TrainConfig
+from hotham_ase.train.data.cached import Cached
+from hotham_ase.train.finetune import joint_basis
+
+CACHE_SHARE = 0.2  # of the memory for prepared structures: H0 has a fraction of their numbers
+
+
+def settled(config: TrainConfig, basis: OrbitalBasis) -> TrainConfig:
+    """The configuration with ``physics: none`` if the run that begins computes no H0.
+
+    That is so if the H0 of the data is wanted, if the model to go on from learned all of H, or if
+    an element in the basis of the data has no pseudopotential.
+    """
+    if config.learns_correction:
+        computes = False
+    elif config.init_from is not None:
+        computes = load_model(config.init_from).physics
+    else:
+        computes = basis.has_potentials
+    return config if computes else config.model_copy(update={"physics": "none"})
+
+
+def computed_h0(config: TrainConfig, data: Dataset) -> Cached[RealSpaceMatrix] | None:
+    """H0 of every structure of a data set, kept while memory allows; None if it is not learned on.
+
+    The fit of the baseline and the preparation of structures ask for the same H0.
+    """
+    if config.physics == "none":
+        return None
+    basis = data.basis
+    if config.init_from is not None:
+        basis = joint_basis(load_model(config.init_from), basis)
+
+    def make(index: int) -> RealSpaceMatrix:
+        return initial_hamiltonian(data.atoms(index), basis)
+
+    return Cached(make, range(len(data)), CACHE_SHARE * config.cache)
+
+
+def describe_learned(config: TrainConfig, basis: OrbitalBasis) -> str:
+    """What a run with a settled configuration learns, in words."""
+    if config.physics != "none":
+        return "H − H0, H0 = T + V_nl + V_NA of the pseudopotentials"
+    if config.learns_correction:
+        return "H − H0, H0 of the data"
+    known = [s for s in basis.symbols if basis.subset([s]).has_potentials]
+    if config.init_from is not None or not known or basis.has_potentials:
+        return "H"
+    lacking = ", ".join(s for s in basis.symbols if s not in known)
+    return f"H, for H0 needs pseudopotentials and the data have none of {lacking}"

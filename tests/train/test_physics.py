@@ -1,0 +1,360 @@
+"""Learning H − H0 with H0 = T + V_nl + V_NA, on chains whose H is known."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.calculator import InputError
+
+from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.basis.potentials import AtomicPotential
+from hotham_ase.calculator import HotHamCalculator
+from hotham_ase.dataset import Dataset, DatasetWriter
+from hotham_ase.evaluation.evaluate import evaluate_samples
+from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.model.options import PredictionOptions
+from hotham_ase.model.tensors import network_for
+from hotham_ase.nn.config import ModelConfig
+from hotham_ase.overlap import initial_hamiltonian
+from hotham_ase.train import physics
+from hotham_ase.train.config import ConfigError
+from hotham_ase.train.data.prepared import hopping_margin, prepare
+from hotham_ase.train.data.references import ReferenceSamples
+from hotham_ase.train.run import read_log, train
+from tests.chains import environment, make_sample
+
+CPU = PredictionOptions(device="cpu")
+SMALL = "{l_max: 2, channels: 4, hidden: 8, n_radial: 6, message_cutoff: 3.0}"
+
+
+def potential(n_valence=4.0, depth=3.0):
+    """Smooth projectors for s and p, and an attractive neutral atom, of finite range."""
+    grid = np.linspace(0, 2.5, 251)
+    end = np.where(grid < 1.0, np.cos(np.pi * grid / 2) ** 2, 0.0)
+    projectors = np.stack([end, grid * end])
+    neutral = -depth * np.exp(-(grid**2)) * np.cos(np.pi * grid / 5) ** 2
+    density = np.exp(-(grid**2))
+    density *= n_valence / (4 * np.pi * grid**2 * density).sum() / grid[1]
+    return AtomicPotential(
+        degrees=(0, 1),
+        total_momenta=None,
+        coefficients=np.diag([2.0, -1.0]),
+        grid=grid,
+        projectors=projectors,
+        cutoffs=(1.0, 1.0),
+        neutral=neutral,
+        density=density,
+        n_valence=n_valence,
+        source="made up for a test",
+    )
+
+
+def with_potential(basis):
+    return OrbitalBasis(tuple(replace(s, potential=potential(s.n_valence)) for s in basis.species))
+
+
+def physical(seed, name=None):
+    """H = H0 + a small three-centre part + μ S of a chain that has pseudopotentials."""
+    sample = make_sample(name or f"chain/{seed}", seed)
+    basis, s = with_potential(sample.basis), sample.overlap
+    h0 = initial_hamiltonian(sample.atoms, basis)
+    hamiltonian = h0 + 0.2 * environment(s) + 0.3 * seed * s
+    return replace(sample, basis=basis, hamiltonian=hamiltonian)
+
+
+def with_nitrogen(samples):
+    """The same chains, half of the atoms of an element without a pseudopotential."""
+    carbon = samples[0].basis["C"]
+    basis = OrbitalBasis((carbon, replace(carbon, symbol="N", n_valence=5, potential=None)))
+    changed = []
+    for sample in samples:
+        atoms = sample.atoms.copy()
+        atoms.symbols = "CNCN"
+        matrices = {
+            name: replace(m, pairs=replace(m.pairs, numbers=atoms.numbers))
+            for name, m in (("hamiltonian", sample.hamiltonian), ("overlap", sample.overlap))
+        }
+        changed.append(replace(sample, atoms=atoms, basis=basis, **matrices))
+    return changed
+
+
+def write(path, samples):
+    with DatasetWriter(path) as writer:
+        for sample in samples:
+            writer.add(sample)
+    return path
+
+
+@pytest.fixture(scope="module")
+def chains():
+    return [physical(k) for k in range(8)]
+
+
+def configure(folder, data, output, *more):
+    """A short run."""
+    path = folder / f"{output}.yaml"
+    lines = [
+        f"data: {data}",
+        f"output: {output}",
+        f"model: {SMALL}",
+        "split: {train: 0.5, validation: 0.25, test: 0.25}",
+        "training: {max_epochs: 3, learning_rate: 0.01}",
+        "device: cpu",
+        "loaders: 0",
+        *more,
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(chains, tmp_path_factory):
+    """Runs with and without H0: (folder, data, model files by ``physics``)."""
+    folder = tmp_path_factory.mktemp("physics")
+    data = write(folder / "data.h5", chains)
+    lines = []
+    paths = {
+        word: train(configure(folder, data, f"run_{word}", f"physics: {word}"), say=lines.append)
+        for word in ("auto", "none")
+    }
+    learned = [line.split(maxsplit=1)[1] for line in lines if line.startswith("learned")]
+    assert learned == ["H − H0, H0 = T + V_nl + V_NA of the pseudopotentials", "H"]
+    return folder, data, paths
+
+
+# ------------------------------------------------------------------ predictions
+
+
+def random_model(basis, **changes):
+    torch.manual_seed(3)
+    config = ModelConfig(l_max=2, channels=4, hidden=8, n_radial=6, message_cutoff=3.0)
+    network = network_for(config, basis).eval().requires_grad_(False)
+    return HamiltonianModel(network, basis, physics=True, **changes)
+
+
+def test_a_network_of_zeros_predicts_h0(chains):
+    sample = chains[0]
+    model = random_model(sample.basis)
+    for weight in model.network.parameters():
+        weight.zero_()
+    predicted = model.predict(sample.atoms, CPU)
+    h0 = initial_hamiltonian(sample.atoms, sample.basis, pairs=predicted.pairs)
+    np.testing.assert_array_equal(predicted.values, h0.values)
+    assert np.abs(h0.values).max() > 1
+
+
+def test_h_is_h0_and_the_network(chains):
+    sample = chains[1]
+    model = random_model(sample.basis)
+    alone = replace(model, physics=False).predict(sample.atoms, CPU)
+    total = model.predict(sample.atoms, CPU)
+    h0 = initial_hamiltonian(sample.atoms, sample.basis, pairs=alone.pairs)
+    assert np.abs(alone.values).max() > 0.1
+    np.testing.assert_allclose(total.values, alone.values + h0.values, atol=1e-12)
+
+
+def test_in_parts_as_in_one_piece(chains):
+    """Blocks are added to H0: each must come once, however atoms are divided."""
+    sample = chains[2]
+    atoms = sample.atoms.repeat(1)
+    atoms.cell, atoms.pbc = np.diag([12.0, 12.0, 6.0]), (False, False, True)
+    atoms = atoms.repeat((1, 1, 6))
+    model = random_model(sample.basis)
+    whole = model.predict(atoms, PredictionOptions("cpu", "float64"))
+    in_parts = model.predict(atoms, PredictionOptions("cpu", "float64", memory="3MB"))
+    np.testing.assert_allclose(in_parts.values, whole.values, atol=1e-10)
+
+
+def test_nothing_but_the_structure_is_needed(chains):
+    sample = chains[0]
+    model, h0 = random_model(sample.basis), initial_hamiltonian(sample.atoms, sample.basis)
+    with pytest.raises(ValueError, match="initial_hamiltonian must be None for model"):
+        model.predict(sample.atoms, CPU, initial_hamiltonian=h0)
+    with pytest.raises(InputError, match="get_initial_hamiltonian must be None for model"):
+        HotHamCalculator(model, get_initial_hamiltonian=lambda atoms: h0)
+    atoms = sample.atoms.copy()
+    atoms.calc = HotHamCalculator(model, device="cpu")
+    expected = model.predict(sample.atoms, CPU).values
+    np.testing.assert_array_equal(atoms.calc.get_hamiltonian().values, expected)
+    assert np.isfinite(evaluate_samples(model, [sample], "cpu").means.mae_meV)
+
+
+# ---------------------------------------------------------------- what is learned
+
+
+def test_targets_lack_h0_and_eigenvectors_do_not(runs, chains):
+    _, data, _ = runs
+    with Dataset(data) as dataset:
+        h0 = [initial_hamiltonian(s.atoms, s.basis) for s in chains]
+        plain, left = (ReferenceSamples(dataset, "fit", computed=c)[2] for c in (None, h0))
+    network = random_model(chains[0].basis).network
+    whole, rest = (prepare(s, chains[0].basis, network) for s in (plain, left))
+    start = prepare(replace(plain, hamiltonian=h0[2]), chains[0].basis, network).target
+    for name in ("onsite", "hopping"):
+        expected = getattr(whole.target, name) - getattr(start, name)
+        torch.testing.assert_close(getattr(rest.target, name), expected, atol=1e-5, rtol=0)
+    for name in ("vectors", "energies", "damping"):
+        assert torch.equal(getattr(whole.eigenbases[0], name), getattr(rest.eigenbases[0], name))
+
+
+def test_network_pairs_reach_as_far_as_h_does(runs, chains):
+    """H0 is made on the pairs of the network: what V_nl has beyond the orbitals must be there."""
+    _, data, _ = runs
+    h0 = [initial_hamiltonian(s.atoms, s.basis) for s in chains]
+    with Dataset(data) as dataset:
+        references = ReferenceSamples(dataset, "fit", computed=h0)
+        needed = hopping_margin(references.on_network_pairs(k) for k in range(8))
+    assert needed == hopping_margin(chains)
+
+
+def test_errors_begin_and_end_smaller(runs):
+    folder, _, _ = runs
+    first, last = zip(
+        *(read_log(folder / f"run_{w}")["val_mae_meV"][[0, -1]] for w in ("auto", "none")),
+        strict=True,
+    )
+    assert first[0] < 0.8 * first[1]
+    assert last[0] < 0.8 * last[1]
+
+
+def test_the_model_file_says_it(runs, hotham):
+    _, _, paths = runs
+    with_h0, without = (load_model(paths[word]) for word in ("auto", "none"))
+    assert (with_h0.physics, with_h0.learns_correction) == (True, False)
+    assert not without.physics
+    assert with_h0.provenance["settings"]["physics"] == "auto"
+    assert without.provenance["settings"]["physics"] == "none"
+    code, out, _ = hotham("info", paths["auto"])
+    assert code == 0
+    assert "H = H0 + network, H0 = T + V_nl + V_NA of the pseudopotentials" in out
+    assert "H0 = T" not in hotham("info", paths["none"])[1]
+
+
+@pytest.mark.parametrize(("cache", "times"), [(4.0, 1), (0.0, 6)])
+def test_h0_is_computed_once_where_memory_allows(runs, tmp_path, monkeypatch, cache, times):
+    _, data, _ = runs
+    asked = []
+
+    def counted(atoms, basis):
+        asked.append(atoms.positions.tobytes())
+        return initial_hamiltonian(atoms, basis)
+
+    monkeypatch.setattr(physics, "initial_hamiltonian", counted)
+    train(configure(tmp_path, data, "run", f"cache: {cache}"))
+    counts = [asked.count(key) for key in set(asked)]
+    assert len(counts) == 6  # training and validation; predictions of the test compute their own
+    assert max(counts) == 1 if times == 1 else max(counts) >= times
+
+
+# ------------------------------------------------------------ configuration, runs
+
+
+def test_without_all_potentials_all_of_h_is_learned(chains, tmp_path):
+    lines = []
+    data = write(tmp_path / "mixed.h5", with_nitrogen(chains))
+    model = load_model(train(configure(tmp_path, data, "run"), say=lines.append))
+    assert not model.physics
+    assert any("the data have none of N" in line for line in lines)
+    assert model.provenance["settings"]["physics"] == "none"
+
+
+def test_an_h0_of_the_data_that_is_asked_for_wins(chains, tmp_path):
+    stored = [replace(s, initial_hamiltonian=0.9 * s.hamiltonian) for s in chains]
+    data = write(tmp_path / "stored.h5", stored)
+    model = load_model(train(configure(tmp_path, data, "run", "initial_hamiltonian: true")))
+    assert (model.physics, model.learns_correction) == (False, True)
+    assert load_model(train(configure(tmp_path, data, "other"))).physics
+
+
+def test_a_run_goes_on_as_it_began(runs):
+    folder, data, paths = runs
+    other = configure(folder, data, "run_auto", "physics: none")
+    with pytest.raises(ConfigError, match="physics: physics changed since the run began"):
+        train(other, resume=True)
+    again = load_model(train(configure(folder, data, "run_auto"), resume=True))
+    assert again.physics
+    before = load_model(paths["auto"]).network.state_dict()
+    assert all(torch.equal(w, before[k]) for k, w in again.network.state_dict().items())
+
+
+def test_a_run_of_before_the_setting_learns_all_of_h(runs, tmp_path):
+    folder, data, _ = runs
+    shutil.copytree(folder / "run_none", tmp_path / "old")
+    record = tmp_path / "old" / "run.json"
+    content = json.loads(record.read_text())
+    assert content.pop("physics") == "none"
+    record.write_text(json.dumps(content))
+    assert not load_model(train(configure(tmp_path, data, "old"), resume=True)).physics
+
+
+def test_an_interrupted_run_ends_the_same(runs, tmp_path, monkeypatch):
+    from hotham_ase.train import module
+
+    _, data, paths = runs
+    original, calls = module.TrainingModule.training_step, []
+
+    def interrupted(self, batch, batch_idx):
+        calls.append(batch_idx)
+        if len(calls) == 7:
+            raise RuntimeError("power failure")
+        return original(self, batch, batch_idx)
+
+    path = configure(tmp_path, data, "parts")
+    monkeypatch.setattr(module.TrainingModule, "training_step", interrupted)
+    with pytest.raises(RuntimeError, match="power failure"):
+        train(path)
+    monkeypatch.setattr(module.TrainingModule, "training_step", original)
+    parts = load_model(train(path, resume=True)).network.state_dict()
+    for name, weight in load_model(paths["auto"]).network.state_dict().items():
+        torch.testing.assert_close(parts[name], weight, msg=name)
+
+
+def fine(folder, data, model, *more):
+    path = folder / "fine.yaml"
+    lines = [
+        f"data: {data}",
+        "output: fine",
+        f"init_from: {model}",
+        "training: {max_epochs: 1, learning_rate: 0.0001}",
+        "device: cpu",
+        *more,
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_fine_tuning_keeps_what_the_model_learned(runs, tmp_path):
+    _, data, paths = runs
+    for word, learned in (("auto", True), ("none", False)):
+        (tmp_path / word).mkdir()
+        model = load_model(train(fine(tmp_path / word, data, paths[word])))
+        assert model.physics is learned
+        before = load_model(paths[word]).provenance["errors"]["test"]["mae_meV"]
+        assert model.provenance["errors"]["test"]["mae_meV"] < 1.5 * before
+
+
+def test_fine_tuning_refuses_what_the_model_did_not_learn(runs, chains, tmp_path):
+    _, data, paths = runs
+    with pytest.raises(ConfigError, match="physics must be auto to go on from"):
+        train(fine(tmp_path, data, paths["auto"], "physics: none"))
+    stored = [replace(s, initial_hamiltonian=0.9 * s.hamiltonian) for s in chains]
+    other = write(tmp_path / "stored.h5", stored)
+    with pytest.raises(ConfigError, match="initial_hamiltonian must be false to go on from"):
+        train(fine(tmp_path, other, paths["auto"], "initial_hamiltonian: true"))
+    with pytest.raises(ConfigError, match=r"the data lack for \['N'\]"):
+        train(fine(tmp_path, write(tmp_path / "mixed.h5", with_nitrogen(chains)), paths["auto"]))
+
+
+def test_data_without_potentials_teach_a_model_that_has_them(runs, chains, tmp_path):
+    """H0 is that of the model's potentials, on which it was trained."""
+    _, _, paths = runs
+    plain = [
+        replace(s, basis=OrbitalBasis((replace(s.basis["C"], potential=None),))) for s in chains
+    ]
+    model = load_model(train(fine(tmp_path, write(tmp_path / "p.h5", plain), paths["auto"])))
+    assert model.physics
+    before = load_model(paths["auto"]).provenance["errors"]["test"]["mae_meV"]
+    assert model.provenance["errors"]["test"]["mae_meV"] < 1.5 * before
