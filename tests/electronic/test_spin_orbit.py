@@ -153,6 +153,14 @@ def test_rotation_of_the_structure_rotates_the_spins(sheet):
     np.testing.assert_allclose(after.spin_texture(KPTS), spins @ rotation.T, atol=1e-10)
 
 
+def disorder(repeat: int, *, inversion: bool = False) -> np.ndarray:
+    """Random energies of a supercell's atoms; inversion takes cell n to −n and A to B."""
+    energies = np.random.default_rng(1).normal(size=(repeat, repeat, 2))
+    if inversion:
+        energies += np.roll(energies[::-1, ::-1, ::-1], (1, 1), axis=(0, 1))
+    return (energies * [1, -1]).ravel()
+
+
 @pytest.mark.parametrize("n_bands", [5, 6])
 @pytest.mark.parametrize("rashba", [0.0, 0.04])
 def test_dense_and_sparse_solvers_agree(sheet, rashba, n_bands):
@@ -160,7 +168,7 @@ def test_dense_and_sparse_solvers_agree(sheet, rashba, n_bands):
     # not at the energy of the orbitals, where pivots vanish
     settings = {"n_electrons": 22.0, "n_bands": n_bands}
     sparse = settings | {"options": SolverOptions(solver=ShiftInvertSolver())}
-    system = sheet(0.0, COUPLING, rashba, repeat=4)
+    system = sheet(disorder(4) if rashba else disorder(4, inversion=True), COUPLING, rashba, 4)
     dense, other = (replace(system, **s) for s in (settings, sparse))
     h = system.hamiltonian
     windows = [
@@ -205,7 +213,7 @@ def test_without_coupling_all_numbers_are_the_unpolarized_ones(
         assert once.band_gap() == pytest.approx(twice.band_gap(), abs=1e-6)
     np.testing.assert_allclose(once.charges(), twice.charges(), atol=1e-9)
     for projection in (None, "atom"):
-        settings = {"kpts": (6, 6, 1), "projection": projection, "sigma": 1.0}
+        settings = {"kpts": (6, 6, 1), "projection": projection, "sigma": 2.0}
         dos = [system.density_of_states(**settings) for system in (once, twice)]
         curves = dos if projection is None else [curves.sum_all() for curves in dos]
         np.testing.assert_allclose(*(curve.get_energies() for curve in curves), atol=1e-9)
@@ -274,7 +282,7 @@ def test_bi2se3_has_pairs_everywhere(shared_data):
     levels = eigenvalues_at_kpts(system.hamiltonian, system.overlap, KPTS)[0]
     # the density of the run is symmetric to a few µeV
     np.testing.assert_allclose(levels[:, ::2], levels[:, 1::2], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(system.spin_texture(KPTS), 0, atol=1e-6)
+    np.testing.assert_allclose(system.spin_texture(KPTS), 0, atol=1e-3)
 
 
 @pytest.mark.parametrize("number", ["000", "001", "004"])
