@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from ase.calculators.calculator import InputError
 from ase.calculators.singlepoint import SinglePointDFTCalculator, arrays_to_kpoints
 from ase.dft.kpoints import BandPath
 from ase.spectrum.band_structure import BandStructure
 
-from hotham_ase.calculator_base import ModelCalculator
 from hotham_ase.calculator_setup import (
     GetInitialHamiltonian,
     check_keywords,
     check_n_bands,
     check_values,
 )
+from hotham_ase.calculator_spectrum import SpectrumCalculator
 from hotham_ase.calculator_state import SharedCalculatorWarning, one_at_a_time
-from hotham_ase.electronic import BandEdges, GroundState, Projection, Shares
+from hotham_ase.electronic import Projection, Shares, n_rows
 from hotham_ase.model.protocol import Model
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["HotHamCalculator", "SharedCalculatorWarning"]
 
 
-class HotHamCalculator(ModelCalculator):
+class HotHamCalculator(SpectrumCalculator):
     """Electronic structure of a structure from a predicted Hamiltonian.
 
     H(R) is predicted once per structure; k-points, broadenings and everything else reuse it.
@@ -73,6 +72,10 @@ class HotHamCalculator(ModelCalculator):
         Use torch.compile: the first prediction takes minutes longer, later ones are faster.
     n_bands
         Bands to keep at each k-point, the ones about the Fermi level; by default all.
+    spin_orbit
+        Add the spin-orbit coupling that fully relativistic pseudopotentials know, without
+        magnetism, to what the model predicts. There are twice as many bands then, each of one
+        electron; ASE's own DOS would count them for two.
     get_initial_hamiltonian
         For a model that predicts the correction to an initial Hamiltonian H0, and for no other:
         a function that gives H0 of a structure in eV, called once for each prediction.
@@ -106,6 +109,7 @@ class HotHamCalculator(ModelCalculator):
         "memory": None,
         "compile": False,
         "n_bands": None,
+        "spin_orbit": False,
     }
 
     def __init__(
@@ -121,6 +125,7 @@ class HotHamCalculator(ModelCalculator):
         memory: str | int | None = None,
         compile: bool = False,
         n_bands: int | None = None,
+        spin_orbit: bool = False,
         get_initial_hamiltonian: GetInitialHamiltonian | None = None,
         on_progress: Callable[[str, int, int], None] | None = None,
         **unknown: Any,
@@ -139,33 +144,8 @@ class HotHamCalculator(ModelCalculator):
             memory=memory,
             compile=compile,
             n_bands=n_bands,
+            spin_orbit=spin_orbit,
         )
-
-    @one_at_a_time
-    def get_band_edges(self, atoms: Atoms | None = None) -> BandEdges:
-        """Valence maximum, conduction minimum and direct gap, where they are in the zone.
-
-        They are found between the k-points of the mesh, and of the band paths that were asked for:
-        what it says is of the material.
-
-        Raises
-        ------
-        CalculatorSetupError
-            If there are not bands on both sides of the Fermi level.
-        """
-        if self.parameters["n_bands"] == 1:
-            raise InputError("n_bands must be at least 2 for a band gap, got 1")
-        return self._system_of(self._current(atoms)).band_edges()
-
-    def get_band_gap(self, *, direct: bool = False, atoms: Atoms | None = None) -> float:
-        """Band gap of the material in eV, 0 for a metal; see :meth:`get_band_edges`."""
-        edges = self.get_band_edges(atoms)
-        return edges.direct_gap if direct else edges.gap
-
-    @one_at_a_time
-    def get_ground_state(self, atoms: Atoms | None = None) -> GroundState:
-        """Bands on the mesh, and how well Fermi level and edges are converged."""
-        return self._system_of(self._current(atoms)).ground_state()
 
     @one_at_a_time
     def get_band_structure(
@@ -199,7 +179,7 @@ class HotHamCalculator(ModelCalculator):
             Absolute energies in eV; ``reference`` is the Fermi level.
         """
         system = self._system_of(self._current(atoms))
-        check_n_bands(n_bands, system.hamiltonian.n_basis)  # None is the calculator's, checked
+        check_n_bands(n_bands, n_rows(system.hamiltonian))  # None is the calculator's, checked
         return system.band_structure(path, npoints, n_bands=n_bands, method=method)
 
     @one_at_a_time

@@ -21,6 +21,7 @@ from hotham_ase.calculator_setup import (
     Matrices,
     check_initial,
     check_n_bands,
+    check_spin_orbit,
     electrons_of,
     load,
     network_options,
@@ -76,6 +77,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         self._get_initial = get_initial_hamiltonian
         self._on_progress = on_progress
         check_initial(self._model, get_initial_hamiltonian)
+        check_spin_orbit(self._model, self.parameters["spin_orbit"])
 
     @property
     def model(self) -> Model:
@@ -96,14 +98,18 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
 
     @one_at_a_time
     def get_hamiltonian(self, atoms: Atoms | None = None) -> RealSpaceMatrix:
-        """H(R) in eV, predicted once per structure.
+        """H(R) in eV, predicted once per structure; with ``spin_orbit`` a matrix of that kind.
 
         Raises
         ------
         CalculatorSetupError
             If the model cannot predict this structure.
         """
-        return self._predicted(self._current(atoms)).hamiltonian
+        return self._hamiltonian_of(self._predicted(self._current(atoms)))
+
+    def _hamiltonian_of(self, predicted: Matrices) -> RealSpaceMatrix:
+        check_spin_orbit(self._model, self.parameters["spin_orbit"])
+        return predicted.coupled if self.parameters["spin_orbit"] else predicted.hamiltonian
 
     @one_at_a_time
     def get_overlap(self, atoms: Atoms | None = None) -> RealSpaceMatrix:
@@ -153,7 +159,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         if cached is None or compare_atoms(cached.atoms, atoms, excluded_properties=others):
             if atoms.get_initial_magnetic_moments().any():
                 warnings.warn(
-                    "initial magnetic moments are not used: the model's Hamiltonian has no spin",
+                    "initial magnetic moments are not used: the model's Hamiltonian has none",
                     UserWarning,
                     stacklevel=4,
                 )
@@ -170,15 +176,16 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
             return self._system
         self.results, self._system = {}, None  # what fails must not leave another's numbers
         given, n_basis = self.parameters, int(orbitals_of(self._model, atoms).sum())
+        n_rows = n_basis * (2 if given["spin_orbit"] else 1)
         n_electrons = electrons_of(self._model, atoms, given["charge"])
         memory = None if given["memory"] is None else parse_size(given["memory"])
         options = SolverOptions(memory=memory)
-        check_n_bands(given["n_bands"], n_basis)
+        check_n_bands(given["n_bands"], n_rows)
         if given["n_bands"] is None:  # before time is spent on H
-            check_all_bands(n_basis, options)
+            check_all_bands(n_rows, options)
         predicted = self._predicted(atoms)
         self._system = ElectronicSystem(
-            predicted.hamiltonian,
+            self._hamiltonian_of(predicted),
             predicted.overlap,
             self._model.basis,
             n_electrons,
@@ -272,5 +279,8 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
     def get_occupation_numbers(
         self, kpt: int = 0, spin: int = 0, *, atoms: Atoms | None = None
     ) -> np.ndarray:
-        """(n_bands,) electrons per state, 0 to 2, at one k-point of ``get_ibz_k_points()``."""
+        """(n_bands,) electrons per state at one k-point of ``get_ibz_k_points()``.
+
+        0 to 2, with spin-orbit coupling to 1.
+        """
         return self.get_property("occupations", atoms)[spin, kpt]

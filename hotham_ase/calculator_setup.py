@@ -30,7 +30,7 @@ from hotham_ase.matrices.pairs import PairListError
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import ExtrapolationWarning, Uncertainty
-from hotham_ase.overlap import overlap_matrix
+from hotham_ase.overlap import overlap_matrix, spin_orbit_matrix
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -53,6 +53,11 @@ class Matrices:
     def overlap(self) -> RealSpaceMatrix:
         """S(R)."""
         return overlap_matrix(self.atoms, self.basis)
+
+    @functools.cached_property
+    def coupled(self) -> RealSpaceMatrix:
+        """H(R) with the spin-orbit coupling of the pseudopotentials."""
+        return self.hamiltonian + spin_orbit_matrix(self.atoms, self.basis)
 
 
 def predict_matrices(
@@ -196,6 +201,17 @@ def check_initial(model: Model, get_initial: object) -> None:
         )
 
 
+def check_spin_orbit(model: Model, wanted: bool) -> None:
+    """Refuse spin-orbit coupling where the model's pseudopotentials do not know it."""
+    if wanted and not model.basis.is_relativistic:
+        known = [s for s in model.basis.symbols if model.basis.subset([s]).is_relativistic]
+        lacking = ", ".join(s for s in model.basis.symbols if s not in known)
+        raise InputError(
+            f"spin_orbit must be False for {model.name}: coupling is computed from fully "
+            f"relativistic pseudopotentials, of which it has none of {lacking}"
+        )
+
+
 def check_keywords(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """Refuse keywords that nobody knows, and values that cannot be."""
     for key in given:
@@ -217,8 +233,9 @@ def check_values(given: Mapping[str, Any]) -> None:
         raise InputError(f"n_bands must be a positive integer or None, got {n_bands!r}")
     if charge is not None and not (_is_number(charge) and math.isfinite(charge)):
         raise InputError(f"charge must be a number of elementary charges or None, got {charge!r}")
-    if not isinstance(given.get("symmetry", False), bool):
-        raise InputError(f"symmetry must be True or False, got {given['symmetry']!r}")
+    for key in ("symmetry", "spin_orbit"):
+        if not isinstance(given.get(key, False), bool):
+            raise InputError(f"{key} must be True or False, got {given[key]!r}")
     try:
         network_options(given)
     except UsageError as error:
@@ -230,13 +247,11 @@ def network_options(given: Mapping[str, Any]) -> PredictionOptions:
     return PredictionOptions(**{key: given[key] for key in NETWORK_OPTIONS if key in given})
 
 
-def check_n_bands(n_bands: int | None, n_basis: int) -> None:
-    """Refuse more bands than there are orbitals."""
+def check_n_bands(n_bands: int | None, n_all: int) -> None:
+    """Refuse more bands than there are."""
     check_values({"n_bands": n_bands})
-    if n_bands is not None and n_bands > n_basis:
-        raise InputError(
-            f"n_bands must be at most {n_basis}, the number of orbitals, got {n_bands}"
-        )
+    if n_bands is not None and n_bands > n_all:
+        raise InputError(f"n_bands must be at most {n_all}, the number of bands, got {n_bands}")
 
 
 def _is_integer(value: Any) -> bool:

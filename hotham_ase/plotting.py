@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ENERGY_WINDOW = (-10.0, 10.0)  # eV, about the Fermi level
 SPIN_COLOURS = ("#1f4e8c", "#c0392b")
+NO_SPIN, NO_SPIN_COLOUR = 0.01, "0.8"  # ħ; less is rounding
 GREY = "0.45"
 MAX_WIDTH = 10.0  # inches of a figure; labels that need more are put on several lines
 MARGINS = 0.8  # inches beside the axes
@@ -126,7 +127,11 @@ def _in_window(energies: np.ndarray, window: tuple[float, float]) -> np.ndarray:
 
 
 def plot_bands(
-    bands: BandStructure, *, window: tuple[float, float] = ENERGY_WINDOW, ax: Axes | None = None
+    bands: BandStructure,
+    *,
+    window: tuple[float, float] = ENERGY_WINDOW,
+    spins: np.ndarray | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw a band structure with its reference energy, the Fermi level, at zero.
 
@@ -136,6 +141,9 @@ def plot_bands(
         ASE's band structure.
     window
         Lowest and highest energy in eV, relative to the Fermi level.
+    spins : (n_kpts, n_bands)
+        One component of the states' spins in ħ, such as ⟨S_z⟩ of a spin texture, which colours the
+        bands; where all are 0, as with an inversion centre, they are drawn as without.
     ax
         Where to draw; a new figure if not given, wide enough for the labels of the path.
 
@@ -153,17 +161,17 @@ def plot_bands(
         ticks, names = path_ticks(positions, labels)
         ax = _new_axes((_figure_width(ticks, names), 3.6)) if ax is None else ax
         energies = bands.energies - bands.reference
+        pieces, visible = path_segments(distances, bands.path.kpts), _in_window(energies[0], window)
+        if spins is not None and np.abs(spins[:, visible]).max(initial=0.0) > NO_SPIN:
+            _draw_spins(ax, distances, pieces, energies[0][:, visible], spins[:, visible])
+            energies = energies[:0]
         for spin, colour in zip(range(len(energies)), SPIN_COLOURS, strict=False):
             visible = _in_window(energies[spin], window)
             # where a path jumps, as at K|U, bands go on elsewhere: no line across
-            for piece in path_segments(distances, bands.path.kpts):
-                ax.plot(
-                    distances[piece],
-                    energies[spin, piece][:, visible],
-                    color=colour,
-                    lw=1.1,
-                    solid_capstyle="round",
-                )
+            for piece in pieces:
+                lines = ax.plot(distances[piece], energies[spin, piece][:, visible], color=colour)
+                for line in lines:
+                    line.set(lw=1.1, solid_capstyle="round")
         for tick in ticks[1:-1]:
             ax.axvline(tick, color=GREY, lw=0.6, zorder=0)
         ax.axhline(0, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=0)
@@ -174,6 +182,33 @@ def plot_bands(
         ax.yaxis.set_major_locator(_round_numbers())
         ax.set_ylabel(r"$E - E_\mathrm{F}$ (eV)")
     return ax
+
+
+def _draw_spins(
+    ax: Axes, x: np.ndarray, pieces: Sequence[slice], energies: np.ndarray, spins: np.ndarray
+) -> None:
+    """Bands (n_kpts, n_bands) in the colours of their spins, and what these mean beside them."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    colours = LinearSegmentedColormap.from_list(
+        "spin", [SPIN_COLOURS[0], NO_SPIN_COLOUR, SPIN_COLOURS[1]]
+    )
+    lines, values = [], []
+    for piece in pieces:
+        points = np.stack(np.broadcast_arrays(x[piece, None], energies[piece]), axis=-1)
+        steps = np.stack([points[:-1], points[1:]], axis=2)  # (n − 1, n_bands, 2, 2)
+        lines.append(steps.reshape(-1, 2, 2))
+        values.append((spins[piece][:-1] + spins[piece][1:]).ravel() / 2)
+    drawn = LineCollection(
+        [*np.concatenate(lines)], cmap=colours, norm=Normalize(-0.5, 0.5), lw=1.1
+    )
+    drawn.set_array(np.concatenate(values))
+    drawn.set_capstyle("round")
+    ax.add_collection(drawn)
+    figure = ax.get_figure()
+    if figure is not None:
+        figure.colorbar(drawn, ax=ax, label=r"$\langle S_z\rangle$ ($\hbar$)", ticks=[-0.5, 0, 0.5])
 
 
 def plot_dos(

@@ -16,7 +16,9 @@ from hotham_ase.cli.tables import show_entries
 from hotham_ase.errors import HothamError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from ase import Atoms
+    from ase.spectrum.band_structure import BandStructure
 
     from hotham_ase.calculator import HotHamCalculator
     from hotham_ase.matrices import RealSpaceMatrix
@@ -61,6 +63,14 @@ Charge = Annotated[
 ]
 NoSymmetry = Annotated[
     bool, typer.Option("--no-symmetry", help="Reduce meshes by time reversal only.")
+]
+SpinOrbit = Annotated[
+    bool,
+    typer.Option(
+        "--spin-orbit",
+        help="With the spin-orbit coupling of the model's pseudopotentials; bands are coloured by "
+        "⟨S_z⟩.",
+    ),
 ]
 Output = Annotated[
     Path,
@@ -107,6 +117,7 @@ def bands(
     pbc: Periodic = None,
     charge: Charge = None,
     no_symmetry: NoSymmetry = False,
+    spin_orbit: SpinOrbit = False,
     device: Device = "auto",
     memory: Memory = None,
     initial: Initial = None,
@@ -119,25 +130,53 @@ def bands(
     window = _window(emin, emax)
     with progress_bar("loading") as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
-        options |= {"device": device, "memory": memory, "n_bands": n_bands}
+        options |= {"device": device, "memory": memory, "spin_orbit": spin_orbit}
+        options["n_bands"] = n_bands
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
-        result = None
+        result = spins = None
         if atoms.pbc.any():  # a molecule has levels, and no Brillouin zone with paths through it
             if not quiet:
                 _say_cost(atoms, calculator, lambda: _length(atoms, path, npoints))
             result = calculator.get_band_structure(path=path, npoints=npoints)
+            spins = _drawn_spins(calculator, result, output)
         report = report_of(atoms, calculator, bands=result)
     say = _speaker(report, output, as_json, quiet, verbose)
     if result is not None:
-        write_bands(result, output, window, as_json=as_json, say=say)
-    elif output.suffix.lower() not in PLOTS:
-        energies, filled = calculator.get_eigenvalues(), calculator.get_occupation_numbers()
-        level = calculator.get_fermi_level()
-        write_levels(energies, filled, level, output, window, as_json=as_json, say=say)
-    else:
+        write_bands(result, output, window, spins=spins, as_json=as_json, say=say)
+    elif output.suffix.lower() in PLOTS:
         if not (as_json or quiet):
             show_levels(calculator, window)
         say(f"a molecule has levels and no bands: {output} is not written, .csv and .json can be")
+    else:
+        _write_levels_of(calculator, output, window, as_json, say)
+
+
+def _drawn_spins(
+    calculator: HotHamCalculator, bands: BandStructure, output: Path
+) -> np.ndarray | None:
+    """(n_kpts, n_bands) ⟨S_z⟩ with spin-orbit coupling, where the output has a place for it."""
+    if not calculator.parameters["spin_orbit"] or output.suffix.lower() == ".json":
+        return None
+    return calculator.get_spin_texture(bands.path)[..., 2]
+
+
+def _write_levels_of(
+    calculator: HotHamCalculator,
+    output: Path,
+    window: tuple[float, float],
+    as_json: bool,
+    say: Callable[[str], None],
+) -> None:
+    write_levels(
+        calculator.get_eigenvalues(),
+        calculator.get_occupation_numbers(),
+        calculator.get_fermi_level(),
+        output,
+        window,
+        spin_orbit=calculator.parameters["spin_orbit"],
+        as_json=as_json,
+        say=say,
+    )
 
 
 def dos(
@@ -172,6 +211,7 @@ def dos(
     pbc: Periodic = None,
     charge: Charge = None,
     no_symmetry: NoSymmetry = False,
+    spin_orbit: SpinOrbit = False,
     device: Device = "auto",
     memory: Memory = None,
     initial: Initial = None,
@@ -186,7 +226,7 @@ def dos(
         raise UsageError("--lowdin goes with --project")
     with progress_bar("loading") as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
-        options |= {"device": device, "memory": memory}
+        options |= {"device": device, "memory": memory, "spin_orbit": spin_orbit}
         atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
         if not quiet:
             _say_cost(atoms, calculator, vectors=project is not None)
@@ -197,8 +237,8 @@ def dos(
         total.info |= {**parts[0].info, "label": "total"} if parts else {}
         report = report_of(atoms, calculator, dos=total)
     say = _speaker(report, output, as_json, quiet, verbose)
-    level = calculator.get_fermi_level()
-    write_dos(total, level, output, window, projections=parts, as_json=as_json, say=say)
+    level, settings = calculator.get_fermi_level(), {"spin_orbit": spin_orbit, "as_json": as_json}
+    write_dos(total, level, output, window, projections=parts, **settings, say=say)
 
 
 def _window(emin: float, emax: float) -> tuple[float, float]:
@@ -290,10 +330,12 @@ def _say_cost(
     n_bands = calculator.parameters["n_bands"]
     window = None if n_bands is None else BandWindow(0, n_bands, 0.0)
     n_basis = int(calculator.model.basis.n_orbitals(atoms.numbers).sum())
+    spin_orbit = calculator.parameters["spin_orbit"]
+    n_rows = n_basis * (2 if spin_orbit else 1)
     with contextlib.suppress(HothamError):  # which the calculation says better
         mesh, path = len(calculator.get_ibz_k_points()), n_on_path()
-        seconds = estimate_cost(n_basis, mesh, vectors=vectors).seconds
-        seconds += estimate_cost(n_basis, path, window=window).seconds
+        seconds = estimate_cost(n_rows, mesh, vectors=vectors).seconds
+        seconds += estimate_cost(n_rows, path, window=window, vectors=spin_orbit).seconds
         if seconds > LONG:
             time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
             text = f"about {time} for the first {mesh + path} k-points of {n_basis} orbitals"

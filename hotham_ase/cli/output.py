@@ -5,7 +5,8 @@
 - ``.csv``: a comment that starts with ``#``, the names of the columns, and a row for each k-point
   or energy; lines end in a line feed. Energies are in eV relative to the Fermi level, and only
   what lies in the window is there: bands of which a part does (``band_5`` is the fifth of all that
-  were computed), and energies of the density of states.
+  were computed), and energies of the density of states. With spin-orbit coupling the comment says
+  so, and bands have their ⟨S_z⟩ in ħ in columns ``spin_z_5``.
 - ``.json`` of bands: what ``ase band-structure`` reads, in plain lists. ``energies`` is
   (spins, k-points, bands) in eV, absolute; ``reference`` the Fermi level in eV; ``path`` has
   ``kpts`` (fractional), ``labelseq`` (as ``GMKG``), ``special_points`` by name, and ``cell`` with
@@ -14,6 +15,7 @@
 - ``.json`` of them: lists ``energies`` in eV, absolute, and ``occupations``, and ``fermi_level``.
 - ``.json`` of a density of states: lists ``energies`` in eV, absolute, ``weights`` in states per
   eV and cell, and ``fermi_level`` in eV; ``projections``, if asked for, weights by their names.
+- ``spin_orbit`` is true in ``.json`` of levels and densities with that coupling.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 PLOTS = (".png", ".pdf", ".svg")
 STDOUT = Path("-")
+COUPLED = "; with spin-orbit coupling"
 Window = tuple[float, float]
 Say = Callable[[str], None]
 
@@ -84,6 +87,7 @@ def write_bands(
     path: Path,
     window: Window,
     *,
+    spins: np.ndarray | None = None,
     as_json: bool = False,
     say: Say = typer.echo,
 ) -> None:
@@ -97,14 +101,20 @@ def write_bands(
         The file, or ``-`` for a table on the standard output.
     window
         Lowest and highest energy in eV, relative to the Fermi level, of a plot or table.
+    spins : (n_kpts, n_bands)
+        ⟨S_z⟩ of the states in ħ with spin-orbit coupling; ASE's JSON has no place for them.
     as_json
         Whether the standard output gets JSON.
     say
         Gets a sentence about the file that was written.
     """
     # JSON keeps all bands; tables and pictures show those that pass through the window
-    table = _band_table(bands, window)
-    _write(path, as_json, say, bands, table, lambda: plot_bands(bands, window=window))
+    table = _band_table(bands, window, spins)
+
+    def draw() -> Axes:
+        return plot_bands(bands, window=window, spins=spins)
+
+    _write(path, as_json, say, bands, table, draw)
 
 
 def write_levels(
@@ -114,6 +124,7 @@ def write_levels(
     path: Path,
     window: Window,
     *,
+    spin_orbit: bool = False,
     as_json: bool = False,
     say: Say = typer.echo,
 ) -> None:
@@ -125,14 +136,18 @@ def write_levels(
         eV, absolute, and electrons of each.
     fermi_level
         eV.
+    spin_orbit
+        Whether these are with spin-orbit coupling, which the file says then.
     path, window, as_json, say
         As for :func:`write_bands`; ``path`` is no picture's.
     """
     content = {"energies": energies, "occupations": occupations, "fermi_level": fermi_level}
+    content |= {"spin_orbit": True} if spin_orbit else {}
     relative = energies - fermi_level
     table = np.column_stack([np.arange(1, len(energies) + 1), occupations, relative])
     rows = table[(relative >= window[0]) & (relative <= window[1])]
     comment = f"energies in eV relative to the Fermi level {fermi_level:.6f} eV"
+    comment += COUPLED if spin_orbit else ""
     _write(path, as_json, say, content, Columns(comment, ["level", "electrons", "energy"], rows))
 
 
@@ -143,6 +158,7 @@ def write_dos(
     window: Window,
     *,
     projections: Sequence[GridDOSData] = (),
+    spin_orbit: bool = False,
     as_json: bool = False,
     say: Say = typer.echo,
 ) -> None:
@@ -158,6 +174,8 @@ def write_dos(
         As for :func:`write_bands`.
     projections
         Parts of it at the same energies, each with a different ``info["label"]``.
+    spin_orbit
+        As for :func:`write_levels`.
     """
     from ase.spectrum.dosdata import GridDOSData
 
@@ -165,7 +183,9 @@ def write_dos(
     parts = {part.info["label"]: part.get_weights() for part in projections}
     content = {"energies": energies, "weights": weights, "fermi_level": fermi_level}
     content |= {"projections": parts} if parts else {}
+    content |= {"spin_orbit": True} if spin_orbit else {}
     comment = f"energies relative to the Fermi level {fermi_level:.6f} eV; states per eV and cell"
+    comment += COUPLED if spin_orbit else ""
     # tables and pictures count energies from E_F, JSON keeps the scale of the calculation
     relative = energies - fermi_level
     inside = (relative >= window[0]) & (relative <= window[1])
@@ -205,7 +225,7 @@ def _text_file(path: Path, say: Say) -> Iterator[TextIO]:
         yield file
 
 
-def _band_table(bands: BandStructure, window: Window) -> Columns:
+def _band_table(bands: BandStructure, window: Window, spins: np.ndarray | None) -> Columns:
     distances = bands.get_labels()[0]
     energies = bands.energies - bands.reference
     n_spins = len(energies)
@@ -217,10 +237,14 @@ def _band_table(bands: BandStructure, window: Window) -> Columns:
         visible = np.flatnonzero((highest >= window[0]) & (lowest <= window[1]))
         columns += [f"band_{band + 1}{suffix}" for band in visible]
         shown.append(energies[spin][:, visible])
+        if spins is not None:
+            columns += [f"spin_z_{band + 1}" for band in visible]
+            shown.append(spins[:, visible])
     comment = (
         f"energies in eV relative to the Fermi level {bands.reference:.6f} eV; k_distance in 1/Å "
         "with 2π, k_1 to k_3 fractional"
     )
+    comment += "" if spins is None else f"{COUPLED}, spin_z in ħ"
     return Columns(comment, columns, np.column_stack([distances, bands.path.kpts, *shown]))
 
 

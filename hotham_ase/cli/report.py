@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from hotham_ase.calculator import HotHamCalculator
     from hotham_ase.electronic import BandEdges
-    from hotham_ase.model.uncertainty import Uncertainty
 
 GHOSTS = "not known: H has ghost states, which were left out; see the warning"
 LEVELS_SHOWN = 8  # on either side of the Fermi level
@@ -46,6 +45,8 @@ class Report:
         Root mean square over blocks; mean over bands near the Fermi level.
     n_extrapolating
         Atoms unlike all that the model was trained on.
+    spin_orbit
+        Whether this is with spin-orbit coupling.
     details
         How it was found, by name.
     """
@@ -66,6 +67,7 @@ class Report:
     expected_error_of_h: float | None = None
     expected_error_of_bands: float | None = None
     n_extrapolating: int | None = None
+    spin_orbit: bool = False
     gap_text: str = field(repr=False)
     error_text: str | None = field(default=None, repr=False)
     details: dict[str, str] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class Report:
         certain = certain if change is None else f", converged to {_small(change)}"
         entries = {
             "structure": f"{self.formula}, {self.n_atoms} atoms, {where}",
+            **({"spin": "with spin-orbit coupling, no magnetism"} if self.spin_orbit else {}),
             "Fermi level": f"{self.fermi_level:.4f} eV{certain if axes else ''}",
             "band gap" if axes else "gap": self.gap_text,
         }
@@ -114,8 +117,7 @@ def report_of(
     from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError
 
     state = calculator.get_ground_state()
-    edges: BandEdges | None = None
-    uncertainty: Uncertainty | None = None
+    edges = uncertainty = None
     with contextlib.suppress(CalculatorSetupError):  # all orbitals are full, or none
         edges = calculator.get_band_edges()
     with contextlib.suppress(PropertyNotImplementedError):  # older models do not know
@@ -130,6 +132,7 @@ def report_of(
         fermi_level_change=_finite(state.fermi_level_change),
         expected_error_of_bands=error,
         gap_text=describe_gap(edges, error, periodic=bool(atoms.pbc.any())),
+        spin_orbit=calculator.parameters["spin_orbit"],
         details=_details(calculator, edges, bands, dos),
     )
     if edges is not None:

@@ -14,7 +14,7 @@ from hotham_ase.electronic.solvers.cost import estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.guard import GhostStateWarning
 from hotham_ase.electronic.solvers.policy import check_all_bands
-from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, SolverOptions
+from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, SolverOptions, n_rows
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.system import ElectronicSystem
@@ -47,6 +47,7 @@ __all__ = [
     "estimate_cost",
     "ground_state",
     "mulliken_charges",
+    "n_rows",
     "projection_groups",
     "window_about_fermi_level",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.problem import Eigenstates
-    from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.matrices import RealSpaceMatrix, Spin
 
 MOST_BANDS = 6  # on either side of the gap that are treated exactly among themselves
 STEP = 1e-3  # fractional; of the difference quotient of ∂H/∂k
@@ -86,8 +86,9 @@ def expand(
     inside = vectors[:, near]
     rest = np.delete(np.arange(len(energies)), np.arange(len(energies))[near])
     sources = (hamiltonian,) if overlap is None else (hamiltonian, overlap)
-    gradients = [_gradient(m, kpt, inside, vectors) for m in sources]
-    hessians = [_hessian(m, kpt, inside) for m in sources]
+    spin = hamiltonian.spin
+    gradients = [_gradient(m, kpt, inside, vectors, spin) for m in sources]
+    hessians = [_hessian(m, kpt, inside, spin) for m in sources]
     first, second = [], []
     for band in (n_filled - 1, n_filled):
         level = energies[band]
@@ -122,19 +123,21 @@ def _directions(matrix: RealSpaceMatrix) -> np.ndarray:
 
 
 def _gradient(
-    matrix: RealSpaceMatrix, kpt: np.ndarray, left: np.ndarray, right: np.ndarray
+    matrix: RealSpaceMatrix, kpt: np.ndarray, left: np.ndarray, right: np.ndarray, spin: Spin
 ) -> np.ndarray:
     """⟨left|∂A/∂k|right⟩ along the periodic directions, k fractional."""
-    cartesian = left.conj().T @ matrix.gradient_at_k(kpt) @ right
+    cartesian = left.conj().T @ matrix.gradient_at_k(kpt, spin=spin) @ right
     return np.einsum("ac,cij->aij", _directions(matrix), cartesian)
 
 
-def _hessian(matrix: RealSpaceMatrix, kpt: np.ndarray, states: np.ndarray) -> np.ndarray:
+def _hessian(
+    matrix: RealSpaceMatrix, kpt: np.ndarray, states: np.ndarray, spin: Spin
+) -> np.ndarray:
     """⟨states|∂²A/∂k∂k|states⟩ along the periodic directions, from differences of ∂A/∂k."""
     rows = []
     for axis in np.flatnonzero(matrix.pairs.pbc):
         step = STEP * np.eye(3)[axis]
-        plus, minus = (_gradient(matrix, kpt + s, states, states) for s in (step, -step))
+        plus, minus = (_gradient(matrix, kpt + s, states, states, spin) for s in (step, -step))
         rows.append((plus - minus) / (2 * STEP))
     out = np.stack(rows)
     return (out + out.transpose(1, 0, 2, 3)) / 2

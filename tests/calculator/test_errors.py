@@ -118,7 +118,7 @@ def test_the_energies_of_a_path_count(model, n_bands):
 
 def test_too_many_bands(graphene):
     graphene.calc.set(n_bands=3)
-    with pytest.raises(InputError, match="at most 2, the number of orbitals, got 3"):
+    with pytest.raises(InputError, match="at most 2, the number of bands, got 3"):
         graphene.calc.get_fermi_level()
 
 

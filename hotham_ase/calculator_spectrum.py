@@ -1,0 +1,79 @@
+"""What a calculator says of levels and states themselves: edges, gap, filling, spins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase.calculators.calculator import InputError
+from ase.dft.kpoints import BandPath
+
+from hotham_ase.calculator_base import ModelCalculator
+from hotham_ase.calculator_setup import check_n_bands
+from hotham_ase.calculator_state import one_at_a_time
+from hotham_ase.electronic import BandEdges, GroundState, n_rows
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+class SpectrumCalculator(ModelCalculator):
+    """Edges, gap and filling of the bands, and the spins of states."""
+
+    @one_at_a_time
+    def get_band_edges(self, atoms: Atoms | None = None) -> BandEdges:
+        """Valence maximum, conduction minimum and direct gap, where they are in the zone.
+
+        They are found between the k-points of the mesh, and of the band paths that were asked for:
+        what it says is of the material.
+
+        Raises
+        ------
+        CalculatorSetupError
+            If there are not bands on both sides of the Fermi level.
+        """
+        if self.parameters["n_bands"] == 1:
+            raise InputError("n_bands must be at least 2 for a band gap, got 1")
+        return self._system_of(self._current(atoms)).band_edges()
+
+    def get_band_gap(self, *, direct: bool = False, atoms: Atoms | None = None) -> float:
+        """Band gap of the material in eV, 0 for a metal; see :meth:`get_band_edges`."""
+        edges = self.get_band_edges(atoms)
+        return edges.direct_gap if direct else edges.gap
+
+    @one_at_a_time
+    def get_ground_state(self, atoms: Atoms | None = None) -> GroundState:
+        """Bands on the mesh, and how well Fermi level and edges are converged."""
+        return self._system_of(self._current(atoms)).ground_state()
+
+    @one_at_a_time
+    def get_spin_texture(
+        self,
+        kpts: Sequence | np.ndarray | BandPath,
+        *,
+        n_bands: int | None = None,
+        atoms: Atoms | None = None,
+    ) -> np.ndarray:
+        """Spins ⟨S_x⟩, ⟨S_y⟩, ⟨S_z⟩ of the states in ħ, with ``spin_orbit``.
+
+        Degenerate states have the mean of theirs: 0 everywhere in crystals with an inversion
+        centre.
+
+        Parameters
+        ----------
+        kpts : (n_kpts, 3) or BandPath
+            Fractional; the ``path`` of a band structure for the spins of its bands.
+        n_bands, atoms
+            As for :meth:`get_band_structure`.
+
+        Returns
+        -------
+        (n_kpts, n_bands, 3)
+        """
+        if not self.parameters["spin_orbit"]:
+            raise InputError("spin_orbit must be True for a spin texture, got False")
+        points = np.asarray(kpts.kpts if isinstance(kpts, BandPath) else kpts, dtype=float)
+        system = self._system_of(self._current(atoms))
+        check_n_bands(n_bands, n_rows(system.hamiltonian))
+        return system.spin_texture(points.reshape(-1, 3), n_bands)
