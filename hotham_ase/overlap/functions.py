@@ -44,8 +44,7 @@ class Kind(Enum):
     DRESSED = "V_NA times orbitals"
     NONLOCAL = "projectors of the non-local potential"
     NEUTRAL = "V_NA"
-    FAR = "projectors for V_NA that orbitals far away feel"
-    NEAR = "the others"
+    SEPARABLE = "functions that V_NA between orbitals of two other atoms is expanded in"
 
 
 def functions_of(kind: Kind, species: SpeciesBasis) -> SpeciesBasis | RadialFunctions:
@@ -80,7 +79,7 @@ def functions_of(kind: Kind, species: SpeciesBasis) -> SpeciesBasis | RadialFunc
         v[inside] = CubicSpline(potential.grid, potential.neutral)(species.grid[inside])
         cutoffs = tuple(min(c, reach) for c in species.cutoffs)
         return RadialFunctions(species.shells, cutoffs, species.grid, species.radial * v)
-    return _separable(potential, kind)
+    return _separable(potential)
 
 
 def product_shells(species: SpeciesBasis) -> list[tuple[int, int, int]]:
@@ -101,23 +100,22 @@ def _products(species: SpeciesBasis, radial: np.ndarray, grid: np.ndarray) -> Ra
     return RadialFunctions(tuple(degree for *_, degree in parts), cutoffs, grid, products)
 
 
-def _separable(potential: AtomicPotential, kind: Kind) -> RadialFunctions:
-    """W χ_n of all degrees, those seen from far or the others."""
-    assert_neutral = np.asarray(potential.neutral)
+def _separable(potential: AtomicPotential) -> RadialFunctions:
+    """W χ_n of all degrees."""
     inside = potential.grid <= potential.neutral_reach
     grid = potential.grid[inside]
-    w = np.maximum(-assert_neutral[inside], 0.0)
+    w = np.maximum(-np.asarray(potential.neutral)[inside], 0.0)
     weights = grid**2 * simpson_weights(len(grid), grid[1])
     root = np.sqrt(w * weights)  # functions times it have the inner product of vectors
     shells: list[int] = []
     radial = []
     for l in range(NEAR_DEGREE + 1):
-        chosen = np.zeros((0, len(grid)))
+        far = np.zeros((0, len(grid)))
         if l <= FAR_DEGREE:
-            chosen = _components(_seen_from_far(l, grid) * root, FAR_TOLERANCE)
-        if kind is Kind.NEAR:
-            waves = _plane_waves(l, grid) * root
-            chosen = _components(waves - (waves @ chosen.T) @ chosen, NEAR_TOLERANCE)
+            far = _components(_seen_from_far(l, grid) * root, FAR_TOLERANCE)
+        waves = _plane_waves(l, grid) * root
+        near = _components(waves - (waves @ far.T) @ far, NEAR_TOLERANCE)
+        chosen = np.concatenate([far, near])
         f = np.zeros_like(chosen)
         f[:, 1:] = chosen[:, 1:] * np.sqrt(w[1:] / weights[1:])
         if l == 0:  # even in r

@@ -15,9 +15,9 @@ an overlap too, because r̂ times a harmonic is a combination of harmonics of de
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from ase.units import Bohr, Hartree
@@ -95,10 +95,19 @@ class PairTables:
     n_orb_a: int
     n_orb_b: int
 
+    @cached_property
+    def single(self) -> PairTables:
+        """The same in single precision, which is twice as fast."""
+        return replace(
+            self,
+            coefficients=self.coefficients.astype(np.float32),
+            contraction=self.contraction.astype(np.float32),
+        )
+
     def _spline(self, r: np.ndarray, *, derivative: bool = False) -> np.ndarray:
         """(n_tables, n) value or derivative of T_L / R^L at distances in Å."""
         interval = np.minimum((r / self.step).astype(np.int64), len(self.coefficients) - 1)
-        u = (r - interval * self.step)[:, None]
+        u = (r - interval * self.step)[:, None].astype(self.coefficients.dtype)
         c3, c2, c1, c0 = np.moveaxis(self.coefficients[interval], 1, 0)
         value = (3 * c3 * u + 2 * c2) * u + c1 if derivative else ((c3 * u + c2) * u + c1) * u + c0
         value[r[:, None] >= self.reaches] = 0.0
@@ -121,7 +130,7 @@ class PairTables:
         (n_components, n_orb_a, n_orb_b, n) float
         """
         table = self._spline(np.linalg.norm(vectors, axis=1))
-        harmonics = solid_harmonics(self.l_max, vectors)
+        harmonics = solid_harmonics(self.l_max, vectors).astype(table.dtype, copy=False)
         return self._contract(table[self.product_table] * harmonics[self.product_harmonic])
 
     def gradient(self, vectors: np.ndarray) -> np.ndarray:
