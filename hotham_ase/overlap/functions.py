@@ -17,6 +17,7 @@ from __future__ import annotations
 from enum import Enum
 
 import numpy as np
+from ase.units import Bohr
 from scipy.interpolate import CubicSpline
 from scipy.special import ive, spherical_jn
 
@@ -34,6 +35,7 @@ FAR_TOLERANCE = 1e-4
 NEAR_WAVE_NUMBER = 4.0
 NEAR_DEGREE = 10
 NEAR_TOLERANCE = 1e-2
+LARGEST_STEP = 0.03 * Bohr  # Å, of the meshes of these functions
 
 
 class Kind(Enum):
@@ -102,9 +104,10 @@ def _products(species: SpeciesBasis, radial: np.ndarray, grid: np.ndarray) -> Ra
 
 def _separable(potential: AtomicPotential) -> RadialFunctions:
     """W χ_n of all degrees."""
-    inside = potential.grid <= potential.neutral_reach
-    grid = potential.grid[inside]
-    w = np.maximum(-np.asarray(potential.neutral)[inside], 0.0)
+    grid, neutral = potential.grid, np.asarray(potential.neutral)
+    coarse = max(1, int(LARGEST_STEP / grid[1]))
+    inside = slice(0, int(np.searchsorted(grid, potential.neutral_reach)) + 1, coarse)
+    grid, w = grid[inside], np.maximum(-neutral[inside], 0.0)
     weights = grid**2 * simpson_weights(len(grid), grid[1])
     root = np.sqrt(w * weights)  # functions times it have the inner product of vectors
     shells: list[int] = []

@@ -40,8 +40,23 @@ from hotham_ase.overlap.radial import (
     scaled_bessel,
 )
 
-TABLE_STEP = 0.01 * Bohr  # Å; cubic splines are then good to 1e-9, their slopes to 1e-7 / Å
 CACHED_BASES = 8
+
+
+
+@dataclass(frozen=True)
+class _Resolution:
+    """Of tables: distance in Å between nodes, largest wave number in 1/Å."""
+
+    step: float
+    k_max: float
+
+
+# Cubic splines are good to 1e-9, their slopes to 1e-7 / Å. Two-centre integrals converge at
+# 16 / Bohr; the onsite blocks need more because radial functions have a kink at their cutoffs.
+FINE = _Resolution(0.01 * Bohr, 60.0 / Bohr)
+# The functions that V_NA is expanded in end smoothly, and are no better than 1e-4.
+COARSE = _Resolution(0.03 * Bohr, 16.0 / Bohr)
 
 _Functions = SpeciesBasis | RadialFunctions
 _Place = tuple[Kind, str]  # which functions of which species
@@ -200,25 +215,29 @@ class TwoCentreTables:
         potentials = [s.potential for s in basis.species if s.has_radial and s.potential]
         reaches = [max(p.reach, p.neutral_reach) for p in potentials]
         reach = max(cutoffs) + max(cutoffs + reaches)
-        self._k = k_grid(reach)
-        self._r = TABLE_STEP * np.arange(int(np.ceil(reach / TABLE_STEP)) + 1)
+        self._reach = reach
         # caches of this instance alone: a decorated method would keep every instance alive
         self._pairs: dict[tuple[str, str, Operator, Kind, Kind], PairTables] = {}
         self._functions = cache(lambda kind, symbol: functions_of(kind, basis[symbol]))
         self._kernel = cache(self._build_kernel)
         self._transforms = cache(self._build_transforms)
 
-    def _build_kernel(self, degree: int) -> np.ndarray:
+    def _build_kernel(self, degree: int, resolution: _Resolution) -> np.ndarray:
         """(n_r, n_k) j_L(kR) / R^L times 8 k² dk."""
-        return scaled_bessel(degree, self._r, self._k) * (8 * self._k[1] * self._k**2)
+        r = resolution.step * np.arange(int(np.ceil(self._reach / resolution.step)) + 1)
+        k = k_grid(self._reach, resolution.k_max)
+        return scaled_bessel(degree, r, k) * (8 * k[1] * k**2)
 
-    def _build_transforms(self, kind: Kind, symbol: str, raised: int) -> np.ndarray:
+    def _build_transforms(
+        self, kind: Kind, symbol: str, raised: int, resolution: _Resolution
+    ) -> np.ndarray:
         """(n_shells, n_k) transforms of r^|raised| R(r) with degree l + raised."""
         of_atom = self._functions(kind, symbol)
-        mesh, functions = resolved_functions(of_atom)
+        mesh, functions = resolved_functions(of_atom, resolution.k_max)
         # l - 1 of an s shell is in no channel
         degrees = np.maximum(np.array(of_atom.shells) + raised, 0)
-        return bessel_transform(mesh, functions * mesh ** abs(raised), degrees, self._k)
+        k = k_grid(self._reach, resolution.k_max)
+        return bessel_transform(mesh, functions * mesh ** abs(raised), degrees, k)
 
     def pair(
         self,
@@ -256,19 +275,20 @@ class TwoCentreTables:
 
     def _build_pair(self, a: _Place, b: _Place, operator: Operator) -> PairTables:
         bra, ket = self._functions(*a), self._functions(*b)
+        resolution = COARSE if a[0] is Kind.SEPARABLE else FINE
         channels = _channels(bra, ket, operator)
         reaches = np.array([bra.cutoffs[c.bra] + ket.cutoffs[c.ket] for c in channels])
-        r = self._r[: int(np.ceil(reaches.max() / TABLE_STEP)) + 1]
+        r = resolution.step * np.arange(int(np.ceil(reaches.max() / resolution.step)) + 1)
         values = np.empty((len(r), len(channels)))
         for degree in sorted({c.degree for c in channels}):
             columns = [n for n, c in enumerate(channels) if c.degree == degree]
-            density = np.stack([self._density(a, b, channels[n], operator) for n in columns])
-            values[:, columns] = self._kernel(degree)[: len(r)] @ density.T
+            density = self._density(a, b, [channels[n] for n in columns], operator, resolution)
+            values[:, columns] = self._kernel(degree, resolution)[: len(r)] @ density.T
         # even in R, hence no slope at 0
         spline = CubicSpline(r, values, bc_type="clamped")
         degrees = np.array([c.degree for c in channels])
         return PairTables(
-            step=TABLE_STEP,
+            step=resolution.step,
             coefficients=np.ascontiguousarray(spline.c.swapaxes(0, 1)),
             reaches=reaches,
             l_max=int(degrees.max()),
@@ -280,17 +300,27 @@ class TwoCentreTables:
             n_orb_b=ket.n_orbitals,
         )
 
-    def _density(self, a: _Place, b: _Place, channel: _Channel, operator: Operator) -> np.ndarray:
-        """(n_k,) ± w(k) X_a(k) X_b(k) of one table."""
-        raised = channel.bra_degree - self._functions(*a).shells[channel.bra]
-        bra = self._transforms(*a, raised)[channel.bra]
-        ket = self._transforms(*b, 0)[channel.ket]
-        ket_degree = self._functions(*b).shells[channel.ket]
-        sign = (-1) ** ((channel.bra_degree - ket_degree - channel.degree) // 2)
-        product = sign * bra * ket
+    def _density(
+        self,
+        a: _Place,
+        b: _Place,
+        channels: list[_Channel],
+        operator: Operator,
+        resolution: _Resolution,
+    ) -> np.ndarray:
+        """(n_channels, n_k) ± w(k) X_a(k) X_b(k) of some tables."""
+        shells = self._functions(*a).shells, self._functions(*b).shells
+        raised = np.array([c.bra_degree - shells[0][c.bra] for c in channels])
+        bra = np.empty((len(channels), len(k_grid(self._reach, resolution.k_max))))
+        for step in np.unique(raised):
+            of_step = np.flatnonzero(raised == step)
+            transforms = self._transforms(*a, int(step), resolution)
+            bra[of_step] = transforms[[channels[n].bra for n in of_step]]
+        bra *= self._transforms(*b, 0, resolution)[[c.ket for c in channels]]
+        bra *= [[(-1) ** ((c.bra_degree - shells[1][c.ket] - c.degree) // 2)] for c in channels]
         if operator is Operator.KINETIC:
-            product *= 0.5 * Hartree * Bohr**2 * self._k**2
-        return product
+            bra *= 0.5 * Hartree * Bohr**2 * k_grid(self._reach, resolution.k_max) ** 2
+        return bra
 
 
 @dataclass(frozen=True)
