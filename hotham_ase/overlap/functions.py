@@ -1,7 +1,7 @@
 """The functions about an atom that integrals are made of, beside its orbitals.
 
-V_NA acts between orbitals of two other atoms by a separable form: with W = −V_NA and functions
-χ_n that are orthonormal in the inner product ⟨f|W|g⟩,
+V_NA acts between orbitals of two other atoms by a separable form: with W = −V_NA where that is
+positive, and functions χ_n that are orthonormal in the inner product ⟨f|W|g⟩,
 
     V_NA ≈ −Σ_n W|χ_n⟩⟨χ_n|W,
 
@@ -9,7 +9,8 @@ exact between functions that the χ_n span (projector expansion of Ozaki and Kin
 045121 (2005)). The χ_n here are principal components, in that inner product, of what orbitals of
 other atoms look like from this one: first of those far away, which need few, then of plane waves
 up to the wave numbers of pseudo-orbitals, which only atoms near by resolve. They depend on the
-potential alone, so that a basis of other species changes nothing.
+potential alone, so that a basis of other species changes nothing. Where V_NA is positive, the
+same is done with W = V_NA and the other sign.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Kind(Enum):
     SEPARABLE = "functions that V_NA between orbitals of two other atoms is expanded in"
 
 
-def functions_of(kind: Kind, species: SpeciesBasis) -> SpeciesBasis | RadialFunctions:
+def functions_of(kind: Kind, species: SpeciesBasis) -> RadialFunctions:
     """The functions of a species.
 
     Raises
@@ -57,10 +58,10 @@ def functions_of(kind: Kind, species: SpeciesBasis) -> SpeciesBasis | RadialFunc
     BasisError
         If the species does not have them.
     """
-    if kind is Kind.ORBITALS:
-        return species
     if species.grid is None or species.radial is None:
         raise BasisError(f"species {species.symbol} must have radial functions")
+    if kind is Kind.ORBITALS:
+        return RadialFunctions(species.shells, species.cutoffs, species.grid, species.radial)
     if kind is Kind.PRODUCTS:
         return _products(species, species.radial, species.grid)
     potential = species.potential
@@ -103,30 +104,39 @@ def _products(species: SpeciesBasis, radial: np.ndarray, grid: np.ndarray) -> Ra
 
 
 def _separable(potential: AtomicPotential) -> RadialFunctions:
-    """W χ_n of all degrees."""
+    """W χ_n of all degrees: those of where V_NA attracts, and of where it repels."""
     grid, neutral = potential.grid, np.asarray(potential.neutral)
     coarse = max(1, int(LARGEST_STEP / grid[1]))
     inside = slice(0, int(np.searchsorted(grid, potential.neutral_reach)) + 1, coarse)
-    grid, w = grid[inside], np.maximum(-neutral[inside], 0.0)
+    grid = grid[inside]
     weights = grid**2 * simpson_weights(len(grid), grid[1])
-    root = np.sqrt(w * weights)  # functions times it have the inner product of vectors
     shells: list[int] = []
+    signs: list[int] = []
     radial = []
-    for l in range(NEAR_DEGREE + 1):
-        far = np.zeros((0, len(grid)))
-        if l <= FAR_DEGREE:
-            far = _components(_seen_from_far(l, grid) * root, FAR_TOLERANCE)
-        waves = _plane_waves(l, grid) * root
-        near = _components(waves - (waves @ far.T) @ far, NEAR_TOLERANCE)
-        chosen = np.concatenate([far, near])
-        f = np.zeros_like(chosen)
-        f[:, 1:] = chosen[:, 1:] * np.sqrt(w[1:] / weights[1:])
-        if l == 0:  # even in r
-            f[:, 0] = (4 * f[:, 1] - f[:, 2]) / 3
-        shells += [l] * len(f)
-        radial.append(f)
+    for sign in (-1, 1):
+        w = np.maximum(sign * neutral[inside], 0.0)
+        for l in range(NEAR_DEGREE + 1):
+            chosen = _expansion(l, grid, np.sqrt(w * weights))
+            f = np.zeros_like(chosen)
+            f[:, 1:] = chosen[:, 1:] * np.sqrt(w[1:] / weights[1:])
+            if l == 0:  # even in r
+                f[:, 0] = (4 * f[:, 1] - f[:, 2]) / 3
+            shells += [l] * len(f)
+            signs += [sign] * len(f)
+            radial.append(f)
     cutoffs = (potential.neutral_reach,) * len(shells)
-    return RadialFunctions(tuple(shells), cutoffs, grid, np.concatenate(radial))
+    return RadialFunctions(tuple(shells), cutoffs, grid, np.concatenate(radial), tuple(signs))
+
+
+def _expansion(l: int, grid: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """(n_functions, n_grid) orthonormal χ_n of a degree, times the root of W and the weights."""
+    if not root.any():
+        return np.zeros((0, len(grid)))
+    far = np.zeros((0, len(grid)))
+    if l <= FAR_DEGREE:
+        far = _components(_seen_from_far(l, grid) * root, FAR_TOLERANCE)
+    waves = _plane_waves(l, grid) * root
+    return np.concatenate([far, _components(waves - (waves @ far.T) @ far, NEAR_TOLERANCE)])
 
 
 def _components(vectors: np.ndarray, tolerance: float) -> np.ndarray:

@@ -280,10 +280,18 @@ def _add_neutral(
     i, j = basis.species_index(layout.pairs.numbers)[layout.atoms]
     cutoffs = np.array([s.cutoff for s in basis.species])
     overlap = np.linalg.norm(layout.vectors, axis=1) < cutoffs[i] + cutoffs[j]
-    projection = Projection(Kind.SEPARABLE, distinct=True, dtype=np.float32)
+    present = np.unique(tables.basis.species_index(atoms.numbers))
+    signs = {symbol: _signs(tables, symbol) for symbol in np.array(basis.symbols)[present]}
+    projection = Projection(Kind.SEPARABLE, signs, distinct=True, dtype=np.float32)
     add_projected(values, atoms, layout, tables, projection, overlap)
     _add_own(values, layout, tables, overlap)
     _add_onsite(values, atoms, layout, tables)
+
+
+def _signs(tables: TwoCentreTables, symbol: str) -> np.ndarray:
+    """(1, rank) of the separable V_NA."""
+    functions = tables.functions(Kind.SEPARABLE, symbol)
+    return np.repeat(functions.signs, [2 * l + 1 for l in functions.shells])[None]
 
 
 def _add_own(

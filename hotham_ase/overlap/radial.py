@@ -9,15 +9,13 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.special import spherical_jn
 
-from hotham_ase.basis.orbitals import BasisError, SpeciesBasis
-
 # Simpson's weights alternate, so a mesh resolves j_l(kr) only well below its Nyquist limit.
 FINEST_PHASE = 0.7  # k_max times its step
 
 
 @dataclass(frozen=True, eq=False)
 class RadialFunctions:
-    """Functions f(r) Y_lm about an atom that are no orbitals: projectors, potentials, densities.
+    """Functions f(r) Y_lm about an atom: orbitals, projectors, potentials, densities.
 
     Attributes
     ----------
@@ -28,12 +26,15 @@ class RadialFunctions:
     grid : (n_grid,) Å
         Uniform, from 0.
     radial : (n_functions, n_grid)
+    signs : (n_functions,) int
+        Of Σ ± |f⟩⟨f|, where the functions make up a potential.
     """
 
     shells: tuple[int, ...]
     cutoffs: tuple[float, ...]
     grid: np.ndarray = field(repr=False)
     radial: np.ndarray = field(repr=False)
+    signs: tuple[int, ...] = ()
 
     @property
     def n_orbitals(self) -> int:
@@ -80,15 +81,13 @@ def simpson_weights(n: int, step: float) -> np.ndarray:
     return weights
 
 
-def resolved_functions(
-    species: SpeciesBasis | RadialFunctions, k_max: float
-) -> tuple[np.ndarray, np.ndarray]:
+def resolved_functions(functions: RadialFunctions, k_max: float) -> tuple[np.ndarray, np.ndarray]:
     """Radial functions on a mesh fine enough for wave numbers, zero beyond each shell's cutoff.
 
     Parameters
     ----------
-    species
-        With radial functions.
+    functions
+        On any mesh.
     k_max
         1/Å.
 
@@ -97,10 +96,8 @@ def resolved_functions(
     mesh : (n_mesh,) Å
     functions : (n_shells, n_mesh) Å^(-3/2)
     """
-    grid, radial = species.grid, species.radial
-    if grid is None or radial is None:
-        raise BasisError("radial functions must be given")
-    cutoffs = np.array(species.cutoffs)[:, None]
+    grid, radial = functions.grid, functions.radial
+    cutoffs = np.array(functions.cutoffs)[:, None]
     # the k integrals go on to where j_l(kr) oscillates faster than the mesh of the file
     refinement = int(np.ceil((grid[1] - grid[0]) * k_max / FINEST_PHASE))
     if refinement > 1:

@@ -30,7 +30,7 @@ from hotham_ase.basis.harmonics import (
     solid_harmonic_gradient,
     solid_harmonics,
 )
-from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.overlap.functions import Kind, functions_of
 from hotham_ase.overlap.radial import (
     RadialFunctions,
@@ -41,7 +41,6 @@ from hotham_ase.overlap.radial import (
 )
 
 CACHED_BASES = 8
-
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,6 @@ FINE = _Resolution(0.01 * Bohr, 60.0 / Bohr)
 # The functions that V_NA is expanded in end smoothly, and are no better than 1e-4.
 COARSE = _Resolution(0.03 * Bohr, 16.0 / Bohr)
 
-_Functions = SpeciesBasis | RadialFunctions
 _Place = tuple[Kind, str]  # which functions of which species
 
 
@@ -218,7 +216,7 @@ class TwoCentreTables:
         self._reach = reach
         # caches of this instance alone: a decorated method would keep every instance alive
         self._pairs: dict[tuple[str, str, Operator, Kind, Kind], PairTables] = {}
-        self._functions = cache(lambda kind, symbol: functions_of(kind, basis[symbol]))
+        self.functions = cache(lambda kind, symbol: functions_of(kind, basis[symbol]))
         self._kernel = cache(self._build_kernel)
         self._transforms = cache(self._build_transforms)
 
@@ -232,7 +230,7 @@ class TwoCentreTables:
         self, kind: Kind, symbol: str, raised: int, resolution: _Resolution
     ) -> np.ndarray:
         """(n_shells, n_k) transforms of r^|raised| R(r) with degree l + raised."""
-        of_atom = self._functions(kind, symbol)
+        of_atom = self.functions(kind, symbol)
         mesh, functions = resolved_functions(of_atom, resolution.k_max)
         # l - 1 of an s shell is in no channel
         degrees = np.maximum(np.array(of_atom.shells) + raised, 0)
@@ -274,7 +272,7 @@ class TwoCentreTables:
         return self._pairs[key]
 
     def _build_pair(self, a: _Place, b: _Place, operator: Operator) -> PairTables:
-        bra, ket = self._functions(*a), self._functions(*b)
+        bra, ket = self.functions(*a), self.functions(*b)
         resolution = COARSE if a[0] is Kind.SEPARABLE else FINE
         channels = _channels(bra, ket, operator)
         reaches = np.array([bra.cutoffs[c.bra] + ket.cutoffs[c.ket] for c in channels])
@@ -309,7 +307,7 @@ class TwoCentreTables:
         resolution: _Resolution,
     ) -> np.ndarray:
         """(n_channels, n_k) ± w(k) X_a(k) X_b(k) of some tables."""
-        shells = self._functions(*a).shells, self._functions(*b).shells
+        shells = self.functions(*a).shells, self.functions(*b).shells
         raised = np.array([c.bra_degree - shells[0][c.bra] for c in channels])
         bra = np.empty((len(channels), len(k_grid(self._reach, resolution.k_max))))
         for step in np.unique(raised):
@@ -333,7 +331,7 @@ class _Channel:
     degree: int
 
 
-def _channels(bra: _Functions, ket: _Functions, operator: Operator) -> list[_Channel]:
+def _channels(bra: RadialFunctions, ket: RadialFunctions, operator: Operator) -> list[_Channel]:
     raised = (-1, 1) if operator is Operator.POSITION else (0,)
     return [
         _Channel(s, l1 + step, t, degree)
@@ -346,7 +344,7 @@ def _channels(bra: _Functions, ket: _Functions, operator: Operator) -> list[_Cha
 
 
 def _contraction(
-    bra: _Functions, ket: _Functions, channels: list[_Channel], operator: Operator
+    bra: RadialFunctions, ket: RadialFunctions, channels: list[_Channel], operator: Operator
 ) -> csr_array:
     """(n_components * n_orb_a * n_orb_b, n_products) coefficients of the products."""
     bra_start, ket_start = (

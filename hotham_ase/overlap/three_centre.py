@@ -7,8 +7,8 @@ computed, that of :func:`half_of`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,8 +38,8 @@ class Projection:
     ----------
     kind
         The functions f of every atom.
-    coefficients : dict of (n_components, rank, rank), or None
-        C of every species by its symbol; all symmetric, or all antisymmetric. None is −1.
+    coefficients : dict of (n_components, rank, rank) or (n_components, rank)
+        C of every species by its symbol, or its diagonal; all symmetric, or all antisymmetric.
     distinct
         Whether only triples of three different places count: i = a, j = a and i = j are computed
         otherwise.
@@ -48,14 +48,14 @@ class Projection:
     """
 
     kind: Kind
-    coefficients: Mapping[str, np.ndarray] | None = None
+    coefficients: Mapping[str, np.ndarray]
     distinct: bool = False
-    dtype: type = np.float64
+    dtype: type[np.floating] = np.float64
 
     @property
     def n_components(self) -> int:
         """Of the result."""
-        return 1 if self.coefficients is None else len(next(iter(self.coefficients.values())))
+        return len(next(iter(self.coefficients.values())))
 
 
 def half_of(layout: BlockLayout, species: np.ndarray) -> np.ndarray:
@@ -91,14 +91,14 @@ def mirror_half(
     """
     hoppings = np.flatnonzero(half_of(layout, species)[layout.pairs.n_atoms :])
     hoppings += layout.pairs.n_atoms
-    for which, (a, b) in layout.groups(hoppings, labels=species, n_elements=BUFFER_ELEMENTS // 8):
-        n_a, n_b = layout.n_orbitals[layout.atoms[:, hoppings[which[0]]]]
-        del a, b
-        here, there = layout.offsets[hoppings[which]], layout.offsets[layout.reverse[hoppings[which]]]
+    for which, _ in layout.groups(hoppings, labels=species, n_elements=BUFFER_ELEMENTS // 8):
+        blocks = hoppings[which]
+        n_a, n_b = layout.n_orbitals[layout.atoms[:, blocks[0]]]
+        here, there = layout.offsets[blocks], layout.offsets[layout.reverse[blocks]]
         for component in values:
             windows = sliding_window_view(component, n_a * n_b, writeable=True)
-            blocks = windows[here].reshape(-1, n_a, n_b)
-            windows[there] = sign * blocks.swapaxes(1, 2).reshape(len(here), -1)
+            transposed = windows[here].reshape(-1, n_a, n_b).swapaxes(1, 2)
+            windows[there] = sign * transposed.reshape(len(here), -1)
 
 
 class _Products:
@@ -116,16 +116,14 @@ class _Products:
 
     def __init__(self, layout: BlockLayout, n_orbitals: tuple[int, int], dtype: type) -> None:
         self.layout, self.n_orbitals = layout, n_orbitals
-        self.buffer = np.empty(BUFFER_ELEMENTS, dtype)
+        self.buffer: np.ndarray = np.empty(BUFFER_ELEMENTS, dtype)
         self._clear()
 
     def _clear(self) -> None:
         self.used = 0
         self.places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
-    def add(
-        self, bra: np.ndarray, ket: np.ndarray, blocks: np.ndarray, values: np.ndarray
-    ) -> None:
+    def add(self, bra: np.ndarray, ket: np.ndarray, blocks: np.ndarray, values: np.ndarray) -> None:
         """Add bras (n, n_orb, rank) times kets (m, n_orb, rank) to blocks (n, m), −1 for none."""
         n_i, n_j = self.n_orbitals
         n, m = blocks.shape
@@ -195,9 +193,7 @@ def add_projected(
     for first in range(0, near.n_atoms, ATOMS_AT_ONCE):
         centres = order[first : first + ATOMS_AT_ONCE]
         edges = np.concatenate([np.arange(starts[a], starts[a + 1]) for a in centres])
-        total.add(
-            _Neighbours.of(near, edges, np.zeros(0, int) if projection.distinct else centres)
-        )
+        total.add(_Neighbours.of(near, edges, np.zeros(0, int) if projection.distinct else centres))
     total.finish()
 
 
@@ -286,11 +282,10 @@ class _Sum:
         ``lists`` has places and B of its neighbours of each species t, ``blocks`` the block of
         each two places.
         """
+        c = self.projection.coefficients[self.tables.basis.symbols[s]][component]
+        c = c.astype(self.projection.dtype)
         for n, (t, places_i, b_i) in enumerate(lists):
-            bra = -b_i
-            if self.projection.coefficients is not None:
-                c = self.projection.coefficients[self.tables.basis.symbols[s]][component]
-                bra = b_i @ c.astype(b_i.dtype)
+            bra = b_i * c if c.ndim == 1 else b_i @ c
             for u, places_j, b_j in lists[n:]:
                 key = component, t, u
                 if key not in self.waiting:
@@ -300,9 +295,7 @@ class _Sum:
                     rows = slice(start, start + NEIGHBOURS_AT_ONCE)
                     columns = slice(start if t == u else 0, None)
                     of_pairs = blocks[places_i[rows, None], places_j[columns]]
-                    self.waiting[key].add(
-                        bra[rows], b_j[columns], of_pairs, self.values[component]
-                    )
+                    self.waiting[key].add(bra[rows], b_j[columns], of_pairs, self.values[component])
 
     def _blocks(self, near: _Neighbours) -> tuple[np.ndarray, np.ndarray]:
         """Block of each two of the neighbours' places, −1 for none, and the places' numbers."""
@@ -339,7 +332,7 @@ class _Sum:
         table = self.tables.pair(symbols[s], symbols[t], bra=self.projection.kind)
         if dtype is np.float32:
             table = table.single
-        out = np.empty((len(vectors), table.n_orb_b, table.n_orb_a), dtype)
+        out: np.ndarray = np.empty((len(vectors), table.n_orb_b, table.n_orb_a), dtype)
         size = max(1, EVALUATED_ELEMENTS // max(table.contraction.shape))
         for start in range(0, len(vectors), size):
             part = table.evaluate(vectors[start : start + size])[0]
