@@ -151,11 +151,38 @@ def initial_hamiltonian(
         As for :func:`nonlocal_matrix`.
     """
     layout = _layout(atoms, basis, pairs, _needs_neutral)
+    values = _initial_values(atoms, basis, layout)
+    return RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, name="initial")
+
+
+def initial_values(atoms: Atoms, basis: OrbitalBasis, pairs: PairList) -> np.ndarray:
+    """Elements of :func:`initial_hamiltonian`, to be added to in place.
+
+    Parameters
+    ----------
+    atoms, basis, pairs
+        As there.
+
+    Returns
+    -------
+    (n_values,) float, eV
+        Beside them the computation takes less than 600 bytes for each pair.
+
+    Raises
+    ------
+    BasisError, PairListError
+        As there.
+    """
+    return _initial_values(atoms, basis, _layout(atoms, basis, pairs, _needs_neutral))[0]
+
+
+def _initial_values(atoms: Atoms, basis: OrbitalBasis, layout: BlockLayout) -> np.ndarray:
+    """(1, n_values) eV."""
     values = two_centre_values(layout, basis, Operator.KINETIC)
     _add_nonlocal(values, atoms, basis, layout, _scalar_coefficients)
     _add_neutral(values, atoms, basis, layout)
     mirror_half(values, layout, basis.species_index(atoms.numbers))
-    return RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, name="initial")
+    return values
 
 
 # ----------------------------------------------------------------------- what is needed
