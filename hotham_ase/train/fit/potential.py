@@ -46,7 +46,8 @@ def fit_potential(
         Of all species, with potentials.
     """
     samples = _spread(get, indices)
-    network = network_for(ModelConfig(hopping_margin=0.0), basis)
+    # nothing of it is used but the union of shells and where orbitals lie in it
+    network = network_for(ModelConfig(l_max=max(4, 2 * basis.l_max), hopping_margin=0.0), basis)
 
     def left(matrices: Sequence[Sample]) -> np.ndarray:
         """(n_elements,) eV, what a baseline of their own leaves of the samples' matrices."""
