@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.tables import printable, show_table
 from hotham_ase.errors import UsageError
 from hotham_ase.files import check_writable
+
+if TYPE_CHECKING:
+    from hotham_ase.dataset.importing import ImportReport
 
 
 def import_runs(
@@ -65,19 +68,24 @@ def import_runs(
             n_valence=valence,
             pseudopotentials=pseudopotentials,
         )
+    _show(report, len(runs))
+
+
+def _show(report: ImportReport, n_runs: int) -> None:
+    """Say what became of the folders."""
     for folder, reason in report.skipped:
         reason = reason.removeprefix(f"{folder} ").removeprefix(f"{folder}: ")
         typer.echo(printable(f"skipped {folder}: {reason}"), err=True)
     if report.output is None:
-        raise UsageError(f"none of the {len(runs)} folders could be imported, nothing is written")
+        raise UsageError(f"none of the {n_runs} folders could be imported, nothing is written")
     if report.without_potential:
         elements = ", ".join(report.without_potential)
-        note = f"no pseudopotentials of {elements} were found: models of these data cannot have H0"
+        note = f"no pseudopotentials of {elements} to use: models of these data cannot have H0"
         typer.echo(f"note: {note}", err=True)
     places = (str(Path(folder).parent) for folder in report.imported)
     counts = Counter(zip(report.formats, places, strict=True))
     show_table((count, code, place) for (code, place), count in counts.items())
-    n_imported = f"{len(report.imported)} of {len(runs)} structures"
+    n_imported = f"{len(report.imported)} of {n_runs} structures"
     typer.echo(f"wrote {printable(str(report.output))}: {n_imported}")
 
 

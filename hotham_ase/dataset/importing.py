@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset.store import Dataset, DatasetWriter
 from hotham_ase.dft import Sample, read_sample, run_format
 from hotham_ase.errors import HothamError
@@ -127,10 +128,16 @@ def import_folders(
                 on_progress(done, len(paths), path)
         if all(reason is not None for _, reason in reasons):
             raise _NothingToWriteError
+    return _report(output, reasons, writer.basis)
+
+
+def _report(
+    output: str | Path, reasons: list[tuple[str, str | None]], basis: OrbitalBasis | None
+) -> ImportReport:
     imported = tuple(path for path, reason in reasons if reason is None)
     formats = tuple(found.name for path in imported if (found := run_format(path)))
     skipped = tuple((path, reason) for path, reason in reasons if reason is not None)
-    species = () if writer.basis is None else writer.basis.species
+    species = () if basis is None else basis.species
     bare = tuple(s.symbol for s in species if s.has_radial and s.potential is None)
     return ImportReport(Path(output) if imported else None, imported, formats, skipped, bare)
 

@@ -18,10 +18,12 @@ DENSITY_END = 7.0  # Bohr
 MESH_STEP = 0.01  # Bohr, where a file's own mesh is not uniform; that of ONCV files
 _ZERO = 1e-10  # r β below it is none, Ry Bohr^(-1/2); the files have ten digits
 _UNIFORM = 1e-4  # of the step; files print four decimals
+_SMALLEST_STEP, _FARTHEST = 1e-3, 20.0  # Bohr, of a uniform mesh that is kept; of projectors
 # fourth differences of tables in units of their largest value, beyond which one value is wrong; in
 # ONCV files they are below 1e-4, at the ends of projectors 0.04
 _LARGEST_JUMP, _LARGEST_JUMP_AT_END = 1e-2, 0.5
-_LARGEST_NORM_ERROR = 0.2  # of the density; files end where it has not quite decayed
+# of the density: files end where it has not quite decayed, or have that of an ion
+_LARGEST_NORM_ERROR = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +95,14 @@ class Pseudopotential:
         ends = [self._end(rows) for rows in self.projectors]
         step = self.mesh[1] - self.mesh[0]
         spread = np.abs(np.diff(self.mesh) - step).max()
-        uniform = self.mesh[0] == 0 and spread < _UNIFORM * step
+        uniform = self.mesh[0] == 0 and spread < _UNIFORM * step and step > _SMALLEST_STEP
         step = self.mesh[-1] / (len(self.mesh) - 1) if uniform else MESH_STEP
         grid = step * np.arange(int(np.ceil(max([DENSITY_END, *ends]) / step - 1e-9)) + 1)
         projectors = [
             np.where(grid < end, self._on(grid, rows, 1, l), 0.0)
             for l, rows, end in zip(self.degrees, self.projectors, ends, strict=True)
         ]
-        neutral = _switched(grid, self._neutral(grid))
+        neutral = _switched(grid, self.neutral_potential(grid))
         norm = _integral(self.mesh, self.density)[-1]
         density = self._on(grid, self.density, 2, 0) * (self.n_valence / norm) / (4 * np.pi)
         return AtomicPotential(
@@ -122,7 +124,10 @@ class Pseudopotential:
         there = np.flatnonzero(np.abs(table) > _ZERO)
         if not len(there):
             raise ValueError("one of its projectors is zero")
-        return float(self.mesh[min(there[-1] + 1, len(self.mesh) - 1)])
+        end = float(self.mesh[min(there[-1] + 1, len(self.mesh) - 1)])
+        if end > _FARTHEST:
+            raise ValueError(f"one of its projectors reaches {end:.4g} Bohr")
+        return end
 
     def _on(self, grid: np.ndarray, table: np.ndarray, power: int, l: int) -> np.ndarray:
         """f(r) of a table of r^power f(r) on another mesh; f goes as r^l at the nucleus."""
@@ -142,10 +147,20 @@ class Pseudopotential:
         r = self.mesh[at]
         return float(np.linalg.solve(r[:, None] ** [0, 2, 4], table[at] / r**power)[0])
 
-    def _neutral(self, grid: np.ndarray) -> np.ndarray:
-        """(n_grid,) Ry; V_loc + 2 (Q(r)/r + ∫_r^∞ 4π r' ρ dr') with Q(r) the electrons within r.
+    def neutral_potential(self, grid: np.ndarray) -> np.ndarray:
+        """V_NA(r) as it is, before it is made to end.
 
-        Both parts go as ± 2 n_valence / r, so that the sum vanishes where the density does.
+        V_loc + 2 (Q(r)/r + ∫_r^∞ 4π r' ρ dr') with Q(r) the electrons within r. Both parts go as
+        ± 2 n_valence / r, so that the sum vanishes where the density does.
+
+        Parameters
+        ----------
+        grid : (n_grid,) Bohr
+            From 0.
+
+        Returns
+        -------
+        (n_grid,) Ry
         """
         mesh = self.mesh
         inside = _integral(mesh, self.density)

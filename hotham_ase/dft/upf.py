@@ -24,6 +24,15 @@ _LICENCE = re.compile(r"[A-Z][^.]{0,200}\blicensed under\b[^.]{0,200}(?:\.\d[^.]
 
 
 def read_upf(path: str | Path) -> tuple[str, AtomicPotential]:
+    """Chemical symbol and potential of a UPF file; see :func:`read_tables`."""
+    symbol, tables = read_tables(path)
+    try:
+        return symbol, tables.atomic_potential()
+    except ValueError as error:
+        raise DFTReadError(f"{path} does not describe a potential: {error}") from error
+
+
+def read_tables(path: str | Path) -> tuple[str, Pseudopotential]:
     """Read a norm-conserving pseudopotential in UPF format.
 
     Version 2 is read as the text that codes write, not as XML: many files are not valid XML.
@@ -37,7 +46,7 @@ def read_upf(path: str | Path) -> tuple[str, AtomicPotential]:
     -------
     symbol
         Chemical symbol.
-    potential : AtomicPotential
+    tables : Pseudopotential
         With the j of projectors where the file is fully relativistic.
 
     Raises
@@ -56,10 +65,10 @@ def read_upf(path: str | Path) -> tuple[str, AtomicPotential]:
         symbol, tables = (_version_2 if version_2 else _version_1)(path, text)
         if symbol not in atomic_numbers or symbol == "X":
             raise ValueError(f"its element is {symbol!r:.20}")
-        return symbol, tables.atomic_potential()
+        return symbol, tables
     except DFTReadError:
         raise
-    except (ValueError, IndexError, KeyError, np.linalg.LinAlgError) as error:
+    except (ValueError, IndexError, KeyError) as error:
         raise DFTReadError(f"{path} is not a complete UPF file: {error}") from error
 
 

@@ -12,7 +12,6 @@ import torch
 
 from hotham_ase.errors import UsageError
 from hotham_ase.matrices import RealSpaceMatrix, Spin
-from hotham_ase.matrices.pairs import PairList
 from hotham_ase.memory import format_size
 from hotham_ase.model.bundled import bundled_models, model_path
 from hotham_ase.model.file import ModelFileError, StoredModel
@@ -115,8 +114,12 @@ class HamiltonianModel(StoredModel):
         # the list is never in a GPU's memory
         margin, for_list = self.network.config.hopping_margin, budget if on_cpu else None
         pairs, graph = build_graph(atoms, self.basis, margin, for_list)
-        matrix = MatrixWriter(pairs, self.basis, self.network, self._computed_h0(atoms, pairs))
+        matrix = MatrixWriter(pairs, self.basis, self.network)
         left = self._left(budget, matrix, initial_hamiltonian, on_cpu)
+        if self.physics:  # the network's pairs reach as far as H did in the training, with V_nl
+            from hotham_ase.overlap import initial_hamiltonian as h0  # slow, for hotham info
+
+            matrix.values += h0(atoms, self.basis, pairs=pairs).single
         network, graph = self._on(device, options), graph.to(device)
         sinks: list[BlockSink] = [matrix]
         trust = None
@@ -132,14 +135,6 @@ class HamiltonianModel(StoredModel):
         if initial_hamiltonian is not None:  # the network gave the correction to it
             h = h + initial_hamiltonian
         return Prediction(h, None if trust is None else trust.uncertainty(EXTRAPOLATION))
-
-    def _computed_h0(self, atoms: Atoms, pairs: PairList) -> RealSpaceMatrix | None:
-        """T + V_nl + V_NA on the network's pairs, which reach as far as H did in the training."""
-        if not self.physics:
-            return None
-        from hotham_ase.overlap import initial_hamiltonian  # slow to import, for hotham info
-
-        return initial_hamiltonian(atoms, self.basis, pairs=pairs)
 
     def _check_request(self, atoms: Atoms, options: PredictionOptions) -> None:
         if len(atoms) == 0:
@@ -190,9 +185,10 @@ class HamiltonianModel(StoredModel):
         kept = matrix.values.nbytes + n_edges * BYTES_PER_PAIR + of_trust
         if initial is not None:  # itself, the network's part on its pairs, the sum
             kept += 3 * initial.values.nbytes + initial.pairs.n_edges * BYTES_PER_PAIR
-        if kept >= budget:
+        needed = kept + (2 * matrix.values.nbytes if self.physics else 0)  # before the network
+        if needed >= budget:
             raise MemoryError(
-                f"H of this structure with its pair list takes {format_size(kept)}, which leaves "
+                f"H of this structure with its pair list takes {format_size(needed)}, which leaves "
                 f"nothing of the {format_size(budget)} that may be used"
             )
         return budget - kept

@@ -73,7 +73,7 @@ def build_graph(
 
 
 class MatrixWriter:
-    """Adds blocks on the union of shells to a real-space matrix, each once and in any order.
+    """Adds blocks on the union of shells to a real-space matrix, in any order.
 
     Parameters
     ----------
@@ -83,21 +83,13 @@ class MatrixWriter:
         Orbitals of the species.
     network
         Whose union of shells.
-    start
-        The matrix before a block has come, on the same pairs; by default zero.
     """
 
-    def __init__(
-        self,
-        pairs: PairList,
-        basis: OrbitalBasis,
-        network: Network,
-        start: RealSpaceMatrix | None = None,
-    ) -> None:
+    def __init__(self, pairs: PairList, basis: OrbitalBasis, network: Network) -> None:
         self.pairs, self.network = pairs, network
         self.layout = BlockLayout(pairs, basis.n_orbitals(pairs.numbers))
         self.species = basis.species_index(pairs.numbers)
-        self.values = np.zeros(self.layout.n_values) if start is None else start.single.copy()
+        self.values = np.zeros(self.layout.n_values)
         # every atom has all orbitals of the union: blocks need no selection
         n_union = n_orbitals(network.union)
         self.is_plain = bool((self.layout.n_orbitals == n_union).all())

@@ -130,6 +130,18 @@ class RunClock(pl.Callback):
         self.processor_used = state_dict.get("processor", 0.0)  # an older version did not count it
 
 
+class EpochMeans(pl.Callback):
+    """Logs means over an epoch at its end; it comes before all that read them."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Those of training steps."""
+        pl_module.log_means("train")
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Those of validation steps."""
+        pl_module.log_means("val")
+
+
 class WeightAverage(WeightAveraging):
     """Exponential moving average of the weights, used in validation.
 

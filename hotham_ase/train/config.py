@@ -70,7 +70,7 @@ class OptimizerConfig(Settings):
     starts of a resumed run count. By default there is no limit."""
     optimizer: Literal["soap", "adam"] = "soap"
     """The optimizer is ``soap``, Adam in the eigenbases of Shampoo's preconditioners, or ``adam``.
-    A step of ``soap`` takes up to a third more time, but far fewer are needed."""
+    A step of ``soap`` takes about a tenth more time, but far fewer are needed."""
     learning_rate: float | None = Field(None, gt=0)
     """The rate reaches this value after ``warmup`` and falls from there; by default it is 0.01 for
     ``soap`` and 0.004 for ``adam``."""

@@ -54,7 +54,8 @@ def continue_from(
     if known:
         check_basis(model, basis.subset(known))
     both = joint_basis(model, basis)
-    _check_potentials(config, model, both.subset(basis.symbols))
+    if model.physics:
+        _check_potentials(config, both, basis)
     network = _extended(model, both, new)
     if network.baseline is not None:
         _refit(network, network.baseline, both, new, config.refit_baseline == "all", structures)
@@ -102,12 +103,20 @@ def _check_initial(config: TrainConfig, model: HamiltonianModel) -> None:
         )
 
 
-def _check_potentials(config: TrainConfig, model: HamiltonianModel, used: OrbitalBasis) -> None:
-    lacking = [s for s in used.symbols if not used.subset([s]).has_potentials]
-    if model.physics and lacking:
+def _check_potentials(config: TrainConfig, joint: OrbitalBasis, basis: OrbitalBasis) -> None:
+    """Refuse data of other pseudopotentials than those of H0, or without those of new species."""
+    lacking = [s for s in basis.symbols if not joint.subset([s]).has_potentials]
+    if lacking:
         raise ConfigError(
             f"init_from: {config.init_from} predicts H − H0 of the pseudopotentials, which the "
             f"data lack for {lacking}; import them with their pseudopotentials"
+        )
+    pairs = [(s.symbol, s.potential, joint[s.symbol].potential) for s in basis.species]
+    differ = [symbol for symbol, a, b in pairs if a and b and not a.agrees_with(b)]
+    if differ:
+        raise ConfigError(
+            f"init_from: the data were calculated with other pseudopotentials of {differ} than "
+            f"those of {config.init_from}, which predicts H − H0 of its own; train a new model"
         )
 
 

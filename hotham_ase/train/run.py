@@ -31,7 +31,15 @@ from hotham_ase.nn.devices import torch_device
 from hotham_ase.nn.failures import devices_that_fail
 from hotham_ase.nn.protocol import Network
 from hotham_ase.train.build import start_network
-from hotham_ase.train.callbacks import BEST, LAST, Checkpoints, RunClock, WeightAverage, WholeFiles
+from hotham_ase.train.callbacks import (
+    BEST,
+    LAST,
+    Checkpoints,
+    EpochMeans,
+    RunClock,
+    WeightAverage,
+    WholeFiles,
+)
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
 from hotham_ase.train.data.batches import BatchLoader, EpochBatches, PairBatches
 from hotham_ase.train.data.cached import Cached
@@ -305,6 +313,7 @@ def _trainer(config: TrainConfig, started: float) -> pl.Trainer:
     average = WeightAverage(settings.ema) if settings.ema else None
     callbacks: list[pl.Callback] = [
         RunClock(settings.peak, settings.warmup, settings.max_time, started),
+        EpochMeans(),
         *([average] if average else []),
         RunProgress(),
         Checkpoints(checkpoints, config.checkpoint_steps, settings.patience, average),

@@ -180,11 +180,11 @@ class _Stack:
 
     def state(self, k: int) -> dict[str, Any]:
         """Of one weight, as parts of this."""
-        moments, bases = (
-            [[] if side is None else side[k] for side in sides]
-            for sides in (self.moments, self.bases)
-        )
-        return {"mean": self.mean[k], "square": self.square[k], "moments": moments, "bases": bases}
+        sides = {"moments": self.moments, "bases": self.bases}
+        parts: dict[str, list[Any]] = {
+            name: [[] if side is None else side[k] for side in each] for name, each in sides.items()
+        }
+        return {"mean": self.mean[k], "square": self.square[k], **parts}
 
     def step(self, rate: float, beta: float, beta_sq: float, eps: float) -> None:
         """Move the weights, and learn of their gradients."""

@@ -148,7 +148,7 @@ def test_command(hotham, tmp_path: Path):
     path = tmp_path / "data.h5"
     code, _, err = hotham("import", run, "-o", path)
     assert code == 0
-    assert "note: no pseudopotentials of B, Mo were found: models of these data cannot" in err
+    assert "note: no pseudopotentials of B, Mo to use: models of these data cannot" in err
     folder = tmp_path / "pp"
     folder.mkdir()
     (folder / "B.upf").write_text(version_2(Content(element="B", n_valence=3.0)))

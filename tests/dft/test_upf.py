@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,8 @@ from scipy.special import erf
 
 from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.dft import DFTReadError, UnsupportedRunError
-from hotham_ase.dft.upf import read_upf
+from hotham_ase.dft.pseudopotential import FAINT, SWITCH_WIDTH, Pseudopotential
+from hotham_ase.dft.upf import read_tables, read_upf
 from tests.dft.upf_files import (
     EXPONENT,
     RADIUS,
@@ -45,16 +45,24 @@ def content_and_potential(request, tmp_path: Path) -> tuple[Content, AtomicPoten
 def test_neutral_atom_of_gaussians(content_and_potential):
     """The Hartree potential of a Gaussian is 2 Z erf(√a r)/r Ry."""
     content, potential = content_and_potential
+    tables = Pseudopotential(
+        *(content.mesh, content.n_valence, content.local, content.density),
+        *(content.degrees, content.momenta),
+        np.array(content.projectors),
+        content.coefficients,
+    )
     r = potential.grid[1:] / Bohr
     z = content.n_valence
     expected = 2 * z * (erf(np.sqrt(EXPONENT) * r) - erf(r / np.sqrt(2) / WIDTH)) / r
-    found = potential.neutral[1:] / Rydberg
-    inner = r < 6
-    np.testing.assert_allclose(found[inner], expected[inner], atol=3e-8)
+    found = tables.neutral_potential(potential.grid / Bohr)
+    np.testing.assert_allclose(found[1:], expected, atol=3e-8)
     at_nucleus = 4 * z * (np.sqrt(EXPONENT / np.pi) - np.sqrt(0.5 / np.pi) / WIDTH)
-    assert potential.neutral[0] / Rydberg == pytest.approx(at_nucleus, abs=1e-5)
-    assert not potential.neutral[potential.grid >= 7 * Bohr - 1e-9].any()
-    assert potential.grid[-1] == pytest.approx(7 * Bohr)
+    assert found[0] == pytest.approx(at_nucleus, abs=1e-5)
+    # that of the file ends where V_NA is faint
+    end = r[np.flatnonzero(np.abs(expected) > FAINT)[-1]]
+    inner = r < end - SWITCH_WIDTH
+    np.testing.assert_allclose(potential.neutral[1:][inner] / Rydberg, expected[inner], atol=3e-8)
+    assert potential.neutral_reach == pytest.approx(end * Bohr, abs=0.02)
 
 
 def test_projectors_and_density(content_and_potential):
@@ -93,13 +101,12 @@ def test_scalar_and_local_potentials(tmp_path: Path):
 
 
 def test_switch_is_smooth(tmp_path: Path):
-    """V_NA of a slow density is switched off with two continuous derivatives."""
-    content = Content()
-    slow = replace(content, mesh=0.01 * np.arange(3000))
-    text = version_2(slow)
-    potential = read(tmp_path, text)
-    second = np.diff(potential.neutral / Rydberg, 2)
-    assert np.abs(np.diff(second[500:])).max() < 1e-7
+    """Its second derivative does not jump: one of 1 Ry/Bohr² would make 1e-4 here."""
+    potential = read(tmp_path, version_2(Content()))
+    third = np.diff(potential.neutral / Rydberg, 3)
+    reach = round(potential.neutral_reach / Bohr / 0.01)
+    switch = slice(reach - round(SWITCH_WIDTH / 0.01) - 10, reach + 10)
+    assert np.abs(third[switch]).max() < 3e-5
 
 
 def test_text_that_is_not_xml(tmp_path: Path):
@@ -136,6 +143,15 @@ def changed(old: str, new: str, count: int = 1):
     return change
 
 
+def in_section(name: str, change):
+    def changed_there(text: str) -> str:
+        before, start, rest = text.partition(f"<{name} ")
+        section, end, after = rest.partition(f"</{name}>")
+        return before + start + change(section) + end + after
+
+    return changed_there
+
+
 DAMAGED = {
     "other format": (lambda text: "<psml/>", "neither <UPF version="),
     "cut": (lambda text: text[: len(text) // 2], "not a complete UPF file"),
@@ -148,13 +164,21 @@ DAMAGED = {
     "not a number": (changed("1.00000000000E-02", "1.0x"), "1.0x"),
     "infinite": (changed("1.00000000000E-02", "inf"), "values that cannot be"),
     "descending": (changed("2.00000000000E-02", "0.00000000000E-02"), "does not ascend"),
-    "electrons": (changed('z_valence="    4.00"', 'z_valence="5.00"'), "has 4 of 5 electrons"),
+    "electrons": (changed('z_valence="    4.00"', 'z_valence="5.00"'), "as that of 4 charges"),
+    "density": (
+        lambda text: text.replace("PP_RHOATOM", "PP_OTHER").replace("PP_RAB", "PP_RHOATOM"),
+        "density has 0 of 4 electrons",
+    ),
     "no electrons": (changed('z_valence="    4.00"', 'z_valence="nan"'), "nan valence"),
     "element": (changed('element="C "', 'element="Xx"'), "its element is 'Xx'"),
     "kind": (changed('pseudo_type="NC"', 'pseudo_type="XX"'), "its pseudo_type is 'XX'"),
     "other l": (changed('lll="1"', 'lll="2"'), "other angular momenta than the projectors"),
     "impossible j": (changed('jjj="1.5"', 'jjj="2.5"'), r"total_momenta must be l \+ 1/2"),
-    "asymmetric": (changed("4.00000000000E-01", "4.1E-01", -1), "symmetric"),
+    "asymmetric": (in_section("PP_DIJ", changed("3.00000000000E-01", "3.1E-01")), "symmetric"),
+    "a projector without end": (
+        in_section("PP_BETA.2", lambda text: text.replace("0.00000000000E+00", "1.0E-09")),
+        "projectors reaches 30 Bohr",
+    ),
     "a jump": (lambda text: text.replace("-9.09", "-1.09", 1), "local potential jumps at about"),
     "attribute": (changed('has_so="T"', 'has_so=T'), "section PP_HEADER is not understood"),
 }  # fmt: skip
@@ -162,8 +186,9 @@ DAMAGED = {
 
 @pytest.mark.parametrize(("change", "message"), DAMAGED.values(), ids=DAMAGED)
 def test_damage_is_refused(tmp_path: Path, change, message: str):
+    content = Content(mesh=0.01 * np.arange(3001)) if "reaches" in message else Content()
     with pytest.raises(DFTReadError, match=message) as raised:
-        read(tmp_path, change(version_2(Content())))
+        read(tmp_path, change(version_2(content)))
     assert "C.upf" in str(raised.value)
 
 
@@ -199,7 +224,8 @@ def test_files_of_the_shared_sets(shared_data: Path):
         assert potential.is_relativistic
         if symbol != "C":
             continue
-        r, v = potential.grid / Bohr, potential.neutral / Rydberg
+        r = potential.grid / Bohr
+        v = read_tables(path)[1].neutral_potential(r)
         for place, expected in ((2, -0.27), (5, -1.2e-3), (6, -2.5e-4)):
             assert np.interp(place, r, v) == pytest.approx(expected, rel=0.03)
         assert potential.n_valence == 4

@@ -28,6 +28,8 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ("data: d.h5\ntraining: {max_epochs: 0}\n", "training.max_epochs: .*greater than or equal"),
         ("data: d.h5\nsplit: {train: 0.9}\n", "must be 1, got 1.15"),
         ("data: d.h5\nmodel: {convolutions: [cg]}\n", "'gaunt' or 'so2'"),
+        ("data: d.h5\nphysics: yes\n", "physics: yes and no"),
+        ("data: d.h5\nphysics: on top\n", "physics: .*'auto' or 'none'"),
         ("model: {}\n", "data: Field required"),
         ("just text", "must hold keys"),
         ("a: [", "not a YAML file"),

@@ -10,13 +10,15 @@ import torch
 from ase.calculators.calculator import InputError
 
 from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.calculator import HotHamCalculator
 from hotham_ase.dataset import Dataset, DatasetWriter
+from hotham_ase.dft.formats import read_sample
 from hotham_ase.evaluation.evaluate import evaluate_samples
-from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.matrices.energy_zero import best_shift
+from hotham_ase.model.model import BYTES_PER_PAIR, HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import network_for
+from hotham_ase.nn import streaming
 from hotham_ase.nn.config import ModelConfig
 from hotham_ase.overlap import initial_hamiltonian
 from hotham_ase.train import physics
@@ -24,42 +26,18 @@ from hotham_ase.train.config import ConfigError
 from hotham_ase.train.data.prepared import hopping_margin, prepare
 from hotham_ase.train.data.references import ReferenceSamples
 from hotham_ase.train.run import read_log, train
+from hotham_ase.train.template import template
 from tests.chains import environment, make_sample
+from tests.potentials import with_potentials
 
 CPU = PredictionOptions(device="cpu")
 SMALL = "{l_max: 2, channels: 4, hidden: 8, n_radial: 6, message_cutoff: 3.0}"
 
 
-def potential(n_valence=4.0, depth=3.0):
-    """Smooth projectors for s and p, and an attractive neutral atom, of finite range."""
-    grid = np.linspace(0, 2.5, 251)
-    end = np.where(grid < 1.0, np.cos(np.pi * grid / 2) ** 2, 0.0)
-    projectors = np.stack([end, grid * end])
-    neutral = -depth * np.exp(-(grid**2)) * np.cos(np.pi * grid / 5) ** 2
-    density = np.exp(-(grid**2))
-    density *= n_valence / (4 * np.pi * grid**2 * density).sum() / grid[1]
-    return AtomicPotential(
-        degrees=(0, 1),
-        total_momenta=None,
-        coefficients=np.diag([2.0, -1.0]),
-        grid=grid,
-        projectors=projectors,
-        cutoffs=(1.0, 1.0),
-        neutral=neutral,
-        density=density,
-        n_valence=n_valence,
-        source="made up for a test",
-    )
-
-
-def with_potential(basis):
-    return OrbitalBasis(tuple(replace(s, potential=potential(s.n_valence)) for s in basis.species))
-
-
 def physical(seed, name=None):
     """H = H0 + a small three-centre part + μ S of a chain that has pseudopotentials."""
     sample = make_sample(name or f"chain/{seed}", seed)
-    basis, s = with_potential(sample.basis), sample.overlap
+    basis, s = with_potentials(sample.basis, relativistic=False, strength=3.0), sample.overlap
     h0 = initial_hamiltonian(sample.atoms, basis)
     hamiltonian = h0 + 0.2 * environment(s) + 0.3 * seed * s
     return replace(sample, basis=basis, hamiltonian=hamiltonian)
@@ -93,13 +71,13 @@ def chains():
     return [physical(k) for k in range(8)]
 
 
-def configure(folder, data, output, *more):
+def configure(folder, data, output, *more, model=SMALL):
     """A short run."""
     path = folder / f"{output}.yaml"
     lines = [
         f"data: {data}",
         f"output: {output}",
-        f"model: {SMALL}",
+        f"model: {model}",
         "split: {train: 0.5, validation: 0.25, test: 0.25}",
         "training: {max_epochs: 3, learning_rate: 0.01}",
         "device: cpu",
@@ -156,16 +134,35 @@ def test_h_is_h0_and_the_network(chains):
     np.testing.assert_allclose(total.values, alone.values + h0.values, atol=1e-12)
 
 
-def test_in_parts_as_in_one_piece(chains):
+def test_in_parts_as_in_one_piece(chains, monkeypatch):
     """Blocks are added to H0: each must come once, however atoms are divided."""
-    sample = chains[2]
-    atoms = sample.atoms.repeat(1)
+    regions, predict_region = [], streaming._predict_region
+
+    def spy(network, graph, region, *more):
+        regions.append(len(region.core))
+        return predict_region(network, graph, region, *more)
+
+    monkeypatch.setattr(streaming, "_predict_region", spy)
+    atoms = chains[2].atoms.copy()
     atoms.cell, atoms.pbc = np.diag([12.0, 12.0, 6.0]), (False, False, True)
-    atoms = atoms.repeat((1, 1, 6))
-    model = random_model(sample.basis)
+    atoms = atoms.repeat((1, 1, 24))
+    model = random_model(chains[2].basis)
     whole = model.predict(atoms, PredictionOptions("cpu", "float64"))
-    in_parts = model.predict(atoms, PredictionOptions("cpu", "float64", memory="3MB"))
+    assert regions == [len(atoms)]
+    in_parts = model.predict(atoms, PredictionOptions("cpu", "float64", memory="1MB"))
+    assert len(regions) > 2
     np.testing.assert_allclose(in_parts.values, whole.values, atol=1e-10)
+
+
+def test_h0_must_fit_into_the_memory(chains):
+    """It is made before the network needs any, in about three times what H takes."""
+    sample = chains[0]
+    model = random_model(sample.basis)
+    whole = model.predict(sample.atoms, CPU)
+    kept = whole.values.nbytes + whole.pairs.n_edges * BYTES_PER_PAIR
+    options = PredictionOptions("cpu", memory=kept + 2 * whole.values.nbytes)
+    with pytest.raises(MemoryError, match="which leaves nothing of"):
+        model.predict(sample.atoms, options)
 
 
 def test_nothing_but_the_structure_is_needed(chains):
@@ -210,6 +207,30 @@ def test_network_pairs_reach_as_far_as_h_does(runs, chains):
     assert needed == hopping_margin(chains)
 
 
+def test_less_is_left_of_real_hamiltonians(shared_data, tmp_path):
+    """PBE runs of ABACUS: H − H0 is a tenth of H, and so is the error that a training begins with.
+
+    H0 is of the pseudopotentials alone, nothing of it was fitted.
+    """
+    graphene = [
+        read_sample(shared_data / "abacus" / "graphene" / f"{k:03d}", verify=False)
+        for k in range(4)
+    ]
+    for sample in graphene:
+        left = sample.hamiltonian - initial_hamiltonian(sample.atoms, sample.basis)
+        sizes = []
+        for matrix in (sample.hamiltonian, left):
+            s = sample.overlap.on_pairs(matrix.pairs)
+            shift = best_shift(matrix.single, s.single)
+            sizes.append(np.abs(matrix.single - shift * s.single).mean())
+        assert sizes[1] < 0.15 * sizes[0]
+    data, first = write(tmp_path / "graphene.h5", graphene), {}
+    for word in ("auto", "none"):
+        train(configure(tmp_path, data, word, f"physics: {word}", model=SMALL.replace("2", "4", 1)))
+        first[word] = read_log(tmp_path / word)["val_mae_meV"][0]
+    assert first["auto"] < 0.5 * first["none"]
+
+
 def test_errors_begin_and_end_smaller(runs):
     folder, _, _ = runs
     first, last = zip(
@@ -231,6 +252,13 @@ def test_the_model_file_says_it(runs, hotham):
     assert code == 0
     assert "H = H0 + network, H0 = T + V_nl + V_NA of the pseudopotentials" in out
     assert "H0 = T" not in hotham("info", paths["none"])[1]
+
+
+def test_a_new_configuration_says_which_elements_have_potentials(runs):
+    _, data, _ = runs
+    lines = template(data).splitlines()
+    assert "# pseudopotentials: of C" in lines
+    assert "physics: auto" in lines
 
 
 @pytest.mark.parametrize(("cache", "times"), [(4.0, 1), (0.0, 6)])
@@ -346,6 +374,15 @@ def test_fine_tuning_refuses_what_the_model_did_not_learn(runs, chains, tmp_path
         train(fine(tmp_path, other, paths["auto"], "initial_hamiltonian: true"))
     with pytest.raises(ConfigError, match=r"the data lack for \['N'\]"):
         train(fine(tmp_path, write(tmp_path / "mixed.h5", with_nitrogen(chains)), paths["auto"]))
+
+
+def test_another_pseudopotential_is_refused(runs, chains, tmp_path):
+    """H of other pseudopotentials is not what the model predicts on top of its H0."""
+    _, _, paths = runs
+    other = with_potentials(chains[0].basis, relativistic=False, strength=2.0)
+    data = write(tmp_path / "other.h5", [replace(s, basis=other) for s in chains])
+    with pytest.raises(ConfigError, match=r"other pseudopotentials of \['C'\] than"):
+        train(fine(tmp_path, data, paths["auto"]))
 
 
 def test_data_without_potentials_teach_a_model_that_has_them(runs, chains, tmp_path):
