@@ -119,7 +119,7 @@ class HamiltonianModel(StoredModel):
         if self.physics:  # the network's pairs reach as far as H did in the training, with V_nl
             from hotham_ase.overlap import initial_hamiltonian as h0  # slow, for hotham info
 
-            matrix.values += h0(atoms, self.basis, pairs=pairs).single
+            matrix.values += h0(atoms, self.h0_basis, pairs=pairs).single
         network, graph = self._on(device, options), graph.to(device)
         sinks: list[BlockSink] = [matrix]
         trust = None

@@ -199,6 +199,10 @@ class TwoCentreTables:
         self._kernel = cache(self._build_kernel)
         self._transforms = cache(self._build_transforms)
 
+    def rank(self, kind: Kind, symbol: str) -> int:
+        """How many functions of a kind a species has, each m counted."""
+        return self._functions(kind, symbol).n_orbitals
+
     def _build_kernel(self, degree: int) -> np.ndarray:
         """(n_r, n_k) j_L(kR) / R^L times 8 k² dk."""
         return scaled_bessel(degree, self._r, self._k) * (8 * self._k[1] * self._k**2)

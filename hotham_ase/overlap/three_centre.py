@@ -194,6 +194,8 @@ def _add_atoms(
     species = tables.basis.species_index(sums.layout.pairs.numbers)
     triples: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
     for s in np.unique(species[centre]):
+        if not tables.rank(projection.kind, symbols[s]):
+            continue
         c = None
         if projection.coefficients is not None:
             c = projection.coefficients[symbols[s]].astype(projection.dtype)
@@ -226,7 +228,7 @@ def _ranges(
     present = [basis.symbols[s] for s in np.unique(basis.species_index(pairs.numbers))]
     out: dict[tuple[str, str], float] = {}
     for a in present:
-        for b in present:
+        for b in present if tables.rank(projection.kind, a) else ():
             table = tables.pair(a, b, bra=projection.kind)
             r = np.arange(0.0, table.reaches.max(initial=0.0) + 0.1, 0.1)
             along = np.stack([0 * r, 0 * r, r], axis=1)
