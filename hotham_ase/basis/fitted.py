@@ -43,26 +43,35 @@ class FittedPotential:
         Raises
         ------
         PotentialError
-            If a species of these has no V_NA, or its mesh ends before V_fit does.
+            If a species with amplitudes has no V_NA.
         """
-        species = []
-        for s in basis.species:
-            if any(self.amplitudes.get(s.symbol, ())):
-                if s.potential is None or s.potential.neutral is None:
-                    raise PotentialError(f"species {s.symbol} must have V_NA to add a potential to")
-                added = s.potential.neutral + self.on_grid(s.symbol, s.potential)
-                s = replace(s, potential=replace(s.potential, neutral=added))
-            species.append(s)
-        return OrbitalBasis(tuple(species))
-
-    def on_grid(self, symbol: str, potential: AtomicPotential) -> np.ndarray:
-        """(n_grid,) eV, V_fit of a species on the mesh of its potential."""
-        if potential.grid[-1] < END:
-            raise PotentialError(
-                f"grid of the potential of {symbol} must reach {END} Å, ends at "
-                f"{potential.grid[-1]:.4g}"
+        return OrbitalBasis(
+            tuple(
+                replace(s, potential=_deepened(s.symbol, s.potential, self.amplitudes[s.symbol]))
+                if any(self.amplitudes.get(s.symbol, ()))
+                else s
+                for s in basis.species
             )
-        return -np.asarray(self.amplitudes[symbol]) @ gaussians(potential.grid)
+        )
+
+
+def _deepened(
+    symbol: str, potential: AtomicPotential | None, amplitudes: tuple[float, ...]
+) -> AtomicPotential:
+    """A potential with V_NA + V_fit, on a mesh that reaches as far as both."""
+    if potential is None or potential.neutral is None:
+        raise PotentialError(f"species {symbol} must have V_NA to add a potential to")
+    step = potential.grid[1]
+    n_more = max(0, int(np.ceil(END / step)) + 1 - len(potential.grid))
+    grid = step * np.arange(len(potential.grid) + n_more)
+    density = potential.density
+    return replace(
+        potential,
+        grid=grid,
+        projectors=np.pad(potential.projectors, ((0, 0), (0, n_more))),
+        neutral=np.pad(potential.neutral, (0, n_more)) - np.array(amplitudes) @ gaussians(grid),
+        density=None if density is None else np.pad(density, (0, n_more)),
+    )
 
 
 def gaussians(grid: np.ndarray) -> np.ndarray:
