@@ -1,4 +1,4 @@
-"""What the atomic potentials say of H: V_nl, V_NA, spin-orbit coupling, and H0 = T + V_nl + V_NA."""
+"""What the atomic potentials say of H: V_nl, V_NA, spin-orbit coupling; H0 = T + V_nl + V_NA."""
 
 from __future__ import annotations
 
@@ -24,9 +24,6 @@ from hotham_ase.overlap.two_centre import check_pairs, two_centre_values
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-# eV^(1/2) and eV: how much of the separable V_NA is left out; see docs/not_learned.md
-FAR_FAINT, NEAR_FAINT, NEGLIGIBLE = 8e-3, 2e-2, 1e-3
 
 
 def nonlocal_matrix(
@@ -276,10 +273,8 @@ def _neutral_values(atoms: Atoms, basis: OrbitalBasis, layout: BlockLayout) -> n
     cutoffs = np.array([s.cutoff for s in basis.species])
     overlap = np.linalg.norm(layout.vectors, axis=1) < cutoffs[i] + cutoffs[j]
     values = np.zeros((1, layout.n_values))
-    for kind, faint in ((Kind.FAR, FAR_FAINT), (Kind.NEAR, NEAR_FAINT)):
-        projection = Projection(
-            kind, distinct=True, faint=faint, negligible=NEGLIGIBLE, dtype=np.float32
-        )
+    for kind in (Kind.FAR, Kind.NEAR):
+        projection = Projection(kind, distinct=True, dtype=np.float32)
         values -= projected_values(atoms, layout, tables, projection, overlap)
     _add_own(values, layout, tables)
     _add_onsite(values, atoms, layout, tables)

@@ -42,10 +42,6 @@ class Projection:
     distinct
         Whether only triples of three different places count: i = a, j = a and i = j are computed
         otherwise.
-    faint
-        Neighbours with a norm of B below this are not listed.
-    negligible
-        Products of two norms of B below this are left out.
     dtype
         Of the products; their sums are in double precision.
     """
@@ -54,8 +50,6 @@ class Projection:
     coefficients: Mapping[str, np.ndarray] | None = None
     sign: int = 1
     distinct: bool = False
-    faint: float = 0.0
-    negligible: float = 0.0
     dtype: type = np.float64
 
     @property
@@ -206,13 +200,13 @@ def _add_atoms(
             of_kind[int(t)] = which, _evaluate(table, vectors[which], projection.dtype)
         for a in np.unique(centre[species[centre] == s]):
             mine = [
-                (t, _Neighbours.sorted(which[centre[which] == a], b[centre[which] == a]))
+                (t, (which[centre[which] == a], b[centre[which] == a]))
                 for t, (which, b) in of_kind.items()
             ]
             for n, (t, left) in enumerate(mine):
                 for u, right in mine[n:]:
                     of_pair = triples.setdefault((t, u), [])
-                    of_pair += _products(left, right, c, projection, same=t == u)
+                    of_pair += _products(left, right, c, projection.distinct)
     for kind, parts in triples.items():
         if parts:
             i, j = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
@@ -229,67 +223,35 @@ def _ranges(
     out: dict[tuple[str, str], float] = {}
     for a in present:
         for b in present if tables.rank(projection.kind, a) else ():
-            table = tables.pair(a, b, bra=projection.kind)
-            r = np.arange(0.0, table.reaches.max(initial=0.0) + 0.1, 0.1)
-            along = np.stack([0 * r, 0 * r, r], axis=1)
-            norms = np.sqrt((table.evaluate(along)[0] ** 2).sum(axis=(0, 1)))
-            felt = np.flatnonzero(norms > projection.faint)
-            reach = r[felt[-1]] + 0.1 if len(felt) else 0.0
+            reach = tables.pair(a, b, bra=projection.kind).reaches.max(initial=0.0)
             for key in ((a, b), (b, a)):
                 out[key] = max(out.get(key, 0.0), float(reach))
     return {key: reach for key, reach in out.items() if reach > 0}
 
 
-@dataclass(frozen=True)
-class _Neighbours:
-    """Neighbours of one species of one atom, those with the largest B first.
-
-    Attributes
-    ----------
-    number : (n,) int
-        In the chunk's list of neighbours.
-    b : (n, n_orbitals, rank)
-    norms : (n,)
-    """
-
-    number: np.ndarray
-    b: np.ndarray
-    norms: np.ndarray
-
-    @classmethod
-    def sorted(cls, number: np.ndarray, b: np.ndarray) -> _Neighbours:
-        """Sort them."""
-        norms = np.sqrt(np.einsum("nor,nor->n", b, b))
-        order = np.argsort(-norms)
-        return cls(number[order], b[order], norms[order])
-
-
 def _products(
-    left: _Neighbours,
-    right: _Neighbours,
+    left: tuple[np.ndarray, np.ndarray],
+    right: tuple[np.ndarray, np.ndarray],
     c: np.ndarray | None,
-    projection: Projection,
-    same: bool,
+    distinct: bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Numbers (n,) of i, of j, and blocks (n_components, n, n_orb_i * n_orb_j).
 
-    Of ``same`` lists each two neighbours come once, and one with itself with half its block.
+    ``left`` and ``right`` are the numbers and B (n, n_orbitals, rank) of neighbours of one atom.
+    Of the same list each two neighbours come once, and one with itself with half its block.
     """
-    n_i, n_j = left.b.shape[1], right.b.shape[1]
+    (numbers_i, b_i), (numbers_j, b_j) = left, right
+    same = left is right
+    n_i, n_j = b_i.shape[1], b_j.shape[1]
     # C acts once on all neighbours
-    bras = [left.b] if c is None else [left.b @ component for component in c]
-    for start in range(0, len(left.number), NEIGHBOURS_AT_ONCE):
-        rows = np.arange(start, min(start + NEIGHBOURS_AT_ONCE, len(left.number)))
-        first = start if same else 0
-        # norms fall, so that those that count with the first of these rows come first
-        last = int((left.norms[start] * right.norms > projection.negligible).sum())
-        columns = np.arange(first, last)
-        counts = left.norms[rows][:, None] * right.norms[columns] > projection.negligible
+    bras = [b_i] if c is None else [b_i @ component for component in c]
+    for start in range(0, len(numbers_i), NEIGHBOURS_AT_ONCE):
+        rows = np.arange(start, min(start + NEIGHBOURS_AT_ONCE, len(numbers_i)))
+        columns = np.arange(start if same else 0, len(numbers_j))
+        counts = np.full((len(rows), len(columns)), True)
         if same:
-            counts &= columns >= rows[:, None] + projection.distinct
-        if not counts.any():
-            continue
-        ket = right.b[columns].reshape(len(columns) * n_j, -1).T
+            counts = columns >= rows[:, None] + distinct
+        ket = b_j[columns].reshape(len(columns) * n_j, -1).T
         shape = len(rows), n_i, len(columns), n_j
         blocks = np.stack(
             [
@@ -300,9 +262,9 @@ def _products(
             ]
         )
         i, j = (np.broadcast_to(x, counts.shape)[counts] for x in (rows[:, None], columns))
-        if same and not projection.distinct:
+        if same and not distinct:
             blocks[:, i == j] *= 0.5
-        yield left.number[i], right.number[j], blocks.reshape(len(bras), len(i), n_i * n_j)
+        yield numbers_i[i], numbers_j[j], blocks.reshape(len(bras), len(i), n_i * n_j)
 
 
 def _evaluate(table: PairTables, vectors: np.ndarray, dtype: type) -> np.ndarray:
