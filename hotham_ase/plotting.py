@@ -208,7 +208,8 @@ def _draw_spins(
     ax.add_collection(drawn)
     figure = ax.get_figure()
     if figure is not None:
-        figure.colorbar(drawn, ax=ax, label=r"$\langle S_z\rangle$ ($\hbar$)", ticks=[-0.5, 0, 0.5])
+        label, ticks = r"$\langle S_z\rangle$ ($\hbar$)", [-0.5, 0, 0.5]
+        figure.colorbar(drawn, ax=ax, label=label, ticks=ticks, aspect=40, pad=0.02)
 
 
 def plot_dos(

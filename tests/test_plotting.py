@@ -49,6 +49,26 @@ def test_no_line_crosses_a_break_of_the_path():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["Γ", "M|K", "Γ"]
 
 
+def test_bands_have_the_colours_of_their_spins():
+    """No line goes across a break, bands outside the window are left out; zero spins are plain."""
+    bands = graphene_bands("GM,KG")
+    first, second = path_segments(bands.get_labels()[0], bands.path.kpts)
+    up_and_down = np.broadcast_to([0.5, -0.25], bands.energies.shape[1:])
+    ax = plot_bands(bands, window=(-9, 9), spins=up_and_down)
+    (drawn,) = ax.collections
+    segments, values = drawn.get_segments(), np.asarray(drawn.get_array())
+    assert len(segments) == 2 * (first.stop - 1 + second.stop - second.start - 1)
+    assert max(np.ptp(segment[:, 0]) for segment in segments) < 0.2
+    middles = np.array([segment[:, 1].mean() for segment in segments])
+    np.testing.assert_array_equal(values, np.where(middles < 0, 0.5, -0.25))
+    assert len(ax.get_figure().axes) == 2  # with what the colours mean
+    few = plot_bands(bands, window=(-9, -0.1), spins=up_and_down)
+    assert set(np.asarray(few.collections[0].get_array())) == {0.5}
+    plain = plot_bands(bands, window=(-9, 9), spins=np.zeros(bands.energies.shape[1:]))
+    assert not plain.collections
+    assert len([line for line in plain.lines if len(line.get_xdata()) > 2]) == 4
+
+
 def test_a_path_without_breaks_is_one_segment():
     distances = np.array([0.0, 0.5, 0.5, 1.0])
     kpts = np.array([[0, 0, 0], [0.5, 0, 0], [0.5, 0, 0], [0, 0, 0]])

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from hotham_ase.basis.fitted import FittedPotential
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.errors import HothamError
@@ -43,6 +45,7 @@ CONVENTIONS = {
 DIGEST = "digest"
 TEXTS = (
     "format", "name", "config", "species", "conventions", "provenance", "needs_initial", "physics",
+    "fitted",
 )  # fmt: skip
 GROUPS = ("network.", "basis.", "uncertainty.")
 DTYPES = (torch.float32, torch.float64)
@@ -90,6 +93,7 @@ class SpeciesEntry(BaseModel):
 
 _OF_POTENTIAL = ("coefficients", "grid", "projectors", "neutral", "density")
 _SPECIES = TypeAdapter(tuple[SpeciesEntry, ...])
+_FITTED = TypeAdapter(dict[str, tuple[float, ...]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +257,8 @@ class StoredModel:
         Whether the network predicts H − H0, so that a prediction needs H0.
     physics
         Whether it predicts H − H0 with the H0 that the basis gives, T + V_nl + V_NA.
+    fitted
+        The potential that this H0 has in addition; None without ``physics``, or if none was fitted.
 
     Raises
     ------
@@ -267,6 +273,7 @@ class StoredModel:
     uncertainty: BlockUncertainty | None = field(default=None, repr=False)
     learns_correction: bool = False
     physics: bool = False
+    fitted: FittedPotential | None = None
 
     def __post_init__(self) -> None:
         shells = tuple(s.shells for s in self.basis.species)
@@ -280,11 +287,18 @@ class StoredModel:
             raise ModelFileError(f"the uncertainty of {self.name} is that of another network")
         if self.physics and self.learns_correction:
             raise ModelFileError(f"{self.name} must have one H0, computed or given, not both")
+        if self.fitted is not None and not self.physics:
+            raise ModelFileError(f"{self.name} must predict H − H0 to have a fitted potential")
         if self.physics and not self.basis.has_potentials:
             raise ModelFileError(
                 f"{self.name} predicts H − H0 of the pseudopotentials, but not all species of its "
                 "basis have one"
             )
+
+    @cached_property
+    def h0_basis(self) -> OrbitalBasis:
+        """The basis whose potentials H0 is made of: with the fitted one in V_NA."""
+        return self.basis if self.fitted is None else self.fitted.added_to(self.basis)
 
     @property
     def cutoff(self) -> float:
@@ -305,6 +319,7 @@ class StoredModel:
             "uncertainty": self.uncertainty is not None,
             "needs an initial Hamiltonian": self.learns_correction,
             "H0 from pseudopotentials": self.physics,
+            "fitted potential (eV)": None if self.fitted is None else dict(self.fitted.amplitudes),
             "pseudopotentials": {
                 s.symbol: s.potential.label for s in self.basis.species if s.potential is not None
             }
@@ -331,6 +346,8 @@ class StoredModel:
         }
         if self.physics:  # older versions know no such text
             texts["physics"] = json.dumps(self.physics)
+        if self.fitted is not None:
+            texts["fitted"] = json.dumps(self.fitted.amplitudes, sort_keys=True)
         ModelFile(tensors, texts).write(path)
 
     @classmethod
@@ -380,7 +397,10 @@ class StoredModel:
         network = _read_network(path, file, basis)
         uncertainty = _read_uncertainty(path, file.group("uncertainty."), network)
         name = file.texts["name"]
-        return cls(network, basis, name, provenance, uncertainty, *flags)
+        fitted = None
+        if "fitted" in file.texts:
+            fitted = FittedPotential(_FITTED.validate_json(file.texts["fitted"]))
+        return cls(network, basis, name, provenance, uncertainty, *flags, fitted)
 
 
 def _format(tensors: Mapping[str, torch.Tensor], learns_correction: bool, physics: bool) -> str:

@@ -120,7 +120,7 @@ class HamiltonianModel(StoredModel):
         if self.physics:  # the network's pairs reach as far as H did in the training, with V_nl
             from hotham_ase.overlap import initial_values  # slow, for hotham info
 
-            matrix.values = initial_values(atoms, self.basis, pairs)
+            matrix.values = initial_values(atoms, self.h0_basis, pairs)
         network, graph = self._on(device, options), graph.to(device)
         sinks: list[BlockSink] = [matrix]
         trust = None

@@ -73,6 +73,8 @@ def functions_of(kind: Kind, species: SpeciesBasis) -> RadialFunctions:
     if potential.neutral is None:
         raise BasisError(f"potential of {species.symbol} must have V_NA, the neutral atom's")
     reach = potential.neutral_reach
+    if not reach and kind is Kind.SEPARABLE:  # no potential, no functions
+        return RadialFunctions((), (), potential.grid, np.zeros((0, len(potential.grid))))
     if kind is Kind.NEUTRAL:  # V_NA(r) = v(r) Y_00
         radial = np.sqrt(4 * np.pi) * potential.neutral[None]
         return RadialFunctions((0,), (reach,), potential.grid, radial)

@@ -254,9 +254,12 @@ class _Sum:
 
     def add(self, near: _Neighbours) -> None:
         """Add what some atoms contribute."""
+        symbols = self.tables.basis.symbols
         blocks, place = self._blocks(near)
         of_centre, of_atom = self.species[near.centre], self.species[near.atom]
         for s in np.unique(of_centre):
+            if not self.tables.functions(self.projection.kind, symbols[s]).shells:
+                continue
             lists = []
             for t in np.unique(of_atom):
                 which = np.flatnonzero((of_centre == s) & (of_atom == t))
@@ -348,7 +351,7 @@ def _ranges(
     present = [basis.symbols[s] for s in np.unique(basis.species_index(pairs.numbers))]
     out: dict[tuple[str, str], float] = {}
     for a in present:
-        for b in present:
+        for b in present if tables.functions(projection.kind, a).shells else ():
             reach = tables.pair(a, b, bra=projection.kind).reaches.max(initial=0.0)
             for key in ((a, b), (b, a)):
                 out[key] = max(out.get(key, 0.0), float(reach))

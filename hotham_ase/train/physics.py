@@ -1,7 +1,10 @@
-"""Whether a run learns H − H0 with H0 = T + V_nl + V_NA, and H0 of its structures."""
+"""Whether a run learns H − H0 with H0 = T + V_nl + V_NA + V_fit, and H0 of its structures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from hotham_ase.basis.fitted import FittedPotential
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dataset import Dataset
 from hotham_ase.matrices import RealSpaceMatrix
@@ -9,7 +12,9 @@ from hotham_ase.model.model import load_model
 from hotham_ase.overlap import initial_hamiltonian
 from hotham_ase.train.config import TrainConfig
 from hotham_ase.train.data.cached import Cached
+from hotham_ase.train.data.references import ReferenceSamples
 from hotham_ase.train.finetune import joint_basis
+from hotham_ase.train.fit.potential import fit_potential
 
 CACHE_SHARE = 0.2  # of the memory for prepared structures: H0 has a fraction of their numbers
 
@@ -29,7 +34,9 @@ def settled(config: TrainConfig, basis: OrbitalBasis) -> TrainConfig:
     return config if computes else config.model_copy(update={"physics": "none"})
 
 
-def computed_h0(config: TrainConfig, data: Dataset) -> Cached[RealSpaceMatrix] | None:
+def computed_h0(
+    config: TrainConfig, data: Dataset, fitted: FittedPotential | None = None
+) -> Cached[RealSpaceMatrix] | None:
     """H0 of every structure of a data set, kept while memory allows; None if it is not learned on.
 
     The fit of the baseline and the preparation of structures ask for the same H0.
@@ -39,6 +46,8 @@ def computed_h0(config: TrainConfig, data: Dataset) -> Cached[RealSpaceMatrix] |
     basis = data.basis
     if config.init_from is not None:
         basis = joint_basis(load_model(config.init_from), basis)
+    if fitted is not None:
+        basis = fitted.added_to(basis)
 
     def make(index: int) -> RealSpaceMatrix:
         return initial_hamiltonian(data.atoms(index), basis)
@@ -46,10 +55,22 @@ def computed_h0(config: TrainConfig, data: Dataset) -> Cached[RealSpaceMatrix] |
     return Cached(make, range(len(data)), CACHE_SHARE * config.cache)
 
 
+def potential_of(
+    config: TrainConfig, data: ReferenceSamples, indices: Sequence[int]
+) -> FittedPotential | None:
+    """V_fit of a run: fitted to its training set, or that of the model to go on from."""
+    if config.init_from is not None:
+        return load_model(config.init_from).fitted
+    # a network without a baseline learns all that H0 leaves, as the baseline's switch says
+    if config.physics == "none" or not config.baseline:
+        return None
+    return fit_potential(data.__getitem__, indices, data.basis)
+
+
 def describe_learned(config: TrainConfig, basis: OrbitalBasis) -> str:
     """What a run with a settled configuration learns, in words."""
     if config.physics != "none":
-        return "H − H0, H0 = T + V_nl + V_NA of the pseudopotentials"
+        return "H − H0, H0 = T + V_nl + V_NA of the pseudopotentials + a fitted potential"
     if config.learns_correction:
         return "H − H0, H0 of the data"
     known = [s for s in basis.symbols if basis.subset([s]).has_potentials]

@@ -49,7 +49,13 @@ from hotham_ase.train.data.split import split_names
 from hotham_ase.train.failures import TrainingError, disks_that_fill, written
 from hotham_ase.train.fit.uncertainty import fit_bands, fit_uncertainty
 from hotham_ase.train.module import TrainingModule
-from hotham_ase.train.physics import CACHE_SHARE, computed_h0, describe_learned, settled
+from hotham_ase.train.physics import (
+    CACHE_SHARE,
+    computed_h0,
+    describe_learned,
+    potential_of,
+    settled,
+)
 from hotham_ase.train.processes import check_device, cluster
 from hotham_ase.train.progress import RunProgress
 from hotham_ase.train.provenance import RunRecord, TrainingRecord, hardware, learning_curve
@@ -149,6 +155,10 @@ class _Run:
         _warn_of_known(config, data, self.split["test"])
         h0 = computed_h0(config, data)
         references = ReferenceSamples(data, self.energy_zero, config.learns_correction, h0)
+        self.fitted = potential_of(config, references, self.split["train"])
+        if self.fitted is not None:
+            h0 = computed_h0(config, data, self.fitted)
+            references = ReferenceSamples(data, self.energy_zero, computed=h0)
         self.network, self.basis = start_network(config, references, self.split["train"])
         module = TrainingModule(self.network, config.training, self.basis.symbols)
         turn = trainer.global_rank, trainer.world_size
@@ -192,6 +202,7 @@ class _Run:
             uncertainty=uncertainty,
             learns_correction=config.learns_correction,
             physics=config.physics != "none",
+            fitted=self.fitted,
         )
         errors: dict[str, Evaluation] = {}
         for part in ("validation", "test"):

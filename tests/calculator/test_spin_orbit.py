@@ -54,7 +54,6 @@ def mos2(shared_data):
 def sheet(mos2):
     model = RunModel(mos2 / "000")
     atoms = model.sample.atoms.copy()
-    atoms.pbc = (True, True, False)
     atoms.calc = HotHamCalculator(model, spin_orbit=True, kpts=(6, 6, 1), symmetry=False)
     return atoms
 
@@ -187,7 +186,7 @@ def mos2_file(mos2, tmp_path, monkeypatch):
 
 
 def test_commands_say_that_coupling_is_in(hotham, mos2_file, tmp_path):
-    settings = ("--spin-orbit", "--pbc", "xy", "--kpts", "6,6,1", "-m", "run")
+    settings = ("--spin-orbit", "--pbc", "xyz", "--kpts", "6,6,1", "-m", "run")
     options = (*settings, "--path", "GK", "--npoints", "5")
     code, out, err = hotham("bands", mos2_file, *options, "-o", tmp_path / "bands.csv")
     assert code == 0, err

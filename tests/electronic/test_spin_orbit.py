@@ -267,6 +267,19 @@ def test_valley_splitting_of_mos2(shared_data):
     np.testing.assert_allclose(spins[:, n - 2 : n, :2], 0, atol=1e-6)
 
 
+def test_sparse_solvers_on_a_run(shared_data):
+    folder, sparse = shared_data / "abacus" / "mos2_soc" / "001", ShiftInvertSolver()
+    dense, other = (
+        system_of(folder, n_bands=9, kpts=(2, 2, 1), options=SolverOptions(solver=solver))
+        for solver in (None, sparse)
+    )
+    bands = [system.band_structure("GMK", 5) for system in (dense, other)]
+    np.testing.assert_allclose(*(b.energies for b in bands), atol=1e-7)
+    np.testing.assert_allclose(*(b.reference for b in bands), atol=1e-6)
+    spins = [system.spin_texture(bands[0].path.kpts) for system in (dense, other)]
+    np.testing.assert_allclose(*spins, atol=1e-5)
+
+
 def test_symmetry_makes_no_difference(shared_data):
     """Sums over spins are scalars of the crystal: a third of the k-points gives the same."""
     folder = shared_data / "abacus" / "mos2_soc" / "000"

@@ -99,7 +99,10 @@ def runs(chains, tmp_path_factory):
         for word in ("auto", "none")
     }
     learned = [line.split(maxsplit=1)[1] for line in lines if line.startswith("learned")]
-    assert learned == ["H − H0, H0 = T + V_nl + V_NA of the pseudopotentials", "H"]
+    assert learned == [
+        "H − H0, H0 = T + V_nl + V_NA of the pseudopotentials + a fitted potential",
+        "H",
+    ]
     return folder, data, paths
 
 

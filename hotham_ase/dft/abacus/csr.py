@@ -170,6 +170,31 @@ def read_csr(
     """
     n_rows = rows_of(n_basis, spin)
     n_vectors = read_counts(data, n_rows, name)
+    _check_supported(data, name)
+    # only the newer layout announces every array, and only it may leave out empty matrices
+    newer = b"# CSR values" in data
+    try:
+        head, start = _split(data, newer)
+        records = list(_records(data[start:], n_rows))
+        matrix = _components(*_collect(records, n_rows), spin, name)
+        header = _structure(head) if newer else None
+    except (ValueError, IndexError, OverflowError) as error:
+        if isinstance(error, DFTReadError):
+            raise
+        raise DFTReadError(f"{name} is damaged or cut short: {error}") from error
+    if len(records) > n_vectors or (len(records) < n_vectors and not newer):
+        raise DFTReadError(
+            f"{name} is cut short: {len(records)} of {n_vectors} lattice vectors are there"
+        )
+    return SparseMatrix(
+        *matrix,
+        n_missing=n_vectors - len(records),
+        rounding=_rounding(data[start : start + _HEADER]),
+        header=header,
+    )
+
+
+def _check_supported(data: bytes, name: str) -> None:
     if max(data.count(step) for step in _STEPS) > 1:
         raise UnsupportedRunError(
             f"{name} has several ionic steps: only single points are read; make a single-point "
@@ -184,31 +209,6 @@ def read_csr(
         raise UnsupportedRunError(
             f"{name} is of {spins.group(1).decode()[:9]} spin directions: not supported yet"
         )
-    # only the newer layout announces every array, and only it may leave out empty matrices
-    newer = b"# CSR values" in data
-    try:
-        head, start = _split(data, newer)
-        records = list(_records(data[start:], n_rows))
-        matrix = _collect(records, n_rows)
-        header = _structure(head) if newer else None
-    except (ValueError, IndexError, OverflowError) as error:
-        if isinstance(error, DFTReadError):
-            raise
-        raise DFTReadError(f"{name} is damaged or cut short: {error}") from error
-    if len(records) > n_vectors or (len(records) < n_vectors and not newer):
-        raise DFTReadError(
-            f"{name} is cut short: {len(records)} of {n_vectors} lattice vectors are there"
-        )
-    if np.iscomplexobj(matrix[3]) and not spin.is_spinor:
-        raise UnsupportedRunError(
-            f"{name} has complex values, as of nspin 4, where the run is {spin.value}"
-        )
-    return SparseMatrix(
-        *(_folded(*matrix, spin, name) if spin.is_spinor else matrix),
-        n_missing=n_vectors - len(records),
-        rounding=_rounding(data[start : start + _HEADER]),
-        header=header,
-    )
 
 
 def read_binary(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix:
@@ -269,7 +269,7 @@ def _collect(
     return np.concatenate(rows), np.concatenate(columns), shifts, np.concatenate(values)[None]
 
 
-def _folded(
+def _components(
     rows: np.ndarray,
     columns: np.ndarray,
     shifts: np.ndarray,
@@ -277,7 +277,13 @@ def _folded(
     spin: Spin,
     name: str,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, columns, lattice vectors and components of orbitals, from those of (orbital, spin)."""
+    """The same, of spinors with components for each pair of orbitals instead of four elements."""
+    if not spin.is_spinor:
+        if np.iscomplexobj(values):
+            raise UnsupportedRunError(
+                f"{name} has complex values, as of nspin 4, where the run is {spin.value}"
+            )
+        return rows, columns, shifts, values
     low, n_basis = shifts.min(axis=0), int(max(rows.max(), columns.max())) // 2 + 1
     size = (n_basis, n_basis, *(shifts.max(axis=0) - low + 1))
     key = np.ravel_multi_index((rows // 2, columns // 2, *(shifts - low).T), size)

@@ -71,8 +71,7 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
 
     Text files may be compressed (``.gz``, ``.xz``). Orbital files are looked for in INPUT's
     ``orbital_dir``, in the folder, and in ``orbitals/`` of the folder and its parents. Where the
-    run has no S file, S is computed from the orbitals. Spin-orbit coupling without magnetism
-    (``lspinorb 1`` and ``noncolin 0``) gives a matrix of that spin kind.
+    run has no S file, S is computed from the orbitals. With ``lspinorb 1`` H is ``spin-orbit``.
 
     Parameters
     ----------
@@ -108,15 +107,14 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
     _check_structure(settings, structure, log)
     basis = read_basis(settings, structure, log.n_valence)
     n_electrons = _n_electrons(settings, log, basis, structure.atoms)
-    spin = settings.spin
-    content, csr = _read_sparse(_hamiltonian_file(settings.out), structure, basis, spin)
+    content, csr = _read_sparse(_hamiltonian_file(settings.out), structure, basis, settings.spin)
     # S follows from atoms and orbitals alone, so that a run without its file is as good
     s_path = find_one(settings.out, S_FILES)
     sample = Sample(
         atoms=structure.atoms,
         basis=basis,
-        hamiltonian=_matrix(csr, structure.atoms, basis, "hamiltonian", Rydberg, spin),
-        overlap=_overlap(s_path, structure, basis, spin),
+        hamiltonian=_matrix(csr, structure.atoms, basis, "hamiltonian", Rydberg, settings.spin),
+        overlap=_overlap(s_path, structure, basis, settings.spin),
         fermi_level=log.fermi_level,
         n_electrons=n_electrons,
         provenance=replace(

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from hotham_ase.matrices.energy_zero import best_shift
 from hotham_ase.nn.baseline import Baseline, cubic_b_splines, two_centre_elements
 from hotham_ase.nn.blocks import n_orbitals
 from hotham_ase.nn.rotation import EdgeFrames
@@ -92,6 +93,23 @@ def fit_scales(
         See :func:`fit_baseline`.
     """
     _store_scales(baseline, structures, shells, np.zeros(len(structures)))
+
+
+def residual(baseline: Baseline, structure: FitStructure, shells: Sequence[int]) -> np.ndarray:
+    """(n_elements,) eV: H − baseline − μS of a structure with the best μ, in frames of edges."""
+    (h_on, h), (s_on, s) = structure.hamiltonian, structure.overlap
+    frames = _frames(structure, shells)
+    lengths = torch.linalg.vector_norm(structure.vectors.double(), dim=-1)
+    fitted = baseline.hopping(lengths, structure.pair_kind)
+    left = [
+        h_on.double() - baseline.onsite[structure.species],
+        _to_edge(frames, h.double()) - fitted,
+    ]
+    difference, overlap = (
+        torch.cat([part.flatten() for part in parts]).numpy()
+        for parts in (left, [s_on.double(), _to_edge(frames, s.double())])
+    )
+    return difference - best_shift(difference, overlap) * overlap
 
 
 def _to_edge(frames: EdgeFrames, blocks: torch.Tensor) -> torch.Tensor:
