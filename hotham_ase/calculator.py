@@ -244,8 +244,8 @@ class HotHamCalculator(SpectrumCalculator):
 
         Its calculator is ASE's SinglePointDFTCalculator with charges, Fermi level, k-points,
         eigenvalues and occupations. ASE's trajectories and databases keep the charges only; the
-        copy's ``info`` therefore has ``fermi_level``, ``band_gap`` (eV) and ``hotham_model``,
-        which trajectories and extended xyz files keep too.
+        copy's ``info`` therefore has ``fermi_level``, ``band_gap`` (eV), ``hotham_model`` and
+        ``spin_orbit``, which trajectories and extended xyz files keep too.
         """
         atoms = self._current(atoms)
         self.get_property("charges", atoms)
@@ -259,4 +259,5 @@ class HotHamCalculator(SpectrumCalculator):
         frozen.calc.name = self.name
         gap = self.get_band_edges(atoms).gap
         frozen.info |= {"fermi_level": level, "band_gap": gap, "hotham_model": self._model.name}
+        frozen.info["spin_orbit"] = self.parameters["spin_orbit"]
         return frozen

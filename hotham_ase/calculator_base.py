@@ -108,7 +108,6 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         return self._hamiltonian_of(self._predicted(self._current(atoms)))
 
     def _hamiltonian_of(self, predicted: Matrices) -> RealSpaceMatrix:
-        check_spin_orbit(self._model, self.parameters["spin_orbit"])
         return predicted.coupled if self.parameters["spin_orbit"] else predicted.hamiltonian
 
     @one_at_a_time
@@ -153,6 +152,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
 
     def _predicted(self, atoms: Atoms) -> Matrices:
         self._notice_parameters()
+        check_spin_orbit(self._model, self.parameters["spin_orbit"])
         # initial charges and magnetic moments are no part of what the network sees
         others = {"initial_charges", "initial_magmoms"}
         cached = self._matrices

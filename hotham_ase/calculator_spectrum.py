@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from ase.dft.kpoints import BandPath
 from hotham_ase.calculator_base import ModelCalculator
 from hotham_ase.calculator_setup import check_n_bands
 from hotham_ase.calculator_state import one_at_a_time
-from hotham_ase.electronic import BandEdges, GroundState, n_rows
+from hotham_ase.electronic import BandEdges, GroundState, build_mesh, n_rows
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -50,7 +50,7 @@ class SpectrumCalculator(ModelCalculator):
     @one_at_a_time
     def get_spin_texture(
         self,
-        kpts: Sequence | np.ndarray | BandPath,
+        kpts: Sequence | Mapping | np.ndarray | BandPath,
         *,
         n_bands: int | None = None,
         atoms: Atoms | None = None,
@@ -63,7 +63,8 @@ class SpectrumCalculator(ModelCalculator):
         Parameters
         ----------
         kpts : (n_kpts, 3) or BandPath
-            Fractional; the ``path`` of a band structure for the spins of its bands.
+            Fractional; the ``path`` of a band structure for the spins of its bands. Of a mesh, as
+            for ``kpts`` of the calculator, all k-points.
         n_bands, atoms
             As for :meth:`get_band_structure`.
 
@@ -73,7 +74,7 @@ class SpectrumCalculator(ModelCalculator):
         """
         if not self.parameters["spin_orbit"]:
             raise InputError("spin_orbit must be True for a spin texture, got False")
-        points = np.asarray(kpts.kpts if isinstance(kpts, BandPath) else kpts, dtype=float)
         system = self._system_of(self._current(atoms))
         check_n_bands(n_bands, n_rows(system.hamiltonian))
-        return system.spin_texture(points.reshape(-1, 3), n_bands)
+        points = build_mesh(system.atoms, kpts, symmetry=False).bz_kpts
+        return system.spin_texture(points, n_bands)

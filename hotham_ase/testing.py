@@ -119,6 +119,8 @@ def assert_equivariant(
 ) -> None:
     """Check that turning a structure turns its matrix: ``H(Q r) = D H(r) Dᵀ``, block by block.
 
+    Components of spins turn into one another as those of an axial vector.
+
     Parameters
     ----------
     predict
@@ -143,19 +145,20 @@ def assert_equivariant(
     turned.cell = atoms.cell[:] @ matrix.T
     before, after = predict(atoms), predict(turned)
     mixing = [orbital_rotation(basis[symbol].shells, matrix) for symbol in atoms.symbols]
+    of_spins = np.eye(before.spin.n_components)
+    if before.spin.is_spinor:
+        of_spins[1:, 1:] = np.linalg.det(matrix) * matrix
     largest = float(np.abs(before.values).max())
     error = 0.0
-    for a in range(len(atoms)):
-        expected = mixing[a] @ before.onsite_block(a) @ mixing[a].T
-        error = max(error, float(np.abs(after.onsite_block(a) - expected).max()))
     # a pair keeps its atoms and its lattice shift when the structure turns, not its place in the
     # list; what is no pair there has no block, and must be zero here
-    i, j = before.pairs.edge_index
-    partner = after.pairs.find(i, j, before.pairs.cell_shifts)
-    for edge in range(before.pairs.n_edges):
-        expected = mixing[i[edge]] @ before.hopping_block(edge) @ mixing[j[edge]].T
-        block = after.hopping_block(partner[edge]) if partner[edge] >= 0 else 0.0
-        error = max(error, float(np.abs(block - expected).max()))
+    layout = before.layout
+    partner = after.layout.find(*layout.atoms.T, layout.shifts)
+    for block, (i, j) in enumerate(layout.atoms):
+        parts = mixing[i] @ layout.block(before.values, block) @ mixing[j].T
+        expected = np.tensordot(of_spins, parts, axes=1)
+        found = after.layout.block(after.values, partner[block]) if partner[block] >= 0 else 0.0
+        error = max(error, float(np.abs(found - expected).max()))
     if error > tolerance * largest:
         raise AssertionError(
             f"{before.name} does not turn with the structure: blocks differ by {error:.3g}, "

@@ -83,6 +83,22 @@ def read_sample(
         If the calculation says that it did not converge, or a pseudopotential cannot be used.
     """
     folder, n_valence = Path(folder), n_valence or {}
+    found = _format_of(folder)
+    sample = found.read(folder, n_valence=n_valence, verify=verify)
+    _check_valence(sample, n_valence, folder)
+    sample = with_potentials(sample, found, folder, pseudopotentials)
+    if verify:
+        _check(sample)
+    if sample.provenance.scf_converged is False:
+        warnings.warn(f"{folder}: the self-consistent calculation did not converge", stacklevel=2)
+    of_start = run_format(folder / INITIAL)
+    if of_start is not None:
+        start = of_start.read(folder / INITIAL, n_valence=n_valence, verify=verify)
+        sample = _with_initial(sample, start, folder / INITIAL, verify)
+    return sample
+
+
+def _format_of(folder: Path) -> Format:
     if not folder.is_dir():
         raise DFTReadError(f"{folder} is not a folder")
     found = run_format(folder)
@@ -91,24 +107,14 @@ def read_sample(
         raise DFTReadError(
             f"{folder} has no files of a known format: {', '.join(others)} or {last}"
         )
-    sample = found.read(folder, n_valence=n_valence, verify=verify)
-    _check_valence(sample, n_valence, folder)
-    sample = with_potentials(sample, found, folder, pseudopotentials)
-    if verify:
-        check_sample(sample)
-        # eigenvalues that agree with the run's leave no doubt about its electrons
-        if sample.provenance.eigenvalues != "compared":
-            check_electrons(sample)
-    if sample.provenance.scf_converged is False:
-        warnings.warn(f"{folder}: the self-consistent calculation did not converge", stacklevel=2)
-    of_start = run_format(folder / INITIAL)
-    if of_start is None:
-        return sample
-    start = of_start.read(folder / INITIAL, n_valence=n_valence, verify=verify)
-    sample = _with_initial(sample, start, folder / INITIAL)
-    if verify:
-        check_sample(start)
-    return sample
+    return found
+
+
+def _check(sample: Sample) -> None:
+    check_sample(sample)
+    # eigenvalues that agree with the run's leave no doubt about its electrons
+    if sample.provenance.eigenvalues != "compared":
+        check_electrons(sample)
 
 
 def _check_valence(sample: Sample, n_valence: Mapping[str, float], folder: Path) -> None:
@@ -121,7 +127,7 @@ def _check_valence(sample: Sample, n_valence: Mapping[str, float], folder: Path)
             )
 
 
-def _with_initial(sample: Sample, start: Sample, folder: Path) -> Sample:
+def _with_initial(sample: Sample, start: Sample, folder: Path, verify: bool) -> Sample:
     """The sample with H of another run as its H0, and a record of that run."""
     record = start.provenance.to_dict()
     known = {key: record[key] for key in _OF_INITIAL_RUN if key in record}
@@ -134,6 +140,8 @@ def _with_initial(sample: Sample, start: Sample, folder: Path) -> Sample:
     except SampleError as error:
         raise DFTReadError(f"{folder} does not belong to its run: {error}") from error
     _check_same_orbitals(sample, start.basis, folder)
+    if verify:
+        check_sample(start)
     return sample
 
 

@@ -79,8 +79,12 @@ def matrix_from_triplets(
     reverse = layout.reverse[blocks[alone]]
     places = layout.places(reverse, place[columns[alone]], place[rows[alone]])
     flat[:, places] = spin.mirror_signs[:, None] * signed[:, alone].conj()
+    return _matrix(layout, flat, spin, name)
+
+
+def _matrix(layout: BlockLayout, values: np.ndarray, spin: Spin, name: str) -> RealSpaceMatrix:
     try:
-        return RealSpaceMatrix(pairs, layout.n_orbitals, flat, spin, name)
+        return RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, spin, name)
     except MatrixError as error:
         raise DFTReadError(str(error)) from error
 

@@ -17,7 +17,7 @@ from hotham_ase.dft.textfiles import read_text
 _LARGEST = 64 * 2**20  # bytes of a file
 _LARGEST_VALUE = 1e6  # of any table, Ry and Bohr
 _MOST_PROJECTORS = 50
-_KINDS = {"US": "ultrasoft", "PAW": "PAW", "1/r": "Coulomb"}
+_KINDS = {"US": "ultrasoft", "USPP": "ultrasoft", "PAW": "PAW", "1/r": "Coulomb"}
 _ATTRIBUTE = re.compile(r"""\s*([\w.:]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 _NO_EXPONENT = re.compile(r"(?<=\d)(?=[-+]\d{3}\b)")  # Fortran's 1.0-100
 _LICENCE = re.compile(r"[A-Z][^.]{0,200}\blicensed under\b[^.]{0,200}(?:\.\d[^.]{0,200})?\.")

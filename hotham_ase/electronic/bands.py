@@ -84,7 +84,7 @@ def window_about_fermi_level(
     """
     n_all, spin = n_rows(hamiltonian), hamiltonian.spin
     if not 1 <= n_bands <= n_all:
-        raise UsageError(f"n_bands must lie between 1 and the {n_all} orbitals, got {n_bands}")
+        raise UsageError(f"n_bands must lie between 1 and the {n_all} bands, got {n_bands}")
     n_occupied = math.ceil(n_electrons / (spin.degeneracy * spin.n_spins))  # of each spin
     first = min(max(n_occupied - n_bands // 2, 0), n_all - n_bands)
     window = BandWindow(first, n_bands, math.nan)  # only shift-invert needs an energy

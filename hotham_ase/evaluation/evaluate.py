@@ -148,7 +148,7 @@ def evaluate(
     Raises
     ------
     BasisError
-        If the model's orbitals are not those of the data.
+        If the model's orbitals or pseudopotentials are not those of the data.
     ValueError
         If the data have no structure of the part.
     DeviceError
@@ -160,6 +160,11 @@ def evaluate(
     check_choice(split)
     with Dataset(dataset) as data, devices_that_fail():
         check_basis(model, data.basis)
+        if differ := other_potentials(model, data.basis):
+            raise BasisError(
+                f"the data were calculated with other pseudopotentials of {differ} than those of "
+                f"{model.name}, whose H is another; use data of the model's pseudopotentials"
+            )
         parts = parts_of(model.provenance, data, model.name)
         indices = chosen(parts, split)
         samples, parts = _read(data, indices, on_progress), [parts[k] for k in indices]
@@ -333,3 +338,13 @@ def check_basis(model: HamiltonianModel, basis: OrbitalBasis) -> None:
                 f"the data's {given.symbol} orbitals have other radial functions than the "
                 "model's; use data of the model's basis"
             )
+
+
+def other_potentials(model: HamiltonianModel, basis: OrbitalBasis) -> list[str]:
+    """Species whose pseudopotential both model and data know, and it is not the same."""
+    differ = []
+    for given in basis.species:
+        known = model.basis[given.symbol].potential if given.symbol in model.basis else None
+        if known and given.potential and not known.agrees_with(given.potential):
+            differ.append(given.symbol)
+    return differ

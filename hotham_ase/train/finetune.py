@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.evaluation.evaluate import check_basis
+from hotham_ase.evaluation.evaluate import check_basis, other_potentials
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.tensors import network_for
 from hotham_ase.nn.baseline import Baseline
@@ -55,7 +55,7 @@ def continue_from(
         check_basis(model, basis.subset(known))
     both = joint_basis(model, basis)
     if model.physics:
-        _check_potentials(config, both, basis)
+        _check_potentials(config, model, basis)
     network = _extended(model, both, new)
     if network.baseline is not None:
         _refit(network, network.baseline, both, new, config.refit_baseline == "all", structures)
@@ -103,17 +103,16 @@ def _check_initial(config: TrainConfig, model: HamiltonianModel) -> None:
         )
 
 
-def _check_potentials(config: TrainConfig, joint: OrbitalBasis, basis: OrbitalBasis) -> None:
+def _check_potentials(config: TrainConfig, model: HamiltonianModel, basis: OrbitalBasis) -> None:
     """Refuse data of other pseudopotentials than those of H0, or without those of new species."""
+    joint = joint_basis(model, basis)
     lacking = [s for s in basis.symbols if not joint.subset([s]).has_potentials]
     if lacking:
         raise ConfigError(
             f"init_from: {config.init_from} predicts H − H0 of the pseudopotentials, which the "
             f"data lack for {lacking}; import them with their pseudopotentials"
         )
-    pairs = [(s.symbol, s.potential, joint[s.symbol].potential) for s in basis.species]
-    differ = [symbol for symbol, a, b in pairs if a and b and not a.agrees_with(b)]
-    if differ:
+    if differ := other_potentials(model, basis):
         raise ConfigError(
             f"init_from: the data were calculated with other pseudopotentials of {differ} than "
             f"those of {config.init_from}, which predicts H − H0 of its own; train a new model"

@@ -227,5 +227,6 @@ def test_a_frozen_copy_keeps_what_files_can_hold(bn, tmp_path):
         assert again.info["band_gap"] == pytest.approx(3.0, abs=1e-5)
         assert again.info["fermi_level"] == pytest.approx(bn.calc.get_fermi_level())
         assert again.info["hotham_model"] == "nearest"
+        assert again.info["spin_orbit"] == False  # noqa: E712  of extended xyz, NumPy's
     write(tmp_path / "a.json", frozen)
     np.testing.assert_allclose(read(tmp_path / "a.json").get_charges(), bn.get_charges())

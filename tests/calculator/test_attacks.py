@@ -199,7 +199,7 @@ def test_memory_is_looked_at_before_h_is_predicted(carbon):
     calc = HotHamCalculator(
         carbon, memory="1GiB", on_progress=lambda stage, *_: stages.append(stage)
     )
-    with pytest.raises(CalculationFailed, match="all bands of 7800 orbitals take about 4.53 GiB"):
+    with pytest.raises(CalculationFailed, match="all 7800 bands take about 4.53 GiB"):
         calc.get_fermi_level(RELAXED.repeat((10, 30, 1)))
     assert not stages
 

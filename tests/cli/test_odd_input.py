@@ -106,7 +106,7 @@ def test_meshes_beyond_all_memory_are_refused_at_once(hotham):
     write("many.xyz", build_structure("graphene").repeat((20, 20, 1)))
     code, _, err = hotham("bands", "many.xyz", "--memory", "1GiB")
     assert code == 2
-    assert "all bands of 10400 orbitals take about 8.06 GiB, 1 GiB may be used" in err
+    assert "all 10400 bands take about 8.06 GiB, 1 GiB may be used" in err
 
 
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly():

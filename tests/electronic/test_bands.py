@@ -63,7 +63,7 @@ def test_window(graphene_matrices):
     window = window_about_fermi_level(h, s, 2.0, 1)
     assert (window.first, window.n_bands) == (1, 1)
     assert window_about_fermi_level(h, s, 2.0, 2).first == 0
-    with pytest.raises(ValueError, match="between 1 and the 2 orbitals, got 3"):
+    with pytest.raises(ValueError, match="between 1 and the 2 bands, got 3"):
         window_about_fermi_level(h, s, 2.0, 3)
     sparse = SolverOptions(solver=ShiftInvertSolver())
     energy = window_about_fermi_level(h, s, 2.0, 2, options=sparse).energy

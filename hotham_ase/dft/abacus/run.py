@@ -231,7 +231,7 @@ def _settings_record(settings: Settings, matrix: bytes, n_missing: int) -> dict[
             if len(mesh) == 3 and all(word.isdecimal() and len(word) < 6 for word in mesh):
                 kpts = {"mode": words[2], "mesh": [int(word) for word in mesh]}
     record = {
-        "nspin": int(settings.get("nspin", "1")),
+        "nspin": 4 if settings.spin.is_spinor else int(settings.get("nspin", "1")),
         "kpts": kpts,
         "settings": {key: settings.values[key] for key in RECORDED if key in settings.values},
         "sha256": _digest(settings, matrix),
@@ -245,7 +245,7 @@ def _settings_record(settings: Settings, matrix: bytes, n_missing: int) -> dict[
 def _hamiltonian_file(out: Path) -> Path:
     other = find_one(out, _OF_OTHER_RUNS)
     if other is not None:
-        raise DFTReadError(f"{other} is of a calculation with nspin 2, INPUT has nspin 1")
+        raise DFTReadError(f"{other} is of a calculation with nspin 2, INPUT is not")
     path = find_one(out, H_FILES)
     if path is not None:
         return path

@@ -57,7 +57,7 @@ def estimate_cost(
     Parameters
     ----------
     n_basis
-        Orbitals.
+        Rows of H(k): orbitals, or two for each where spins are coupled.
     n_kpts
         Number of k-points that are solved for.
     window

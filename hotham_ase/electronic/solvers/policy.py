@@ -49,7 +49,7 @@ def choose_solver(
     if fits and (window is None or cost.seconds < QUICK):
         return dense
     if window is None:
-        raise _all_bands_too_large(hamiltonian.n_basis, cost.bytes, allowed)
+        raise _all_bands_too_large(n_rows(hamiltonian), cost.bytes, allowed)
     # only now: symbolic elimination of a large graph takes seconds itself
     other = sparse.cost(hamiltonian, sought)
     if not fits and other.bytes > allowed:
@@ -61,7 +61,7 @@ def choose_solver(
     return dense if fits and is_worse else sparse
 
 
-def check_all_bands(n_basis: int, options: SolverOptions) -> None:
+def check_all_bands(n_bands: int, options: SolverOptions) -> None:
     """Refuse a size of which not all bands can be found, when only the size is known.
 
     Raises
@@ -69,14 +69,14 @@ def check_all_bands(n_basis: int, options: SolverOptions) -> None:
     MemoryError
         With what is needed and what may be used.
     """
-    needed, allowed = estimate_cost(n_basis, 1).bytes, allowed_memory(options)
+    needed, allowed = estimate_cost(n_bands, 1).bytes, allowed_memory(options)
     if needed > allowed:
-        raise _all_bands_too_large(n_basis, needed, allowed)
+        raise _all_bands_too_large(n_bands, needed, allowed)
 
 
-def _all_bands_too_large(n_basis: int, needed: float, allowed: float) -> MemoryError:
+def _all_bands_too_large(n_bands: int, needed: float, allowed: float) -> MemoryError:
     return MemoryError(
-        f"all bands of {n_basis} orbitals take about {format_size(needed)}, "
+        f"all {n_bands} bands take about {format_size(needed)}, "
         f"{format_size(allowed)} may be used: ask for a few bands (n_bands)"
     )
 

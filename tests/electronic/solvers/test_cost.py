@@ -70,7 +70,7 @@ def test_dense_where_it_fits(graphene_atoms, one_orbital):
         eigenvalues_at_kpts(h, s, kpts, window=window, options=dense),
         atol=1e-8,
     )
-    with pytest.raises(MemoryError, match="all bands of 512 orbitals.*12 MiB.*n_bands"):
+    with pytest.raises(MemoryError, match="all 512 bands.*12 MiB.*n_bands"):
         eigenvalues_at_kpts(h, s, kpts, options=sparse)
     with pytest.raises(MemoryError, match="8 bands of 512 orbitals.*100 KiB"):
         choose_solver(h, window, SolverOptions(memory=100 << 10))
