@@ -324,6 +324,7 @@ class StoredModel:
                 s.symbol: s.potential.label for s in self.basis.species if s.potential is not None
             }
             or None,
+            "spin-orbit coupling": self.basis.is_relativistic,
             "architecture": self.network.config.model_dump(mode="json"),
             "conventions": CONVENTIONS,
             **self.provenance,
