@@ -260,7 +260,7 @@ def test_the_model_file_says_it(runs, hotham):
 def test_a_new_configuration_says_which_elements_have_potentials(runs):
     _, data, _ = runs
     lines = template(data).splitlines()
-    assert "# pseudopotentials: of C" in lines
+    assert "# pseudopotentials: of all species, so that H0 is computed; see physics" in lines
     assert "physics: auto" in lines
 
 
