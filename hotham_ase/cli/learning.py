@@ -224,7 +224,8 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
         "species", "hopping cutoff (Å)", "receptive field (Å)", "parameters", "uncertainty",
         "needs an initial Hamiltonian", "pseudopotentials",
     )  # fmt: skip
-    h0 = "H = H0 + network, H0 = T + V_nl + V_NA of the pseudopotentials"
+    more = "" if model.fitted is None else " + a fitted V_fit"
+    h0 = f"H = H0 + network, H0 = T + V_nl + V_NA of the pseudopotentials{more}"
     known = {
         "Hamiltonian": h0 if model.physics else None,
         "data": data.get("file"),
