@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 BYTES_PER_PAIR = 300  # of pair list, graph and the indices that checks of H make
+BYTES_PER_PAIR_OF_H0 = 600  # while it is computed, before the network
 BYTES_PER_UNCERTAIN_PAIR = 106  # q², expected errors and grades, and what makes them
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -117,9 +118,9 @@ class HamiltonianModel(StoredModel):
         matrix = MatrixWriter(pairs, self.basis, self.network)
         left = self._left(budget, matrix, initial_hamiltonian, on_cpu)
         if self.physics:  # the network's pairs reach as far as H did in the training, with V_nl
-            from hotham_ase.overlap import initial_hamiltonian as h0  # slow, for hotham info
+            from hotham_ase.overlap import initial_values  # slow, for hotham info
 
-            matrix.values += h0(atoms, self.h0_basis, pairs=pairs).single
+            matrix.values = initial_values(atoms, self.h0_basis, pairs)
         network, graph = self._on(device, options), graph.to(device)
         sinks: list[BlockSink] = [matrix]
         trust = None
@@ -185,7 +186,7 @@ class HamiltonianModel(StoredModel):
         kept = matrix.values.nbytes + n_edges * BYTES_PER_PAIR + of_trust
         if initial is not None:  # itself, the network's part on its pairs, the sum
             kept += 3 * initial.values.nbytes + initial.pairs.n_edges * BYTES_PER_PAIR
-        needed = kept + (2 * matrix.values.nbytes if self.physics else 0)  # before the network
+        needed = kept + (n_edges * BYTES_PER_PAIR_OF_H0 if self.physics else 0)
         if needed >= budget:
             raise MemoryError(
                 f"H of this structure with its pair list takes {format_size(needed)}, which leaves "

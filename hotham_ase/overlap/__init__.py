@@ -3,6 +3,7 @@
 from hotham_ase.overlap.cartesian import OverlapGradient, PositionMatrix
 from hotham_ase.overlap.potentials import (
     initial_hamiltonian,
+    initial_values,
     neutral_atom_matrix,
     nonlocal_matrix,
     spin_orbit_matrix,
@@ -22,6 +23,7 @@ __all__ = [
     "PositionMatrix",
     "TwoCentreTables",
     "initial_hamiltonian",
+    "initial_values",
     "kinetic_matrix",
     "neutral_atom_matrix",
     "nonlocal_matrix",

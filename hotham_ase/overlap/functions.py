@@ -1,7 +1,7 @@
 """The functions about an atom that integrals are made of, beside its orbitals.
 
-V_NA acts between orbitals of two other atoms by a separable form: with W = −V_NA and functions
-χ_n that are orthonormal in the inner product ⟨f|W|g⟩,
+V_NA acts between orbitals of two other atoms by a separable form: with W = −V_NA where that is
+positive, and functions χ_n that are orthonormal in the inner product ⟨f|W|g⟩,
 
     V_NA ≈ −Σ_n W|χ_n⟩⟨χ_n|W,
 
@@ -9,7 +9,8 @@ exact between functions that the χ_n span (projector expansion of Ozaki and Kin
 045121 (2005)). The χ_n here are principal components, in that inner product, of what orbitals of
 other atoms look like from this one: first of those far away, which need few, then of plane waves
 up to the wave numbers of pseudo-orbitals, which only atoms near by resolve. They depend on the
-potential alone, so that a basis of other species changes nothing.
+potential alone, so that a basis of other species changes nothing. Where V_NA is positive, the
+same is done with W = V_NA and the other sign.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 from enum import Enum
 
 import numpy as np
+from ase.units import Bohr
 from scipy.interpolate import CubicSpline
 from scipy.special import ive, spherical_jn
 
@@ -34,6 +36,7 @@ FAR_TOLERANCE = 1e-4
 NEAR_WAVE_NUMBER = 4.0
 NEAR_DEGREE = 10
 NEAR_TOLERANCE = 1e-2
+LARGEST_STEP = 0.03 * Bohr  # Å, of the meshes of these functions
 
 
 class Kind(Enum):
@@ -44,11 +47,10 @@ class Kind(Enum):
     DRESSED = "V_NA times orbitals"
     NONLOCAL = "projectors of the non-local potential"
     NEUTRAL = "V_NA"
-    FAR = "projectors for V_NA that orbitals far away feel"
-    NEAR = "the others"
+    SEPARABLE = "functions that V_NA between orbitals of two other atoms is expanded in"
 
 
-def functions_of(kind: Kind, species: SpeciesBasis) -> SpeciesBasis | RadialFunctions:
+def functions_of(kind: Kind, species: SpeciesBasis) -> RadialFunctions:
     """The functions of a species.
 
     Raises
@@ -56,10 +58,10 @@ def functions_of(kind: Kind, species: SpeciesBasis) -> SpeciesBasis | RadialFunc
     BasisError
         If the species does not have them.
     """
-    if kind is Kind.ORBITALS:
-        return species
     if species.grid is None or species.radial is None:
         raise BasisError(f"species {species.symbol} must have radial functions")
+    if kind is Kind.ORBITALS:
+        return RadialFunctions(species.shells, species.cutoffs, species.grid, species.radial)
     if kind is Kind.PRODUCTS:
         return _products(species, species.radial, species.grid)
     potential = species.potential
@@ -71,7 +73,7 @@ def functions_of(kind: Kind, species: SpeciesBasis) -> SpeciesBasis | RadialFunc
     if potential.neutral is None:
         raise BasisError(f"potential of {species.symbol} must have V_NA, the neutral atom's")
     reach = potential.neutral_reach
-    if not reach and kind in (Kind.FAR, Kind.NEAR):  # no potential, no functions
+    if not reach and kind is Kind.SEPARABLE:  # no potential, no functions
         return RadialFunctions((), (), potential.grid, np.zeros((0, len(potential.grid))))
     if kind is Kind.NEUTRAL:  # V_NA(r) = v(r) Y_00
         radial = np.sqrt(4 * np.pi) * potential.neutral[None]
@@ -82,7 +84,7 @@ def functions_of(kind: Kind, species: SpeciesBasis) -> SpeciesBasis | RadialFunc
         v[inside] = CubicSpline(potential.grid, potential.neutral)(species.grid[inside])
         cutoffs = tuple(min(c, reach) for c in species.cutoffs)
         return RadialFunctions(species.shells, cutoffs, species.grid, species.radial * v)
-    return _separable(potential, kind)
+    return _separable(potential)
 
 
 def product_shells(species: SpeciesBasis) -> list[tuple[int, int, int]]:
@@ -103,31 +105,40 @@ def _products(species: SpeciesBasis, radial: np.ndarray, grid: np.ndarray) -> Ra
     return RadialFunctions(tuple(degree for *_, degree in parts), cutoffs, grid, products)
 
 
-def _separable(potential: AtomicPotential, kind: Kind) -> RadialFunctions:
-    """W χ_n of all degrees, those seen from far or the others."""
-    assert_neutral = np.asarray(potential.neutral)
-    inside = potential.grid <= potential.neutral_reach
-    grid = potential.grid[inside]
-    w = np.maximum(-assert_neutral[inside], 0.0)
+def _separable(potential: AtomicPotential) -> RadialFunctions:
+    """W χ_n of all degrees: those of where V_NA attracts, and of where it repels."""
+    grid, neutral = potential.grid, np.asarray(potential.neutral)
+    coarse = max(1, int(LARGEST_STEP / grid[1]))
+    inside = slice(0, int(np.searchsorted(grid, potential.neutral_reach)) + 1, coarse)
+    grid = grid[inside]
     weights = grid**2 * simpson_weights(len(grid), grid[1])
-    root = np.sqrt(w * weights)  # functions times it have the inner product of vectors
     shells: list[int] = []
+    signs: list[int] = []
     radial = []
-    for l in range(NEAR_DEGREE + 1):
-        chosen = np.zeros((0, len(grid)))
-        if l <= FAR_DEGREE:
-            chosen = _components(_seen_from_far(l, grid) * root, FAR_TOLERANCE)
-        if kind is Kind.NEAR:
-            waves = _plane_waves(l, grid) * root
-            chosen = _components(waves - (waves @ chosen.T) @ chosen, NEAR_TOLERANCE)
-        f = np.zeros_like(chosen)
-        f[:, 1:] = chosen[:, 1:] * np.sqrt(w[1:] / weights[1:])
-        if l == 0:  # even in r
-            f[:, 0] = (4 * f[:, 1] - f[:, 2]) / 3
-        shells += [l] * len(f)
-        radial.append(f)
+    for sign in (-1, 1):
+        w = np.maximum(sign * neutral[inside], 0.0)
+        for l in range(NEAR_DEGREE + 1):
+            chosen = _expansion(l, grid, np.sqrt(w * weights))
+            f = np.zeros_like(chosen)
+            f[:, 1:] = chosen[:, 1:] * np.sqrt(w[1:] / weights[1:])
+            if l == 0:  # even in r
+                f[:, 0] = (4 * f[:, 1] - f[:, 2]) / 3
+            shells += [l] * len(f)
+            signs += [sign] * len(f)
+            radial.append(f)
     cutoffs = (potential.neutral_reach,) * len(shells)
-    return RadialFunctions(tuple(shells), cutoffs, grid, np.concatenate(radial))
+    return RadialFunctions(tuple(shells), cutoffs, grid, np.concatenate(radial), tuple(signs))
+
+
+def _expansion(l: int, grid: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """(n_functions, n_grid) orthonormal χ_n of a degree, times the root of W and the weights."""
+    if not root.any():
+        return np.zeros((0, len(grid)))
+    far = np.zeros((0, len(grid)))
+    if l <= FAR_DEGREE:
+        far = _components(_seen_from_far(l, grid) * root, FAR_TOLERANCE)
+    waves = _plane_waves(l, grid) * root
+    return np.concatenate([far, _components(waves - (waves @ far.T) @ far, NEAR_TOLERANCE)])
 
 
 def _components(vectors: np.ndarray, tolerance: float) -> np.ndarray:

@@ -19,7 +19,7 @@ from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap.functions import Kind, product_shells
 from hotham_ase.overlap.tables import Operator, TwoCentreTables, check_radial, two_centre_tables
-from hotham_ase.overlap.three_centre import Projection, projected_values
+from hotham_ase.overlap.three_centre import Projection, add_projected, half_of, mirror_half
 from hotham_ase.overlap.two_centre import check_pairs, two_centre_values
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def nonlocal_matrix(
         If ``pairs`` are not of this structure.
     """
     layout = _layout(atoms, basis, pairs, _needs_potential)
-    values = _nonlocal_values(atoms, basis, layout, _scalar_coefficients)
+    values = np.zeros((1, layout.n_values))
+    _add_nonlocal(values, atoms, basis, layout, _scalar_coefficients)
+    mirror_half(values, layout, basis.species_index(atoms.numbers))
     return RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, name="nonlocal")
 
 
@@ -87,8 +89,9 @@ def spin_orbit_matrix(
         If ``pairs`` are not of this structure.
     """
     layout = _layout(atoms, basis, pairs, _needs_relativistic)
-    coupling = _nonlocal_values(atoms, basis, layout, _spin_coefficients, sign=-1)
-    values = np.concatenate([np.zeros((1, layout.n_values)), coupling])
+    values = np.zeros((4, layout.n_values))
+    _add_nonlocal(values[1:], atoms, basis, layout, _spin_coefficients)
+    mirror_half(values, layout, basis.species_index(atoms.numbers), sign=-1)
     return RealSpaceMatrix(
         layout.pairs, layout.n_orbitals, values, spin=Spin.SPIN_ORBIT, name="spin-orbit"
     )
@@ -121,7 +124,9 @@ def neutral_atom_matrix(
     """
     pairs = PairList.from_atoms(atoms, basis.pair_cutoffs) if pairs is None else pairs
     layout = _layout(atoms, basis, pairs, _needs_neutral)
-    values = _neutral_values(atoms, basis, layout)
+    values = np.zeros((1, layout.n_values))
+    _add_neutral(values, atoms, basis, layout)
+    mirror_half(values, layout, basis.species_index(atoms.numbers))
     return RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, name="neutral-atom")
 
 
@@ -146,10 +151,38 @@ def initial_hamiltonian(
         As for :func:`nonlocal_matrix`.
     """
     layout = _layout(atoms, basis, pairs, _needs_neutral)
-    values = _neutral_values(atoms, basis, layout)
-    values += _nonlocal_values(atoms, basis, layout, _scalar_coefficients)
-    values += two_centre_values(layout, basis, Operator.KINETIC)
+    values = _initial_values(atoms, basis, layout)
     return RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, name="initial")
+
+
+def initial_values(atoms: Atoms, basis: OrbitalBasis, pairs: PairList) -> np.ndarray:
+    """Elements of :func:`initial_hamiltonian`, to be added to in place.
+
+    Parameters
+    ----------
+    atoms, basis, pairs
+        As there.
+
+    Returns
+    -------
+    (n_values,) float, eV
+        Beside them the computation takes less than 600 bytes for each pair.
+
+    Raises
+    ------
+    BasisError, PairListError
+        As there.
+    """
+    return _initial_values(atoms, basis, _layout(atoms, basis, pairs, _needs_neutral))[0]
+
+
+def _initial_values(atoms: Atoms, basis: OrbitalBasis, layout: BlockLayout) -> np.ndarray:
+    """(1, n_values) eV."""
+    values = two_centre_values(layout, basis, Operator.KINETIC)
+    _add_nonlocal(values, atoms, basis, layout, _scalar_coefficients)
+    _add_neutral(values, atoms, basis, layout)
+    mirror_half(values, layout, basis.species_index(atoms.numbers))
+    return values
 
 
 # ----------------------------------------------------------------------- what is needed
@@ -198,20 +231,20 @@ def _layout(
 # ----------------------------------------------------------------------- V_nl
 
 
-def _nonlocal_values(
+def _add_nonlocal(
+    values: np.ndarray,
     atoms: Atoms,
     basis: OrbitalBasis,
     layout: BlockLayout,
     coefficients: Callable[[AtomicPotential], np.ndarray],
-    sign: int = 1,
-) -> np.ndarray:
-    """(n_components, n_values) of a sum over projectors."""
+) -> None:
+    """Add a sum over projectors to values (n_components, n_values) of one half of the blocks."""
     of_species = {
         s.symbol: coefficients(s.potential) for s in basis.species if s.potential is not None
     }
-    projection = Projection(Kind.NONLOCAL, of_species, sign)
     allowed = np.ones(len(layout.sizes), dtype=bool)
-    return projected_values(atoms, layout, two_centre_tables(basis), projection, allowed)
+    projection = Projection(Kind.NONLOCAL, of_species)
+    add_projected(values, atoms, layout, two_centre_tables(basis), projection, allowed)
 
 
 def _scalar_coefficients(potential: AtomicPotential) -> np.ndarray:
@@ -266,32 +299,44 @@ def angular_momentum(l: int) -> np.ndarray:
 # ----------------------------------------------------------------------- V_NA
 
 
-def _neutral_values(atoms: Atoms, basis: OrbitalBasis, layout: BlockLayout) -> np.ndarray:
-    """(1, n_values) eV."""
+def _add_neutral(
+    values: np.ndarray, atoms: Atoms, basis: OrbitalBasis, layout: BlockLayout
+) -> None:
+    """Add V_NA to values (1, n_values) of one half of the blocks."""
     tables = two_centre_tables(basis)
     i, j = basis.species_index(layout.pairs.numbers)[layout.atoms]
     cutoffs = np.array([s.cutoff for s in basis.species])
     overlap = np.linalg.norm(layout.vectors, axis=1) < cutoffs[i] + cutoffs[j]
-    values = np.zeros((1, layout.n_values))
-    for kind in (Kind.FAR, Kind.NEAR):
-        projection = Projection(kind, distinct=True, dtype=np.float32)
-        values -= projected_values(atoms, layout, tables, projection, overlap)
-    _add_own(values, layout, tables)
+    present = np.unique(tables.basis.species_index(atoms.numbers))
+    signs = {symbol: _signs(tables, symbol) for symbol in np.array(basis.symbols)[present]}
+    projection = Projection(Kind.SEPARABLE, signs, distinct=True, dtype=np.float32)
+    add_projected(values, atoms, layout, tables, projection, overlap)
+    _add_own(values, layout, tables, overlap)
     _add_onsite(values, atoms, layout, tables)
-    return values
 
 
-def _add_own(values: np.ndarray, layout: BlockLayout, tables: TwoCentreTables) -> None:
+def _signs(tables: TwoCentreTables, symbol: str) -> np.ndarray:
+    """(1, rank) of the separable V_NA."""
+    functions = tables.functions(Kind.SEPARABLE, symbol)
+    return np.repeat(functions.signs, [2 * l + 1 for l in functions.shells])[None]
+
+
+def _add_own(
+    values: np.ndarray, layout: BlockLayout, tables: TwoCentreTables, overlap: np.ndarray
+) -> None:
     """Add ⟨φ_i|V_i + V_j|φ_j⟩ of different places."""
-    basis = tables.basis
-    species = basis.species_index(layout.pairs.numbers)
-    hoppings = np.arange(layout.pairs.n_atoms, len(layout.sizes))
+    symbols = tables.basis.symbols
+    species = tables.basis.species_index(layout.pairs.numbers)
+    chosen = overlap & half_of(layout, species)
+    chosen[: layout.pairs.n_atoms] = False
+    hoppings = np.flatnonzero(chosen)
+    vectors = layout.vectors[hoppings]
     for which, (a, b) in layout.groups(hoppings, labels=species, n_elements=400_000):
-        blocks = hoppings[which]
-        table = tables.pair(basis.symbols[a], basis.symbols[b], bra=Kind.DRESSED)
-        integrals = np.moveaxis(table.evaluate(layout.vectors[blocks])[0], -1, 0)
-        values[0, layout.index(blocks)] += integrals
-        values[0, layout.reverse_index(blocks)] += integrals
+        of_bra = tables.pair(symbols[a], symbols[b], bra=Kind.DRESSED)
+        of_ket = tables.pair(symbols[b], symbols[a], bra=Kind.DRESSED)
+        integrals = of_bra.evaluate(vectors[which])[0]
+        integrals += of_ket.evaluate(-vectors[which])[0].swapaxes(0, 1)
+        values[0, layout.index(hoppings[which])] += np.moveaxis(integrals, -1, 0)
 
 
 def _add_onsite(

@@ -6,23 +6,16 @@ from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
-from ase.units import Bohr
 from scipy.interpolate import CubicSpline
 from scipy.special import spherical_jn
 
-from hotham_ase.basis.orbitals import BasisError, SpeciesBasis
-
-# Two-centre integrals converge at 16 / Bohr; the onsite blocks need more because radial
-# functions have a kink where they are cut off.
-K_MAX = 60.0 / Bohr  # 1/Å
-
 # Simpson's weights alternate, so a mesh resolves j_l(kr) only well below its Nyquist limit.
-FINEST_STEP = 0.7 / K_MAX  # Å
+FINEST_PHASE = 0.7  # k_max times its step
 
 
 @dataclass(frozen=True, eq=False)
 class RadialFunctions:
-    """Functions f(r) Y_lm about an atom that are no orbitals: projectors, potentials, densities.
+    """Functions f(r) Y_lm about an atom: orbitals, projectors, potentials, densities.
 
     Attributes
     ----------
@@ -33,12 +26,15 @@ class RadialFunctions:
     grid : (n_grid,) Å
         Uniform, from 0.
     radial : (n_functions, n_grid)
+    signs : (n_functions,) int
+        Of Σ ± |f⟩⟨f|, where the functions make up a potential.
     """
 
     shells: tuple[int, ...]
     cutoffs: tuple[float, ...]
     grid: np.ndarray = field(repr=False)
     radial: np.ndarray = field(repr=False)
+    signs: tuple[int, ...] = ()
 
     @property
     def n_orbitals(self) -> int:
@@ -51,8 +47,8 @@ class RadialFunctions:
         return max(self.cutoffs, default=0.0)
 
 
-def k_grid(reach: float) -> np.ndarray:
-    """Equidistant wave numbers from 0 to K_MAX for integrals that vanish beyond a distance.
+def k_grid(reach: float, k_max: float) -> np.ndarray:
+    """Equidistant wave numbers from 0 on for integrals that vanish beyond a distance.
 
     The integrand k² X_a(k) X_b(k) j_L(kR) is even in k and its Fourier transform vanishes
     beyond 2·reach, so the trapezoidal rule is exact to rounding for steps below π / reach.
@@ -61,13 +57,15 @@ def k_grid(reach: float) -> np.ndarray:
     ----------
     reach
         Largest distance in Å at which two orbitals overlap.
+    k_max
+        1/Å.
 
     Returns
     -------
     (n_k,) float, 1/Å.
     """
     step = np.pi / (1.1 * reach)
-    return step * np.arange(int(np.ceil(K_MAX / step)) + 1)
+    return step * np.arange(int(np.ceil(k_max / step)) + 1)
 
 
 def simpson_weights(n: int, step: float) -> np.ndarray:
@@ -83,25 +81,25 @@ def simpson_weights(n: int, step: float) -> np.ndarray:
     return weights
 
 
-def resolved_functions(species: SpeciesBasis | RadialFunctions) -> tuple[np.ndarray, np.ndarray]:
-    """Radial functions on a mesh fine enough for K_MAX, zero beyond each shell's cutoff.
+def resolved_functions(functions: RadialFunctions, k_max: float) -> tuple[np.ndarray, np.ndarray]:
+    """Radial functions on a mesh fine enough for wave numbers, zero beyond each shell's cutoff.
 
     Parameters
     ----------
-    species
-        With radial functions.
+    functions
+        On any mesh.
+    k_max
+        1/Å.
 
     Returns
     -------
     mesh : (n_mesh,) Å
     functions : (n_shells, n_mesh) Å^(-3/2)
     """
-    grid, radial = species.grid, species.radial
-    if grid is None or radial is None:
-        raise BasisError("radial functions must be given")
-    cutoffs = np.array(species.cutoffs)[:, None]
+    grid, radial = functions.grid, functions.radial
+    cutoffs = np.array(functions.cutoffs)[:, None]
     # the k integrals go on to where j_l(kr) oscillates faster than the mesh of the file
-    refinement = int(np.ceil((grid[1] - grid[0]) / FINEST_STEP))
+    refinement = int(np.ceil((grid[1] - grid[0]) * k_max / FINEST_PHASE))
     if refinement > 1:
         mesh = np.linspace(0.0, grid[-1], refinement * (len(grid) - 1) + 1)
         grid, radial = mesh, CubicSpline(grid, radial, axis=1)(mesh)

@@ -15,9 +15,9 @@ an overlap too, because r̂ times a harmonic is a combination of harmonics of de
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from ase.units import Bohr, Hartree
@@ -30,7 +30,7 @@ from hotham_ase.basis.harmonics import (
     solid_harmonic_gradient,
     solid_harmonics,
 )
-from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.overlap.functions import Kind, functions_of
 from hotham_ase.overlap.radial import (
     RadialFunctions,
@@ -40,10 +40,23 @@ from hotham_ase.overlap.radial import (
     scaled_bessel,
 )
 
-TABLE_STEP = 0.01 * Bohr  # Å; cubic splines are then good to 1e-9, their slopes to 1e-7 / Å
 CACHED_BASES = 8
 
-_Functions = SpeciesBasis | RadialFunctions
+
+@dataclass(frozen=True)
+class _Resolution:
+    """Of tables: distance in Å between nodes, largest wave number in 1/Å."""
+
+    step: float
+    k_max: float
+
+
+# Cubic splines are good to 1e-9, their slopes to 1e-7 / Å. Two-centre integrals converge at
+# 16 / Bohr; the onsite blocks need more because radial functions have a kink at their cutoffs.
+FINE = _Resolution(0.01 * Bohr, 60.0 / Bohr)
+# The functions that V_NA is expanded in end smoothly, and are no better than 1e-4.
+COARSE = _Resolution(0.03 * Bohr, 16.0 / Bohr)
+
 _Place = tuple[Kind, str]  # which functions of which species
 
 
@@ -95,10 +108,19 @@ class PairTables:
     n_orb_a: int
     n_orb_b: int
 
+    @cached_property
+    def single(self) -> PairTables:
+        """The same in single precision, which is twice as fast."""
+        return replace(
+            self,
+            coefficients=self.coefficients.astype(np.float32),
+            contraction=self.contraction.astype(np.float32),
+        )
+
     def _spline(self, r: np.ndarray, *, derivative: bool = False) -> np.ndarray:
         """(n_tables, n) value or derivative of T_L / R^L at distances in Å."""
         interval = np.minimum((r / self.step).astype(np.int64), len(self.coefficients) - 1)
-        u = (r - interval * self.step)[:, None]
+        u = (r - interval * self.step)[:, None].astype(self.coefficients.dtype)
         c3, c2, c1, c0 = np.moveaxis(self.coefficients[interval], 1, 0)
         value = (3 * c3 * u + 2 * c2) * u + c1 if derivative else ((c3 * u + c2) * u + c1) * u + c0
         value[r[:, None] >= self.reaches] = 0.0
@@ -121,7 +143,7 @@ class PairTables:
         (n_components, n_orb_a, n_orb_b, n) float
         """
         table = self._spline(np.linalg.norm(vectors, axis=1))
-        harmonics = solid_harmonics(self.l_max, vectors)
+        harmonics = solid_harmonics(self.l_max, vectors).astype(table.dtype, copy=False)
         return self._contract(table[self.product_table] * harmonics[self.product_harmonic])
 
     def gradient(self, vectors: np.ndarray) -> np.ndarray:
@@ -191,29 +213,29 @@ class TwoCentreTables:
         potentials = [s.potential for s in basis.species if s.has_radial and s.potential]
         reaches = [max(p.reach, p.neutral_reach) for p in potentials]
         reach = max(cutoffs) + max(cutoffs + reaches)
-        self._k = k_grid(reach)
-        self._r = TABLE_STEP * np.arange(int(np.ceil(reach / TABLE_STEP)) + 1)
+        self._reach = reach
         # caches of this instance alone: a decorated method would keep every instance alive
         self._pairs: dict[tuple[str, str, Operator, Kind, Kind], PairTables] = {}
-        self._functions = cache(lambda kind, symbol: functions_of(kind, basis[symbol]))
+        self.functions = cache(lambda kind, symbol: functions_of(kind, basis[symbol]))
         self._kernel = cache(self._build_kernel)
         self._transforms = cache(self._build_transforms)
 
-    def rank(self, kind: Kind, symbol: str) -> int:
-        """How many functions of a kind a species has, each m counted."""
-        return self._functions(kind, symbol).n_orbitals
-
-    def _build_kernel(self, degree: int) -> np.ndarray:
+    def _build_kernel(self, degree: int, resolution: _Resolution) -> np.ndarray:
         """(n_r, n_k) j_L(kR) / R^L times 8 k² dk."""
-        return scaled_bessel(degree, self._r, self._k) * (8 * self._k[1] * self._k**2)
+        r = resolution.step * np.arange(int(np.ceil(self._reach / resolution.step)) + 1)
+        k = k_grid(self._reach, resolution.k_max)
+        return scaled_bessel(degree, r, k) * (8 * k[1] * k**2)
 
-    def _build_transforms(self, kind: Kind, symbol: str, raised: int) -> np.ndarray:
+    def _build_transforms(
+        self, kind: Kind, symbol: str, raised: int, resolution: _Resolution
+    ) -> np.ndarray:
         """(n_shells, n_k) transforms of r^|raised| R(r) with degree l + raised."""
-        of_atom = self._functions(kind, symbol)
-        mesh, functions = resolved_functions(of_atom)
+        of_atom = self.functions(kind, symbol)
+        mesh, functions = resolved_functions(of_atom, resolution.k_max)
         # l - 1 of an s shell is in no channel
         degrees = np.maximum(np.array(of_atom.shells) + raised, 0)
-        return bessel_transform(mesh, functions * mesh ** abs(raised), degrees, self._k)
+        k = k_grid(self._reach, resolution.k_max)
+        return bessel_transform(mesh, functions * mesh ** abs(raised), degrees, k)
 
     def pair(
         self,
@@ -250,20 +272,21 @@ class TwoCentreTables:
         return self._pairs[key]
 
     def _build_pair(self, a: _Place, b: _Place, operator: Operator) -> PairTables:
-        bra, ket = self._functions(*a), self._functions(*b)
+        bra, ket = self.functions(*a), self.functions(*b)
+        resolution = COARSE if a[0] is Kind.SEPARABLE else FINE
         channels = _channels(bra, ket, operator)
         reaches = np.array([bra.cutoffs[c.bra] + ket.cutoffs[c.ket] for c in channels])
-        r = self._r[: int(np.ceil(reaches.max() / TABLE_STEP)) + 1]
+        r = resolution.step * np.arange(int(np.ceil(reaches.max() / resolution.step)) + 1)
         values = np.empty((len(r), len(channels)))
         for degree in sorted({c.degree for c in channels}):
             columns = [n for n, c in enumerate(channels) if c.degree == degree]
-            density = np.stack([self._density(a, b, channels[n], operator) for n in columns])
-            values[:, columns] = self._kernel(degree)[: len(r)] @ density.T
+            density = self._density(a, b, [channels[n] for n in columns], operator, resolution)
+            values[:, columns] = self._kernel(degree, resolution)[: len(r)] @ density.T
         # even in R, hence no slope at 0
         spline = CubicSpline(r, values, bc_type="clamped")
         degrees = np.array([c.degree for c in channels])
         return PairTables(
-            step=TABLE_STEP,
+            step=resolution.step,
             coefficients=np.ascontiguousarray(spline.c.swapaxes(0, 1)),
             reaches=reaches,
             l_max=int(degrees.max()),
@@ -275,17 +298,27 @@ class TwoCentreTables:
             n_orb_b=ket.n_orbitals,
         )
 
-    def _density(self, a: _Place, b: _Place, channel: _Channel, operator: Operator) -> np.ndarray:
-        """(n_k,) ± w(k) X_a(k) X_b(k) of one table."""
-        raised = channel.bra_degree - self._functions(*a).shells[channel.bra]
-        bra = self._transforms(*a, raised)[channel.bra]
-        ket = self._transforms(*b, 0)[channel.ket]
-        ket_degree = self._functions(*b).shells[channel.ket]
-        sign = (-1) ** ((channel.bra_degree - ket_degree - channel.degree) // 2)
-        product = sign * bra * ket
+    def _density(
+        self,
+        a: _Place,
+        b: _Place,
+        channels: list[_Channel],
+        operator: Operator,
+        resolution: _Resolution,
+    ) -> np.ndarray:
+        """(n_channels, n_k) ± w(k) X_a(k) X_b(k) of some tables."""
+        shells = self.functions(*a).shells, self.functions(*b).shells
+        raised = np.array([c.bra_degree - shells[0][c.bra] for c in channels])
+        bra = np.empty((len(channels), len(k_grid(self._reach, resolution.k_max))))
+        for step in np.unique(raised):
+            of_step = np.flatnonzero(raised == step)
+            transforms = self._transforms(*a, int(step), resolution)
+            bra[of_step] = transforms[[channels[n].bra for n in of_step]]
+        bra *= self._transforms(*b, 0, resolution)[[c.ket for c in channels]]
+        bra *= [[(-1) ** ((c.bra_degree - shells[1][c.ket] - c.degree) // 2)] for c in channels]
         if operator is Operator.KINETIC:
-            product *= 0.5 * Hartree * Bohr**2 * self._k**2
-        return product
+            bra *= 0.5 * Hartree * Bohr**2 * k_grid(self._reach, resolution.k_max) ** 2
+        return bra
 
 
 @dataclass(frozen=True)
@@ -298,7 +331,7 @@ class _Channel:
     degree: int
 
 
-def _channels(bra: _Functions, ket: _Functions, operator: Operator) -> list[_Channel]:
+def _channels(bra: RadialFunctions, ket: RadialFunctions, operator: Operator) -> list[_Channel]:
     raised = (-1, 1) if operator is Operator.POSITION else (0,)
     return [
         _Channel(s, l1 + step, t, degree)
@@ -311,7 +344,7 @@ def _channels(bra: _Functions, ket: _Functions, operator: Operator) -> list[_Cha
 
 
 def _contraction(
-    bra: _Functions, ket: _Functions, channels: list[_Channel], operator: Operator
+    bra: RadialFunctions, ket: RadialFunctions, channels: list[_Channel], operator: Operator
 ) -> csr_array:
     """(n_components * n_orb_a * n_orb_b, n_products) coefficients of the products."""
     bra_start, ket_start = (

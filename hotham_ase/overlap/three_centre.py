@@ -2,29 +2,32 @@
 
 With B_ai = ⟨f_a|φ_i⟩ from two-centre tables the block of i and j is Σ_a B_aiᵀ C_a B_aj. For every
 atom a that is one matrix product over all of its neighbours; only one of (i, j) and (j, i) is
-computed.
+computed, that of :func:`half_of`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import csr_array
 
 from hotham_ase.matrices import BlockLayout
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap.functions import Kind
-from hotham_ase.overlap.tables import PairTables, TwoCentreTables
+from hotham_ase.overlap.tables import TwoCentreTables
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 ATOMS_AT_ONCE = 32
+BOX = 8.0  # Å; atoms of one box are treated one after another, since they share pairs
 NEIGHBOURS_AT_ONCE = 12
-CHUNK_ELEMENTS = 200_000  # what fits into a core's cache
+EVALUATED_ELEMENTS = 600_000  # of products of splines and harmonics at a time
+BUFFER_ELEMENTS = 3_000_000  # of products that wait to be summed
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,8 @@ class Projection:
     ----------
     kind
         The functions f of every atom.
-    coefficients : dict of (n_components, rank, rank), or None
-        C of every species by its symbol; all symmetric, or all antisymmetric. None is unity.
-    sign
-        1 for symmetric coefficients, −1 for antisymmetric ones.
+    coefficients : dict of (n_components, rank, rank) or (n_components, rank)
+        C of every species by its symbol, or its diagonal; all symmetric, or all antisymmetric.
     distinct
         Whether only triples of three different places count: i = a, j = a and i = j are computed
         otherwise.
@@ -47,95 +48,130 @@ class Projection:
     """
 
     kind: Kind
-    coefficients: Mapping[str, np.ndarray] | None = None
-    sign: int = 1
+    coefficients: Mapping[str, np.ndarray]
     distinct: bool = False
-    dtype: type = np.float64
+    dtype: type[np.floating] = np.float64
 
     @property
     def n_components(self) -> int:
         """Of the result."""
-        return 1 if self.coefficients is None else len(next(iter(self.coefficients.values())))
+        return len(next(iter(self.coefficients.values())))
 
 
-class _Sums:
-    """Blocks of each two species, of which one of (i, j) and (j, i) is added to.
+def half_of(layout: BlockLayout, species: np.ndarray) -> np.ndarray:
+    """(n_blocks,) bool: onsite blocks and one of each hopping block (i, j, R) and (j, i, −R).
+
+    The bra is of the species that comes first, then the atom that comes first, then R is the
+    one that comes last.
 
     Parameters
     ----------
     layout
         Pairs and orbitals.
     species : (n_atoms,) int
-    allowed : (n_blocks,) bool
-        The others are left out.
-    projection
-        What is summed.
+    """
+    i, j = layout.atoms
+    blocks = np.arange(len(i))
+    first = (i < j) | ((i == j) & (blocks >= layout.reverse))
+    return (species[i] < species[j]) | ((species[i] == species[j]) & first)
+
+
+def mirror_half(
+    values: np.ndarray, layout: BlockLayout, species: np.ndarray, sign: int = 1
+) -> None:
+    """Overwrite the other half of the hopping blocks, in place.
+
+    Parameters
+    ----------
+    values : (n_components, n_values)
+    layout, species
+        As for :func:`half_of`.
+    sign
+        1 for symmetric matrices, −1 for antisymmetric ones.
+    """
+    hoppings = np.flatnonzero(half_of(layout, species)[layout.pairs.n_atoms :])
+    hoppings += layout.pairs.n_atoms
+    for which, _ in layout.groups(hoppings, labels=species, n_elements=BUFFER_ELEMENTS // 8):
+        blocks = hoppings[which]
+        n_a, n_b = layout.n_orbitals[layout.atoms[:, blocks[0]]]
+        here, there = layout.offsets[blocks], layout.offsets[layout.reverse[blocks]]
+        for component in values:
+            windows = sliding_window_view(component, n_a * n_b, writeable=True)
+            transposed = windows[here].reshape(-1, n_a, n_b).swapaxes(1, 2)
+            windows[there] = sign * transposed.reshape(len(here), -1)
+
+
+class _Products:
+    """Products that wait to be summed, of bras of one species and kets of another.
+
+    Parameters
+    ----------
+    layout
+        Of the values that they are added to.
+    n_orbitals
+        Of a bra and a ket.
+    dtype
+        Of the products.
     """
 
-    def __init__(
-        self,
-        layout: BlockLayout,
-        species: np.ndarray,
-        allowed: np.ndarray,
-        projection: Projection,
-    ) -> None:
-        self.layout, self.allowed, self.projection = layout, allowed, projection
-        self.row = np.empty(len(layout.reverse), dtype=np.int64)  # of a block in its sums
-        self.blocks: dict[tuple[int, int], np.ndarray] = {}
-        self.sums: dict[tuple[int, int], np.ndarray] = {}
-        for which, (t, u) in layout.groups(labels=species):
-            if t <= u:
-                self.row[which] = np.arange(len(which))
-                self.blocks[t, u] = which
-                size = layout.sizes[which[0]]
-                self.sums[t, u] = np.zeros((projection.n_components, len(which), size))
+    def __init__(self, layout: BlockLayout, n_orbitals: tuple[int, int], dtype: type) -> None:
+        self.layout, self.n_orbitals = layout, n_orbitals
+        self.buffer: np.ndarray = np.empty(BUFFER_ELEMENTS, dtype)
+        self._clear()
 
-    def add(
-        self,
-        kind: tuple[int, int],
-        pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
-        values: np.ndarray,
-    ) -> None:
-        """Add values (n_components, n, n_orb_i * n_orb_j) to the blocks of pairs (i, j, R)."""
-        blocks = self.layout.find(*pairs)
-        kept = np.flatnonzero((blocks >= 0) & self.allowed[blocks])
-        # in a small cell many triples share a block
-        rows, of_row = np.unique(self.row[blocks[kept]], return_inverse=True)
-        ones, shape = np.ones(len(kept), values.dtype), (len(rows), len(blocks))
-        gather = csr_array((ones, (of_row, kept)), shape=shape)
-        for total, component in zip(self.sums[kind], values, strict=True):
-            total[rows] += gather @ component
+    def _clear(self) -> None:
+        self.used = 0
+        self.places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
-    def values(self) -> np.ndarray:
-        """(n_components, n_values): every block with its mirror image."""
-        layout, sign = self.layout, self.projection.sign
-        out = np.empty((self.projection.n_components, layout.n_values))
-        for (t, u), blocks in self.blocks.items():
-            n_i, n_j = layout.n_orbitals[layout.atoms[:, blocks[0]]]
-            sums = self.sums.pop((t, u)).reshape(len(out), -1, n_i, n_j)
-            back = self.row[layout.reverse[blocks]] if t == u else None
-            for start in range(0, len(blocks), CHUNK_ELEMENTS // (n_i * n_j)):
-                part = slice(start, start + CHUNK_ELEMENTS // (n_i * n_j))
-                whole = sums[:, part]
-                if back is not None:
-                    whole = whole + sign * sums[:, back[part]].swapaxes(2, 3)
-                else:
-                    out[:, layout.reverse_index(blocks[part])] = sign * whole
-                out[:, layout.index(blocks[part])] = whole
-        return out
+    def add(self, bra: np.ndarray, ket: np.ndarray, blocks: np.ndarray, values: np.ndarray) -> None:
+        """Add bras (n, n_orb, rank) times kets (m, n_orb, rank) to blocks (n, m), −1 for none."""
+        n_i, n_j = self.n_orbitals
+        n, m = blocks.shape
+        size = n * n_i * m * n_j
+        if self.used + size > len(self.buffer):
+            self.flush(values)
+        out = self.buffer[self.used : self.used + size].reshape(n * n_i, m * n_j)
+        rank = bra.shape[-1]
+        np.matmul(bra.reshape(-1, rank), ket.reshape(-1, rank).T, out=out)
+        rows, columns = np.nonzero(blocks >= 0)
+        # in pieces of one orbital of the bra: where the first is, and how far the next
+        first = self.used // n_j + rows * (n_i * m) + columns
+        self.places.append((blocks[rows, columns], first, np.full(len(first), m)))
+        self.used += size
+
+    def flush(self, values: np.ndarray) -> None:
+        """Sum what waits, and add it to values (n_values,)."""
+        if not self.used:
+            return
+        n_i, n_j = self.n_orbitals
+        blocks, first, step = (np.concatenate(parts) for parts in zip(*self.places, strict=True))
+        order = np.argsort(blocks, kind="stable")
+        rows, starts = np.unique(blocks[order], return_index=True)
+        orbitals = np.arange(n_i)[:, None]
+        pieces = (first[order] + orbitals * step[order]).ravel()
+        ends = np.append((starts + orbitals * len(order)).ravel(), len(pieces))
+        ones = np.ones(len(pieces), self.buffer.dtype)
+        gather = csr_array((ones, pieces, ends), shape=(len(ends) - 1, self.used // n_j))
+        sums = (gather @ self.buffer[: self.used].reshape(-1, n_j)).reshape(n_i, -1, n_j)
+        windows = sliding_window_view(values, n_i * n_j, writeable=True)
+        windows[self.layout.offsets[rows]] += sums.swapaxes(0, 1).reshape(len(rows), -1)
+        self._clear()
 
 
-def projected_values(
+def add_projected(
+    values: np.ndarray,
     atoms: Atoms,
     layout: BlockLayout,
     tables: TwoCentreTables,
     projection: Projection,
     allowed: np.ndarray,
-) -> np.ndarray:
-    """The sum over all atoms.
+) -> None:
+    """Add the sum over all atoms to the blocks of one half.
 
     Parameters
     ----------
+    values : (n_components, n_values)
+        Added to in place.
     atoms
         The structure of ``layout.pairs``.
     layout
@@ -145,133 +181,178 @@ def projected_values(
     projection
         What is summed.
     allowed : (n_blocks,) bool
-        Blocks to compute; the others are zero.
-
-    Returns
-    -------
-    (n_components, n_values) float
+        Blocks to add to, among those of :func:`half_of`.
     """
     ranges = _ranges(tables, layout.pairs, projection)
     if not ranges:
-        return np.zeros((projection.n_components, layout.n_values))
-    sums = _Sums(layout, tables.basis.species_index(atoms.numbers), allowed, projection)
+        return
+    total = _Sum(values, layout, tables, projection, allowed)
     near = PairList.from_atoms(atoms, ranges)
-    n_atoms = near.n_atoms
-    starts = np.searchsorted(near.edge_index[0], np.arange(n_atoms + 1))
-    for first in range(0, n_atoms, ATOMS_AT_ONCE):
-        last = min(first + ATOMS_AT_ONCE, n_atoms)
-        edges = slice(starts[first], starts[last])
-        centre, place = near.edge_index[:, edges]
-        lists = centre, place, near.cell_shifts[edges], near.edge_vectors[edges]
-        if not projection.distinct:  # an atom's own orbitals feel its functions, too
-            own, still = np.arange(first, last), np.zeros((last - first, 3))
-            added = own, own, still.astype(np.int64), still
-            lists = tuple(np.concatenate(both) for both in zip(added, lists, strict=True))
-        _add_atoms(sums, tables, *lists)
-    return sums.values()
+    starts = np.searchsorted(near.edge_index[0], np.arange(near.n_atoms + 1))
+    order = np.lexsort(np.floor(near.wrapped_positions / BOX).T)
+    for first in range(0, near.n_atoms, ATOMS_AT_ONCE):
+        centres = order[first : first + ATOMS_AT_ONCE]
+        edges = np.concatenate([np.arange(starts[a], starts[a + 1]) for a in centres])
+        total.add(_Neighbours.of(near, edges, np.zeros(0, int) if projection.distinct else centres))
+    total.finish()
 
 
-def _add_atoms(
-    sums: _Sums,
-    tables: TwoCentreTables,
-    centre: np.ndarray,
-    place: np.ndarray,
-    shifts: np.ndarray,
-    vectors: np.ndarray,
-) -> None:
-    """Add what some atoms contribute.
+@dataclass(frozen=True)
+class _Neighbours:
+    """Neighbours of some atoms, themselves perhaps among them.
 
-    ``centre`` and ``place`` (n,) are the atoms a and i of every neighbour, ``shifts`` (n, 3) the
-    cell of i, ``vectors`` (n, 3) Å from a to i.
+    Attributes
+    ----------
+    centre, atom : (n,) int
+        The atoms a and i of every neighbour.
+    shifts : (n, 3) int
+        The cell of i.
+    vectors : (n, 3) Å
+        From a to i.
     """
-    projection, symbols = sums.projection, tables.basis.symbols
-    species = tables.basis.species_index(sums.layout.pairs.numbers)
-    triples: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
-    for s in np.unique(species[centre]):
-        if not tables.rank(projection.kind, symbols[s]):
-            continue
-        c = None
-        if projection.coefficients is not None:
-            c = projection.coefficients[symbols[s]].astype(projection.dtype)
-        of_kind = {}
-        for t in np.unique(species[place]):
-            which = np.flatnonzero((species[centre] == s) & (species[place] == t))
-            table = tables.pair(symbols[s], symbols[t], bra=projection.kind)
-            of_kind[int(t)] = which, _evaluate(table, vectors[which], projection.dtype)
-        for a in np.unique(centre[species[centre] == s]):
-            mine = [
-                (t, (which[centre[which] == a], b[centre[which] == a]))
-                for t, (which, b) in of_kind.items()
-            ]
-            for n, (t, left) in enumerate(mine):
-                for u, right in mine[n:]:
-                    of_pair = triples.setdefault((t, u), [])
-                    of_pair += _products(left, right, c, projection.distinct)
-    for kind, parts in triples.items():
-        if parts:
-            i, j = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-            values = np.concatenate([part[2] for part in parts], axis=1)
-            sums.add(kind, (place[i], place[j], shifts[j] - shifts[i]), values)
+
+    centre: np.ndarray
+    atom: np.ndarray
+    shifts: np.ndarray
+    vectors: np.ndarray
+
+    @classmethod
+    def of(cls, near: PairList, edges: np.ndarray, own: np.ndarray) -> _Neighbours:
+        """Those of a list, and atoms as their own neighbours; sorted by i, then by its cell."""
+        still = np.zeros((len(own), 3))
+        centre, atom = np.concatenate([near.edge_index[:, edges], np.stack([own, own])], axis=1)
+        shifts = np.concatenate([near.cell_shifts[edges], still.astype(np.int64)])
+        vectors = np.concatenate([near.edge_vectors[edges], still])
+        order = np.lexsort((*shifts.T[::-1], atom))
+        return cls(centre[order], atom[order], shifts[order], vectors[order])
+
+
+class _Sum:
+    """Adds up one projection; the parameters are those of :func:`add_projected`."""
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        layout: BlockLayout,
+        tables: TwoCentreTables,
+        projection: Projection,
+        allowed: np.ndarray,
+    ) -> None:
+        self.values, self.layout, self.tables, self.projection = values, layout, tables, projection
+        self.species = tables.basis.species_index(layout.pairs.numbers)
+        self.allowed = allowed & half_of(layout, self.species)
+        if projection.distinct:
+            self.allowed[: layout.pairs.n_atoms] = False
+        edges = layout.pairs.edge_index[0]
+        self.starts = np.searchsorted(edges, np.arange(layout.pairs.n_atoms + 1))
+        self.waiting: dict[tuple[int, int, int], _Products] = {}
+
+    def finish(self) -> None:
+        """Add what waits."""
+        for (component, *_), products in self.waiting.items():
+            products.flush(self.values[component])
+
+    def add(self, near: _Neighbours) -> None:
+        """Add what some atoms contribute."""
+        symbols = self.tables.basis.symbols
+        blocks, place = self._blocks(near)
+        of_centre, of_atom = self.species[near.centre], self.species[near.atom]
+        for s in np.unique(of_centre):
+            if not self.tables.functions(self.projection.kind, symbols[s]).shells:
+                continue
+            lists = []
+            for t in np.unique(of_atom):
+                which = np.flatnonzero((of_centre == s) & (of_atom == t))
+                which = which[np.argsort(near.centre[which], kind="stable")]
+                lists.append((int(t), which, self._evaluate(s, t, near.vectors[which])))
+            for a in np.unique(near.centre[of_centre == s]):
+                mine = []
+                for t, which, b in lists:
+                    part = slice(*np.searchsorted(near.centre[which], [a, a + 1]))
+                    mine.append((t, place[which[part]], b[part]))
+                for component in range(self.projection.n_components):
+                    self._add_atom(component, s, mine, blocks)
+
+    def _add_atom(
+        self,
+        component: int,
+        s: int,
+        lists: list[tuple[int, np.ndarray, np.ndarray]],
+        blocks: np.ndarray,
+    ) -> None:
+        """Add what one atom contributes to one component.
+
+        ``lists`` has places and B of its neighbours of each species t, ``blocks`` the block of
+        each two places.
+        """
+        c = self.projection.coefficients[self.tables.basis.symbols[s]][component]
+        c = c.astype(self.projection.dtype)
+        for n, (t, places_i, b_i) in enumerate(lists):
+            bra = b_i * c if c.ndim == 1 else b_i @ c
+            for u, places_j, b_j in lists[n:]:
+                key = component, t, u
+                if key not in self.waiting:
+                    n_orbitals = b_i.shape[1], b_j.shape[1]
+                    self.waiting[key] = _Products(self.layout, n_orbitals, self.projection.dtype)
+                for start in range(0, len(places_i), NEIGHBOURS_AT_ONCE):
+                    rows = slice(start, start + NEIGHBOURS_AT_ONCE)
+                    columns = slice(start if t == u else 0, None)
+                    of_pairs = blocks[places_i[rows, None], places_j[columns]]
+                    self.waiting[key].add(bra[rows], b_j[columns], of_pairs, self.values[component])
+
+    def _blocks(self, near: _Neighbours) -> tuple[np.ndarray, np.ndarray]:
+        """Block of each two of the neighbours' places, −1 for none, and the places' numbers."""
+        pairs = self.layout.pairs
+        reach = np.abs(pairs.cell_shifts).max(axis=0, initial=0)
+        reach = reach + np.abs(near.shifts).max(axis=0, initial=0)
+
+        def keys(atoms: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+            x, y, z = (shifts + reach).T
+            span = 2 * reach + 1
+            return ((atoms * span[0] + x) * span[1] + y) * span[2] + z
+
+        known, first, place = np.unique(
+            keys(near.atom, near.shifts), return_index=True, return_inverse=True
+        )
+        atom, shifts = near.atom[first], near.shifts[first]
+        counts = self.starts[atom + 1] - self.starts[atom]
+        of_place = np.repeat(np.arange(len(atom)), counts)
+        edges = np.arange(len(of_place)) + np.repeat(
+            self.starts[atom] - np.cumsum(counts) + counts, counts
+        )
+        wanted = keys(pairs.edge_index[1, edges], shifts[of_place] + pairs.cell_shifts[edges])
+        found = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        edges = edges + pairs.n_atoms
+        kept = (known[found] == wanted) & self.allowed[edges]
+        out = np.full((len(known), len(known)), -1)
+        out[of_place[kept], found[kept]] = edges[kept]
+        np.fill_diagonal(out, np.where(self.allowed[atom], atom, -1))
+        return out, place
+
+    def _evaluate(self, s: int, t: int, vectors: np.ndarray) -> np.ndarray:
+        """(n, n_orbitals, rank) B of neighbours of species t of atoms of species s."""
+        symbols, dtype = self.tables.basis.symbols, self.projection.dtype
+        table = self.tables.pair(symbols[s], symbols[t], bra=self.projection.kind)
+        if dtype is np.float32:
+            table = table.single
+        out: np.ndarray = np.empty((len(vectors), table.n_orb_b, table.n_orb_a), dtype)
+        size = max(1, EVALUATED_ELEMENTS // max(table.contraction.shape))
+        for start in range(0, len(vectors), size):
+            part = table.evaluate(vectors[start : start + size])[0]
+            out[start : start + size] = part.transpose(2, 1, 0)
+        return out
 
 
 def _ranges(
     tables: TwoCentreTables, pairs: PairList, projection: Projection
 ) -> dict[tuple[str, str], float]:
-    """Å up to which the functions of one species and the orbitals of another are listed."""
+    """Å up to which the functions of one species and the orbitals of another overlap."""
     basis = tables.basis
     present = [basis.symbols[s] for s in np.unique(basis.species_index(pairs.numbers))]
     out: dict[tuple[str, str], float] = {}
     for a in present:
-        for b in present if tables.rank(projection.kind, a) else ():
+        for b in present if tables.functions(projection.kind, a).shells else ():
             reach = tables.pair(a, b, bra=projection.kind).reaches.max(initial=0.0)
             for key in ((a, b), (b, a)):
                 out[key] = max(out.get(key, 0.0), float(reach))
     return {key: reach for key, reach in out.items() if reach > 0}
-
-
-def _products(
-    left: tuple[np.ndarray, np.ndarray],
-    right: tuple[np.ndarray, np.ndarray],
-    c: np.ndarray | None,
-    distinct: bool,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Numbers (n,) of i, of j, and blocks (n_components, n, n_orb_i * n_orb_j).
-
-    ``left`` and ``right`` are the numbers and B (n, n_orbitals, rank) of neighbours of one atom.
-    Of the same list each two neighbours come once, and one with itself with half its block.
-    """
-    (numbers_i, b_i), (numbers_j, b_j) = left, right
-    same = left is right
-    n_i, n_j = b_i.shape[1], b_j.shape[1]
-    # C acts once on all neighbours
-    bras = [b_i] if c is None else [b_i @ component for component in c]
-    for start in range(0, len(numbers_i), NEIGHBOURS_AT_ONCE):
-        rows = np.arange(start, min(start + NEIGHBOURS_AT_ONCE, len(numbers_i)))
-        columns = np.arange(start if same else 0, len(numbers_j))
-        counts = np.full((len(rows), len(columns)), True)
-        if same:
-            counts = columns >= rows[:, None] + distinct
-        ket = b_j[columns].reshape(len(columns) * n_j, -1).T
-        shape = len(rows), n_i, len(columns), n_j
-        blocks = np.stack(
-            [
-                (bra[rows].reshape(len(rows) * n_i, -1) @ ket)
-                .reshape(shape)
-                .transpose(0, 2, 1, 3)[counts]
-                for bra in bras
-            ]
-        )
-        i, j = (np.broadcast_to(x, counts.shape)[counts] for x in (rows[:, None], columns))
-        if same and not distinct:
-            blocks[:, i == j] *= 0.5
-        yield numbers_i[i], numbers_j[j], blocks.reshape(len(bras), len(i), n_i * n_j)
-
-
-def _evaluate(table: PairTables, vectors: np.ndarray, dtype: type) -> np.ndarray:
-    """(n, n_orbitals, rank) B of many neighbours."""
-    out = np.empty((len(vectors), table.n_orb_b, table.n_orb_a), dtype)
-    size = max(1, CHUNK_ELEMENTS // max(table.contraction.shape))
-    for start in range(0, len(vectors), size):
-        part = table.evaluate(vectors[start : start + size])[0]
-        out[start : start + size] = part.transpose(2, 1, 0)
-    return out
