@@ -87,6 +87,6 @@ def test_wrong_amplitudes_are_refused(values):
 
 
 def test_amplitudes_are_by_symbol():
-    with pytest.raises(PotentialError, match="must be given by chemical symbol, got \\[1.0, 2.0\\]"):
+    with pytest.raises(PotentialError, match=r"by chemical symbol, got \[1.0, 2.0\]"):
         FittedPotential([1.0, 2.0])
     assert FittedPotential({"C": [1, 0]}) == FittedPotential({"C": (1.0, 0.0)})

@@ -362,18 +362,14 @@ def test_a_run_goes_on_with_the_potential_that_it_began_with(runs, tmp_path, mon
     assert load_model(train(config, resume=True)).fitted is None
 
 
-@pytest.mark.parametrize(
-    ("model", "more"),
-    [
-        (SMALL, "baseline: false"),
-        ("{architecture: published, l_max: 2, channels: [2, 2, 2], odd_channels: [0, 0, 2]}", "precision: 32"),
-    ],
-)
-def test_networks_without_a_baseline_have_it_too(runs, tmp_path, model, more):
+PUBLISHED = "{architecture: published, l_max: 2, channels: [2, 2, 2], odd_channels: [0, 0, 2]}"
+
+
+@pytest.mark.parametrize(("model", "baseline"), [(SMALL, "false"), (PUBLISHED, "true")])
+def test_networks_without_a_baseline_have_it_too(runs, tmp_path, model, baseline):
     _, data, paths = runs
-    found = load_model(train(configure(tmp_path, data, "run", more, model=model))).fitted
-    expected = load_model(paths["auto"]).fitted
-    assert found == expected
+    config = configure(tmp_path, data, "run", f"baseline: {baseline}", model=model)
+    assert load_model(train(config)).fitted == load_model(paths["auto"]).fitted
 
 
 def test_an_interrupted_run_ends_the_same(runs, tmp_path, monkeypatch):

@@ -36,7 +36,8 @@ def two_species():
 
 def atoms_of(seed, symbols="CNCN"):
     rng = np.random.default_rng(seed)
-    atoms = Atoms(symbols, [(0, 0, 0), (0.4, 0.3, 1.5), (0, 0, 3.0), (0.2, 1.5, 3.4)][: len(symbols)])
+    places = [(0, 0, 0), (0.4, 0.3, 1.5), (0, 0, 3.0), (0.2, 1.5, 3.4)]
+    atoms = Atoms(symbols, places[: len(symbols)])
     atoms.positions += rng.normal(scale=0.15, size=(len(atoms), 3))
     return atoms
 
@@ -69,7 +70,8 @@ def by_quadrature(atoms, basis, like):
         return dense[starts[i] : starts[i + 1], starts[j] : starts[j + 1]]
 
     onsite = [block(i, i) for i in range(len(atoms))]
-    return RealSpaceMatrix.from_blocks(like.pairs, onsite, [block(i, j) for i, j in like.pairs.edge_index.T])
+    hopping = [block(i, j) for i, j in like.pairs.edge_index.T]
+    return RealSpaceMatrix.from_blocks(like.pairs, onsite, hopping)
 
 
 def onsite_constants(matrix, atoms):
@@ -149,10 +151,11 @@ def test_what_v_na_is_does_not_matter(chains):
         np.testing.assert_allclose(found[symbol], expected[symbol], atol=1e-3)
 
 
-def test_dimers_have_none():
+@pytest.mark.parametrize("symbols", ["C", "CN"])
+def test_atoms_and_dimers_have_none(symbols):
     """All of their H is two-centre: what baselines leave of it must not make amplitudes."""
     basis = two_species()
-    dimers = [make(atoms_of(k, "CN"), basis, 0.3 * k, potential=False) for k in range(5)]
+    dimers = [make(atoms_of(k, symbols), basis, 0.3 * k, potential=False) for k in range(5)]
     for amplitudes in fitted(dimers).values():
         assert max(amplitudes) < 0.05
 
@@ -186,13 +189,16 @@ def test_a_baseline_leaves_less_of_real_hamiltonians(shared_data, kind, share):
     runs = sorted((shared_data / "abacus" / kind).iterdir())[:4]
     samples = [read_sample(run, verify=False) for run in runs if run.is_dir()]
     basis = samples[0].basis
-    samples = [replace(s, initial_hamiltonian=initial_hamiltonian(s.atoms, basis)) for s in samples]
-    found = fit_potential(InMemory(samples), [0, 1, 2])
-    deeper = found.added_to(basis)
-    with_fit = [replace(s, initial_hamiltonian=initial_hamiltonian(s.atoms, deeper)) for s in samples]
+
+    def on_top_of(h0_basis):
+        h0 = [initial_hamiltonian(s.atoms, h0_basis) for s in samples]
+        return [replace(s, initial_hamiltonian=m) for s, m in zip(samples, h0, strict=True)]
+
+    plain = on_top_of(basis)
+    found = fit_potential(InMemory(plain), [0, 1, 2])
     network = network_for(ModelConfig(l_max=2 * basis.l_max, channels=1), basis)
     left = []
-    for matrices in (samples, with_fit):
+    for matrices in (plain, on_top_of(found.added_to(basis))):
         structures = [fit_structure(s, basis, network) for s in matrices]
         baseline = Baseline(network.union, len(basis.species), network.cutoff)
         fit_baseline(baseline, structures[:3], network.union)
