@@ -154,7 +154,7 @@ class _Products:
         gather = csr_array((ones, pieces, ends), shape=(len(ends) - 1, self.used // n_j))
         sums = (gather @ self.buffer[: self.used].reshape(-1, n_j)).reshape(n_i, -1, n_j)
         windows = sliding_window_view(values, n_i * n_j, writeable=True)
-        windows[self.layout.offsets[rows]] += sums.swapaxes(0, 1).reshape(len(rows), -1)
+        windows[self.layout.offsets[rows]] += sums.swapaxes(0, 1).reshape(len(rows), n_i * n_j)
         self._clear()
 
 
