@@ -29,14 +29,19 @@ def test_train_writes_a_model(hotham, data_file, tmp_path):
     trained = tmp_path / "run" / "model.safetensors"
     lines = out.splitlines()
     assert lines[0].split() == ["structures", "1", "training,", "1", "validation,", "0", "test"]
-    assert re.fullmatch(r"parameters +[\d,]+", lines[1])
-    assert re.fullmatch(r"device +CPU, \d+ threads?", lines[2])
-    assert re.fullmatch(r"validation errors +H .* meV, bands .* \(1 structure\)", lines[3])
-    assert lines[4] == f"wrote {trained}"
+    expected = (
+        r"learned +H",
+        r"parameters +[\d,]+",
+        r"device +CPU, \d+ threads?",
+        r"validation errors +H .* meV, bands .* \(1 structure\)",
+        rf"wrote {re.escape(str(trained))}",
+    )
+    for pattern, line in zip(expected, lines[1:6], strict=True):
+        assert re.fullmatch(pattern, line)
     code, short, _ = hotham("info", trained)
     assert code == 0
     # the errors come first, as they were told at the end
-    assert short.splitlines()[1].split() == lines[3].split()
+    assert short.splitlines()[1].split() == lines[4].split()
     code, out, _ = hotham("info", trained, "-v")
     assert code == 0
     assert re.search(r"train +(graphene|diamond)\n", out)  # what it was trained on
