@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ENERGY_WINDOW = (-10.0, 10.0)  # eV, about the Fermi level
 SPIN_COLOURS = ("#1f4e8c", "#c0392b")
-NO_SPIN, NO_SPIN_COLOUR = 0.01, "0.8"  # ħ; less is rounding
+NO_SPIN, NO_SPIN_COLOUR = 0.01, "0.68"  # ħ; less is rounding
 GREY = "0.45"
 MAX_WIDTH = 10.0  # inches of a figure; labels that need more are put on several lines
 MARGINS = 0.8  # inches beside the axes
@@ -208,8 +208,10 @@ def _draw_spins(
     ax.add_collection(drawn)
     figure = ax.get_figure()
     if figure is not None:
-        label, ticks = r"$\langle S_z\rangle$ ($\hbar$)", [-0.5, 0, 0.5]
-        figure.colorbar(drawn, ax=ax, label=label, ticks=ticks, aspect=40, pad=0.02)
+        label = r"$\langle S_z\rangle$ ($\hbar$)"
+        bar = figure.colorbar(drawn, ax=ax, label=label, aspect=40, pad=0.02)
+        bar.set_ticks([-0.5, 0, 0.5], labels=["−½", "0", "½"])
+        bar.ax.tick_params(length=0)
 
 
 def plot_dos(

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Spin-orbit coupling without learning it
 #
-# In one layer of MoS2 the valence band at K is split by spin-orbit coupling, into a state of spin
-# up and one of spin down, and the other way round at −K.
-# The model `mos2` has never seen a spin. The coupling is a part of the pseudopotential, and is
-# computed from that; on the command line
+# In one layer of MoS2 spin-orbit coupling splits the valence band at K into a state of spin up and
+# one of spin down; at −K their order is reversed. The model `mos2` was trained without spin: the
+# coupling is a part of the pseudopotentials, which the model file has, and is computed from them.
+# On the command line that is
 #
-#     hotham bands mos2 -m mos2 --spin-orbit
+#     hotham bands mos2 --spin-orbit
 
 # %%
 import matplotlib
@@ -27,8 +27,8 @@ gap_without = calc.get_band_gap(direct=True)
 
 # %% [markdown]
 # ## With coupling
-# H(R) is not predicted again: i Σ B_a σ_a is added to it. Every state holds one electron now, and
-# there are twice as many.
+# H(R) is not predicted again: i Σ B_a σ_a is added, with B_x, B_y, B_z from the pseudopotentials
+# and Pauli matrices σ. Every state holds one electron now, and there are twice as many.
 
 # %%
 calc.set(spin_orbit=True)
@@ -39,7 +39,8 @@ print(f"direct gap {gap_without:.3f} eV without, {calc.get_band_gap(direct=True)
 # %% [markdown]
 # ## The valleys
 # The two highest valence bands at K and −K, and the spins of their states in ħ. Experiments see a
-# splitting of 0.15 eV. The spins are along z, since the layer is its own mirror image.
+# splitting of about 0.15 eV. Spins are along z, since the layer is its own mirror image in the
+# plane of Mo: a spin in that plane would be turned round by the mirror.
 
 # %%
 valleys = np.array([[1 / 3, 1 / 3, 0], [-1 / 3, -1 / 3, 0]])
@@ -52,6 +53,8 @@ for name, energies, spin in zip(("K", "−K"), levels[:, top], spins[:, top], st
 
 # %% [markdown]
 # ## One picture
+# From Γ to M, where the path lies in another mirror plane, bands come in pairs without spin (grey).
+# From M to K and back to Γ they are split.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")

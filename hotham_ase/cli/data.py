@@ -41,7 +41,8 @@ def import_runs(
         typer.Option(
             exists=True,
             file_okay=False,
-            help="Folder of the runs' pseudopotentials, where they are not where the runs say.",
+            help="Folder of the runs' pseudopotentials (UPF), if they are not where the runs say; "
+            "H0 and spin-orbit coupling are computed from them.",
         ),
     ] = None,
 ) -> None:

@@ -29,7 +29,15 @@ Structure = Annotated[
         help="A file that ASE reads, or a built-in name such as graphene or twisted-graphene:1,2."
     ),
 ]
-Model = Annotated[str, typer.Option("--model", "-m", help="A bundled model's name, or a file.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A bundled model's name, or a file; by default the bundled model of the fewest "
+        "elements that knows those of the structure.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 Memory = Annotated[
     str | None,
@@ -91,7 +99,7 @@ LONG = 20.0  # s; what takes longer is announced
 
 def bands(
     structure: Structure,
-    model: Model = "carbon",
+    model: Model = None,
     path: Annotated[
         str | None,
         typer.Option(help="Special points such as GMKG; by default the lattice's own path."),
@@ -181,7 +189,7 @@ def _write_levels_of(
 
 def dos(
     structure: Structure,
-    model: Model = "carbon",
+    model: Model = None,
     kpts: Annotated[
         Mesh | None, typer.Option(help="Γ-centred mesh, as 12,12,1; by default as fine as needed.")
     ] = None,
@@ -267,7 +275,7 @@ def _speaker(
 def _calculation(
     structure: str,
     pbc: str | None,
-    model: str,
+    model: str | None,
     options: dict[str, Any],
     initial: Path | None,
     update: Callable[..., None],
@@ -276,6 +284,7 @@ def _calculation(
     from hotham_ase.structures import build_structure, check_species
 
     atoms = build_structure(structure, _periodic(pbc))  # before the slow import of the network
+    model = _default_model(atoms) if model is None else model
     known = species_of_file(model)
     if known is not None:
         check_species(atoms, known)
@@ -298,6 +307,21 @@ def _calculation(
     )
     atoms.calc = calculator
     return atoms, calculator
+
+
+def _default_model(atoms: Atoms) -> str:
+    from hotham_ase.model.bundled import bundled_for, bundled_models, species_of_file
+
+    elements = sorted(set(atoms.get_chemical_symbols()))
+    name = bundled_for(elements)
+    if name is None:
+        there = "; ".join(
+            f"{m} has {', '.join(species_of_file(m) or ())}" for m in bundled_models()
+        )
+        raise UsageError(
+            f"--model must be given: no bundled model has all elements of {elements} ({there})"
+        )
+    return name
 
 
 def _length(atoms: Atoms, path: str | None, npoints: int | None) -> int:

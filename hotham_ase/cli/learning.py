@@ -222,11 +222,11 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
     split = _table(everything.get("split"))
     kept = (
         "species", "hopping cutoff (Å)", "receptive field (Å)", "parameters", "uncertainty",
-        "needs an initial Hamiltonian", "pseudopotentials",
     )  # fmt: skip
-    h0 = "H = H0 + network, H0 = T + V_nl + V_NA of the pseudopotentials"
     known = {
-        "Hamiltonian": h0 if model.physics else None,
+        "Hamiltonian": _hamiltonian(model),
+        "pseudopotentials": everything["pseudopotentials"],
+        "spin-orbit coupling": _coupling(model),
         "data": data.get("file"),
         "structures": ", ".join(f"{len(names)} {part}" for part, names in split.items()),
         "trained": everything.get("trained"),
@@ -240,6 +240,22 @@ def _in_short(model: HamiltonianModel) -> dict[str, Any]:
         **{key: everything[key] for key in kept},
         **{key: value for key, value in known.items() if value},
     }
+
+
+def _hamiltonian(model: HamiltonianModel) -> str:
+    """What is computed of H, and what is learned."""
+    if model.physics:
+        more = "" if model.fitted is None else " + a fitted V_fit"
+        return f"H = H0 + network, H0 = T + V_nl + V_NA of the pseudopotentials{more}"
+    if model.learns_correction:
+        return "H = H0 + network, H0 of a DFT code for the same structure, given by --initial"
+    return "H = network, all of it is learned"
+
+
+def _coupling(model: HamiltonianModel) -> str:
+    if model.basis.is_relativistic:
+        return "computed from the pseudopotentials with --spin-orbit"
+    return "not known: needs fully relativistic pseudopotentials"
 
 
 def _errors(means: Any) -> str:

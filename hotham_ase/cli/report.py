@@ -31,6 +31,8 @@ class Report:
     ----------
     formula, n_atoms, pbc
         The structure.
+    model
+        Name of the model.
     fermi_level, fermi_level_change
         And by how much it may still move with more k-points.
     band_gap, direct_gap
@@ -54,6 +56,7 @@ class Report:
     formula: str
     n_atoms: int
     pbc: tuple[bool, ...]
+    model: str
     fermi_level: float
     fermi_level_change: float | None
     band_gap: float | None = None
@@ -86,6 +89,7 @@ class Report:
         certain = certain if change is None else f", converged to {_small(change)}"
         entries = {
             "structure": f"{self.formula}, {self.n_atoms} atoms, {where}",
+            "model": self.model,
             **({"spin": "with spin-orbit coupling, no magnetism"} if self.spin_orbit else {}),
             "Fermi level": f"{self.fermi_level:.4f} eV{certain if axes else ''}",
             "band gap" if axes else "gap": self.gap_text,
@@ -128,6 +132,7 @@ def report_of(
         formula=atoms.get_chemical_formula(),
         n_atoms=len(atoms),
         pbc=tuple(map(bool, atoms.pbc)),
+        model=calculator.model.name,
         fermi_level=float(state.fermi_level),
         fermi_level_change=_finite(state.fermi_level_change),
         expected_error_of_bands=error,

@@ -93,7 +93,6 @@ class SpeciesEntry(BaseModel):
 
 _OF_POTENTIAL = ("coefficients", "grid", "projectors", "neutral", "density")
 _SPECIES = TypeAdapter(tuple[SpeciesEntry, ...])
-_FITTED = TypeAdapter(dict[str, tuple[float, ...]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,14 +255,14 @@ class StoredModel:
     learns_correction
         Whether the network predicts H − H0, so that a prediction needs H0.
     physics
-        Whether it predicts H − H0 with the H0 that the basis gives, T + V_nl + V_NA.
+        Whether it predicts H − H0 with the H0 that the basis gives, T + V_nl + V_NA (+ V_fit).
     fitted
-        The potential that this H0 has in addition; None without ``physics``, or if none was fitted.
+        V_fit; None without ``physics``, or if none was fitted.
 
     Raises
     ------
     ModelFileError
-        If the network or the uncertainty does not belong to the rest.
+        If the network, the uncertainty or the fitted potential does not belong to the rest.
     """
 
     network: Network
@@ -293,6 +292,11 @@ class StoredModel:
             raise ModelFileError(
                 f"{self.name} predicts H − H0 of the pseudopotentials, but not all species of its "
                 "basis have one"
+            )
+        unknown = [s for s in self.fitted.amplitudes if s not in self.basis] if self.fitted else []
+        if unknown:
+            raise ModelFileError(
+                f"{self.name} has a fitted potential of {unknown}, which its basis lacks"
             )
 
     @cached_property
@@ -324,6 +328,7 @@ class StoredModel:
                 s.symbol: s.potential.label for s in self.basis.species if s.potential is not None
             }
             or None,
+            "spin-orbit coupling": self.basis.is_relativistic,
             "architecture": self.network.config.model_dump(mode="json"),
             "conventions": CONVENTIONS,
             **self.provenance,
@@ -399,7 +404,7 @@ class StoredModel:
         name = file.texts["name"]
         fitted = None
         if "fitted" in file.texts:
-            fitted = FittedPotential(_FITTED.validate_json(file.texts["fitted"]))
+            fitted = FittedPotential(file.json("fitted"))
         return cls(network, basis, name, provenance, uncertainty, *flags, fitted)
 
 

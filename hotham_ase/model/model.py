@@ -58,8 +58,8 @@ class HamiltonianModel(StoredModel):
 
         Pairs are processed in portions and, where memory asks for it, atoms in spatial blocks with
         all the surroundings that they need; the result is the same. Where H − H0 was learned with
-        H0 = T + V_nl + V_NA of the pseudopotentials, H0 is computed first and the network's blocks
-        are added to it.
+        H0 = T + V_nl + V_NA + V_fit of the pseudopotentials and the fitted potential, H0 is
+        computed first and the network's blocks are added to it.
 
         Parameters
         ----------

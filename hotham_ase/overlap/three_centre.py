@@ -125,6 +125,9 @@ class _Products:
 
     def add(self, bra: np.ndarray, ket: np.ndarray, blocks: np.ndarray, values: np.ndarray) -> None:
         """Add bras (n, n_orb, rank) times kets (m, n_orb, rank) to blocks (n, m), −1 for none."""
+        rows, columns = np.nonzero(blocks >= 0)
+        if not len(rows):
+            return
         n_i, n_j = self.n_orbitals
         n, m = blocks.shape
         size = n * n_i * m * n_j
@@ -133,7 +136,6 @@ class _Products:
         out = self.buffer[self.used : self.used + size].reshape(n * n_i, m * n_j)
         rank = bra.shape[-1]
         np.matmul(bra.reshape(-1, rank), ket.reshape(-1, rank).T, out=out)
-        rows, columns = np.nonzero(blocks >= 0)
         # in pieces of one orbital of the bra: where the first is, and how far the next
         first = self.used // n_j + rows * (n_i * m) + columns
         self.places.append((blocks[rows, columns], first, np.full(len(first), m)))
@@ -154,7 +156,7 @@ class _Products:
         gather = csr_array((ones, pieces, ends), shape=(len(ends) - 1, self.used // n_j))
         sums = (gather @ self.buffer[: self.used].reshape(-1, n_j)).reshape(n_i, -1, n_j)
         windows = sliding_window_view(values, n_i * n_j, writeable=True)
-        windows[self.layout.offsets[rows]] += sums.swapaxes(0, 1).reshape(len(rows), -1)
+        windows[self.layout.offsets[rows]] += sums.swapaxes(0, 1).reshape(len(rows), n_i * n_j)
         self._clear()
 
 

@@ -133,16 +133,17 @@ class TrainConfig(Settings):
     """The architecture has the following settings; ``architecture: published`` is that of the
     published code, which has others."""
     baseline: bool = True
-    """If true, the two-centre part of H is fitted beforehand and the network learns the rest only;
-    otherwise it learns all of H."""
+    """If true, the two-centre part of H (or H − H0) is fitted beforehand and the network learns the
+    rest only; otherwise it learns all of it."""
     learns_correction: bool = Field(False, alias="initial_hamiltonian")
     """If true, the network learns the correction to H0, the data's initial Hamiltonian, which every
     structure must have, whatever ``physics`` says. A prediction then needs H0 too. It is off since
     a prediction should not need a DFT code."""
     physics: Literal["auto", "none"] = "auto"
-    """With ``auto`` the network learns H − H0 with H0 = T + V_nl + V_NA, computed from the
-    structure, if all elements of the data have pseudopotentials; with ``none`` it learns all of H.
-    With ``init_from`` it learns what that model did."""
+    """With ``auto`` the network learns H − H0 with H0 = T + V_nl + V_NA + V_fit, computed from the
+    structure, if all elements of the data have pseudopotentials; V_fit, a short-ranged potential of
+    each element, is fitted to the training set beforehand. With ``none`` it learns all of H. With
+    ``init_from`` it learns what that model did."""
     split: SplitConfig = SplitConfig()
     """Structures are divided as follows, every group (the name up to the last "/") by itself."""
     training: OptimizerConfig = OptimizerConfig()

@@ -39,7 +39,8 @@ def computed_h0(
 ) -> Cached[RealSpaceMatrix] | None:
     """H0 of every structure of a data set, kept while memory allows; None if it is not learned on.
 
-    The fit of the baseline and the preparation of structures ask for the same H0.
+    The fit of the baseline and the preparation of structures ask for the same H0. ``fitted`` is its
+    V_fit.
     """
     if config.physics == "none":
         return None
@@ -56,21 +57,27 @@ def computed_h0(
 
 
 def potential_of(
-    config: TrainConfig, data: ReferenceSamples, indices: Sequence[int]
+    config: TrainConfig, data: Dataset, indices: Sequence[int]
 ) -> FittedPotential | None:
-    """V_fit of a run: fitted to its training set, or that of the model to go on from."""
+    """V_fit of a run that begins: fitted to its training set, or that of the model to go on from.
+
+    Species that this model lacks have none: its weights were found without.
+    """
     if config.init_from is not None:
         return load_model(config.init_from).fitted
-    # a network without a baseline learns all that H0 leaves, as the baseline's switch says
-    if config.physics == "none" or not config.baseline:
+    if config.physics == "none":
         return None
-    return fit_potential(data.__getitem__, indices, data.basis)
+    # zeros of energy are free in the fit
+    return fit_potential(ReferenceSamples(data, "fit", computed=computed_h0(config, data)), indices)
 
 
-def describe_learned(config: TrainConfig, basis: OrbitalBasis) -> str:
+def describe_learned(
+    config: TrainConfig, basis: OrbitalBasis, fitted: FittedPotential | None
+) -> str:
     """What a run with a settled configuration learns, in words."""
     if config.physics != "none":
-        return "H − H0, H0 = T + V_nl + V_NA of the pseudopotentials + a fitted potential"
+        more = "" if fitted is None else " + a fitted V_fit"
+        return f"H − H0, H0 = T + V_nl + V_NA of the pseudopotentials{more}"
     if config.learns_correction:
         return "H − H0, H0 of the data"
     known = [s for s in basis.symbols if basis.subset([s]).has_potentials]

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from hotham_ase.basis.fitted import FittedPotential
+from hotham_ase.basis.potentials import PotentialError
 from hotham_ase.dataset import Dataset
 from hotham_ase.files import locked, replacing
 from hotham_ase.train.callbacks import LAST
@@ -86,10 +88,28 @@ def check_start(config: TrainConfig, resume: bool) -> None:
         raise ConfigError(f"{last} is not the checkpoint of a training")
 
 
-def write_identity(config: TrainConfig, data: Dataset) -> None:
-    """Note what must not change when the run goes on."""
+def write_identity(config: TrainConfig, data: Dataset, fitted: FittedPotential | None) -> None:
+    """Note what must not change when the run goes on, and V_fit, which the baseline stands on."""
+    noted = _identity(config, data)
+    if fitted is not None:
+        noted["fitted"] = fitted.amplitudes
     with replacing(_record(config)) as record:
-        record.write_text(json.dumps(_identity(config, data)) + "\n")
+        record.write_text(json.dumps(noted) + "\n")
+
+
+def began_with(config: TrainConfig) -> FittedPotential | None:
+    """V_fit of a run that goes on, as :func:`write_identity` noted it.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    amplitudes = _began(config).get("fitted")
+    try:
+        return None if amplitudes is None else FittedPotential(amplitudes)
+    except PotentialError as error:
+        raise ConfigError(f"{_record(config)} is damaged: {error}") from error
 
 
 def resumed(config: TrainConfig, data: Dataset) -> TrainConfig:

@@ -59,7 +59,13 @@ from hotham_ase.train.physics import (
 from hotham_ase.train.processes import check_device, cluster
 from hotham_ase.train.progress import RunProgress
 from hotham_ase.train.provenance import RunRecord, TrainingRecord, hardware, learning_curve
-from hotham_ase.train.resuming import check_start, own_folder, resumed, write_identity
+from hotham_ase.train.resuming import (
+    began_with,
+    check_start,
+    own_folder,
+    resumed,
+    write_identity,
+)
 
 Loaders = tuple[BatchLoader, BatchLoader | None]
 
@@ -153,20 +159,18 @@ class _Run:
         self.split = split_names(data.names, config.split)
         _check_initial(config, data, self.split)
         _warn_of_known(config, data, self.split["test"])
-        h0 = computed_h0(config, data)
+        training = self.split["train"]
+        self.fitted = began_with(config) if resume else potential_of(config, data, training)
+        h0 = computed_h0(config, data, self.fitted)
         references = ReferenceSamples(data, self.energy_zero, config.learns_correction, h0)
-        self.fitted = potential_of(config, references, self.split["train"])
-        if self.fitted is not None:
-            h0 = computed_h0(config, data, self.fitted)
-            references = ReferenceSamples(data, self.energy_zero, computed=h0)
-        self.network, self.basis = start_network(config, references, self.split["train"])
+        self.network, self.basis = start_network(config, references, training)
         module = TrainingModule(self.network, config.training, self.basis.symbols)
         turn = trainer.global_rank, trainer.world_size
         self.loaders = _loaders(config, references, self.split, self.network, self.basis, turn)
         if not resume and trainer.is_global_zero:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            write_identity(config, data)
-        self._say_start(describe_learned(config, data.basis))
+            write_identity(config, data, self.fitted)
+        self._say_start(describe_learned(config, data.basis, self.fitted))
         last = self.checkpoints / LAST if resume else None
         try:
             trainer.fit(module, *self.loaders, ckpt_path=last, weights_only=True)

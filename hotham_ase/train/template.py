@@ -43,14 +43,17 @@ def _describe(dataset: Dataset) -> list[str]:
     sizes = [len(dataset.atoms(k)) for k in range(len(dataset))]
     low, high = min(sizes), max(sizes)
     n_initial = sum(map(dataset.has_initial, range(len(dataset))))
-    known = [s for s in dataset.basis.symbols if dataset.basis.subset([s]).has_potentials]
+    lacking = [s for s in dataset.basis.symbols if not dataset.basis.subset([s]).has_potentials]
+    of_h0 = "of all species, so that H0 is computed; see physics"
+    if lacking:
+        of_h0 = f"none of {', '.join(lacking)}, so that no H0 can be computed"
     n_atoms = str(low) if low == high else f"{low} to {high}"
     species = ", ".join(f"{s.symbol} {s.label}" for s in dataset.basis.species)
     found = [
         f"{len(dataset)} structures of {n_atoms} atoms",
         f"species: {species}",
         "groups: " + ", ".join(f"{group} ({n})" for group, n in sorted(groups.items())),
-        *([f"pseudopotentials: of {', '.join(known)}"] if known else []),
+        f"pseudopotentials: {of_h0}",
         *([f"initial Hamiltonians: of {n_initial} structures"] if n_initial else []),
         "Run it with: hotham train THIS_FILE. Lines may be left out; these are the defaults.",
     ]

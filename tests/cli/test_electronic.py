@@ -32,6 +32,26 @@ def test_bands_as_json_are_ase_s_band_structure(hotham, model_file, tmp_path):
     assert list(tmp_path.iterdir()) == [path]  # no temporary file stays behind
 
 
+def test_the_default_is_the_bundled_model_that_knows_the_elements(hotham, tmp_path, monkeypatch):
+    """Of two that know them the one of fewer elements; the summary says which."""
+    monkeypatch.setattr("hotham_ase.model.bundled.FOLDER", tmp_path)
+    carbon, boron = small_basis(), small_basis("B")
+    for name, basis in {"a": carbon.merge(boron), "b": carbon}.items():
+        dataclasses.replace(small_model(basis), name=name).save(tmp_path / f"{name}.safetensors")
+    mixed = build_structure("graphene")
+    mixed.symbols[0] = "B"
+    write(tmp_path / "mixed.extxyz", mixed)
+    for structure, name in (("graphene", "b"), (tmp_path / "mixed.extxyz", "a")):
+        code, out, err = hotham("bands", structure, "--path", "GK", "-o", tmp_path / "b.csv")
+        assert (code, err) == (0, "")
+        assert re.search(rf"^model +{name}$", out, flags=re.MULTILINE)
+        arguments = ("--kpts", "3,3,1", "--sigma", "1", "--json", "-o", tmp_path / "d.csv")
+        assert json.loads(hotham("dos", structure, *arguments)[1])["model"] == name
+    code, _, err = hotham("bands", "hbn", "-o", tmp_path / "b.csv")
+    assert code == 2
+    assert "no bundled model has all elements of ['B', 'N'] (a has B, C; b has C)" in err
+
+
 def test_csv_holds_the_same_bands_relative_to_the_fermi_level(hotham, model_file, tmp_path):
     for suffix in ("json", "csv"):
         path = tmp_path / f"bands.{suffix}"

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from hotham_ase.basis.fitted import FittedPotential
 from hotham_ase.model.model import HamiltonianModel
 from tests.cli.conftest import small_basis, small_model
+from tests.potentials import with_potentials
 
 
 def test_train_writes_a_model(hotham, data_file, tmp_path):
@@ -27,14 +29,19 @@ def test_train_writes_a_model(hotham, data_file, tmp_path):
     trained = tmp_path / "run" / "model.safetensors"
     lines = out.splitlines()
     assert lines[0].split() == ["structures", "1", "training,", "1", "validation,", "0", "test"]
-    assert re.fullmatch(r"parameters +[\d,]+", lines[1])
-    assert re.fullmatch(r"device +CPU, \d+ threads?", lines[2])
-    assert re.fullmatch(r"validation errors +H .* meV, bands .* \(1 structure\)", lines[3])
-    assert lines[4] == f"wrote {trained}"
+    expected = (
+        r"learned +H",
+        r"parameters +[\d,]+",
+        r"device +CPU, \d+ threads?",
+        r"validation errors +H .* meV, bands .* \(1 structure\)",
+        rf"wrote {re.escape(str(trained))}",
+    )
+    for pattern, line in zip(expected, lines[1:6], strict=True):
+        assert re.fullmatch(pattern, line)
     code, short, _ = hotham("info", trained)
     assert code == 0
     # the errors come first, as they were told at the end
-    assert short.splitlines()[1].split() == lines[3].split()
+    assert short.splitlines()[1].split() == lines[4].split()
     code, out, _ = hotham("info", trained, "-v")
     assert code == 0
     assert re.search(r"train +(graphene|diamond)\n", out)  # what it was trained on
@@ -110,6 +117,36 @@ def test_info_prints_errors_on_kinds_left_out(hotham, tmp_path):
     code, out, _ = hotham("info", path)
     assert code == 0
     assert re.search(r"^never saw AA graphite +H 0\.31 .*2\.5.*4", out, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("relativistic", "settings", "hamiltonian", "coupling"),
+    [
+        (None, {}, "H = network, all of it is learned", "not known: needs fully relativistic"),
+        (None, {"learns_correction": True}, r"H0 of a DFT code .* --initial", "not known"),
+        (False, {"physics": True}, r"H0 = T \+ V_nl \+ V_NA of the pseudopotentials$", "not known"),
+        (
+            True,
+            {"physics": True, "fitted": FittedPotential({"C": (1.0, 0.5)})},
+            r"H0 = T \+ V_nl \+ V_NA of the pseudopotentials \+ a fitted V_fit",
+            "computed from the pseudopotentials with --spin-orbit",
+        ),
+    ],
+)
+def test_info_says_what_is_computed(
+    hotham, tmp_path, relativistic, settings, hamiltonian, coupling
+):
+    basis = small_basis()
+    if relativistic is not None:
+        basis = with_potentials(basis, relativistic=relativistic)
+    path = tmp_path / "small.safetensors"
+    dataclasses.replace(small_model(basis), **settings).save(path)
+    code, out, _ = hotham("info", path)
+    assert code == 0
+    assert re.search(rf"^Hamiltonian +.*{hamiltonian}", out, flags=re.MULTILINE), out
+    assert re.search(rf"^spin-orbit coupling +{coupling}", out, flags=re.MULTILINE), out
+    _, text, _ = hotham("info", path, "--json")
+    assert json.loads(text)["spin-orbit coupling"] is bool(relativistic)
 
 
 def test_info_of_a_data_set(hotham, data_file):

@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from hotham_ase.basis.fitted import FittedPotential
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.model.file import ModelFileError
 from hotham_ase.model.model import HamiltonianModel, load_model
@@ -34,7 +35,8 @@ def base() -> tuple[Path, str]:
     config = ModelConfig(l_max=2, channels=3, hidden=4, n_radial=4, message_cutoff=2.5)
     torch.manual_seed(0)
     network = HotHam(config, [s.shells for s in basis.species], cutoffs(basis))
-    HamiltonianModel(network.eval().requires_grad_(False), basis, physics=True).save(path)
+    network, fitted = network.eval().requires_grad_(False), FittedPotential({"C": (9.0, 1.5)})
+    HamiltonianModel(network, basis, physics=True, fitted=fitted).save(path)
     return path, content(path)
 
 

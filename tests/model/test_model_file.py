@@ -9,6 +9,7 @@ from ase.build import graphene
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from hotham_ase.basis.fitted import FittedPotential
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.model.file import ModelFileError
 from hotham_ase.model.model import HamiltonianModel, load_model
@@ -241,10 +242,11 @@ def test_damaged_files_of_older_versions(path, change, message):
 
 @pytest.fixture
 def rich(model, tmp_path):
-    """A model whose basis has potentials, and that has H0 of them."""
-    basis = with_potentials(BASIS)
+    """A model whose basis has potentials, and that has H0 of them and of a fitted one."""
+    basis, fitted = with_potentials(BASIS), FittedPotential({"C": (9.0, 0.1 + 0.2)})
     network = model.network
-    HamiltonianModel(network, basis, "rich", physics=True).save(tmp_path / "rich.safetensors")
+    model = HamiltonianModel(network, basis, "rich", physics=True, fitted=fitted)
+    model.save(tmp_path / "rich.safetensors")
     return tmp_path / "rich.safetensors"
 
 
@@ -310,6 +312,18 @@ DAMAGED_POTENTIALS = {
     "physics and H0": (text("needs_initial", "true"), "must have one H0"),
     "older format": (text("format", "hotham_ase model 1"), "format does not go with"),
     "unknown format": (text("format", "hotham_ase model 9"), "expected .*hotham_ase model 4"),
+    "fitted without H0": (text("physics", "false"), "must predict H − H0 to have a fitted"),
+    "fitted of others": (text("fitted", '{"C": [1, 2], "N": [1, 2]}'), r"of \['N'\], which its"),
+    "fitted of one number": (text("fitted", '{"C": [1]}'), "amplitudes of C must be 2 numbers"),
+    "fitted below 0": (text("fitted", '{"C": [1, -2]}'), "amplitudes of C must be 2 numbers"),
+    "fitted NaN": (text("fitted", '{"C": [NaN, 2]}'), "amplitudes of C must be 2 numbers"),
+    "fitted infinite": (text("fitted", '{"C": [1, 1e999]}'), "amplitudes of C must be 2 numbers"),
+    "fitted of 400 digits": (text("fitted", '{"C": [1, 9' + 400 * "9" + "]}"), "from 0 to 10000"),
+    "fitted as text": (text("fitted", '{"C": ["1", "2"]}'), "amplitudes of C must be 2 numbers"),
+    "fitted true": (text("fitted", '{"C": [true, 1]}'), "amplitudes of C must be 2 numbers"),
+    "fitted of no symbol": (text("fitted", "[1, 2]"), "must be given by chemical symbol"),
+    "fitted nested": (text("fitted", DEEP), "nested too deeply"),
+    "fitted no JSON": (text("fitted", "C"), "damaged"),
 }
 
 
@@ -320,6 +334,28 @@ def test_damaged_potentials(rich, change, message):
     with pytest.raises(ModelFileError, match=message) as raised:
         load_model(rewritten(rich, change))
     assert "\n" not in str(raised.value)
+
+
+def test_a_fitted_potential_is_saved_and_loaded(rich):
+    loaded = load_model(rich)
+    assert loaded.fitted == FittedPotential({"C": (9.0, 0.1 + 0.2)})
+    assert loaded.describe()["fitted potential (eV)"] == {"C": (9.0, 0.1 + 0.2)}
+    before, after = loaded.basis["C"].potential, loaded.h0_basis["C"].potential
+    assert after.neutral[0] == pytest.approx(before.neutral[0] - 9.3)
+    # older packages know formats 1 to 3 only, and refuse texts that they do not know
+    texts = content(rich)[1]
+    assert texts["format"] == "hotham_ase model 4"
+    assert json.loads(texts["fitted"]) == {"C": [9.0, 0.1 + 0.2]}
+    load_model(rewritten(rich, lambda t, x: x.pop("fitted")))
+    assert load_model(rich).fitted is None
+
+
+def test_a_fitted_potential_belongs_to_the_model(model):
+    basis, fitted = with_potentials(BASIS), FittedPotential({"N": (1.0, 2.0)})
+    with pytest.raises(ModelFileError, match=r"fitted potential of \['N'\], which its basis lacks"):
+        HamiltonianModel(model.network, basis, "x", physics=True, fitted=fitted)
+    with pytest.raises(ModelFileError, match="x must predict H − H0 to have a fitted potential"):
+        HamiltonianModel(model.network, basis, "x", fitted=FittedPotential({"C": (1.0, 2.0)}))
 
 
 def test_physics_needs_potentials(model):

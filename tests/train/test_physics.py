@@ -1,4 +1,4 @@
-"""Learning H − H0 with H0 = T + V_nl + V_NA, on chains whose H is known."""
+"""Learning H − H0 with H0 = T + V_nl + V_NA + V_fit, on chains whose H is known."""
 
 import json
 import shutil
@@ -9,6 +9,7 @@ import pytest
 import torch
 from ase.calculators.calculator import InputError
 
+from hotham_ase.basis.fitted import FittedPotential
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.calculator import HotHamCalculator
 from hotham_ase.dataset import Dataset, DatasetWriter
@@ -20,7 +21,7 @@ from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.tensors import network_for
 from hotham_ase.nn import streaming
 from hotham_ase.nn.config import ModelConfig
-from hotham_ase.overlap import initial_hamiltonian
+from hotham_ase.overlap import initial_hamiltonian, neutral_atom_matrix
 from hotham_ase.train import physics
 from hotham_ase.train.config import ConfigError
 from hotham_ase.train.data.prepared import hopping_margin, prepare
@@ -35,10 +36,10 @@ SMALL = "{l_max: 2, channels: 4, hidden: 8, n_radial: 6, message_cutoff: 3.0}"
 
 
 def physical(seed, name=None):
-    """H = H0 + a small three-centre part + μ S of a chain that has pseudopotentials."""
+    """H = H0 + V_fit + a small three-centre part + μ S of a chain that has pseudopotentials."""
     sample = make_sample(name or f"chain/{seed}", seed)
     basis, s = with_potentials(sample.basis, relativistic=False, strength=3.0), sample.overlap
-    h0 = initial_hamiltonian(sample.atoms, basis)
+    h0 = initial_hamiltonian(sample.atoms, FittedPotential({"C": (6.0, 2.0)}).added_to(basis))
     hamiltonian = h0 + 0.2 * environment(s) + 0.3 * seed * s
     return replace(sample, basis=basis, hamiltonian=hamiltonian)
 
@@ -100,7 +101,7 @@ def runs(chains, tmp_path_factory):
     }
     learned = [line.split(maxsplit=1)[1] for line in lines if line.startswith("learned")]
     assert learned == [
-        "H − H0, H0 = T + V_nl + V_NA of the pseudopotentials + a fitted potential",
+        "H − H0, H0 = T + V_nl + V_NA of the pseudopotentials + a fitted V_fit",
         "H",
     ]
     return folder, data, paths
@@ -125,6 +126,22 @@ def test_a_network_of_zeros_predicts_h0(chains):
     h0 = initial_hamiltonian(sample.atoms, sample.basis, pairs=predicted.pairs)
     np.testing.assert_array_equal(predicted.values, h0.values)
     assert np.abs(h0.values).max() > 1
+
+
+def test_a_network_of_zeros_predicts_h0_with_the_fitted_potential(chains):
+    """V_fit in the place of V_NA gives what is added: both are sums over atoms of one form."""
+    sample, fitted = chains[0], FittedPotential({"C": (9.0, 1.5)})
+    model = random_model(sample.basis, fitted=fitted)
+    for weight in model.network.parameters():
+        weight.zero_()
+    added = model.predict(sample.atoms, CPU)
+    added = added - initial_hamiltonian(sample.atoms, sample.basis, pairs=added.pairs)
+    carbon = sample.basis["C"]
+    none = replace(carbon.potential, neutral=np.zeros(len(carbon.potential.grid)))
+    alone = fitted.added_to(OrbitalBasis((replace(carbon, potential=none),)))
+    expected = neutral_atom_matrix(sample.atoms, alone, pairs=added.pairs)
+    assert np.abs(expected.values).max() > 1
+    np.testing.assert_allclose(added.values, expected.values, atol=2e-3)
 
 
 def test_h_is_h0_and_the_network(chains):
@@ -253,29 +270,34 @@ def test_the_model_file_says_it(runs, hotham):
     assert without.provenance["settings"]["physics"] == "none"
     code, out, _ = hotham("info", paths["auto"])
     assert code == 0
-    assert "H = H0 + network, H0 = T + V_nl + V_NA of the pseudopotentials" in out
+    assert "H = H0 + network, H0 = T + V_nl + V_NA of the pseudopotentials + a fitted V_fit" in out
+    assert "T + V_nl + V_NA of the pseudopotentials\n" in hotham("info", older(paths["auto"]))[1]
     assert "H0 = T" not in hotham("info", paths["none"])[1]
 
 
 def test_a_new_configuration_says_which_elements_have_potentials(runs):
     _, data, _ = runs
     lines = template(data).splitlines()
-    assert "# pseudopotentials: of C" in lines
+    assert "# pseudopotentials: of all species, so that H0 is computed; see physics" in lines
     assert "physics: auto" in lines
 
 
 @pytest.mark.parametrize(("cache", "times"), [(4.0, 1), (0.0, 6)])
 def test_h0_is_computed_once_where_memory_allows(runs, tmp_path, monkeypatch, cache, times):
+    """With V_fit; without it, once for the fit of V_fit."""
     _, data, _ = runs
-    asked = []
+    asked = {True: [], False: []}
 
     def counted(atoms, basis):
-        asked.append(atoms.positions.tobytes())
+        with Dataset(data) as dataset:
+            plain = basis == dataset.basis
+        asked[plain].append(atoms.positions.tobytes())
         return initial_hamiltonian(atoms, basis)
 
     monkeypatch.setattr(physics, "initial_hamiltonian", counted)
     train(configure(tmp_path, data, "run", f"cache: {cache}"))
-    counts = [asked.count(key) for key in set(asked)]
+    assert len(asked[True]) == len(set(asked[True])) == 4  # training
+    counts = [asked[False].count(key) for key in set(asked[False])]
     assert len(counts) == 6  # training and validation; predictions of the test compute their own
     assert max(counts) == 1 if times == 1 else max(counts) >= times
 
@@ -321,6 +343,35 @@ def test_a_run_of_before_the_setting_learns_all_of_h(runs, tmp_path):
     assert not load_model(train(configure(tmp_path, data, "old"), resume=True)).physics
 
 
+def test_a_run_goes_on_with_the_potential_that_it_began_with(runs, tmp_path, monkeypatch):
+    """Its baseline stands on it: it is read, not found again."""
+    folder, data, paths = runs
+    shutil.copytree(folder / "run_auto", tmp_path / "run_auto")
+    config = configure(tmp_path, data, "run_auto")
+    monkeypatch.setattr(physics, "fit_potential", None)
+    again = load_model(train(config, resume=True))
+    assert again.fitted == load_model(paths["auto"]).fitted
+    assert any(again.fitted.amplitudes["C"])
+    record = tmp_path / "run_auto" / "run.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({**content, "fitted": {"C": [-1.0, 2.0]}}))
+    with pytest.raises(ConfigError, match=r"run.json is damaged: amplitudes of C must be"):
+        train(config, resume=True)
+    del content["fitted"]  # of a version that had none
+    record.write_text(json.dumps(content))
+    assert load_model(train(config, resume=True)).fitted is None
+
+
+PUBLISHED = "{architecture: published, l_max: 2, channels: [2, 2, 2], odd_channels: [0, 0, 2]}"
+
+
+@pytest.mark.parametrize(("model", "baseline"), [(SMALL, "false"), (PUBLISHED, "true")])
+def test_networks_without_a_baseline_have_it_too(runs, tmp_path, model, baseline):
+    _, data, paths = runs
+    config = configure(tmp_path, data, "run", f"baseline: {baseline}", model=model)
+    assert load_model(train(config)).fitted == load_model(paths["auto"]).fitted
+
+
 def test_an_interrupted_run_ends_the_same(runs, tmp_path, monkeypatch):
     from hotham_ase.train import module
 
@@ -343,6 +394,13 @@ def test_an_interrupted_run_ends_the_same(runs, tmp_path, monkeypatch):
         torch.testing.assert_close(parts[name], weight, msg=name)
 
 
+def older(path):
+    """The same model without V_fit, as of a version that had none."""
+    other = path.with_name("older.safetensors")
+    replace(load_model(path), fitted=None).save(other)
+    return other
+
+
 def fine(folder, data, model, *more):
     path = folder / "fine.yaml"
     lines = [
@@ -363,8 +421,30 @@ def test_fine_tuning_keeps_what_the_model_learned(runs, tmp_path):
         (tmp_path / word).mkdir()
         model = load_model(train(fine(tmp_path / word, data, paths[word])))
         assert model.physics is learned
+        assert model.fitted == load_model(paths[word]).fitted
         before = load_model(paths[word]).provenance["errors"]["test"]["mae_meV"]
         assert model.provenance["errors"]["test"]["mae_meV"] < 1.5 * before
+
+
+def test_a_model_without_a_fitted_potential_gets_none(runs, tmp_path):
+    """Its weights were found without."""
+    _, data, paths = runs
+    lines = []
+    model = load_model(train(fine(tmp_path, data, older(paths["auto"])), say=lines.append))
+    assert (model.physics, model.fitted) == (True, None)
+    assert "learned            H − H0, H0 = T + V_nl + V_NA of the pseudopotentials" in lines
+
+
+def test_new_species_have_no_fitted_potential(runs, chains, tmp_path):
+    """H0 of the others stays what the model was trained on top of."""
+    _, _, paths = runs
+    mixed = with_nitrogen(chains)
+    basis = with_potentials(mixed[0].basis, relativistic=False, strength=3.0)
+    data = write(tmp_path / "mixed.h5", [replace(s, basis=basis) for s in mixed])
+    model = load_model(train(fine(tmp_path, data, paths["auto"])))
+    assert model.basis.symbols == ("C", "N")
+    assert model.fitted == load_model(paths["auto"]).fitted
+    assert set(model.fitted.amplitudes) == {"C"}
 
 
 def test_fine_tuning_refuses_what_the_model_did_not_learn(runs, chains, tmp_path):

@@ -61,7 +61,8 @@ class ReferenceSamples:
     learns_correction
         Whether samples keep the H0 that the data set has.
     computed
-        H0 = T + V_nl + V_NA of every structure of the data set, which samples get instead.
+        H0 = T + V_nl + V_NA (+ V_fit) of every structure of the data set, which samples get
+        instead.
     """
 
     def __init__(
