@@ -153,8 +153,9 @@ def assert_equivariant(
     # a pair keeps its atoms and its lattice shift when the structure turns, not its place in the
     # list; what is no pair there has no block, and must be zero here
     layout = before.layout
-    partner = after.layout.find(*layout.atoms, layout.shifts)
-    for block, (i, j) in enumerate(layout.atoms.T):
+    first, second = layout.atoms
+    partner = after.layout.find(first, second, layout.shifts)
+    for block, (i, j) in enumerate(zip(first, second, strict=True)):
         parts = mixing[i] @ layout.block(before.values, block) @ mixing[j].T
         expected = np.tensordot(of_spins, parts, axes=1)
         found = after.layout.block(after.values, partner[block]) if partner[block] >= 0 else 0.0

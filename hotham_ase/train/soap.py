@@ -21,7 +21,8 @@ class SOAP(torch.optim.Optimizer):
     one step of power iteration and a QR decomposition. The first gradients give the first
     eigenvectors and no step.
 
-    The numbers are those of ``SOAP`` in the library pytorch-optimizer, whose states can be loaded.
+    The numbers are those of ``SOAP`` in the library pytorch-optimizer, whose states can be loaded,
+    but for the choice of eigenvectors where the first gradients leave it open.
     There every weight is taken by itself; a network has many small ones, and here those of one
     shape are multiplied together. Means of gradients are kept rotated, which saves a rotation.
 

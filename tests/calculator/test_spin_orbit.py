@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from ase.calculators.calculator import InputError
+from ase.calculators.calculator import CalculatorSetupError, InputError
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.calculator import HotHamCalculator
@@ -17,7 +17,7 @@ from hotham_ase.electronic import eigenvalues_at_kpts
 from hotham_ase.matrices import Spin
 from hotham_ase.model.protocol import Prediction
 from hotham_ase.overlap import kinetic_matrix, nonlocal_matrix
-from tests.calculator.models import NearestNeighbourModel
+from tests.calculator.models import NearestNeighbourModel, honeycomb
 
 VALLEYS = np.array([[1 / 3, 1 / 3, 0], [-1 / 3, -1 / 3, 0]])
 
@@ -112,6 +112,13 @@ def test_h_is_predicted_once_for_both(sheet):
     assert bands.energies.shape == (1, 5, 8)
     assert calculator.get_spin_texture(bands.path).shape == (5, 8, 3)
     assert calculator.get_spin_texture(bands.path, n_bands=4).shape == (5, 4, 3)
+    assert calculator.get_spin_texture((2, 2, 1)).shape == (4, 8, 3)
+    for wrong in ([], [[0.1, 0.2]], [[0, 0, np.nan]], "GK"):
+        with pytest.raises(CalculatorSetupError, match="kpts must be"):
+            calculator.get_spin_texture(wrong)
+    frozen = calculator.get_frozen()
+    assert frozen.info["spin_orbit"] is True
+    assert frozen.info["band_gap"] == calculator.get_band_gap()
 
 
 def test_rotation_of_the_structure_rotates_the_spins(mos2):
@@ -159,12 +166,13 @@ def test_crystals_with_an_inversion_centre_have_pairs_everywhere(shared_data):
 def test_models_without_relativistic_pseudopotentials_are_refused():
     with pytest.raises(InputError, match=r"must be False for nearest: .* none of B, C, N"):
         HotHamCalculator(NearestNeighbourModel(), spin_orbit=True)
-    calculator = HotHamCalculator(NearestNeighbourModel())
+    model = NearestNeighbourModel()
+    model.predict_with_uncertainty = lambda *args, **options: pytest.fail("H was predicted")
+    calculator = HotHamCalculator(model)
     calculator.set(spin_orbit=True)
-    from tests.calculator.models import honeycomb
-
-    with pytest.raises(InputError, match="must be False for nearest"):
-        calculator.get_hamiltonian(honeycomb())
+    for ask in (calculator.get_hamiltonian, calculator.get_band_gap):
+        with pytest.raises(InputError, match="must be False for nearest"):
+            ask(atoms=honeycomb())
     with pytest.raises(InputError, match="spin_orbit must be True or False, got 'yes'"):
         calculator.set(spin_orbit="yes")
     assert isinstance(calculator.model.basis, OrbitalBasis)

@@ -129,7 +129,9 @@ def test_origin(tmp_path: Path):
 
 
 @pytest.mark.parametrize("version", WRITERS)
-@pytest.mark.parametrize(("kind", "name"), [("US", "ultrasoft"), ("PAW", "PAW"), ("1/r", "Coul")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("US", "ultrasoft"), ("USPP", "ultrasoft"), ("PAW", "PAW"), ("1/r", "Coul")]
+)
 def test_other_kinds_are_refused_by_name(tmp_path: Path, version: str, kind: str, name: str):
     with pytest.raises(UnsupportedRunError, match=f"C.upf is {name}.*, only norm-conserving"):
         read(tmp_path, WRITERS[version](Content(kind=kind)))

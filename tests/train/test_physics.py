@@ -10,11 +10,11 @@ import torch
 from ase.calculators.calculator import InputError
 
 from hotham_ase.basis.fitted import FittedPotential
-from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.calculator import HotHamCalculator
 from hotham_ase.dataset import Dataset, DatasetWriter
 from hotham_ase.dft.formats import read_sample
-from hotham_ase.evaluation.evaluate import evaluate_samples
+from hotham_ase.evaluation.evaluate import evaluate, evaluate_samples
 from hotham_ase.matrices.energy_zero import best_shift
 from hotham_ase.model.model import BYTES_PER_PAIR, HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
@@ -466,6 +466,8 @@ def test_another_pseudopotential_is_refused(runs, chains, tmp_path):
     data = write(tmp_path / "other.h5", [replace(s, basis=other) for s in chains])
     with pytest.raises(ConfigError, match=r"other pseudopotentials of \['C'\] than"):
         train(fine(tmp_path, data, paths["auto"]))
+    with pytest.raises(BasisError, match=r"other pseudopotentials of \['C'\] than those of"):
+        evaluate(paths["auto"], data)
 
 
 def test_data_without_potentials_teach_a_model_that_has_them(runs, chains, tmp_path):

@@ -29,6 +29,7 @@ def test_matrices_reproduce_the_eigenvalues_of_the_run(shared_data: Path, name: 
     assert sample.hamiltonian.spin is Spin.SPIN_ORBIT
     assert sample.overlap.spin is Spin.UNPOLARIZED
     assert sample.provenance.eigenvalues == "compared"
+    assert sample.provenance.to_dict()["nspin"] == 4
     run = read_eigenvalues(shared_data / "abacus" / name)
     n_bands = run.eigenvalues.shape[1]
     for index in (0, 5, len(run.kpts) // 2):
