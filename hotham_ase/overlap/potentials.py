@@ -268,8 +268,8 @@ def _expanded(
     potential: AtomicPotential, d: np.ndarray, angular: Callable[[int], np.ndarray]
 ) -> np.ndarray:
     """(n_components, rank, rank): d between projectors, an angular matrix between their m."""
-    ends = np.cumsum([2 * l + 1 for l in potential.degrees])
-    places = [slice(end - 2 * l - 1, end) for end, l in zip(ends, potential.degrees, strict=True)]
+    ends = np.cumsum([0, *(2 * l + 1 for l in potential.degrees)])  # of some atoms no projectors
+    places = [slice(*ends[p : p + 2]) for p in range(len(potential.degrees))]
     out = np.zeros((len(angular(0)), ends[-1], ends[-1]))
     for p, q in zip(*np.nonzero(d), strict=True):  # only between equal l
         out[:, places[p], places[q]] = d[p, q] * angular(potential.degrees[p])

@@ -427,3 +427,23 @@ def test_a_species_without_neutral_potential_has_none(made_up_basis):
     found = neutral_atom_matrix(atoms, OrbitalBasis((silent, mo)))
     truth = integral(made_up_basis, atoms, 1, 0, 2, 100, 60)
     assert np.abs(block(found, 0, 2) - truth).max() < 1e-3
+
+
+@pytest.mark.parametrize("make", [nonlocal_matrix, spin_orbit_matrix])
+def test_a_species_without_projectors_feels_those_of_others(made_up_basis, make):
+    """As hydrogen's may be: what acts is then a sum over the other atoms alone."""
+    c, mo = made_up_basis.species
+    none = replace(
+        c.potential,
+        degrees=(),
+        total_momenta=(),
+        coefficients=np.zeros((0, 0)),
+        projectors=np.zeros((0, len(c.potential.grid))),
+        cutoffs=(),
+    )
+    faint = replace(c.potential, coefficients=0 * c.potential.coefficients)
+    atoms = molecule("CMo", [[0, 0, 0], [0, 0, 1.9]])
+    found, truth = (make(atoms, OrbitalBasis((replace(c, potential=p), mo))) for p in (none, faint))
+    difference = found - truth
+    assert found.values.any()
+    assert np.abs(difference.values).max() < 1e-12
