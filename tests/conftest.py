@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -50,6 +51,10 @@ def hotham(monkeypatch, capsys):
     """Run the command in this process: (exit code, standard output, standard error)."""
     from hotham_ase.cli import main
 
+    # the command stops tidily when it is told to; the tests after this one are not the command
+    caught = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in caught}
+
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["hotham", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
@@ -57,4 +62,6 @@ def hotham(monkeypatch, capsys):
         output = capsys.readouterr()
         return end.value.code or 0, output.out, output.err
 
-    return run
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
