@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hotham_ase.electronic.solvers.cost import stored_elements
-from hotham_ase.electronic.solvers.ordering import Elimination
+from hotham_ase.electronic.solvers.ordering import Elimination, half_elements
 from hotham_ase.electronic.solvers.policy import Way, all_ways, allowed_memory, refusal, taken
 from hotham_ase.electronic.solvers.problem import (
     BandWindow,
@@ -166,7 +165,7 @@ def plan_bands(
         n_orbitals=layout.n_basis,
         n_rows=n_rows(hamiltonian),
         n_bands=n_bands,
-        n_stored=stored_elements(hamiltonian),
+        n_stored=2 * half_elements(hamiltonian) - n_rows(hamiltonian),
         n_factor=None if n_bands is None else Elimination.of(hamiltonian).n_factor,
         n_real=n_real,
         n_complex=n_complex,

@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from hotham_ase.electronic.solvers.ordering import Elimination, atom_graph
+from hotham_ase.electronic.solvers.ordering import Elimination
 from hotham_ase.electronic.solvers.problem import n_rows
 
 if TYPE_CHECKING:
@@ -95,13 +93,6 @@ def estimate_cost(
     )
 
 
-def stored_elements(hamiltonian: Pattern) -> int:
-    """Elements of H(k), both halves, that are not zero for want of a block."""
-    layout = hamiltonian.layout
-    near = atom_graph(layout.pairs).astype(np.int64) @ layout.n_orbitals + layout.n_orbitals
-    return int(layout.n_orbitals @ near) * (4 if hamiltonian.spin.is_spinor else 1)
-
-
 def estimate_sparse(
     hamiltonian: Pattern, n_bands: int, back_end: BackEnd, *, is_real: bool
 ) -> Cost:
@@ -121,9 +112,8 @@ def estimate_sparse(
     elimination = Elimination.of(hamiltonian)
     factors = back_end.cost(elimination, is_real)
     n, n_sought, element = n_rows(hamiltonian), n_bands + ROOM, 8 if is_real else 16
-    half = (stored_elements(hamiltonian) + n) // 2
     n_values = hamiltonian.layout.n_values * hamiltonian.spin.n_components
     size = FACTORS_ALIVE * factors.bytes + VECTORS * element * n_sought * n
-    size += SPARSE_MATRICES * (element + 4) * half + BLOCK_VALUE * n_values
+    size += SPARSE_MATRICES * (element + 4) * elimination.n_matrix + BLOCK_VALUE * n_values
     solving = SECONDS_ELEMENT * element / 8 * elimination.n_factor
     return Cost(size, FACTORIZATIONS * factors.seconds + SOLVES * n_sought * solving)

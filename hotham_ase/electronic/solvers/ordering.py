@@ -40,11 +40,14 @@ class Elimination:
     n_flops
         Additions and multiplications of real arithmetic that LDLᵀ takes: the sum of the squared
         lengths of L's columns. Complex ones take four times as many.
+    n_matrix
+        Elements of half the matrix, its diagonal included.
     """
 
     order: np.ndarray = field(repr=False)
     n_factor: int
     n_flops: float
+    n_matrix: int
 
     @classmethod
     def of(cls, hamiltonian: Pattern) -> Elimination:
@@ -71,7 +74,18 @@ def _elimination(pairs: PairList, n_orbitals: np.ndarray, n_spin: int) -> Elimin
     rank[atoms] = np.arange(pairs.n_atoms)
     # spin is outermost: an atom's rows lie in two places
     order = np.argsort(np.tile(np.repeat(rank, n_orbitals), n_spin), kind="stable")
-    return Elimination(order, *_size_of_factor(graph, atoms, weights))
+    return Elimination(order, *_size_of_factor(graph, atoms, weights), _half(graph, weights))
+
+
+def half_elements(hamiltonian: Pattern) -> int:
+    """Elements of half of H(k), its diagonal included, without an order of elimination."""
+    layout, n_spin = hamiltonian.layout, 2 if hamiltonian.spin.is_spinor else 1
+    return _half(atom_graph(layout.pairs), n_spin * layout.n_orbitals)
+
+
+def _half(graph: csr_array, weights: np.ndarray) -> int:
+    stored = int(weights @ (graph.astype(np.int64) @ weights + weights))
+    return (stored + int(weights.sum())) // 2
 
 
 def atom_graph(pairs: PairList) -> csr_array:

@@ -193,7 +193,8 @@ class ShiftInvertSolver:
     @property
     def name(self) -> str:
         """For messages."""
-        return f"shift-invert, {self.back_end.name}"
+        switches = [key.replace("_", " ") for key, on in vars(self.back_end).items() if on is True]
+        return ", ".join(["shift-invert", self.back_end.name, *switches])
 
     def cost(self, hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> Cost:
         """What one k-point takes; eigenvectors are found in any case."""
