@@ -25,10 +25,10 @@ from hotham_ase.electronic import (
     KPointError,
 )
 from hotham_ase.errors import HothamError, UsageError
-from hotham_ase.matrices import MatrixError, RealSpaceMatrix
-from hotham_ase.matrices.pairs import PairListError
+from hotham_ase.matrices import BlockLayout, MatrixError, RealSpaceMatrix
+from hotham_ase.matrices.pairs import PairList, PairListError
 from hotham_ase.model.options import PredictionOptions
-from hotham_ase.model.protocol import Model
+from hotham_ase.model.protocol import ForeseeingModel, Foreseen, Model
 from hotham_ase.model.uncertainty import ExtrapolationWarning, Uncertainty
 from hotham_ase.overlap import overlap_matrix, spin_orbit_matrix
 
@@ -95,6 +95,20 @@ def predict_matrices(
     if prediction.uncertainty is not None:
         _warn_of_extrapolation(prediction.uncertainty, model.name)
     return Matrices(atoms.copy(), model.basis, prediction.hamiltonian, prediction.uncertainty)
+
+
+def foresee(model: Model, atoms: Atoms, options: PredictionOptions) -> Foreseen:
+    """What predicting H of a structure will take, as far as the model knows.
+
+    Raises
+    ------
+    CalculatorSetupError
+        For a species that the model does not know.
+    """
+    n_orbitals = orbitals_of(model, atoms)
+    if isinstance(model, ForeseeingModel):
+        return model.foresee(atoms, options)
+    return Foreseen(BlockLayout(PairList.from_atoms(atoms, model.basis.pair_cutoffs), n_orbitals))
 
 
 def orbitals_of(model: Model, atoms: Atoms) -> np.ndarray:

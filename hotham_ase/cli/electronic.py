@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hotham_ase.cli.output import PLOTS, STDOUT, check_output, write_bands, write_dos, write_levels
+from hotham_ase.cli.planned import LONG, in_words, say_plan
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.report import Report, report_of, show_levels
 from hotham_ase.cli.tables import show_entries
@@ -94,8 +95,6 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print also how the numbers were found.")
 ]
 
-LONG = 20.0  # s; what takes longer is announced
-
 
 def bands(
     structure: Structure,
@@ -140,11 +139,13 @@ def bands(
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory, "spin_orbit": spin_orbit}
         options["n_bands"] = n_bands
-        atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
+        atoms, calculator = calculation(structure, pbc, model, options, initial, update)
         result = spins = None
         if atoms.pbc.any():  # a molecule has levels, and no Brillouin zone with paths through it
-            if not quiet:
+            if not quiet and n_bands is None:
                 _say_cost(atoms, calculator, lambda: _length(atoms, path, npoints))
+            elif not quiet:
+                say_plan(calculator, path, npoints)
             result = calculator.get_band_structure(path=path, npoints=npoints)
             spins = _drawn_spins(calculator, result, output)
         report = report_of(atoms, calculator, bands=result)
@@ -235,7 +236,7 @@ def dos(
     with progress_bar("loading") as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory, "spin_orbit": spin_orbit}
-        atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
+        atoms, calculator = calculation(structure, pbc, model, options, initial, update)
         if not quiet:
             _say_cost(atoms, calculator, vectors=project is not None)
         shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
@@ -272,7 +273,7 @@ def _speaker(
     return lambda text: typer.echo(text, err=in_the_way)
 
 
-def _calculation(
+def calculation(
     structure: str,
     pbc: str | None,
     model: str | None,
@@ -280,6 +281,7 @@ def _calculation(
     initial: Path | None,
     update: Callable[..., None],
 ) -> tuple[Atoms, HotHamCalculator]:
+    """A structure and its calculator, from what was said on the command line."""
     from hotham_ase.model.bundled import species_of_file
     from hotham_ase.structures import build_structure, check_species
 
@@ -361,7 +363,7 @@ def _say_cost(
         seconds = estimate_cost(n_rows, mesh, vectors=vectors).seconds
         seconds += estimate_cost(n_rows, path, window=window, vectors=spin_orbit).seconds
         if seconds > LONG:
-            time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+            time = in_words(seconds)
             text = f"about {time} for the first {mesh + path} k-points of {n_basis} orbitals"
             typer.echo(text, err=True)
 

@@ -8,12 +8,13 @@ from hotham_ase.electronic.ground import GroundState, ground_state
 from hotham_ase.electronic.kconvert import BandPathError
 from hotham_ase.electronic.kmesh import KMesh, KPointError, build_mesh
 from hotham_ase.electronic.kpath import band_path
+from hotham_ase.electronic.plan import Plan, plan_bands
 from hotham_ase.electronic.population import Shares, mulliken_charges
 from hotham_ase.electronic.smooth import density_of_states
 from hotham_ase.electronic.solvers.cost import estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.guard import GhostStateWarning
-from hotham_ase.electronic.solvers.policy import check_all_bands
+from hotham_ase.electronic.solvers.policy import check_all_bands, check_some_bands
 from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, SolverOptions, n_rows
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
@@ -34,6 +35,7 @@ __all__ = [
     "GroundState",
     "KMesh",
     "KPointError",
+    "Plan",
     "Projection",
     "Shares",
     "ShiftInvertSolver",
@@ -42,12 +44,14 @@ __all__ = [
     "band_structure",
     "build_mesh",
     "check_all_bands",
+    "check_some_bands",
     "density_of_states",
     "eigenvalues_at_kpts",
     "estimate_cost",
     "ground_state",
     "mulliken_charges",
     "n_rows",
+    "plan_bands",
     "projection_groups",
     "window_about_fermi_level",
 ]

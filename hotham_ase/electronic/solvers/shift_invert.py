@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -20,9 +20,11 @@ from hotham_ase.electronic.solvers.problem import (
     not_positive,
     real_if_real,
 )
+from hotham_ase.electronic.solvers.superlu import SuperLU
 
 if TYPE_CHECKING:
-    from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.electronic.solvers.factors import BackEnd
+    from hotham_ase.electronic.solvers.problem import Pattern
 
 NUDGES = (0.0, 1.3e-3, -2.9e-3, 7.1e-3)  # shifts tried, in eV for H
 INACCURATE = 1e-7  # relative residual of a solve above which factors are not used
@@ -186,10 +188,18 @@ class ShiftInvertSolver:
 
     format: ClassVar[Literal["csr", "dense"]] = "csr"
     finds_all: ClassVar[bool] = False
+    back_end: BackEnd = field(default_factory=SuperLU)
 
-    def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
+    @property
+    def name(self) -> str:
+        """For messages."""
+        switches = [key.replace("_", " ") for key, on in vars(self.back_end).items() if on is True]
+        return ", ".join(["shift-invert", self.back_end.name, *switches])
+
+    def cost(self, hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> Cost:
         """What one k-point takes; eigenvectors are found in any case."""
-        return estimate_sparse(hamiltonian, _window(sought).n_bands)
+        n_bands = _window(sought).n_bands
+        return estimate_sparse(hamiltonian, n_bands, self.back_end, is_real=is_real)
 
     def solve(self, h_k: sp.csr_array, s_k: sp.csr_array | None, sought: Sought) -> Eigenstates:
         """The bands of a window, which must be given."""

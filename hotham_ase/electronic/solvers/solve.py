@@ -14,13 +14,12 @@ import numpy as np
 
 from hotham_ase.electronic.solvers.guard import GhostStateWarning, Guard, onsite_levels
 from hotham_ase.electronic.solvers.mapping import Progress, solved_alike
-from hotham_ase.electronic.solvers.policy import check_memory, choose_solver
+from hotham_ase.electronic.solvers.policy import Chosen, check_memory, choose_solvers
 from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
     BandWindow,
     Eigenstates,
     IllConditionedWarning,
-    Solver,
     SolverOptions,
     Sought,
     n_rows,
@@ -78,8 +77,8 @@ def solve_kpts(
     """
     n_spins = hamiltonian.spin.n_spins
     progress = Progress(options.on_progress, n_spins * len(kpts))
-    solver = choose_solver(hamiltonian, window, options, vectors=vectors)
     check_memory(hamiltonian, len(kpts), window, options)
+    solver = choose_solvers(hamiltonian, kpts, window, options, vectors=vectors)
     guard = options.guard or Guard.of(hamiltonian, overlap)
     if not solver.finds_all and window is not None and math.isnan(window.energy):
         window = located(hamiltonian, overlap, window)
@@ -98,14 +97,14 @@ def solve_kpts(
 def _solve_at(
     hamiltonian: RealSpaceMatrix,
     overlap: RealSpaceMatrix | None,
-    solver: Solver,
+    chosen: Chosen,
     sought: Sought,
     channel: int,
     guard: Guard,
     kpt: np.ndarray,
 ) -> tuple[Eigenstates, Guard]:
     """Solve at one k-point; what the guard has found comes back with it, from anywhere."""
-    guard = replace(guard)
+    guard, solver = replace(guard), chosen.at(hamiltonian, kpt)
     spin, format = hamiltonian.spin, solver.format
     s_k = None if overlap is None else overlap.at_k(kpt, format=format, spin=spin)
     h_k = hamiltonian.at_k(kpt, format=format, channel=channel)
