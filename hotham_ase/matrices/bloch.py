@@ -66,10 +66,9 @@ class BlochSum:
     ) -> csr_array | np.ndarray | HermitianMatrix:
         """See :meth:`RealSpaceMatrix.at_k`."""
         weights = _phases(self._turns(_checked(kpt, gauge), gauge))
-        storage, dtype = self._storage(format), np.dtype(complex)
-        if format == "hermitian" and self._is_real and not np.iscomplexobj(weights):
-            dtype = np.dtype(float)
-        data = self._summed(storage, weights, dtype)
+        storage = self._storage(format)
+        is_real = format == "hermitian" and self._is_real and not np.iscomplexobj(weights)
+        data = self._summed(storage, weights, is_real=is_real)
         shape = (storage.n_rows,) * 2
         if format == "dense":
             return data.reshape(shape)
@@ -77,7 +76,7 @@ class BlochSum:
         matrix.has_canonical_format = True  # which SciPy would find out by looking at it all
         if format == "csr":
             return matrix
-        if dtype == complex:
+        if not is_real:
             data.imag[storage.indptr[:-1]] = 0  # of rounding
         return HermitianMatrix(matrix)
 
@@ -90,7 +89,7 @@ class BlochSum:
         lattice = self._shifts @ self._layout.pairs.cell
         vectors = lattice if gauge == "lattice" else self._layout.vectors  # (n_blocks, 3) Å
         storage = self._storage("dense")
-        parts = [self._summed(storage, 1j * v * phases, np.dtype(complex)) for v in vectors.T]
+        parts = [self._summed(storage, 1j * v * phases) for v in vectors.T]
         return np.stack(parts).reshape(3, storage.n_rows, storage.n_rows)
 
     # ------------------------------------------------------------------ weights
@@ -128,17 +127,22 @@ class BlochSum:
         if format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
         if format not in self._storages:
-            coupled = self._coefficients.any(axis=0)  # other spins have no elements between them
+            coupled = np.asarray(
+                self._coefficients.any(axis=0)
+            )  # other spins have no elements between them
             self._storages[format] = Storage(self._slots, coupled, format, self._portion)
         return self._storages[format]
 
-    def _summed(self, storage: Storage, weights: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    def _summed(
+        self, storage: Storage, weights: np.ndarray, *, is_real: bool = False
+    ) -> np.ndarray:
         """The elements in their places, from one weight for each block A(R)."""
         if self._is_small:
             out = self._map(storage) @ weights
-            return out if dtype == complex else np.ascontiguousarray(out.real)
+            return np.ascontiguousarray(out.real) if is_real else out
+        dtype = float if is_real else complex
         out = (np.empty if storage.is_full else np.zeros)(storage.n_elements, dtype)
-        coefficients = self._coefficients if dtype == complex else self._coefficients.real
+        coefficients = self._coefficients.real if is_real else self._coefficients
         for slots, part in storage.portions():
             blocks, begins = self._slots.blocks_of(slots)
             terms = (weights[blocks].astype(dtype), np.arange(len(blocks)), begins)
@@ -170,9 +174,10 @@ class BlochSum:
                     column = np.broadcast_to(blocks[:, None], values.shape)
                     parts.append([a.ravel() for a in (values, places[slot], column)])
             values, *where = map(np.concatenate, zip(*parts, strict=True))
-            elements = values.astype(complex), where  # as weights are, so that none is converted
+            # complex, as weights are, so that none is converted
+            items = values.astype(complex), tuple(where)
             shape = (storage.n_elements, len(self._slots.blocks))
-            self._maps[storage.kind] = coo_array(elements, shape=shape).tocsr()
+            self._maps[storage.kind] = coo_array(items, shape=shape).tocsr()
         return self._maps[storage.kind]
 
 

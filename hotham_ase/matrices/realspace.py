@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from scipy.sparse import csr_array
-
-    from hotham_ase.matrices.hermitian import HermitianMatrix
 
 HERMITICITY_TOLERANCE = 1e-6  # relative to the largest element
 PORTION = 2**19  # elements that are checked at a time
@@ -228,7 +225,7 @@ class RealSpaceMatrix:
         format: MatrixFormat = "csr",
         channel: int = 0,
         spin: Spin | None = None,
-    ) -> csr_array | np.ndarray | HermitianMatrix:
+    ) -> Any:
         """A(k) = Σ_R exp(+2πi k·R) A(R).
 
         Parameters
@@ -238,7 +235,7 @@ class RealSpaceMatrix:
         gauge
             ``lattice`` as above; ``atomic`` uses r_j + R − r_i in place of R.
         format
-            ``csr``, ``dense``, or ``hermitian``: half of a sparse matrix, a
+            ``csr``: a csr_array; ``dense``: an array; ``hermitian``: half of the sparse matrix, a
             :class:`HermitianMatrix`.
         channel
             Which of the ``spin.n_spins`` matrices.
