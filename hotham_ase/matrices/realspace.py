@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from scipy.sparse import csr_array
 
 HERMITICITY_TOLERANCE = 1e-6  # relative to the largest element
 PORTION = 2**19  # elements that are checked at a time
@@ -226,7 +225,7 @@ class RealSpaceMatrix:
         format: MatrixFormat = "csr",
         channel: int = 0,
         spin: Spin | None = None,
-    ) -> csr_array | np.ndarray:
+    ) -> Any:
         """A(k) = Σ_R exp(+2πi k·R) A(R).
 
         Parameters
@@ -236,7 +235,8 @@ class RealSpaceMatrix:
         gauge
             ``lattice`` as above; ``atomic`` uses r_j + R − r_i in place of R.
         format
-            ``csr`` or ``dense``.
+            ``csr``: a csr_array; ``dense``: an array; ``hermitian``: half of the sparse matrix, a
+            :class:`HermitianMatrix`.
         channel
             Which of the ``spin.n_spins`` matrices.
         spin
@@ -245,7 +245,8 @@ class RealSpaceMatrix:
 
         Returns
         -------
-        (n_basis, n_basis) complex128, Hermitian; twice that for spinors, spin outermost.
+        (n_basis, n_basis) complex128, Hermitian; twice that for spinors, spin outermost. In the
+        format ``hermitian`` float64 where all phases are ±1, as at Γ, and A(R) is real.
         """
         return self.bloch(channel, spin).at_k(kpt, gauge=gauge, format=format)
 
