@@ -207,10 +207,10 @@ def match_layers(
             matches.append(match)
     if not matches:
         strains = [LayerMatch(bottom, top, *cells, strained).strain for cells in found.values()]
+        least = f"the least is {min(strains):.3g}" if strains else "there is none at all"
         raise StructureError(
             f"no common cell of at most {max_atoms} atoms has strains within {max_strain:.3g} at "
-            f"{low:g}° to {high:g}°, the least is {min(strains, default=math.inf):.3g}: allow more "
-            "strain, more atoms or other angles"
+            f"{low:g}° to {high:g}°, {least}: allow more strain, more atoms or other angles"
         )
     return tuple(matches)
 
@@ -232,7 +232,7 @@ def _search(
     # a strain of either layer changes its area; the top one has at least this many atoms per cell
     # of the bottom one
     ratio = abs(np.linalg.det(a) / np.linalg.det(b)) * (1 - max_strain) ** 4
-    n_cells = int(max_atoms / (len(bottom) + len(top) * ratio))
+    n_cells = math.ceil(max_atoms / (len(bottom) + len(top) * ratio))
     best = np.full(max_atoms + 1, np.inf)
     found = {}
     for cells in _sublattices(n_cells, a):
@@ -241,8 +241,8 @@ def _search(
         for angle in _grid(low, high, 0.25 * shortest / longest):
             turn = _rotation(angle)
             partners = np.rint(vectors @ (turn.T @ np.linalg.inv(b))).astype(int)
-            n_top = np.rint(np.linalg.det(partners)).astype(int)
-            n_atoms = len(bottom) * np.rint(np.linalg.det(cells)).astype(int) + len(top) * n_top
+            n_top = _det(partners)
+            n_atoms = len(bottom) * _det(cells) + len(top) * n_top
             fits = np.flatnonzero((n_top > 0) & (n_atoms <= max_atoms))
             if not len(fits):
                 continue
@@ -269,7 +269,10 @@ def _misfit(
     The closed form of the polar decomposition of 2 × 2 matrices: the sum and the difference of
     both stretches are those of its conformal and its anticonformal part.
     """
-    maps = np.linalg.solve(top, bottom)
+    adjugate = np.empty_like(top)
+    adjugate[:, 0, 0], adjugate[:, 1, 1] = top[:, 1, 1], top[:, 0, 0]
+    adjugate[:, 0, 1], adjugate[:, 1, 0] = -top[:, 0, 1], -top[:, 1, 0]
+    maps = adjugate @ bottom / _det(top)[:, None, None]
     c, s = maps[:, 0, 0] + maps[:, 1, 1], maps[:, 0, 1] - maps[:, 1, 0]
     d, t = maps[:, 0, 0] - maps[:, 1, 1], maps[:, 0, 1] + maps[:, 1, 0]
     mean, half = np.hypot(c, s) / 2, np.hypot(d, t) / 2
@@ -308,17 +311,24 @@ def _reduce(cells: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """
     metric = vectors @ vectors.T
     u, v = cells[:, 0].copy(), cells[:, 1].copy()
-    for _ in range(64):  # numbers of such sizes need far fewer steps
-        swap = _product(u, metric, u) > _product(v, metric, v)
-        u[swap], v[swap] = v[swap], u[swap]
-        steps = np.rint(_product(u, metric, v) / _product(u, metric, u)).astype(int)
-        v -= steps[:, None] * u
-        if not steps.any():
-            break
-    v[np.linalg.det(np.stack([u, v], axis=1)) < 0] *= -1
+    todo = np.arange(len(cells))
+    while len(todo):  # what is equal but for rounding stays, so that this ends
+        x, y = u[todo], v[todo]
+        swap = _product(x, metric, x) > (1 + 1e-9) * _product(y, metric, y)
+        x[swap], y[swap] = y[swap], x[swap]
+        steps = _product(x, metric, y) / _product(x, metric, x)
+        steps = np.rint((1 - 1e-9) * steps).astype(int)
+        u[todo], v[todo] = x, y - steps[:, None] * x
+        todo = todo[swap | (steps != 0)]
+    v[_det(np.stack([u, v], axis=1)) < 0] *= -1
     acute = _product(u, metric, v) > 1e-9 * _product(u, metric, u)
     u[acute], v[acute] = v[acute], -u[acute]
     return np.stack([u, v], axis=1)
+
+
+def _det(matrices: np.ndarray) -> np.ndarray:
+    """(n,) of (n, 2, 2), exact for integers."""
+    return matrices[:, 0, 0] * matrices[:, 1, 1] - matrices[:, 0, 1] * matrices[:, 1, 0]
 
 
 def _product(u: np.ndarray, metric: np.ndarray, v: np.ndarray) -> np.ndarray:

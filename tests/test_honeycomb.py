@@ -54,12 +54,6 @@ def test_the_smallest_twist_near_an_angle(angle):
     assert all(abs(Twist(*pair).angle - angle) > 0.02 * angle for pair in smaller)
 
 
-def stackings(atoms, twist, lattice):
-    """Height of each layer at the places AA, AB and BA of a moiré cell, and their mean distance."""
-    low, high = (atoms[atoms.get_tags() == tag] for tag in (0, 1))
-    return low, high
-
-
 @pytest.mark.parametrize("axis", ["atom", "ring"])
 @pytest.mark.parametrize("indices", [(8, 9), (9, 8), (9, 11), (13, 16)])
 def test_corrugated_layers(indices, axis):
@@ -91,6 +85,17 @@ def test_corrugated_layers(indices, axis):
     assert ab.any()
     assert 2 * np.abs(heights[aa]).min() > 3.56
     assert 2 * np.abs(heights[ab]).max() < 3.37
+
+
+def test_both_axes_give_one_crystal_where_3_divides_the_difference():
+    for indices, same in (((1, 4), True), ((2, 3), False)):
+        lengths = [
+            np.sort(
+                PairList.from_atoms(twisted_bilayer_graphene(*indices, axis=axis), 5).edge_lengths
+            )
+            for axis in ("atom", "ring")
+        ]
+        assert (len(lengths[0]) == len(lengths[1]) and np.allclose(*lengths)) == same
 
 
 def test_corrugation_of_one_s_own():
