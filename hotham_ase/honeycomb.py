@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hotham_ase.errors import UsageError
 from hotham_ase.layers import MAX_ATOMS, VACUUM, check_size, stack, supercell
 from hotham_ase.structure_files import StructureError
 
@@ -160,17 +161,20 @@ class Corrugation:
     Attributes
     ----------
     aa, ab
-        Å, where atoms stand above their like, and in Bernal stacking. By default those that van
-        der Waals DFT gives for twisted bilayers.
+        Å, where atoms stand above their like, and in Bernal stacking; by default from DFT.
 
     References
     ----------
     Uchida, Furuya, Iwata & Oshiyama, Phys. Rev. B 90, 155451 (2014) for the distances; Koshino,
-    Yuan, Koretsune, Ochi, Kuroki & Fu, Phys. Rev. X 8, 031087 (2018), Sec. II for the formula.
+    Yuan, Koretsune, Ochi, Kuroki & Fu, Phys. Rev. X 8, 031087 (2018) for the formula.
     """
 
     aa: float = 3.60
     ab: float = 3.35
+
+    def __post_init__(self) -> None:
+        if not (self.aa > 0 and self.ab > 0):
+            raise UsageError(f"aa and ab must be positive, got {self.aa} and {self.ab} Å")
 
     def bend(self, bilayer: Atoms, twist: Twist) -> None:
         """Move the atoms of a flat bilayer to their heights, with 0 in the middle.
@@ -228,13 +232,22 @@ def twisted_layers(
     Raises
     ------
     StructureError
-        If it would have more than 100 000 atoms.
+        If the layers have other or different cells, or there would be more than 100 000 atoms.
     """
+    lattice = float(layers[0].cell.lengths()[0])
+    for layer in layers:
+        if not np.allclose(layer.cell[:2], np.pad(_hexagonal_cell(lattice), ((0, 0), (0, 1)))):
+            raise StructureError(
+                "layers must have one hexagonal cell, its first vector along x and the second at "
+                f"120°, got {layer.cell[:2].round(4).tolist()}"
+            )
+    if len(turned) != len(layers):
+        raise UsageError(f"turned must be of {len(layers)} layers, got {len(turned)} of them")
     n_atoms = twist.n_cells * sum(map(len, layers))
     check_size(f"the twist {twist.m},{twist.n}", n_atoms)
     # the common cells of the lattices are congruent: putting the atoms into one cell by their
     # fractional coordinates is a pure rotation of each layer
-    common = _hexagonal_cell(layers[0].cell.lengths()[0] * math.sqrt(twist.n_cells))
+    common = _hexagonal_cell(lattice * math.sqrt(twist.n_cells))
     cells = [
         supercell(layer, twist.vectors(turned=is_turned), common)
         for layer, is_turned in zip(layers, turned, strict=True)

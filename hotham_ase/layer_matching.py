@@ -10,7 +10,7 @@ instead of lengths and angles of its vectors).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -154,14 +154,13 @@ def match_layers(
 ) -> tuple[LayerMatch, ...]:
     """Common cells of two layers, the smallest first, each with less strain than those before.
 
-    Cells are at most four times as long as wide. All are found in which the strain times the
+    They are at most four times as long as wide. All are found in which the strain times the
     longer vector is below 0.3 of the shortest lattice vector of the top layer.
 
     Parameters
     ----------
     bottom, top
-        One cell of each, periodic in the xy plane, as :func:`~hotham_ase.build_structure` gives
-        them.
+        One cell of each, periodic in the xy plane.
     max_strain
         Largest principal strain of either layer; 0.02 is 2 %.
     max_atoms
@@ -176,8 +175,7 @@ def match_layers(
     Raises
     ------
     StructureError
-        If there is no such cell; the message has the least strain there is. If a layer is not
-        periodic in the xy plane.
+        If there is no such cell, or a layer is not periodic in the xy plane.
     UsageError
         If another argument cannot be.
 
@@ -192,27 +190,28 @@ def match_layers(
     for name, layer in (("bottom", bottom), ("top", top)):
         _check_layer(name, layer)
     _check_strained(strained)
-    if not 0 < max_strain < 0.5 or not 0 < max_atoms <= MAX_ATOMS:
-        raise UsageError(
-            f"max_strain must be between 0 and 0.5 and max_atoms between 1 and {MAX_ATOMS}, got "
-            f"{max_strain} and {max_atoms}"
-        )
+    _check_bounds(max_strain, max_atoms)
     low, high = _bounds(angles, _period(_plane(bottom), _period(_plane(top), 360)))
     found = _search(bottom, top, max_strain, max_atoms, low, high, strained)
-    matches: list[LayerMatch] = []
-    for _, cells in sorted(found.items()):
-        match = LayerMatch(bottom, top, *cells, strained)
-        least = matches[-1].strain - 1e-9 if matches else max_strain
-        if match.strain <= least:
-            matches.append(match)
+    cells = [LayerMatch(bottom, top, *pair, strained) for _, pair in sorted(found.items())]
+    matches = tuple(_front(cells, max_strain))
     if not matches:
-        strains = [LayerMatch(bottom, top, *cells, strained).strain for cells in found.values()]
-        least = f"the least is {min(strains):.3g}" if strains else "there is none at all"
+        strain = min((match.strain for match in cells), default=None)
+        least = "there is none at all" if strain is None else f"the least is {strain:.3g}"
         raise StructureError(
             f"no common cell of at most {max_atoms} atoms has strains within {max_strain:.3g} at "
             f"{low:g}° to {high:g}°, {least}: allow more strain, more atoms or other angles"
         )
-    return tuple(matches)
+    return matches
+
+
+def _front(matches: Iterable[LayerMatch], max_strain: float) -> Iterator[LayerMatch]:
+    """Those with less strain than all before them."""
+    least = max_strain
+    for match in matches:
+        if match.strain <= least:
+            yield match
+            least = match.strain - 1e-9
 
 
 def _search(
@@ -378,6 +377,14 @@ def _check_layer(name: str, layer: Atoms) -> None:
             f"{name} must be a layer: periodic along its first two cell vectors, which lie in the "
             f"xy plane, right-handed, got cell {layer.cell[:].round(3).tolist()} and pbc "
             f"{layer.pbc.tolist()}"
+        )
+
+
+def _check_bounds(max_strain: float, max_atoms: int) -> None:
+    if not 0 < max_strain < 0.5 or not 0 < max_atoms <= MAX_ATOMS:
+        raise UsageError(
+            f"max_strain must be between 0 and 0.5 and max_atoms between 1 and {MAX_ATOMS}, got "
+            f"{max_strain} and {max_atoms}"
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hotham_ase.errors import UsageError
 from hotham_ase.structure_files import StructureWarning
 
@@ -22,7 +24,6 @@ def relaxed(
 ) -> Atoms:
     """A copy of a structure with its atoms where a calculator's forces vanish, its cell unchanged.
 
-    The models of this package have no forces: these are of an interatomic potential, or of DFT.
     Of layers the calculator must know what holds them together, dispersion included.
 
     Parameters
@@ -52,7 +53,6 @@ def relaxed(
     StructureWarning
         If larger forces are left after so many steps.
     """
-    import numpy as np
     from ase.optimize import LBFGS
 
     if not max_force > 0:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from hotham_ase.errors import UsageError
 from hotham_ase.honeycomb import Corrugation, Honeycomb, Twist, ribbon, twisted_layers
 from hotham_ase.layers import VACUUM, check_size, stack, with_vacuum
 from hotham_ase.model.bundled import bundled_for
@@ -169,8 +170,12 @@ def twisted_bilayer_graphene(
     StructureError
         If there is no such twist, it needs more than 100 000 atoms, or is too large for a
         corrugation.
+    UsageError
+        If there is no such axis.
     """
     twist = Twist(m, n)
+    if axis not in ("atom", "ring"):
+        raise UsageError(f"axis must be 'atom' or 'ring', got {axis!r}")
     layer = replace(GRAPHENE, lattice=lattice).layer(bonds=0 if axis == "atom" else 1)
     flat = GRAPHENE.distance if isinstance(distance, Corrugation) else distance
     bilayer = twisted_layers([layer, layer], twist, turned=(False, True), distance=flat)

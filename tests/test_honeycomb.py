@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ase.build import graphene_nanoribbon
 
-from hotham_ase.honeycomb import Corrugation, Twist, ribbon
+from hotham_ase.errors import UsageError
+from hotham_ase.honeycomb import Corrugation, Twist, ribbon, twisted_layers
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.structures import (
     GRAPHENE,
@@ -21,7 +22,6 @@ from hotham_ase.structures import (
     [((1, 2), 21.79, 28), ((8, 9), 3.89, 868), ((16, 17), 2.00, 3268), ((30, 31), 1.08, 11164)],
 )
 def test_published_twists(indices, angle, n_atoms):
-    """The usual series of cells: θ and number of atoms as in Uchida et al. (2014), Table I."""
     for twist in (Twist(*indices), Twist(*indices[::-1])):
         assert twist.angle == pytest.approx(angle, abs=0.005)
         assert 4 * twist.n_cells == n_atoms
@@ -106,6 +106,22 @@ def test_corrugation_of_one_s_own():
         twisted_bilayer_graphene(2, 3, distance=Corrugation())
     named = build_structure("twisted-graphene:8,9:corrugated")
     assert named == twisted_bilayer_graphene(8, 9, distance=Corrugation())
+
+
+def test_what_cannot_be_twisted_is_refused():
+    layer, twist = GRAPHENE.layer(), Twist(1, 2)
+    square = layer.copy()
+    square.set_cell([2, 2, 1])
+    other = build_structure("hbn")
+    for layers in ([square, square], [layer, other]):
+        with pytest.raises(StructureError, match="layers must have one hexagonal cell, its first"):
+            twisted_layers(layers, twist, turned=(False, True), distance=3)
+    with pytest.raises(UsageError, match="turned must be of 2 layers, got 3"):
+        twisted_layers([layer, layer], twist, turned=(False, True, False), distance=3)
+    with pytest.raises(UsageError, match="axis must be 'atom' or 'ring', got 'bond'"):
+        twisted_bilayer_graphene(1, 2, axis="bond")
+    with pytest.raises(UsageError, match="aa and ab must be positive, got 0 and 3.35"):
+        Corrugation(aa=0)
 
 
 @pytest.mark.parametrize(("edge", "width", "n"), [("armchair", 7, 3.5), ("zigzag", 6, 6)])
