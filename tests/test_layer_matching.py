@@ -10,7 +10,7 @@ from scipy.linalg import polar
 
 from hotham_ase.errors import UsageError
 from hotham_ase.honeycomb import Twist
-from hotham_ase.layer_matching import LayerMatch, match_layers
+from hotham_ase.layer_matching import LayerMatch, _misfit, match_layers
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.structures import StructureError, build_structure
 
@@ -34,7 +34,7 @@ def turned(layer, angle):
     return result
 
 
-def least_strain(bottom, top, n_bottom, n_top):
+def least_strain(bottom, top, n_bottom, n_top, strained):
     """Of all pairs of cells with small integers, by SciPy's polar decomposition."""
     numbers = range(-3, 4)
     matrices = np.array(list(itertools.product(numbers, repeat=4))).reshape(-1, 2, 2)
@@ -45,30 +45,46 @@ def least_strain(bottom, top, n_bottom, n_top):
     forms = [m for m in matrices[dets == n_bottom] if m[1, 0] == 0 and 0 <= m[0, 1] < m[1, 1]]
     for m, n in itertools.product(forms, matrices[dets == n_top]):
         _, stretch = polar(np.linalg.solve(n @ b, m @ a))
-        best = min(best, np.abs(np.linalg.eigvalsh(stretch) - 1).max())
+        of_top = np.linalg.eigvalsh(stretch) - 1
+        of_bottom = 1 / (1 + of_top) - 1
+        taken = {"top": of_top, "bottom": of_bottom, "both": np.array([of_top, of_bottom]) / 2}
+        best = min(best, np.abs(taken[strained]).max())
     return best
 
 
 @pytest.mark.parametrize(
-    ("bottom", "top"),
+    ("bottom", "top", "strained"),
     [
-        (oblique(3.0, 3.7, 77), oblique(3.3, 3.2, 101)),
-        (oblique(3.0, 3.0, 120), oblique(3.4, 3.4, 90)),
-        (oblique(2.5, 4.0, 90), oblique(2.6, 2.9, 65)),
+        (oblique(3.0, 3.7, 77), oblique(3.3, 3.2, 101), "top"),
+        (oblique(3.0, 3.0, 120), oblique(3.4, 3.4, 90), "bottom"),
+        (oblique(2.5, 4.0, 90), oblique(2.6, 2.9, 65), "both"),
+        (oblique(3.0, 3.7, 77), oblique(3.3, 3.2, 101), "bottom"),
+        (oblique(2.5, 4.0, 90), oblique(2.6, 2.9, 65), "bottom"),
     ],
 )
-def test_no_cell_has_less_strain_than_those_found(bottom, top):
-    matches = match_layers(bottom, top, max_strain=0.3, max_atoms=6)
+def test_no_cell_has_less_strain_than_those_found(bottom, top, strained):
+    matches = match_layers(bottom, top, max_strain=0.3, max_atoms=6, strained=strained)
     strains = {match.n_atoms: match.strain for match in matches}
     least = np.inf
     for n_atoms in range(2, 7):
         for n_bottom in range(1, n_atoms):
-            least = min(least, least_strain(bottom, top, n_bottom, n_atoms - n_bottom))
+            least = min(least, least_strain(bottom, top, n_bottom, n_atoms - n_bottom, strained))
         if n_atoms in strains:
             assert strains[n_atoms] == pytest.approx(least, abs=1e-9)
         else:  # there is no better one than the smaller ones found
             found = min((s for n, s in strains.items() if n < n_atoms), default=0.3)
             assert found <= least + 1e-9
+
+
+@pytest.mark.parametrize("strained", ["top", "bottom", "both"])
+def test_the_search_ranks_by_the_strain_of_the_match(strained):
+    bottom, top = oblique(3.0, 3.7, 77), oblique(3.3, 3.2, 101)
+    for cell in ([[1, 0], [0, 1]], [[2, 1], [-1, 1]], [[0, 1], [-1, 1]]):
+        match = LayerMatch(bottom, top, np.array([[2, 1], [0, 1]]), np.array(cell), strained)
+        cells = (match.bottom_cell @ bottom.cell[:2, :2], match.top_cell @ top.cell[:2, :2])
+        angles, strains = _misfit(*(c[None] for c in cells), strained)
+        assert angles[0] == pytest.approx(match.angle)
+        assert strains[0] == pytest.approx(match.strain)
 
 
 @pytest.mark.parametrize("indices", [(1, 2), (2, 3), (3, 4), (1, 4)])
