@@ -65,7 +65,7 @@ class BlochSum:
         self, kpt: np.ndarray | tuple[float, float, float], *, gauge: Gauge, format: MatrixFormat
     ) -> csr_array | np.ndarray | HermitianMatrix:
         """See :meth:`RealSpaceMatrix.at_k`."""
-        weights = _phases(self._turns(_checked(kpt, gauge), gauge))
+        weights = self._phases(_checked(kpt, gauge), gauge)
         storage = self._storage(format)
         is_real = format == "hermitian" and self._is_real and not np.iscomplexobj(weights)
         data = self._summed(storage, weights, is_real=is_real)
@@ -84,9 +84,9 @@ class BlochSum:
         self, kpt: np.ndarray | tuple[float, float, float], *, gauge: Gauge
     ) -> np.ndarray:
         """See :meth:`RealSpaceMatrix.gradient_at_k`."""
-        phases = _phases(self._turns(_checked(kpt, gauge), gauge))
+        phases = self._phases(_checked(kpt, gauge), gauge)
         # d/dk of exp(ik·R), or in the atomic gauge of exp(ik·(r_j + R − r_i))
-        lattice = self._shifts @ self._layout.pairs.cell
+        lattice = self._layout.shifts @ self._layout.pairs.cell
         vectors = lattice if gauge == "lattice" else self._layout.vectors  # (n_blocks, 3) Å
         storage = self._storage("dense")
         parts = [self._summed(storage, 1j * v * phases) for v in vectors.T]
@@ -94,10 +94,21 @@ class BlochSum:
 
     # ------------------------------------------------------------------ weights
 
+    def _phases(self, kpt: np.ndarray, gauge: Gauge) -> np.ndarray:
+        """(n_blocks,) exp(2πi k·R), or in the atomic gauge of r_j + R − r_i."""
+        if gauge == "atomic":
+            return _phases(self._fractional @ kpt)
+        lattice_vectors, which = self._lattice_vectors
+        return _phases(lattice_vectors @ kpt)[which]
+
     @cached_property
-    def _shifts(self) -> np.ndarray:
-        """(n_blocks, 3) R, as numbers that need not be converted at every k-point."""
-        return self._layout.shifts.astype(float)
+    def _lattice_vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n_r, 3) distinct R, as floats, and (n_blocks,) which of them is each block's."""
+        shifts = self._layout.shifts
+        reach = np.abs(shifts).max(axis=0, initial=0)
+        keys = np.ravel_multi_index(tuple((shifts + reach).T), tuple(2 * reach + 1))
+        _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+        return shifts[first].astype(float), which
 
     @cached_property
     def _fractional(self) -> np.ndarray:
@@ -106,11 +117,7 @@ class BlochSum:
         # the pseudo-inverse: directions without a lattice vector have no k
         positions = pairs.positions @ np.linalg.pinv(_independent(pairs.cell, pairs.pbc))
         i, j = self._layout.atoms
-        return self._shifts + (positions[j] - positions[i])
-
-    def _turns(self, kpt: np.ndarray, gauge: Gauge) -> np.ndarray:
-        """(n_blocks,) phases over 2π."""
-        return (self._shifts if gauge == "lattice" else self._fractional) @ kpt
+        return self._layout.shifts + (positions[j] - positions[i])
 
     # --------------------------------------------------------------------- sums
 
