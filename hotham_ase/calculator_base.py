@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,19 +28,17 @@ from hotham_ase.calculator_setup import (
     network_options,
     orbitals_of,
     predict_matrices,
+    solving,
 )
 from hotham_ase.calculator_state import AttachedCalculator, one_at_a_time
-from hotham_ase.electronic import (
-    ElectronicSystem,
-    SolverOptions,
-    check_all_bands,
-)
+from hotham_ase.electronic import Checkpoint, ElectronicSystem, check_all_bands
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.memory import parse_size
 from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from ase import Atoms
@@ -53,7 +52,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
 
     Parameters
     ----------
-    model, get_initial_hamiltonian, on_progress
+    model, get_initial_hamiltonian, on_progress, executor, checkpoint
         As for :class:`~hotham_ase.calculator.HotHamCalculator`.
     parameters
         Its other keywords.
@@ -67,6 +66,8 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         *,
         get_initial_hamiltonian: GetInitialHamiltonian | None,
         on_progress: Callable[[str, int, int], None] | None,
+        executor: Executor | None,
+        checkpoint: str | Path | Checkpoint | None,
         **parameters: Any,
     ) -> None:
         self._matrices: Matrices | None = None
@@ -76,6 +77,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         self._model = load(model)
         self._get_initial = get_initial_hamiltonian
         self._on_progress = on_progress
+        self._solving = solving(executor, checkpoint)
         check_initial(self._model, get_initial_hamiltonian)
         check_spin_orbit(self._model, self.parameters["spin_orbit"])
 
@@ -179,7 +181,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         n_rows = n_basis * (2 if given["spin_orbit"] else 1)
         n_electrons = electrons_of(self._model, atoms, given["charge"])
         memory = None if given["memory"] is None else parse_size(given["memory"])
-        options = SolverOptions(memory=memory)
+        options = replace(self._solving, memory=memory)
         check_n_bands(given["n_bands"], n_rows)
         if given["n_bands"] is None:  # before time is spent on H
             check_all_bands(n_rows, options)

@@ -12,11 +12,19 @@ from hotham_ase.electronic.population import Shares, mulliken_charges
 from hotham_ase.electronic.smooth import density_of_states
 from hotham_ase.electronic.solvers.cost import estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.executors import dask_executor, worker_pool
 from hotham_ase.electronic.solvers.guard import GhostStateWarning
 from hotham_ase.electronic.solvers.policy import check_all_bands
-from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, SolverOptions, n_rows
+from hotham_ase.electronic.solvers.problem import (
+    BandWindow,
+    EigenError,
+    SolverOptions,
+    WorkerError,
+    n_rows,
+)
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
+from hotham_ase.electronic.solvers.store import Checkpoint, CheckpointWarning
 from hotham_ase.electronic.system import ElectronicSystem
 
 __all__ = [
@@ -24,6 +32,8 @@ __all__ = [
     "BandEdges",
     "BandPathError",
     "BandWindow",
+    "Checkpoint",
+    "CheckpointWarning",
     "CoarseMeshWarning",
     "DenseSolver",
     "DosError",
@@ -38,10 +48,12 @@ __all__ = [
     "Shares",
     "ShiftInvertSolver",
     "SolverOptions",
+    "WorkerError",
     "band_path",
     "band_structure",
     "build_mesh",
     "check_all_bands",
+    "dask_executor",
     "density_of_states",
     "eigenvalues_at_kpts",
     "estimate_cost",
@@ -50,4 +62,5 @@ __all__ = [
     "n_rows",
     "projection_groups",
     "window_about_fermi_level",
+    "worker_pool",
 ]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hotham_ase.electronic.solvers.cost import COPIES, estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.mapping import n_side_by_side
 from hotham_ase.electronic.solvers.problem import Sought, n_rows
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.memory import MEMORY_SHARE, format_size, free_memory
@@ -18,8 +19,9 @@ QUICK = 30.0  # seconds for a k-point; up to it dense is not compared with spars
 
 
 def allowed_memory(options: SolverOptions) -> float:
-    """Bytes that solving may take."""
-    return MEMORY_SHARE * free_memory() if options.memory is None else options.memory
+    """Bytes that solving at a k-point may take, as many k-points as are solved at once here."""
+    allowed = MEMORY_SHARE * free_memory() if options.memory is None else options.memory
+    return allowed / (n_side_by_side(options.executor) or 1)
 
 
 def choose_solver(
