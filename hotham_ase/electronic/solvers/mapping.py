@@ -22,8 +22,8 @@ class Task(Protocol):
     def found(self, guard: Guard, kpt: np.ndarray) -> tuple[Eigenstates, Guard] | None:
         """The same, if they were solved before and kept."""
 
-    def report(self, n_found: int, n_kpts: int) -> None:
-        """Say how many of how many k-points were found."""
+    def report(self, guard: Guard, found: list[np.ndarray], n_kpts: int) -> None:
+        """Say how many of how many k-points were found in what another run has kept."""
 
 
 def solved_alike(
@@ -83,8 +83,11 @@ def _results(
 ) -> Iterator[tuple[Eigenstates, Guard]]:
     """What is found at each k-point in turn; only those that were not kept are solved."""
     kept = [task.found(guard, kpt) for kpt in kpts]
-    task.report(len(kept) - kept.count(None), len(kept))
-    others = [kpt for kpt, result in zip(kpts, kept, strict=True) if result is None]
+    found, others = (
+        [k for k, result in zip(kpts, kept, strict=True) if (result is None) == is_new]
+        for is_new in (False, True)
+    )
+    task.report(guard, found, len(kept))
     side_by_side = map if executor is None else executor.map
     solved = iter(side_by_side(partial(task, guard), others)) if others else iter(())
     for result in kept:

@@ -144,9 +144,9 @@ class _KPointTask:
             return None
         return self.checkpoint.find(self._name(guard, kpt), self.sought, guard)
 
-    def report(self, n_found: int, n_kpts: int) -> None:
-        if n_found and self.checkpoint is not None and self.checkpoint.on_found is not None:
-            self.checkpoint.on_found(n_found, n_kpts)
+    def report(self, guard: Guard, found: list[np.ndarray], n_kpts: int) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.report([self._name(guard, kpt) for kpt in found], n_kpts)
 
     def _name(self, guard: Guard, kpt: np.ndarray) -> str:
         checkpoint = cast("Checkpoint", self.checkpoint)

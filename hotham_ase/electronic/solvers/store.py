@@ -57,7 +57,7 @@ class Checkpoint:
         Whether k-points whose eigenvectors are sought are kept too, with them: 16 bytes for each
         orbital and band.
     on_found
-        Called with how many of how many k-points were found, wherever there are some.
+        Called with how many of how many k-points are there from before, wherever there are some.
 
     Raises
     ------
@@ -68,6 +68,7 @@ class Checkpoint:
     folder: Path
     vectors: bool = False
     on_found: Callable[[int, int], None] | None = field(default=None, compare=False)
+    _before: frozenset[str] = field(default=frozenset(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         folder = Path(self.folder).absolute()  # as processes elsewhere know it
@@ -76,10 +77,12 @@ class Checkpoint:
         folder.mkdir(parents=True, exist_ok=True)
         check_writable(folder / "any")
         object.__setattr__(self, "folder", folder)
+        names = frozenset(path.stem for path in folder.glob("*.npz"))
+        object.__setattr__(self, "_before", names)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For other processes: all but the function."""
-        return {**self.__dict__, "on_found": None}
+        """For other processes: all but what only this one says."""
+        return {**self.__dict__, "on_found": None, "_before": frozenset()}
 
     def same(self, matrix: RealSpaceMatrix) -> RealSpaceMatrix:
         """The matrix as an earlier run had it, which may differ by rounding; it is kept now.
@@ -143,6 +146,12 @@ class Checkpoint:
         except DAMAGE as error:
             _warn(path, error)
             return None
+
+    def report(self, found: list[str], n_kpts: int) -> None:
+        """Say how many of these were there before this run."""
+        n_before = sum(name in self._before for name in found)
+        if n_before and self.on_found is not None:
+            self.on_found(n_before, n_kpts)
 
     def keep(self, name: str, states: Eigenstates, guard: Guard, kpt: np.ndarray) -> None:
         """Write levels, and eigenvectors if there are any, with what the guard has found."""
