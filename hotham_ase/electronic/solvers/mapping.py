@@ -50,7 +50,7 @@ def solved_alike(
     Raises
     ------
     WorkerError
-        If processes of the executor have ended.
+        If processes of the executor have ended, or it takes nothing.
     """
     done: list[Eigenstates] = []
     while len(done) < len(kpts):
@@ -89,7 +89,10 @@ def _results(
     )
     task.report(guard, found, len(kept))
     side_by_side = map if executor is None else executor.map
-    solved = iter(side_by_side(partial(task, guard), others)) if others else iter(())
+    try:
+        solved = iter(side_by_side(partial(task, guard), others) if others else ())
+    except RuntimeError as error:  # of one that was shut down
+        raise WorkerError(f"the executor cannot take k-points: {error}") from error
     for result in kept:
         yield next(solved) if result is None else result
 
