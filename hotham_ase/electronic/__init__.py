@@ -23,6 +23,7 @@ from hotham_ase.electronic.solvers.problem import (
     n_rows,
 )
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
+from hotham_ase.electronic.solvers.slepc import SlepcSolver
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.solvers.store import Checkpoint, CheckpointWarning
 from hotham_ase.electronic.system import ElectronicSystem
@@ -47,6 +48,7 @@ __all__ = [
     "Projection",
     "Shares",
     "ShiftInvertSolver",
+    "SlepcSolver",
     "SolverOptions",
     "WorkerError",
     "band_path",

@@ -28,8 +28,10 @@ FORMAT = 1  # of the files of k-points
 ROUNDING = 1e-5  # eV; two predictions of one H, with other threads or portions, differ by less
 SAME = 1e-3  # relative; thresholds that differ by less are one, with rounding
 # what NumPy raises for a file that is not whole, or not of its own making
-DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, NotImplementedError)
-DAMAGE += (zipfile.BadZipFile, zlib.error)
+DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 PORTION = 2**20  # elements that are compared at a time
 
 # by matrix and folder: the one of an earlier run, or None
