@@ -101,7 +101,7 @@ class _Problem:
             if matrix is not None:
                 upper = _real_form(matrix) if self._copies == 2 else sp.triu(matrix, format="csr")
                 arrays |= {f"{name}_{p}": getattr(upper, p) for p in ("indptr", "indices", "data")}
-        np.savez(folder / "matrices.npz", **arrays)
+        np.savez(folder / "matrices.npz", **arrays)  # type: ignore[arg-type]
 
     def _run(self, *arguments: object) -> dict[str, np.ndarray]:
         output = self._folder / "found.npz"
@@ -151,17 +151,20 @@ class _Problem:
         n_states = self._copies * min(n_bands, self._h.shape[0])
         found = self._run("--sigma", repr(sigma), "--n-states", n_states)
         values, c = found["eigenvalues"], found["vectors"]
-        first = int(found["n_below"]) - int((values < sigma).sum())
+        n_below, n_all = int(found["n_below"]), self._copies * self._h.shape[0]
+        first = n_below - int((values < sigma).sum())
+        # the outermost levels may be degenerate with others that were not found
         gaps = np.flatnonzero(np.diff(values) > SMALLEST_GAP) + 1
         begin = 0 if first == 0 else int(gaps[0]) if len(gaps) else len(values)
-        is_end = first + len(values) == self._copies * self._h.shape[0]
+        is_end = first + len(values) == n_all
         end = len(values) if is_end or not len(gaps) else int(gaps[-1])
-        values, c, first = values[begin:end], c[:, begin:end], (first + begin) // self._copies
-        if not len(values):
-            return Eigenstates(values, c, first)
-        if self._copies == 2:
+        values, c = values[begin:end], c[:, begin:end]
+        if self._copies == 2 and len(values):
             n = self._h.shape[0]
             values, c = self._one_of_each(c[:n] + 1j * c[n:])
+        first = n_below // self._copies - int((values < sigma).sum())
+        if not len(values):
+            return Eigenstates(values, c, first)
         s_c = c if self._s is None else self._s @ c
         rest = np.linalg.norm(self._h @ c - s_c * values, axis=0) / np.linalg.norm(c, axis=0)
         if rest.max() > RESIDUAL:
@@ -169,11 +172,11 @@ class _Problem:
         return Eigenstates(values, c, first)
 
     def _one_of_each(self, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Levels and vectors in the space of x + iy, which every pair of (x, y) spans twice."""
+        """Levels and vectors in the space of x + iy, which one (x, y) of a level spans already."""
         s_c = c if self._s is None else self._s @ c
-        weights, u = np.linalg.eigh(c.conj().T @ s_c)
-        n_levels = c.shape[1] // 2
-        c = c @ (u[:, n_levels:] / np.sqrt(weights[n_levels:]))
+        weights, u = np.linalg.eigh(c.conj().T @ s_c)  # 2 and 0 for two, 1 for one
+        kept = weights > 0.5
+        c = c @ (u[:, kept] / np.sqrt(weights[kept]))
         values, u = scipy.linalg.eigh(c.conj().T @ (self._h @ c))
         return values, c @ u
 
@@ -195,7 +198,6 @@ class _Problem:
             counts = self._run("--count", *(repr(energy) for _, energy in edges))["counts"]
             if all(n == self._copies * i for n, (i, _) in zip(counts, edges, strict=True)):
                 return states
-            raise EigenError(f"bands near {window.energy:g} eV are missing")
         raise EigenError(
             f"bands {window.first} … {window.first + window.n_bands - 1} were not found near "
             f"{window.energy:g} eV: choose an energy in their middle"

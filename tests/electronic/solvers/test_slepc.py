@@ -1,4 +1,4 @@
-"""SLEPc over MPI against LAPACK; one process and two."""
+"""SLEPc against LAPACK, by one process and by two over MPI."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from tests.electronic.solvers.slow import KPTS, closed_form, matrices
 PYTHON = "/usr/bin/python3"
 
 
-@pytest.fixture(params=[1, 2], ids=["serial", "two processes"])
+@pytest.fixture
 def solver(request, monkeypatch) -> SlepcSolver:
+    """Of one process, or as many as a test asks for."""
     has_slepc = any((Path(place) / "slepc4py").exists() for place in glob.glob(DEBIAN))
     if not has_slepc or shutil.which("mpirun") is None:
         pytest.skip("needs Debian's python3-slepc4py-real and openmpi-bin")
     for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
         monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("OMPI_MCA_rmaps_base_oversubscribe", "1")
-    return SlepcSolver(("mpirun", "-n", str(request.param), PYTHON))
+    for name in ("rmaps_base_oversubscribe", "mpi_yield_when_idle"):  # there may be one core
+        monkeypatch.setenv(f"OMPI_MCA_{name}", "1")
+    return SlepcSolver(("mpirun", "-n", str(getattr(request, "param", 1)), PYTHON))
 
 
 def random_problem(n: int, *, real: bool) -> tuple[sp.csr_array, sp.csr_array]:
@@ -47,8 +49,10 @@ def random_problem(n: int, *, real: bool) -> tuple[sp.csr_array, sp.csr_array]:
     return h.tocsr(), s.tocsr()
 
 
-@pytest.mark.parametrize("real", [True, False], ids=["degenerate", "complex"])
-@pytest.mark.parametrize("has_overlap", [True, False])
+@pytest.mark.parametrize("solver", [1, 2], indirect=True, ids=["serial", "two processes"])
+@pytest.mark.parametrize(
+    ("real", "has_overlap"), [(True, False), (False, True)], ids=["degenerate", "complex"]
+)
 def test_window_equals_that_of_dense_matrices(solver, real, has_overlap):
     h, s = random_problem(120, real=real)
     s = s if has_overlap else None
@@ -86,8 +90,6 @@ def test_what_it_does_not_do_is_refused(solver):
         solver.solve(h, s, Sought(window, floor=lowest + 1e-3))
     with pytest.raises(EigenError, match="below 5, which slepc cannot leave out"):
         solver.solve(h, s, Sought(window, threshold=5.0))
-    with pytest.raises(EigenError, match=r"bands 15 … 18 were not found near -1e\+06 eV"):
-        solver.solve(h, s, Sought(BandWindow(15, 4, -1e6)))
 
 
 def test_bands_of_graphene(solver):
