@@ -294,15 +294,14 @@ def _side_by_side(workers: int | None, name: str | None) -> Iterator[Executor | 
     """What solves k-points: processes of this machine, a cluster, or this process itself."""
     if workers is not None and name is not None:
         raise UsageError("--workers and --executor exclude one another: give one of them")
+    if workers is None and name is None:
+        yield None
+        return
     from hotham_ase.electronic import dask_executor, worker_pool
 
-    with contextlib.ExitStack() as stack:
-        if name is not None:
-            yield stack.enter_context(dask_executor(name))
-        elif workers is not None:
-            yield stack.enter_context(worker_pool(workers))
-        else:
-            yield None
+    given = worker_pool(workers) if workers is not None else dask_executor(str(name))
+    with given as executor:
+        yield executor
 
 
 def _kept(folder: Path | None) -> Checkpoint | None:

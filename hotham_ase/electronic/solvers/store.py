@@ -25,7 +25,7 @@ from hotham_ase.matrices.files import PAIRS, read_matrix
 from hotham_ase.matrices.pairs import PairList, PairListError
 
 FORMAT = 1  # of the files of k-points
-ROUNDING = 1e-5  # eV; two predictions of one H, with other threads or portions, differ by less
+ROUNDING = 1e-6  # of the largest element: more than other threads or portions change
 SAME = 1e-3  # relative; thresholds that differ by less are one, with rounding
 # what NumPy raises for a file that is not whole, or not of its own making
 DAMAGE = (
@@ -212,8 +212,9 @@ def _is_close(
     if matrix.spin is not spin or (own.shape, own.dtype) != (values.shape, values.dtype):
         return False
     portions = range(0, own.shape[1], PORTION)
+    largest = max((np.abs(own[:, i : i + PORTION]).max() for i in portions), default=0.0)
     return all(
-        np.abs(own[:, i : i + PORTION] - values[:, i : i + PORTION]).max() < ROUNDING
+        np.abs(own[:, i : i + PORTION] - values[:, i : i + PORTION]).max() <= ROUNDING * largest
         for i in portions
     )
 
