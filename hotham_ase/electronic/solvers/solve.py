@@ -90,9 +90,7 @@ def solve_kpts(
     task = _task(hamiltonian, overlap, solver, Sought(window, vectors), options.checkpoint)
     # eigenvectors are held back in portions, eigenvalues all, until they have one threshold
     removed: list[int] = []
-    n_bands = n_rows(hamiltonian) if window is None else window.n_bands
-    workers = n_side_by_side(options.executor) or UNKNOWN
-    portion = max(AHEAD // (16 * n_rows(hamiltonian) * n_bands), workers)
+    portion = _portion(n_rows(hamiltonian), window, options)
     size = portion if vectors else max(len(kpts), 1)
     for channel, start in itertools.product(range(n_spins), range(0, len(kpts), size)):
         some, of_spin = kpts[start : start + size], replace(task, channel=channel)
@@ -100,6 +98,12 @@ def solve_kpts(
             removed.append(states.n_removed)
             yield states
     _warn(guard, removed, n_rows(hamiltonian))
+
+
+def _portion(n_rows: int, window: BandWindow | None, options: SolverOptions) -> int:
+    """k-points whose eigenvectors are in memory together: one for each worker at least."""
+    size = 16 * n_rows * (n_rows if window is None else window.n_bands)
+    return max(AHEAD // size, n_side_by_side(options.executor) or UNKNOWN)
 
 
 def _task(
