@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +29,12 @@ from hotham_ase.calculator_setup import (
     network_options,
     orbitals_of,
     predict_matrices,
+    solving,
 )
 from hotham_ase.calculator_state import AttachedCalculator, one_at_a_time
 from hotham_ase.electronic import (
+    Checkpoint,
     ElectronicSystem,
-    SolverOptions,
     check_all_bands,
     check_some_bands,
 )
@@ -43,6 +45,7 @@ from hotham_ase.model.protocol import Foreseen, Model
 from hotham_ase.model.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from ase import Atoms
@@ -56,7 +59,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
 
     Parameters
     ----------
-    model, get_initial_hamiltonian, on_progress
+    model, get_initial_hamiltonian, on_progress, executor, checkpoint
         As for :class:`~hotham_ase.calculator.HotHamCalculator`.
     parameters
         Its other keywords.
@@ -70,6 +73,8 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         *,
         get_initial_hamiltonian: GetInitialHamiltonian | None,
         on_progress: Callable[[str, int, int], None] | None,
+        executor: Executor | None,
+        checkpoint: str | Path | Checkpoint | None,
         **parameters: Any,
     ) -> None:
         self._matrices: Matrices | None = None
@@ -79,6 +84,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         self._model = load(model)
         self._get_initial = get_initial_hamiltonian
         self._on_progress = on_progress
+        self._solving = solving(executor, checkpoint)
         check_initial(self._model, get_initial_hamiltonian)
         check_spin_orbit(self._model, self.parameters["spin_orbit"])
 
@@ -192,7 +198,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         given, n_rows = self.parameters, self._n_rows(atoms)
         n_electrons = electrons_of(self._model, atoms, given["charge"])
         memory = None if given["memory"] is None else parse_size(given["memory"])
-        options = SolverOptions(memory=memory)
+        options = replace(self._solving, memory=memory)
         check_n_bands(given["n_bands"], n_rows)
         if given["n_bands"] is None:  # before time is spent on H
             check_all_bands(n_rows, options)

@@ -7,6 +7,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.electronic import (
     BandEdgeError,
     BandPathError,
+    Checkpoint,
     DosError,
     EigenError,
     FermiLevelError,
     KPointError,
+    SolverOptions,
+    WorkerError,
 )
 from hotham_ase.errors import HothamError, UsageError
 from hotham_ase.matrices import BlockLayout, MatrixError, RealSpaceMatrix
@@ -215,6 +219,28 @@ def check_initial(model: Model, get_initial: object) -> None:
         )
 
 
+def solving(executor: object, checkpoint: str | Path | Checkpoint | None) -> SolverOptions:
+    """How k-points are solved, by an executor and with a checkpoint if there are any.
+
+    Raises
+    ------
+    InputError
+        If they are something else, or the checkpoint cannot be written to.
+    """
+    if not isinstance(executor, Executor | None):
+        raise InputError(
+            "executor must be a concurrent.futures.Executor or None, got "
+            f"{type(executor).__name__}; of a Dask client it is client.get_executor()"
+        )
+    if not isinstance(checkpoint, str | Path | Checkpoint | None):
+        raise InputError(f"checkpoint must be a folder or None, got {type(checkpoint).__name__}")
+    try:
+        kept = Checkpoint(Path(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint
+    except (UsageError, OSError) as error:
+        raise InputError(str(error)) from error
+    return SolverOptions(executor=executor, checkpoint=kept)
+
+
 def check_spin_orbit(model: Model, wanted: bool) -> None:
     """Refuse spin-orbit coupling where the model's pseudopotentials do not know it."""
     if wanted and not model.basis.is_relativistic:
@@ -287,5 +313,5 @@ def ase_errors() -> Iterator[None]:
         raise CalculatorSetupError(str(error)) from error
     except DosError as error:
         raise InputError(str(error)) from error
-    except (EigenError, FermiLevelError, MatrixError, MemoryError) as error:
+    except (EigenError, FermiLevelError, MatrixError, MemoryError, WorkerError) as error:
         raise CalculationFailed(str(error)) from error

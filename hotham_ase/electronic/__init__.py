@@ -13,11 +13,20 @@ from hotham_ase.electronic.population import Shares, mulliken_charges
 from hotham_ase.electronic.smooth import density_of_states
 from hotham_ase.electronic.solvers.cost import estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.executors import dask_executor, worker_pool
 from hotham_ase.electronic.solvers.guard import GhostStateWarning
 from hotham_ase.electronic.solvers.policy import check_all_bands, check_some_bands
-from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, SolverOptions, n_rows
+from hotham_ase.electronic.solvers.problem import (
+    BandWindow,
+    EigenError,
+    SolverOptions,
+    WorkerError,
+    n_rows,
+)
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
+from hotham_ase.electronic.solvers.slepc import SlepcSolver
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
+from hotham_ase.electronic.solvers.store import Checkpoint, CheckpointWarning
 from hotham_ase.electronic.system import ElectronicSystem
 
 __all__ = [
@@ -25,6 +34,8 @@ __all__ = [
     "BandEdges",
     "BandPathError",
     "BandWindow",
+    "Checkpoint",
+    "CheckpointWarning",
     "CoarseMeshWarning",
     "DenseSolver",
     "DosError",
@@ -39,12 +50,15 @@ __all__ = [
     "Projection",
     "Shares",
     "ShiftInvertSolver",
+    "SlepcSolver",
     "SolverOptions",
+    "WorkerError",
     "band_path",
     "band_structure",
     "build_mesh",
     "check_all_bands",
     "check_some_bands",
+    "dask_executor",
     "density_of_states",
     "eigenvalues_at_kpts",
     "estimate_cost",
@@ -54,4 +68,5 @@ __all__ = [
     "plan_bands",
     "projection_groups",
     "window_about_fermi_level",
+    "worker_pool",
 ]

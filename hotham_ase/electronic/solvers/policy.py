@@ -11,6 +11,7 @@ import numpy as np
 from hotham_ase.electronic.solvers.cost import COPIES, Cost, estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.factors import back_ends
+from hotham_ase.electronic.solvers.mapping import n_side_by_side
 from hotham_ase.electronic.solvers.problem import BandWindow, Sought, n_rows, real_at
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.memory import MEMORY_SHARE, format_size, free_memory
@@ -41,8 +42,9 @@ class Way:
 
 
 def allowed_memory(options: SolverOptions) -> float:
-    """Bytes that solving may take."""
-    return MEMORY_SHARE * free_memory() if options.memory is None else options.memory
+    """Bytes that solving at a k-point may take, as many k-points as are solved at once here."""
+    allowed = MEMORY_SHARE * free_memory() if options.memory is None else options.memory
+    return allowed / (n_side_by_side(options.executor) or 1)
 
 
 def all_ways(hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> list[Way]:

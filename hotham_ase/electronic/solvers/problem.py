@@ -14,6 +14,7 @@ from hotham_ase.errors import HothamError
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.cost import Cost
     from hotham_ase.electronic.solvers.guard import Guard
+    from hotham_ase.electronic.solvers.store import Checkpoint
     from hotham_ase.matrices import BlockLayout, Spin
 
 #: Directions in which S(k) has a smaller eigenvalue are projected out. An error δH is amplified
@@ -55,6 +56,10 @@ class Pattern(Protocol):
     @property
     def spin(self) -> Spin:
         """Its kind."""
+
+
+class WorkerError(HothamError, RuntimeError):
+    """Processes that were to solve k-points, and did not."""
 
 
 def n_rows(matrix: Pattern) -> int:
@@ -258,6 +263,8 @@ class SolverOptions:
         takes. Where it cannot find all bands, it is for windows only.
     executor
         Threads or processes that solve k-points side by side; None solves one after another.
+    checkpoint
+        Where k-points are kept as they are solved, and looked for before.
     """
 
     on_progress: Callable[[int, int], None] | None = None
@@ -265,6 +272,11 @@ class SolverOptions:
     guard: Guard | None = None
     solver: Solver | None = None
     executor: Executor | None = None
+    checkpoint: Checkpoint | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and other processes: an executor belongs to its process."""
+        return {**self.__dict__, "executor": None}
 
 
 DEFAULT_OPTIONS = SolverOptions()
