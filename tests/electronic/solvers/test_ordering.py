@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -37,7 +38,9 @@ def pattern_of(hamiltonian: Blueprint) -> np.ndarray:
     """Where H(k) has elements, spin outermost."""
     layout = hamiltonian.layout
     pattern = np.zeros((layout.n_basis,) * 2, dtype=bool)
-    pattern[layout.rows_and_columns()] = True
+    of_atom = [slice(*ends) for ends in pairwise(layout.orbital_offsets)]
+    for i, j in layout.atoms.T:
+        pattern[of_atom[i], of_atom[j]] = True
     return np.tile(pattern, (2, 2)) if hamiltonian.spin.is_spinor else pattern
 
 
