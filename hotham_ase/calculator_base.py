@@ -30,6 +30,8 @@ from hotham_ase.calculator_setup import (
 )
 from hotham_ase.calculator_state import AttachedCalculator, one_at_a_time
 from hotham_ase.electronic import (
+    FEW_BANDS,
+    NO_CHARGES,
     ElectronicSystem,
     SolverOptions,
     check_all_bands,
@@ -175,14 +177,9 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         if self._system is not None and not self.check_state(atoms):
             return self._system
         self.results, self._system = {}, None  # what fails must not leave another's numbers
-        given, n_basis = self.parameters, int(orbitals_of(self._model, atoms).sum())
-        n_rows = n_basis * (2 if given["spin_orbit"] else 1)
+        given = self.parameters
         n_electrons = electrons_of(self._model, atoms, given["charge"])
-        memory = None if given["memory"] is None else parse_size(given["memory"])
-        options = SolverOptions(memory=memory)
-        check_n_bands(given["n_bands"], n_rows)
-        if given["n_bands"] is None:  # before time is spent on H
-            check_all_bands(n_rows, options)
+        check_n_bands(given["n_bands"], self._n_rows(atoms))
         predicted = self._predicted(atoms)
         self._system = ElectronicSystem(
             self._hamiltonian_of(predicted),
@@ -191,11 +188,25 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
             n_electrons,
             **{key: given[key] for key in ("kpts", "sigma", "n_bands", "symmetry")},
             error=None if predicted.uncertainty is None else predicted.uncertainty.rms_error,
-            options=options,
+            options=self._solver_options(),
             on_progress=self._on_progress,
         )
         self.atoms = atoms.copy()
         return self._system
+
+    def _n_rows(self, atoms: Atoms) -> int:
+        """Rows of H(k), which is the number of all bands."""
+        n_basis = int(orbitals_of(self._model, atoms).sum())
+        return n_basis * (2 if self.parameters["spin_orbit"] else 1)
+
+    def _solver_options(self) -> SolverOptions:
+        given = self.parameters["memory"]
+        return SolverOptions(memory=None if given is None else parse_size(given))
+
+    def _check_all_bands(self, atoms: Atoms, instead: str, *, vectors: bool = False) -> None:
+        """Refuse what needs all bands, and does not fit into memory, before H is predicted."""
+        n_rows, options = self._n_rows(atoms), self._solver_options()
+        check_all_bands(n_rows, options, instead=instead, vectors=vectors)
 
     # ------------------------------------------------------------------ ASE's protocol
 
@@ -233,17 +244,28 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
     ) -> None:
         """Fill bands; charges only if asked for, since they need eigenvectors.
 
-        ``results`` holds what ASE can store with a single structure, the charges.
+        ``results`` holds what ASE can store with a single structure, the charges. A Fermi level
+        alone needs a few bands about it.
         """
-        system = self._system_of(self._current(atoms))
+        atoms = self._current(atoms)
+        self._notice_parameters()
         if "charges" in properties:
+            self._check_all_bands(atoms, NO_CHARGES, vectors=True)
+            system = self._system_of(atoms)
             self.results["charges"] = system.charges()
-        system.ground_state()
+        elif set(properties) == {"fermi_level"}:
+            self._system_of(atoms).fermi_level()
+            return
+        elif self.parameters["n_bands"] is None:
+            self._check_all_bands(atoms, FEW_BANDS)
+        self._system_of(atoms).ground_state()
 
     def _known(self) -> dict[str, Any]:
         """All that was calculated, by ASE's names."""
-        if self._system is None or not self._system.is_solved:
+        if self._system is None or not self._system.has_level:
             return dict(self.results)
+        if not self._system.is_solved:  # of some bands only, too few for ASE
+            return {**self.results, "fermi_level": self._system.fermi_level()}
         state, mesh = self._system.ground_state(), self._system.mesh
         return {
             **self.results,

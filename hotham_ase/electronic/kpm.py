@@ -3,9 +3,9 @@
 The density of states is the trace of δ(E − S⁻¹H). It is expanded in Chebyshev polynomials, whose
 recursion takes one product with H and one solution with S a step; traces are means over vectors of
 random phases ξ. Since f(S⁻¹H) = Σ_n f(ε_n) C_n C_n† S, its diagonal element of orbital μ, the mean
-of ξ*_μ (f(S⁻¹H) ξ)_μ, is what Mulliken's shares of that orbital add up to: the same vectors give all
-projections, which sum to the total. (In a basis like ours errors of this form are 5 to 20 % larger
-than those of L⁻¹ H L⁻† with Cholesky's S = L L†, which needs a factor and has no such shares.)
+of ξ*_μ (f(S⁻¹H) ξ)_μ, is what Mulliken's shares of that orbital add up to: the same vectors give
+all projections, which sum to the total. (In our bases errors of this form are 5 to 20 % larger than
+those of L⁻¹ H L⁻† with Cholesky's S = L L†, which needs a factor and has no such shares.)
 
 References
 ----------
@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -427,9 +427,7 @@ def estimated_density(
     return sums.density(bounds, hamiltonian.spin.degeneracy, shown, *settings)
 
 
-def _steps(
-    interval: Interval, sigma: float, energies: tuple[float, float] | None
-) -> np.ndarray:
+def _steps(interval: Interval, sigma: float, energies: tuple[float, float] | None) -> np.ndarray:
     low, high = (interval.low, interval.high) if energies is None else energies
     n = math.ceil((high - low) / sigma * POINTS_PER_SIGMA)
     if n > MAX_POINTS:
@@ -515,7 +513,7 @@ class _Problem:
         spin = self.hamiltonian.spin
         s_k = None if self.overlap is None else self.overlap.at_k(kpt, spin=spin)
         h_k, s_k = real_if_real(self.hamiltonian.at_k(kpt), s_k)
-        if s_k is None:
+        if s_k is None or self.overlap is None:
             return Operator(h_k, None, lambda x: x)
         removed = small_directions(s_k, threshold)
         solve = overlap_solver(s_k, self.overlap, self.options)

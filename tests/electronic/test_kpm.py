@@ -132,7 +132,13 @@ def test_projections_by_layer_species_and_orbital_sum_to_the_total(matrices):
     atoms, basis, h, s = matrices
     for projection in ("species", "shell", "orbital", "layer"):
         density = estimated_density(
-            h, s, build_mesh(atoms, (2, 1, 1)), basis, sigma=SIGMA, projection=projection
+            h,
+            s,
+            build_mesh(atoms, (2, 1, 1)),
+            basis,
+            sigma=SIGMA,
+            projection=projection,
+            n_vectors=4,
         )
         np.testing.assert_allclose(density.projected.sum(axis=0), density.weights, atol=1e-10)
         assert (density.errors > 0).any()
@@ -213,8 +219,6 @@ def test_without_memory_for_factors_the_numbers_are_the_same(matrices):
 def test_directions_of_small_overlap_are_left_out(matrices):
     """Two equal functions on one atom have a combination that is none: dense solution's way."""
     atoms, basis, h, s = crystal(4, scale=0.02)
-    small = s.onsite_block(0)
-    small[0, :], small[:, 0] = 0.0, 0.0
     onsite = [s.onsite_block(a).copy() for a in range(4)]
     onsite[0][0, 0] = onsite[0][1, 1] = 1.0
     onsite[0][0, 1] = onsite[0][1, 0] = 1 - 1e-7
@@ -237,9 +241,9 @@ def test_the_level_of_so_many_electrons_is_an_estimate_with_its_error():
     mesh = build_mesh(atoms, (1, 1, 1))
     levels = scipy.linalg.eigvalsh(*(m.at_k((0, 0, 0), format="dense").real for m in (h, s)))
     n = len(levels) // 2
-    exact = estimated_density(h, s, mesh, basis, sigma=0.01, n_vectors=10**6)
+    exact = estimated_density(h, s, mesh, basis, sigma=0.04, n_vectors=10**6)
     level, error = exact.fermi_level(2.0 * n)
-    assert levels[n - 1] - 0.02 < level < levels[n] + 0.02
+    assert levels[n - 1] - 0.08 < level < levels[n] + 0.08
     assert error == 0
     level, error = estimated_density(h, s, mesh, basis, sigma=0.3).fermi_level(2.0 * n)
     assert abs(level - (levels[n - 1] + levels[n]) / 2) < 4 * error
@@ -255,7 +259,10 @@ def test_layers_are_what_bonds_hold_together():
     both.pbc = True
     pairs = PairList.from_atoms(both, 4.0)
     assert layers(pairs).tolist() == [1, 1, 0, 0]
-    assert layers(PairList.from_atoms(Atoms("C2", [(0, 0, 0), (0, 0, 4.0)]), 2.0)).tolist() == [0, 1]
+    assert layers(PairList.from_atoms(Atoms("C2", [(0, 0, 0), (0, 0, 4.0)]), 2.0)).tolist() == [
+        0,
+        1,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from hotham_ase.electronic.solvers.cost import COPIES, estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
-from hotham_ase.electronic.solvers.problem import Sought, n_rows
+from hotham_ase.electronic.solvers.problem import BandWindow, Sought, n_rows
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.memory import MEMORY_SHARE, format_size, free_memory
 
 if TYPE_CHECKING:
-    from hotham_ase.electronic.solvers.problem import BandWindow, Solver, SolverOptions
+    from hotham_ase.electronic.solvers.problem import Solver, SolverOptions
     from hotham_ase.matrices import RealSpaceMatrix
 
+FEW_BANDS = "ask for a few bands (n_bands)"
 QUICK = 30.0  # seconds for a k-point; up to it dense is not compared with sparse
 
 
@@ -61,23 +63,53 @@ def choose_solver(
     return dense if fits and is_worse else sparse
 
 
-def check_all_bands(n_bands: int, options: SolverOptions) -> None:
+def finds_among_all(hamiltonian: RealSpaceMatrix, n_bands: int, options: SolverOptions) -> bool:
+    """Whether a few bands are best found among all of them, as in small systems.
+
+    Raises
+    ------
+    MemoryError
+        If the memory does not suffice either way.
+    """
+    cost = DenseSolver().cost(hamiltonian, Sought(None, False))
+    if cost.bytes <= allowed_memory(options) and cost.seconds < QUICK:
+        return True
+    window = BandWindow(0, min(n_bands, n_rows(hamiltonian)), math.nan)
+    return choose_solver(hamiltonian, window, options).finds_all
+
+
+def check_all_bands(
+    n_bands: int, options: SolverOptions, *, instead: str = FEW_BANDS, vectors: bool = False
+) -> None:
     """Refuse a size of which not all bands can be found, when only the size is known.
+
+    Parameters
+    ----------
+    n_bands
+        All bands.
+    options
+        ``memory`` is what may be used.
+    instead
+        What to ask for instead.
+    vectors
+        Whether eigenvectors are needed.
 
     Raises
     ------
     MemoryError
         With what is needed and what may be used.
     """
-    needed, allowed = estimate_cost(n_bands, 1).bytes, allowed_memory(options)
+    needed, allowed = estimate_cost(n_bands, 1, vectors=vectors).bytes, allowed_memory(options)
     if needed > allowed:
-        raise _all_bands_too_large(n_bands, needed, allowed)
+        raise _all_bands_too_large(n_bands, needed, allowed, instead)
 
 
-def _all_bands_too_large(n_bands: int, needed: float, allowed: float) -> MemoryError:
+def _all_bands_too_large(
+    n_bands: int, needed: float, allowed: float, instead: str = FEW_BANDS
+) -> MemoryError:
     return MemoryError(
         f"all {n_bands} bands take about {format_size(needed)}, "
-        f"{format_size(allowed)} may be used: ask for a few bands (n_bands)"
+        f"{format_size(allowed)} may be used: {instead}"
     )
 
 

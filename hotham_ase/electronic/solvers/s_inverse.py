@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def atom_blocks(s_k: csr_array, overlap: RealSpaceMatrix) -> csr_array:
     n_spin = s_k.shape[0] // bounds[-1]
     inverses = [
         scipy.linalg.inv(s_k[first:last, first:last].toarray())
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+        for first, last in itertools.pairwise(bounds)
     ]
     return block_diag(n_spin * inverses, format="csr")
 
