@@ -20,6 +20,7 @@ from hotham_ase.electronic import (
     GroundState,
     Projection,
     build_mesh,
+    fits_all_bands,
     n_rows,
 )
 
@@ -71,6 +72,13 @@ class SpectrumCalculator(ModelCalculator):
         :class:`~hotham_ase.electronic.GroundState`.
         """
         return self._system_of(self._current(atoms)).near_level().fermi_level_change
+
+    def has_memory_for_all_bands(
+        self, atoms: Atoms | None = None, *, vectors: bool = False
+    ) -> bool:
+        """Whether all bands fit into memory, with eigenvectors or without; see ``memory``."""
+        n_rows, options = self._n_rows(self._current(atoms)), self._solver_options()
+        return fits_all_bands(n_rows, options, vectors=vectors)
 
     @one_at_a_time
     def get_estimated_dos(

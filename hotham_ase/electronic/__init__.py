@@ -19,7 +19,7 @@ from hotham_ase.electronic.smooth import density_of_states
 from hotham_ase.electronic.solvers.cost import estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.guard import GhostStateWarning
-from hotham_ase.electronic.solvers.policy import FEW_BANDS, check_all_bands
+from hotham_ase.electronic.solvers.policy import FEW_BANDS, check_all_bands, fits_all_bands
 from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, SolverOptions, n_rows
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
@@ -57,6 +57,7 @@ __all__ = [
     "eigenvalues_at_kpts",
     "estimate_cost",
     "estimated_density",
+    "fits_all_bands",
     "ground_state",
     "mulliken_charges",
     "n_rows",

@@ -420,6 +420,7 @@ def estimated_density(
         "sigma": f"{sigma:g}",
         "moments": str(n_moments),
         "vectors": str(sums.n_vectors),
+        "error": f"{hamiltonian.spin.degeneracy * sums.mean_error(bounds):.2g}",
         "seconds": f"{time.perf_counter() - begin:.1f}",
     }
     settings = (sigma, n_moments, sums.n_vectors, info)
@@ -444,6 +445,10 @@ class _Sums:
     means: np.ndarray  # (n_groups + 1, n_bounds); the last row is the total
     variances: np.ndarray  # likewise
     step_variances: np.ndarray  # (n_groups + 1, n_bounds − 1), of the counts within steps
+
+    def mean_error(self, bounds: np.ndarray) -> float:
+        """Mean over energies of the standard error of the total, in states per eV."""
+        return float((np.sqrt(self.step_variances[-1]) / np.diff(bounds)).mean())
 
     def density(
         self, bounds: np.ndarray, degeneracy: int, infos: tuple[dict[str, str], ...], *rest: Any

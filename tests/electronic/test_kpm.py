@@ -131,15 +131,8 @@ def test_all_unit_vectors_are_the_kernel_over_all_eigenvalues(matrices, overlapp
 def test_projections_by_layer_species_and_orbital_sum_to_the_total(matrices):
     atoms, basis, h, s = matrices
     for projection in ("species", "shell", "orbital", "layer"):
-        density = estimated_density(
-            h,
-            s,
-            build_mesh(atoms, (2, 1, 1)),
-            basis,
-            sigma=SIGMA,
-            projection=projection,
-            n_vectors=4,
-        )
+        settings = {"sigma": SIGMA, "projection": projection, "n_vectors": 4}
+        density = estimated_density(h, s, build_mesh(atoms, (2, 1, 1)), basis, **settings)
         np.testing.assert_allclose(density.projected.sum(axis=0), density.weights, atol=1e-10)
         assert (density.errors > 0).any()
 
@@ -219,8 +212,7 @@ def test_without_memory_for_factors_the_numbers_are_the_same(matrices):
 def test_directions_of_small_overlap_are_left_out(matrices):
     """Two equal functions on one atom have a combination that is none: dense solution's way."""
     atoms, basis, h, s = crystal(4, scale=0.02)
-    onsite = [s.onsite_block(a).copy() for a in range(4)]
-    onsite[0][0, 0] = onsite[0][1, 1] = 1.0
+    onsite = [np.eye(n) for n in s.n_orbitals]
     onsite[0][0, 1] = onsite[0][1, 0] = 1 - 1e-7
     hops = [np.zeros((s.n_orbitals[i], s.n_orbitals[j])) for i, j in s.pairs.edge_index.T]
     s = RealSpaceMatrix.from_blocks(s.pairs, onsite, hops)

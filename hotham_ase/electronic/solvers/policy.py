@@ -99,9 +99,14 @@ def check_all_bands(
     MemoryError
         With what is needed and what may be used.
     """
-    needed, allowed = estimate_cost(n_bands, 1, vectors=vectors).bytes, allowed_memory(options)
-    if needed > allowed:
-        raise _all_bands_too_large(n_bands, needed, allowed, instead)
+    if not fits_all_bands(n_bands, options, vectors=vectors):
+        needed = estimate_cost(n_bands, 1, vectors=vectors).bytes
+        raise _all_bands_too_large(n_bands, needed, allowed_memory(options), instead)
+
+
+def fits_all_bands(n_bands: int, options: SolverOptions, *, vectors: bool = False) -> bool:
+    """Whether all bands fit into memory, with eigenvectors or without."""
+    return estimate_cost(n_bands, 1, vectors=vectors).bytes <= allowed_memory(options)
 
 
 def _all_bands_too_large(
