@@ -27,17 +27,16 @@ from hotham_ase.calculator_setup import (
     network_options,
     orbitals_of,
     predict_matrices,
+    solver_options,
 )
 from hotham_ase.calculator_state import AttachedCalculator, one_at_a_time
 from hotham_ase.electronic import (
     FEW_BANDS,
     NO_CHARGES,
     ElectronicSystem,
-    SolverOptions,
     check_all_bands,
 )
 from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.memory import parse_size
 from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import Uncertainty
 
@@ -188,7 +187,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
             n_electrons,
             **{key: given[key] for key in ("kpts", "sigma", "n_bands", "symmetry")},
             error=None if predicted.uncertainty is None else predicted.uncertainty.rms_error,
-            options=self._solver_options(),
+            options=solver_options(self.parameters),
             on_progress=self._on_progress,
         )
         self.atoms = atoms.copy()
@@ -199,14 +198,10 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         n_basis = int(orbitals_of(self._model, atoms).sum())
         return n_basis * (2 if self.parameters["spin_orbit"] else 1)
 
-    def _solver_options(self) -> SolverOptions:
-        given = self.parameters["memory"]
-        return SolverOptions(memory=None if given is None else parse_size(given))
-
     def _check_all_bands(self, atoms: Atoms, instead: str, *, vectors: bool = False) -> None:
         """Refuse what needs all bands, and does not fit into memory, before H is predicted."""
-        n_rows, options = self._n_rows(atoms), self._solver_options()
-        check_all_bands(n_rows, options, instead=instead, vectors=vectors)
+        options = solver_options(self.parameters)
+        check_all_bands(self._n_rows(atoms), options, instead=instead, vectors=vectors)
 
     # ------------------------------------------------------------------ ASE's protocol
 
@@ -251,8 +246,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         self._notice_parameters()
         if "charges" in properties:
             self._check_all_bands(atoms, NO_CHARGES, vectors=True)
-            system = self._system_of(atoms)
-            self.results["charges"] = system.charges()
+            self.results["charges"] = self._system_of(atoms).charges()
         elif set(properties) == {"fermi_level"}:
             self._system_of(atoms).fermi_level()
             return

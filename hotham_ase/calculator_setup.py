@@ -23,10 +23,12 @@ from hotham_ase.electronic import (
     EigenError,
     FermiLevelError,
     KPointError,
+    SolverOptions,
 )
 from hotham_ase.errors import HothamError, UsageError
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairListError
+from hotham_ase.memory import parse_size
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.protocol import Model
 from hotham_ase.model.uncertainty import ExtrapolationWarning, Uncertainty
@@ -245,6 +247,12 @@ def check_values(given: Mapping[str, Any]) -> None:
 def network_options(given: Mapping[str, Any]) -> PredictionOptions:
     """Those of the calculator's keywords that are the network's."""
     return PredictionOptions(**{key: given[key] for key in NETWORK_OPTIONS if key in given})
+
+
+def solver_options(parameters: Mapping[str, Any]) -> SolverOptions:
+    """How a calculator of these parameters solves."""
+    given = parameters["memory"]
+    return SolverOptions(memory=None if given is None else parse_size(given))
 
 
 def check_n_bands(n_bands: int | None, n_all: int) -> None:

@@ -10,7 +10,7 @@ from ase.calculators.calculator import InputError
 from ase.dft.kpoints import BandPath
 
 from hotham_ase.calculator_base import ModelCalculator
-from hotham_ase.calculator_setup import check_n_bands, check_values
+from hotham_ase.calculator_setup import check_n_bands, check_values, solver_options
 from hotham_ase.calculator_state import one_at_a_time
 from hotham_ase.electronic import (
     FEW_BANDS,
@@ -77,7 +77,7 @@ class SpectrumCalculator(ModelCalculator):
         self, atoms: Atoms | None = None, *, vectors: bool = False
     ) -> bool:
         """Whether all bands fit into memory, with eigenvectors or without; see ``memory``."""
-        n_rows, options = self._n_rows(self._current(atoms)), self._solver_options()
+        n_rows, options = self._n_rows(self._current(atoms)), solver_options(self.parameters)
         return fits_all_bands(n_rows, options, vectors=vectors)
 
     @one_at_a_time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -14,7 +14,7 @@ from hotham_ase.electronic.bands import window_about_fermi_level
 from hotham_ase.electronic.edges import SEARCH_UP_TO
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.solvers.guard import Guard
-from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, BandWindow, SolverOptions, n_rows
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.matrices.spin import NONMAGNETIC, Spin
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.dft.sample import Sample
     from hotham_ase.matrices import RealSpaceMatrix
+
+FEW, MOST = 16, 4096  # bands about the Fermi level, of systems too large for all
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +113,13 @@ class MatrixSystem:
         """The k-points of the ground state."""
         return build_mesh(self.atoms, self.kpts, symmetry=self.symmetry)
 
+    def _mesh_of(self, kpts: Any) -> KMesh:
+        """A mesh of the whole zone; None for that of the ground state."""
+        given = kpts is not None
+        return self._uniform(
+            build_mesh(self.atoms, kpts, symmetry=self.symmetry) if given else self.mesh
+        )
+
     def _uniform(self, mesh: KMesh) -> KMesh:
         """A mesh of the whole zone, in the place of a path."""
         return mesh if mesh.path is None else build_mesh(self.atoms, symmetry=self.symmetry)
@@ -132,3 +142,17 @@ class MatrixSystem:
     def _options(self, stage: str) -> SolverOptions:
         call = None if self.on_progress is None else functools.partial(self.on_progress, stage)
         return replace(self.options, on_progress=call, guard=self.guard)
+
+    def _with_enough_bands(
+        self, solve: Callable[[BandWindow | None], Result], error: type[Exception]
+    ) -> Result:
+        """What is made of bands about the Fermi level, of more where an error says too few."""
+        n_all = n_rows(self.hamiltonian)
+        n_bands = min(max([FEW, *self._windows]), n_all)
+        while True:
+            try:
+                return solve(self._window(n_bands))
+            except error:
+                if n_bands >= min(MOST, n_all):
+                    raise
+                n_bands = min(4 * n_bands, n_all)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from ase.dft.kpoints import BandPath
@@ -22,10 +21,9 @@ from hotham_ase.electronic.dos import DosError, Projection, projection_groups
 from hotham_ase.electronic.edges import BandEdgeError, BandEdges, KnownBands
 from hotham_ase.electronic.fermi import FermiLevelError
 from hotham_ase.electronic.ground import GroundState, ground_state
-from hotham_ase.electronic.kmesh import build_mesh
 from hotham_ase.electronic.kpath import band_path
 from hotham_ase.electronic.kpm import N_VECTORS, EstimatedDensity, estimated_density
-from hotham_ase.electronic.matrix_system import MatrixSystem
+from hotham_ase.electronic.matrix_system import FEW, MatrixSystem
 from hotham_ase.electronic.population import (
     Shares,
     WindowError,
@@ -43,12 +41,10 @@ if TYPE_CHECKING:
     from ase.spectrum.dosdata import GridDOSData
 
 REFINED = (-10.0, 10.0)  # eV about the Fermi level; close bands within are looked at closely
-FEW, MOST = 16, 4096  # bands about the Fermi level, of systems too large for all
 NO_CHARGES = (
     "charges need every filled band with its eigenvector, at each k-point; what few bands tell are "
     "Fermi level, gap, bands (n_bands) and the states on atoms between two energies"
 )
-Result = TypeVar("Result")
 
 
 @dataclass(eq=False)
@@ -113,20 +109,6 @@ class ElectronicSystem(MatrixSystem):
                 state = self._with_enough_bands(self._solve, FermiLevelError)
                 self._found.near = state
         return self.ground_state() if state is None else state
-
-    def _with_enough_bands(
-        self, solve: Callable[[BandWindow | None], Result], error: type[Exception]
-    ) -> Result:
-        """What is made of bands about the Fermi level, of more where an error says too few."""
-        n_all = n_rows(self.hamiltonian)
-        n_bands = min(max([FEW, *self._windows]), n_all)
-        while True:
-            try:
-                return solve(self._window(n_bands))
-            except error:
-                if n_bands >= min(MOST, n_all):
-                    raise
-                n_bands = min(4 * n_bands, n_all)
 
     def fermi_level(self) -> float:
         """Fermi level of the material in eV, not of the mesh; see :meth:`band_edges`.
@@ -256,8 +238,8 @@ class ElectronicSystem(MatrixSystem):
         density of states stands still.
         """
         level = self.fermi_level()
-        mesh = self.mesh if kpts is None else build_mesh(self.atoms, kpts, symmetry=self.symmetry)
-        problem = (self.hamiltonian, self.overlap, self._uniform(mesh), level, self.basis)
+        mesh = self._mesh_of(kpts)
+        problem = (self.hamiltonian, self.overlap, mesh, level, self.basis)
         return density_of_states(
             *problem,
             projection=projection,
@@ -282,8 +264,8 @@ class ElectronicSystem(MatrixSystem):
         For systems of which not all bands can be had; see
         :func:`hotham_ase.electronic.kpm.estimated_density`. ``kpts`` are by default :attr:`mesh`.
         """
-        mesh = self.mesh if kpts is None else build_mesh(self.atoms, kpts, symmetry=self.symmetry)
-        problem = (self.hamiltonian, self.overlap, self._uniform(mesh), self.basis)
+        mesh = self._mesh_of(kpts)
+        problem = (self.hamiltonian, self.overlap, mesh, self.basis)
         return estimated_density(
             *problem,
             sigma=sigma,
@@ -316,9 +298,9 @@ class ElectronicSystem(MatrixSystem):
         low, high = energies
         if not low < high:
             raise DosError(f"energies must be a lower and a higher one in eV, got {energies}")
-        mesh = self.mesh if kpts is None else build_mesh(self.atoms, kpts, symmetry=self.symmetry)
+        mesh = self._mesh_of(kpts)
         level, options = self.fermi_level(), self._options("solving for the states on atoms")
-        problem = (self.hamiltonian, self.overlap, self._uniform(mesh), (level + low, level + high))
+        problem = (self.hamiltonian, self.overlap, mesh, (level + low, level + high))
 
         def solve(window: BandWindow | None) -> np.ndarray:
             return states_on_atoms(*problem, window=window, options=options)

@@ -9,17 +9,16 @@ from ase import Atoms
 from ase.build import graphene
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.electronic.dos import layers
-from hotham_ase.electronic.kmesh import build_mesh
-from hotham_ase.electronic.kpm import (
-    DosError,
+from hotham_ase.electronic.chebyshev import (
     Interval,
     Operator,
     OutOfBounds,
     chebyshev_moments,
-    estimated_density,
     jackson_kernel,
 )
+from hotham_ase.electronic.dos import DosError, layers
+from hotham_ase.electronic.kmesh import build_mesh
+from hotham_ase.electronic.kpm import estimated_density
 from hotham_ase.electronic.population import group_weights, mulliken_weights
 from hotham_ase.electronic.solvers.problem import EigenError, SolverOptions
 from hotham_ase.electronic.solvers.s_inverse import (
