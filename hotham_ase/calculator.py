@@ -19,7 +19,7 @@ from hotham_ase.calculator_setup import (
 )
 from hotham_ase.calculator_spectrum import SpectrumCalculator
 from hotham_ase.calculator_state import SharedCalculatorWarning, one_at_a_time
-from hotham_ase.electronic import Checkpoint, Projection, Shares, n_rows
+from hotham_ase.electronic import FEW_BANDS, Checkpoint, Projection, Shares, n_rows
 from hotham_ase.model.protocol import Model
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
+
+#: What is said where a density of states by all bands does not fit into memory.
+ESTIMATED_DOS = "get_estimated_dos, or hotham dos --method kpm, does without bands"
 
 __all__ = ["HotHamCalculator", "SharedCalculatorWarning"]
 
@@ -191,7 +194,11 @@ class HotHamCalculator(SpectrumCalculator):
         ase.spectrum.band_structure.BandStructure
             Absolute energies in eV; ``reference`` is the Fermi level.
         """
-        system = self._system_of(self._current(atoms))
+        atoms = self._current(atoms)
+        self._notice_parameters()
+        if n_bands is None and self.parameters["n_bands"] is None:
+            self._check_all_bands(atoms, FEW_BANDS)
+        system = self._system_of(atoms)
         check_n_bands(n_bands, n_rows(system.hamiltonian))  # None is the calculator's, checked
         return system.band_structure(path, npoints, n_bands=n_bands, method=method)
 
@@ -223,7 +230,7 @@ class HotHamCalculator(SpectrumCalculator):
         projections
             For a collection of projections, which sum to the total: ``species``; ``atom``;
             ``shell``, the orbitals of one l on one atom; ``orbital``, those of one l and m on all
-            atoms of a species, such as p_z.
+            atoms of a species, such as p_z; ``layer``, atoms that bonds hold together.
         shares
             ``mulliken``, whose projections may be negative in places, or ``lowdin``, whose are
             not.
@@ -238,6 +245,8 @@ class HotHamCalculator(SpectrumCalculator):
 
         Raises
         ------
+        CalculationFailed
+            If not all bands fit into memory: see :meth:`get_estimated_dos`.
         InputError
             If sigma is 0 or too small for a grid of energies, or the projections are not known.
 
@@ -248,7 +257,11 @@ class HotHamCalculator(SpectrumCalculator):
         """
         if sigma is not None:
             check_values({"sigma": sigma})
-        system = self._system_of(self._current(atoms))
+        atoms = self._current(atoms)
+        self._notice_parameters()
+        if self.parameters["n_bands"] is None:
+            self._check_all_bands(atoms, ESTIMATED_DOS)
+        system = self._system_of(atoms)
         return system.density_of_states(kpts, projection=projections, shares=shares, sigma=sigma)
 
     @one_at_a_time

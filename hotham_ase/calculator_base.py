@@ -33,8 +33,11 @@ from hotham_ase.calculator_setup import (
 )
 from hotham_ase.calculator_state import AttachedCalculator, one_at_a_time
 from hotham_ase.electronic import (
+    FEW_BANDS,
+    NO_CHARGES,
     Checkpoint,
     ElectronicSystem,
+    SolverOptions,
     check_all_bands,
     check_some_bands,
 )
@@ -197,12 +200,9 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         self.results, self._system = {}, None  # what fails must not leave another's numbers
         given, n_rows = self.parameters, self._n_rows(atoms)
         n_electrons = electrons_of(self._model, atoms, given["charge"])
-        memory = None if given["memory"] is None else parse_size(given["memory"])
-        options = replace(self._solving, memory=memory)
         check_n_bands(given["n_bands"], n_rows)
-        if given["n_bands"] is None:  # before time is spent on H
-            check_all_bands(n_rows, options)
-        else:
+        if given["n_bands"] is not None:  # before time is spent on H
+            options = self._solver_options()
             check_some_bands(n_rows, given["n_bands"], options, lambda: self._foreseen(atoms)[0])
         predicted = self._predicted(atoms)
         self._system = ElectronicSystem(
@@ -212,11 +212,21 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
             n_electrons,
             **{key: given[key] for key in ("kpts", "sigma", "n_bands", "symmetry")},
             error=None if predicted.uncertainty is None else predicted.uncertainty.rms_error,
-            options=options,
+            options=self._solver_options(),
             on_progress=self._on_progress,
         )
         self.atoms = atoms.copy()
         return self._system
+
+    def _solver_options(self) -> SolverOptions:
+        """How k-points are solved, in the memory that may be used now."""
+        memory = self.parameters["memory"]
+        return replace(self._solving, memory=None if memory is None else parse_size(memory))
+
+    def _check_all_bands(self, atoms: Atoms, instead: str, *, vectors: bool = False) -> None:
+        """Refuse what needs all bands, and does not fit into memory, before H is predicted."""
+        options = self._solver_options()
+        check_all_bands(self._n_rows(atoms), options, instead=instead, vectors=vectors)
 
     # ------------------------------------------------------------------ ASE's protocol
 
@@ -254,17 +264,27 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
     ) -> None:
         """Fill bands; charges only if asked for, since they need eigenvectors.
 
-        ``results`` holds what ASE can store with a single structure, the charges.
+        ``results`` holds what ASE can store with a single structure, the charges. A Fermi level
+        alone needs a few bands about it.
         """
-        system = self._system_of(self._current(atoms))
+        atoms = self._current(atoms)
+        self._notice_parameters()
         if "charges" in properties:
-            self.results["charges"] = system.charges()
-        system.ground_state()
+            self._check_all_bands(atoms, NO_CHARGES, vectors=True)
+            self.results["charges"] = self._system_of(atoms).charges()
+        elif set(properties) == {"fermi_level"}:
+            self._system_of(atoms).fermi_level()
+            return
+        elif self.parameters["n_bands"] is None:
+            self._check_all_bands(atoms, FEW_BANDS)
+        self._system_of(atoms).ground_state()
 
     def _known(self) -> dict[str, Any]:
         """All that was calculated, by ASE's names."""
-        if self._system is None or not self._system.is_solved:
+        if self._system is None or not self._system.has_level:
             return dict(self.results)
+        if not self._system.is_solved:  # of some bands only, too few for ASE
+            return {**self.results, "fermi_level": self._system.fermi_level()}
         state, mesh = self._system.ground_state(), self._system.mesh
         return {
             **self.results,

@@ -10,18 +10,22 @@ from ase.calculators.calculator import InputError
 from ase.dft.kpoints import BandPath
 
 from hotham_ase.calculator_base import ModelCalculator
-from hotham_ase.calculator_setup import check_n_bands
+from hotham_ase.calculator_setup import check_n_bands, check_values
 from hotham_ase.calculator_state import one_at_a_time
 from hotham_ase.electronic import (
+    FEW_BANDS,
+    N_VECTORS,
     BandEdges,
+    EstimatedDensity,
     GroundState,
     Plan,
+    Projection,
     band_path,
     build_mesh,
+    fits_all_bands,
     n_rows,
     plan_bands,
 )
-from hotham_ase.memory import parse_size
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -56,7 +60,7 @@ class SpectrumCalculator(ModelCalculator):
         kpts = self._mesh(atoms).ibz_kpts
         if atoms.pbc.any():
             kpts = np.concatenate([kpts, band_path(atoms, path, npoints=npoints).kpts])
-        memory = None if given["memory"] is None else parse_size(given["memory"])
+        memory = self._solver_options().memory
         blueprint, seen = self._foreseen(atoms)
         predicting = seen.bytes, seen.seconds
         return plan_bands(blueprint, kpts, n_bands=n_bands, memory=memory, predicting=predicting)
@@ -84,8 +88,94 @@ class SpectrumCalculator(ModelCalculator):
 
     @one_at_a_time
     def get_ground_state(self, atoms: Atoms | None = None) -> GroundState:
-        """Bands on the mesh, and how well Fermi level and edges are converged."""
-        return self._system_of(self._current(atoms)).ground_state()
+        """Bands on the mesh, and how well Fermi level and edges are converged.
+
+        All bands, or the calculator's ``n_bands``: where all do not fit into memory it is refused.
+        """
+        atoms = self._current(atoms)
+        self._notice_parameters()
+        if self.parameters["n_bands"] is None:
+            self._check_all_bands(atoms, FEW_BANDS)
+        return self._system_of(atoms).ground_state()
+
+    @one_at_a_time
+    def get_fermi_level_change(self, atoms: Atoms | None = None) -> float:
+        """By how much the Fermi level may still move with more k-points, in eV.
+
+        nan where it is that of the k-points solved, as in large systems; see
+        :class:`~hotham_ase.electronic.GroundState`.
+        """
+        return self._system_of(self._current(atoms)).near_level().fermi_level_change
+
+    def has_memory_for_all_bands(
+        self, atoms: Atoms | None = None, *, vectors: bool = False
+    ) -> bool:
+        """Whether all bands fit into memory, with eigenvectors or without; see ``memory``."""
+        n_rows, options = self._n_rows(self._current(atoms)), self._solver_options()
+        return fits_all_bands(n_rows, options, vectors=vectors)
+
+    @one_at_a_time
+    def get_estimated_dos(
+        self,
+        sigma: float = 0.1,
+        *,
+        kpts: Sequence | Mapping | np.ndarray | None = None,
+        energies: tuple[float, float] | None = None,
+        projections: Projection | None = None,
+        n_vectors: int = N_VECTORS,
+        atoms: Atoms | None = None,
+    ) -> EstimatedDensity:
+        """Density of states of systems of any size, without eigenvalues, with error bars.
+
+        By the kernel polynomial method: moments of S⁻¹H, whose traces random vectors estimate.
+
+        Parameters
+        ----------
+        sigma
+            eV; standard deviation of the kernel at these energies, at most.
+        kpts
+            A mesh that is taken as it is; by default the calculator's own.
+        energies
+            eV, lowest and highest, absolute; by default those of all levels. The fewer and the
+            farther from the middle of the spectrum, the faster.
+        projections
+            As for :meth:`get_dos`; by Mulliken's shares.
+        n_vectors
+            Random vectors at each k-point; errors fall with the square root.
+        atoms
+            The structure, see the class.
+        """
+        check_values({"sigma": sigma})
+        system = self._system_of(self._current(atoms))
+        return system.estimated_density(
+            sigma, kpts=kpts, energies=energies, projection=projections, n_vectors=n_vectors
+        )
+
+    @one_at_a_time
+    def get_states_on_atoms(
+        self,
+        energies: tuple[float, float],
+        *,
+        kpts: Sequence | Mapping | np.ndarray | None = None,
+        n_bands: int | None = None,
+        atoms: Atoms | None = None,
+    ) -> np.ndarray:
+        """(n_atoms,) states between two energies on each atom: where those of flat bands are.
+
+        Parameters
+        ----------
+        energies
+            eV, lowest and highest, relative to the Fermi level.
+        kpts
+            A mesh; by default the calculator's own.
+        n_bands
+            Bands about the Fermi level that hold these states; by default as many as needed.
+        atoms
+            The structure, see the class.
+        """
+        system = self._system_of(self._current(atoms))
+        check_n_bands(n_bands, n_rows(system.hamiltonian))
+        return system.states_on_atoms(energies, kpts=kpts, n_bands=n_bands)
 
     @one_at_a_time
     def get_spin_texture(

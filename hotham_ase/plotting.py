@@ -13,9 +13,11 @@ import numpy as np
 from hotham_ase.errors import UsageError
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from ase.spectrum.band_structure import BandStructure
     from ase.spectrum.dosdata import GridDOSData
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
     from matplotlib.ticker import MaxNLocator
 
 ENERGY_WINDOW = (-10.0, 10.0)  # eV, about the Fermi level
@@ -219,6 +221,7 @@ def plot_dos(
     fermi_level: float,
     *,
     window: tuple[float, float] = ENERGY_WINDOW,
+    errors: np.ndarray | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw densities of states with the Fermi level at zero.
@@ -232,6 +235,8 @@ def plot_dos(
         eV, on the energy scale of ``dos``.
     window
         Lowest and highest energy in eV, relative to the Fermi level.
+    errors : (n_energies,)
+        Standard errors of the first curve, drawn as a band about it.
     ax
         Where to draw; a new figure if not given.
     """
@@ -251,6 +256,10 @@ def plot_dos(
                 ax.fill_between(
                     energies, curve.get_weights(), color=SPIN_COLOURS[0], alpha=0.15, lw=0
                 )
+        if errors is not None and len(dos):
+            energies, weights = dos[0].get_energies() - fermi_level, dos[0].get_weights()
+            band = (weights - errors, weights + errors)
+            ax.fill_between(energies, *band, color=SPIN_COLOURS[0], alpha=0.35, lw=0)
         ax.axvline(0, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=0)
         ax.set_xlim(*window)
         top = max((float(w.max(initial=0.0)) for w in inside), default=0.0)
@@ -265,6 +274,71 @@ def plot_dos(
             n_columns = -(-len(names) // LEGEND_ROWS)
             ax.legend(lines, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), ncols=n_columns)
     return ax
+
+
+def plot_states_on_atoms(
+    atoms: Atoms,
+    states: np.ndarray,
+    *,
+    label: str = "states per atom",
+    repeat: int = 2,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a layer from above, each atom in the colour of what lies on it: a map of a moiré cell.
+
+    Parameters
+    ----------
+    atoms
+        The atoms of a layer, ``atoms[layer == 0]``; its first two lattice vectors are repeated.
+    states : (n_atoms,)
+        Of :meth:`~hotham_ase.calculator.HotHamCalculator.get_states_on_atoms`, for one.
+    label
+        Of the colours.
+    repeat
+        Cells along either of the two lattice vectors.
+    ax
+        Where to draw; a new figure if not given.
+
+    Raises
+    ------
+    UsageError
+        If there is not one number for each atom.
+    """
+    import matplotlib as mpl
+
+    states = np.asarray(states, dtype=float)
+    if states.shape != (len(atoms),):
+        shape = states.shape
+        raise UsageError(f"states must be one for each of {len(atoms)} atoms, got shape {shape}")
+    with mpl.rc_context(STYLE):
+        ax = _new_axes((5.2, 4.2)) if ax is None else ax
+        cell, counts = atoms.cell[:2, :2], [repeat if p else 1 for p in atoms.pbc[:2]]
+        shifts = np.array([*np.ndindex(*counts)]) @ cell
+        places = (atoms.positions[:, :2] + shifts[:, None]).reshape(-1, 2)
+        edge = np.vstack([[0, 0], cell[0], cell[0] + cell[1], cell[1], [0, 0]])
+        area = abs(np.linalg.det(cell)) * np.prod(counts) / max(len(places), 1)
+        colours = np.tile(states, len(shifts))
+        order = np.argsort(colours, kind="stable")  # the most lies on top
+        x, y = places[order].T
+        least = min(float(states.min(initial=0.0)), 0.0)
+        dots = ax.scatter(x, y, c=colours[order], cmap="magma", vmin=least, lw=0)
+        ax.plot(*edge.T, color=GREY, lw=0.8)
+        ax.set_aspect("equal")
+        _size_dots(ax, dots, places, area)
+        ax.set_xlabel("x (Å)")
+        ax.set_ylabel("y (Å)")
+        figure = ax.get_figure()
+        if figure is not None:
+            figure.colorbar(dots, ax=ax, label=label, pad=0.02)
+    return ax
+
+
+def _size_dots(ax: Axes, dots: PathCollection, places: np.ndarray, area: float) -> None:
+    """Dots that about fill the plane, of so many Å² for each."""
+    width = max(float(np.ptp(places, axis=0).max(initial=1.0)), 1.0)
+    inches = 3.2  # of the longer side of axes in a figure of usual size
+    points = 72 * inches / width * np.sqrt(area if area > 0 else 1.0)
+    dots.set_sizes([float(np.clip(points, 1.0, 40.0)) ** 2])
 
 
 def _line_styles() -> Iterator[dict[str, Any]]:

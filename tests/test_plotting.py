@@ -11,7 +11,15 @@ from ase.spectrum.dosdata import GridDOSData
 from matplotlib.figure import Figure
 
 from hotham_ase.electronic import band_path
-from hotham_ase.plotting import path_segments, path_ticks, plot_bands, plot_dos, save_figure
+from hotham_ase.errors import UsageError
+from hotham_ase.plotting import (
+    path_segments,
+    path_ticks,
+    plot_bands,
+    plot_dos,
+    plot_states_on_atoms,
+    save_figure,
+)
 from hotham_ase.structures import build_structure
 
 
@@ -144,3 +152,24 @@ def test_figures_are_saved_by_extension(tmp_path, suffix, magic):
     path = tmp_path / f"bands.{suffix}"
     save_figure(plot_bands(graphene_bands("GMKG")), path)
     assert path.read_bytes().startswith(magic)
+
+
+def test_atoms_are_drawn_in_the_colours_of_their_states():
+    atoms = Atoms("C2", [(0, 0, 0), (1.0, 1.0, 0)], cell=(2.0, 2.0, 5.0), pbc=(True, True, False))
+    ax = plot_states_on_atoms(atoms, np.array([0.2, 0.1]), repeat=3)
+    (dots,) = ax.collections
+    values = np.asarray(dots.get_array())
+    assert len(values) == 18
+    places = dots.get_offsets()
+    assert {(x, y) for x, y in places[np.isclose(values, 0.2)].tolist()} == {
+        (2.0 * i, 2.0 * j) for i in range(3) for j in range(3)
+    }
+    with pytest.raises(UsageError, match="one for each of 2 atoms"):
+        plot_states_on_atoms(atoms, np.zeros(3))
+
+
+def test_standard_errors_are_a_band_about_the_curve():
+    energies = np.linspace(-1, 1, 5)
+    ax = plot_dos([GridDOSData(energies, np.ones(5))], 0.0, errors=np.full(5, 0.25))
+    low, high = (f(ax.collections[-1].get_paths()[0].vertices[:, 1]) for f in (min, max))
+    assert (low, high) == (0.75, 1.25)

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     import numpy as np
     from ase import Atoms
     from ase.spectrum.band_structure import BandStructure
+    from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.calculator import HotHamCalculator
-    from hotham_ase.electronic import Checkpoint
+    from hotham_ase.electronic import Checkpoint, Projection
     from hotham_ase.matrices import RealSpaceMatrix
 
 Structure = Annotated[
@@ -121,6 +122,7 @@ CheckpointFolder = Annotated[
         help="Folder where k-points are kept as they are solved: the same command goes on there.",
     ),
 ]
+KPM_SIGMA = 0.1  # eV
 
 
 def bands(
@@ -228,14 +230,22 @@ def dos(
         float | None,
         typer.Option(
             min=1e-6,
-            help="Standard deviation in eV of Gaussians; by default bands are interpolated.",
+            help="Standard deviation in eV of Gaussians; by default bands are interpolated, and "
+            "kpm takes 0.1.",
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["bands", "kpm"] | None,
+        typer.Option(
+            help="From all bands, or by the kernel polynomial method with random vectors, for any "
+            "size; by default from bands where these fit into memory."
         ),
     ] = None,
     project: Annotated[
-        Literal["species", "atom", "shell", "orbital"] | None,
+        Literal["species", "atom", "shell", "orbital", "layer"] | None,
         typer.Option(
             help="Also projections, on all orbitals of a species, of an atom, of one l on an atom, "
-            "or of one l and m, as p_z."
+            "of one l and m, as p_z, or of a layer."
         ),
     ] = None,
     lowdin: Annotated[
@@ -266,22 +276,62 @@ def dos(
     window = _window(emin, emax)
     if project is None and lowdin:
         raise UsageError("--lowdin goes with --project")
+    if method == "kpm" and lowdin:
+        raise UsageError("--lowdin needs all bands, and does not go with --method kpm")
     with _side_by_side(workers, executor) as pool, progress_bar("loading") as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory, "spin_orbit": spin_orbit}
         options |= {"executor": pool, "checkpoint": _kept(checkpoint)}
         atoms, calculator = calculation(structure, pbc, model, options, initial, update)
-        if not quiet:
+        if method is None:
+            fits = calculator.has_memory_for_all_bands(vectors=project is not None)
+            method = "bands" if fits or lowdin else "kpm"
+        if method == "bands" and not quiet:
             _say_cost(atoms, calculator, vectors=project is not None)
-        shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
-        curves: Any = calculator.get_dos(kpts, sigma, project, shares=shares)
-        # the total is the projections' sum, so that all are of one mesh and of the same energies
-        total, parts = (curves, []) if project is None else (curves.sum_all(), list(curves))
-        total.info |= {**parts[0].info, "label": "total"} if parts else {}
+        total, parts, errors = (
+            _estimated_dos(calculator, sigma, kpts, project, window)
+            if method == "kpm"
+            else _dos_of_bands(calculator, sigma, kpts, project, lowdin)
+        )
         report = report_of(atoms, calculator, dos=total)
     say = _speaker(report, output, as_json, quiet, verbose)
     level, settings = calculator.get_fermi_level(), {"spin_orbit": spin_orbit, "as_json": as_json}
-    write_dos(total, level, output, window, projections=parts, **settings, say=say)
+    write_dos(total, level, output, window, errors=errors, projections=parts, **settings, say=say)
+
+
+def _dos_of_bands(
+    calculator: HotHamCalculator,
+    sigma: float | None,
+    kpts: Mesh | None,
+    project: Projection | None,
+    lowdin: bool,
+) -> tuple[GridDOSData, list[GridDOSData], None]:
+    """Total and projections of all bands, which have no statistical errors."""
+    shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
+    curves: Any = calculator.get_dos(kpts, sigma, project, shares=shares)
+    # the total is the projections' sum, so that all are of one mesh and of the same energies
+    total, parts = (curves, []) if project is None else (curves.sum_all(), list(curves))
+    total.info |= {**parts[0].info, "label": "total"} if parts else {}
+    return total, parts, None
+
+
+def _estimated_dos(
+    calculator: HotHamCalculator,
+    sigma: float | None,
+    kpts: Mesh | None,
+    project: Projection | None,
+    window: tuple[float, float],
+) -> tuple[GridDOSData, list[GridDOSData], np.ndarray]:
+    """Total and projections without bands, in the window only, and the errors of the total."""
+    level = calculator.get_fermi_level()
+    estimate = calculator.get_estimated_dos(
+        KPM_SIGMA if sigma is None else sigma,
+        kpts=kpts,
+        energies=(level + window[0], level + window[1]),
+        projections=project,
+    )
+    parts = [] if project is None else list(estimate.projections())
+    return estimate.total(), parts, estimate.errors
 
 
 def _window(emin: float, emax: float) -> tuple[float, float]:

@@ -14,7 +14,8 @@
 - ``.csv`` of a molecule's levels: number, electrons, and energy relative to the Fermi level.
 - ``.json`` of them: lists ``energies`` in eV, absolute, and ``occupations``, and ``fermi_level``.
 - ``.json`` of a density of states: lists ``energies`` in eV, absolute, ``weights`` in states per
-  eV and cell, and ``fermi_level`` in eV; ``projections``, if asked for, weights by their names.
+  eV and cell, and ``fermi_level`` in eV; ``projections``, if asked for, weights by their names;
+  ``errors`` of weights by random vectors, in ``.csv`` the column ``error``.
 - ``spin_orbit`` is true in ``.json`` of levels and densities with that coupling.
 """
 
@@ -157,6 +158,7 @@ def write_dos(
     path: Path,
     window: Window,
     *,
+    errors: np.ndarray | None = None,
     projections: Sequence[GridDOSData] = (),
     spin_orbit: bool = False,
     as_json: bool = False,
@@ -172,6 +174,8 @@ def write_dos(
         eV.
     path, window, as_json, say
         As for :func:`write_bands`.
+    errors : (n_energies,)
+        Standard errors of the total, of one by random vectors.
     projections
         Parts of it at the same energies, each with a different ``info["label"]``.
     spin_orbit
@@ -189,10 +193,16 @@ def write_dos(
     # tables and pictures count energies from E_F, JSON keeps the scale of the calculation
     relative = energies - fermi_level
     inside = (relative >= window[0]) & (relative <= window[1])
-    rows = np.column_stack([relative, weights, *parts.values()])[inside]
+    columns = {"dos": weights} | ({} if errors is None else {"error": errors}) | parts
+    rows = np.column_stack([relative, *columns.values()])[inside]
+    content |= {} if errors is None else {"errors": errors}
     curves = [GridDOSData(energies, weights, {"label": "total"}), *projections]
-    table = Columns(comment, ["energy", "dos", *parts], rows)
-    _write(path, as_json, say, content, table, lambda: plot_dos(curves, fermi_level, window=window))
+    table = Columns(comment, ["energy", *columns], rows)
+
+    def draw() -> Axes:
+        return plot_dos(curves, fermi_level, window=window, errors=errors)
+
+    _write(path, as_json, say, content, table, draw)
 
 
 def _write(

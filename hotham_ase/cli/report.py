@@ -120,7 +120,6 @@ def report_of(
     """
     from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError
 
-    state = calculator.get_ground_state()
     edges = uncertainty = None
     with contextlib.suppress(CalculatorSetupError):  # all orbitals are full, or none
         edges = calculator.get_band_edges()
@@ -133,8 +132,8 @@ def report_of(
         n_atoms=len(atoms),
         pbc=tuple(map(bool, atoms.pbc)),
         model=calculator.model.name,
-        fermi_level=float(state.fermi_level),
-        fermi_level_change=_finite(state.fermi_level_change),
+        fermi_level=float(calculator.get_fermi_level()),
+        fermi_level_change=_finite(calculator.get_fermi_level_change()),
         expected_error_of_bands=error,
         gap_text=describe_gap(edges, error, periodic=bool(atoms.pbc.any())),
         spin_orbit=calculator.parameters["spin_orbit"],
@@ -177,12 +176,19 @@ def _details(
         if resolution > 0.01:
             details["path"] += f"; bands closer than {1e3 * resolution:.0f} meV may look like more"
     if dos is not None:
-        about = dos.info
-        details["dos"] = (
-            f"{about['mesh']} mesh, {about['kpts_solved']} k-points solved in {about['seconds']} "
-            f"s; part of the states that moved at the last refinement: {about['change']}"
-        )
+        details["dos"] = _about_dos(dos.info)
     return details
+
+
+def _about_dos(about: dict[str, str]) -> str:
+    solved = f"{about['mesh']} mesh, {about['kpts_solved']} k-points solved in {about['seconds']} s"
+    if "moments" not in about:
+        return f"{solved}; part of the states that moved at the last refinement: {about['change']}"
+    return (
+        f"{solved}; {about['moments']} Chebyshev moments of {about['vectors']} random vectors at "
+        f"each k-point, broadened by {about['sigma']} eV at most; mean standard error "
+        f"{about['error']} per eV"
+    )
 
 
 def describe_gap(edges: BandEdges | None, error: float | None, *, periodic: bool = True) -> str:

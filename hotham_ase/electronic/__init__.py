@@ -8,14 +8,25 @@ from hotham_ase.electronic.ground import GroundState, ground_state
 from hotham_ase.electronic.kconvert import BandPathError
 from hotham_ase.electronic.kmesh import KMesh, KPointError, build_mesh
 from hotham_ase.electronic.kpath import band_path
+from hotham_ase.electronic.kpm import N_VECTORS, EstimatedDensity, estimated_density
 from hotham_ase.electronic.plan import Plan, plan_bands
-from hotham_ase.electronic.population import Shares, mulliken_charges
+from hotham_ase.electronic.population import (
+    Shares,
+    WindowError,
+    mulliken_charges,
+    states_on_atoms,
+)
 from hotham_ase.electronic.smooth import density_of_states
 from hotham_ase.electronic.solvers.cost import estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.executors import dask_executor, worker_pool
 from hotham_ase.electronic.solvers.guard import GhostStateWarning
-from hotham_ase.electronic.solvers.policy import check_all_bands, check_some_bands
+from hotham_ase.electronic.solvers.policy import (
+    FEW_BANDS,
+    check_all_bands,
+    check_some_bands,
+    fits_all_bands,
+)
 from hotham_ase.electronic.solvers.problem import (
     BandWindow,
     EigenError,
@@ -27,9 +38,12 @@ from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.electronic.solvers.slepc import SlepcSolver
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.solvers.store import Checkpoint, CheckpointWarning
-from hotham_ase.electronic.system import ElectronicSystem
+from hotham_ase.electronic.system import NO_CHARGES, ElectronicSystem
 
 __all__ = [
+    "FEW_BANDS",
+    "NO_CHARGES",
+    "N_VECTORS",
     "BandEdgeError",
     "BandEdges",
     "BandPathError",
@@ -41,6 +55,7 @@ __all__ = [
     "DosError",
     "EigenError",
     "ElectronicSystem",
+    "EstimatedDensity",
     "FermiLevelError",
     "GhostStateWarning",
     "GroundState",
@@ -52,6 +67,7 @@ __all__ = [
     "ShiftInvertSolver",
     "SlepcSolver",
     "SolverOptions",
+    "WindowError",
     "WorkerError",
     "band_path",
     "band_structure",
@@ -62,11 +78,14 @@ __all__ = [
     "density_of_states",
     "eigenvalues_at_kpts",
     "estimate_cost",
+    "estimated_density",
+    "fits_all_bands",
     "ground_state",
     "mulliken_charges",
     "n_rows",
     "plan_bands",
     "projection_groups",
+    "states_on_atoms",
     "window_about_fermi_level",
     "worker_pool",
 ]

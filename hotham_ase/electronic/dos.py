@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from ase.data import chemical_symbols
-from scipy.sparse import csr_array
+from ase.data import chemical_symbols, covalent_radii
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
 
 from hotham_ase.electronic.tetrahedra import states_below
 from hotham_ase.errors import HothamError
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
     from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.electronic.kmesh import KMesh
+    from hotham_ase.matrices.pairs import PairList
     from hotham_ase.matrices.spin import Spin
 
-Projection = Literal["species", "atom", "shell", "orbital"]
-PROJECTIONS = ("species", "atom", "shell", "orbital")
+Projection = Literal["layer", "species", "atom", "shell", "orbital"]
+PROJECTIONS = ("layer", "species", "atom", "shell", "orbital")
+BONDED = 1.25  # sums of covalent radii; atoms that are closer belong to one layer
 #: Real harmonics in the order of :mod:`hotham_ase.basis.conventions`, m = −l … l.
 HARMONICS = (
     ("s",),
@@ -183,6 +186,54 @@ def _curves(
     )
 
 
+def orbital_groups(
+    projection: Projection | None, pairs: PairList, basis: OrbitalBasis
+) -> tuple[list[dict[str, str]], np.ndarray]:
+    """What the orbitals of a structure are grouped by: one group of all, layers, or as below.
+
+    Parameters
+    ----------
+    projection
+        None for the total; ``layer``, see :func:`layers`; or one of :func:`projection_groups`.
+    pairs
+        The structure.
+    basis
+        For the shells.
+
+    Returns
+    -------
+    info, group
+        As of :func:`projection_groups`.
+    """
+    if projection is None:
+        return [TOTAL], np.zeros(basis.n_orbitals(pairs.numbers).sum(), dtype=int)
+    if projection != "layer":
+        return projection_groups(projection, pairs.numbers, basis)
+    layer = layers(pairs)
+    infos = [{"label": f"layer {n + 1}"} for n in range(layer.max() + 1)]
+    return infos, np.repeat(layer, basis.n_orbitals(pairs.numbers))
+
+
+def layers(pairs: PairList) -> np.ndarray:
+    """(n_atoms,) int, the layer of each atom: atoms that are linked by bonds are of one layer.
+
+    Bonds are shorter than 1.25 times the sum of covalent radii. Layers are numbered along the
+    normal of the two first periodic directions, along z where there are fewer.
+    """
+    i, j = pairs.edge_index
+    bonded = pairs.edge_lengths < BONDED * covalent_radii[pairs.numbers][pairs.edge_index].sum(0)
+    where, n = (i[bonded], j[bonded]), pairs.n_atoms
+    graph = coo_array((np.ones(len(where[0])), where), shape=(n, n))
+    n_layers, layer = connected_components(graph, directed=False)
+    plane = pairs.cell[pairs.pbc][:2]
+    normal = np.cross(*plane) if len(plane) == 2 else np.array([0.0, 0.0, 1.0])
+    heights = pairs.positions @ normal
+    mean = np.bincount(layer, heights) / np.bincount(layer)
+    rank = np.empty(n_layers, dtype=int)
+    rank[np.argsort(mean, kind="stable")] = np.arange(n_layers)
+    return rank[layer]
+
+
 def projection_groups(
     projection: Projection, numbers: np.ndarray, basis: OrbitalBasis
 ) -> tuple[list[dict[str, str]], np.ndarray]:
@@ -210,7 +261,7 @@ def projection_groups(
     DosError
         If the projection is not known.
     """
-    if projection not in PROJECTIONS:
+    if projection not in PROJECTIONS or projection == "layer":
         raise DosError(f"projections must be one of {', '.join(PROJECTIONS)}, got {projection!r}")
     index: dict[tuple[tuple[str, str], ...], int] = {}
     group = []

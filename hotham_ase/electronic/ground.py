@@ -16,7 +16,7 @@ from hotham_ase.electronic.edges import (
     KnownBands,
     find_band_edges,
 )
-from hotham_ase.electronic.fermi import Filling, fermi_dirac, fill_bands
+from hotham_ase.electronic.fermi import FermiLevelError, Filling, fermi_dirac, fill_bands
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import populations, solve_with_shares, symmetrized
 from hotham_ase.electronic.solvers.policy import choose_solver
@@ -40,6 +40,7 @@ WHOLE = 1e-6  # bands; what a whole number of filled ones may be off by
 #: the spacing, so that a third of the last change is left.
 LEVEL_TOLERANCE = 2e-3
 
+TAILS = 12.0  # kT; beyond it occupations differ from 0 and 1 by less than 1e-5
 RESOLVED = 2.0  # level spacings; deeper pockets of a Fermi surface are seen by a mesh
 PYRAMID = 0.1  # of the depth of a pocket; √(6 sin 60° / 2π) is 0.91
 
@@ -52,7 +53,9 @@ class GroundState:
     ----------
     eigenvalues : (1, n_kpts, n_bands) eV
     occupations : (1, n_kpts, n_bands)
-        0 … degeneracy; with the weights of the mesh they sum to the electrons.
+        0 … degeneracy; with the weights of the mesh they sum to the electrons, of a window less
+        those in the bands below it. A window too narrow for the tails of the Fermi-Dirac
+        distribution is filled as at zero temperature.
     fermi_level
         eV; of the material at zero temperature: the middle of the edges found where whole bands
         are filled, the level of linearly interpolated bands in metals.
@@ -138,6 +141,8 @@ def ground_state(
 
     Raises
     ------
+    FermiLevelError
+        If the level lies outside of the window at some k-points.
     NotSupportedError
         If H is of a magnet.
     """
@@ -190,7 +195,15 @@ class _FilledMesh:
             shares = symmetrized(shares, group, hamiltonian.n_orbitals, mesh.symmetry)
         spin, first = hamiltonian.spin, 0 if window is None else window.first
         n_left = n_electrons - spin.degeneracy * first  # electrons that those below leave
-        filling = fill_bands(energies, mesh.weights, n_left, spin=spin, kT=kT)
+        filling = fill_bands(energies, mesh.weights, n_left, spin=spin)
+        room = _room(energies, filling.fermi_level, first, n_rows(hamiltonian))
+        if room < 0:
+            raise FermiLevelError(
+                f"n_bands must be larger than {energies.shape[2]}: at {filling.fermi_level:.6g} eV "
+                "the electrons would fill a part of bands beyond these at some k-points"
+            )
+        if filling.is_metal and kT > 0 and room > TAILS * kT:
+            filling = fill_bands(energies, mesh.weights, n_left, spin=spin, kT=kT)
         n_filled = n_electrons / spin.degeneracy
         return cls(*matrices, options, mesh, window, energies, shares, filling, n_filled)
 
@@ -268,6 +281,13 @@ class _FilledMesh:
             edges,
             None if self.shares is None else populations(self.shares, filled, self.mesh.weights),
         )
+
+
+def _room(energies: np.ndarray, level: float, first: int, n_all: int) -> float:
+    """How far a level lies from bands beyond a window, in eV; negative if it reaches them."""
+    below = level - energies[..., 0].max() if first > 0 else np.inf
+    above = energies[..., -1].min() - level if first + energies.shape[2] < n_all else np.inf
+    return float(min(below, above))
 
 
 def _error_of_pockets(energies: np.ndarray, mesh: KMesh, level: float) -> float:

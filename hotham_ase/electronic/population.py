@@ -11,14 +11,20 @@ from scipy.sparse.csgraph import connected_components
 
 from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions, n_rows
 from hotham_ase.electronic.solvers.solve import solve_kpts, stack_bands
+from hotham_ase.errors import HothamError
 
 if TYPE_CHECKING:
     from hotham_ase.basis.orbitals import OrbitalBasis
+    from hotham_ase.electronic.kmesh import KMesh
     from hotham_ase.electronic.solvers.problem import BandWindow
     from hotham_ase.electronic.symmetry import Symmetry
     from hotham_ase.matrices import RealSpaceMatrix
 
 Shares = Literal["mulliken", "lowdin"]
+
+
+class WindowError(HothamError, ValueError):
+    """A window of bands that does not reach as far as it has to."""
 
 
 def mulliken_weights(vectors: np.ndarray, s_k: np.ndarray | csr_array | None) -> np.ndarray:
@@ -121,6 +127,58 @@ def solve_with_shares(
         s_k = None if overlap is None else overlap.at_k(kpt, spin=spin)
         rows.append(group_weights(weights_of(states.columns, s_k), group))
     return stack_bands(values, spin.n_spins), stack_bands(rows, spin.n_spins)
+
+
+def states_on_atoms(
+    hamiltonian: RealSpaceMatrix,
+    overlap: RealSpaceMatrix | None,
+    mesh: KMesh,
+    energies: tuple[float, float],
+    *,
+    window: BandWindow | None = None,
+    options: SolverOptions = DEFAULT_OPTIONS,
+) -> np.ndarray:
+    """States between two energies on each atom: the local density of states, integrated.
+
+    Parameters
+    ----------
+    hamiltonian, overlap, options
+        As for :func:`hotham_ase.electronic.solvers.solve.solve_kpts`.
+    mesh
+        k-points and their weights.
+    energies
+        eV, lowest and highest, absolute.
+    window
+        Bands that hold all of these energies; None for all bands.
+
+    Returns
+    -------
+    (n_atoms,)
+        Mulliken's shares, of both spins together.
+
+    Raises
+    ------
+    WindowError
+        If there may be more states between the energies than the window holds.
+    """
+    n_orbitals, (low, high) = hamiltonian.n_orbitals, energies
+    atom = np.repeat(np.arange(len(n_orbitals)), n_orbitals)
+    levels, shares = solve_with_shares(
+        hamiltonian, overlap, mesh.ibz_kpts, atom, window=window, options=options
+    )
+    if window is not None:
+        reach = float(levels[..., 0].max()), float(levels[..., -1].min())
+        is_lowest = window.first == 0
+        is_highest = window.first + window.n_bands >= n_rows(hamiltonian)
+        if (reach[0] >= low and not is_lowest) or (reach[1] <= high and not is_highest):
+            raise WindowError(
+                f"n_bands must be larger than {window.n_bands}: these bands hold all states from "
+                f"{reach[0]:.6g} to {reach[1]:.6g} eV only, asked for are {low:.6g} to {high:.6g} "
+                "eV"
+            )
+    shares = symmetrized(shares, atom, n_orbitals, mesh.symmetry)
+    inside = (levels >= low) & (levels <= high)
+    return populations(shares, hamiltonian.spin.degeneracy * inside, mesh.weights)
 
 
 def symmetrized(

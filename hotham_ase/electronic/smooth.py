@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hotham_ase.electronic.dos import (
-    TOTAL,
     CoarseMeshWarning,
     DosError,
     Projection,
@@ -20,8 +19,8 @@ from hotham_ase.electronic.dos import (
     energy_steps,
     interpolated_dos,
     level_spacing,
+    orbital_groups,
     projected_dos,
-    projection_groups,
 )
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import Shares, solve_with_shares, symmetrized
@@ -79,7 +78,7 @@ def density_of_states(
     fermi_level
         eV; near it the mesh must be fine, and 20 eV above it interpolated densities end.
     basis, projection
-        See :func:`hotham_ase.electronic.dos.projection_groups`; None is the total.
+        See :func:`hotham_ase.electronic.dos.orbital_groups`; None is the total.
     shares
         ``mulliken``, whose projections may be negative in places, or ``lowdin``, whose are not.
     sigma
@@ -95,13 +94,11 @@ def density_of_states(
         If sigma is missing for a list of k-points, or it or the projection cannot be.
     """
     begin = time.perf_counter()
-    infos, group = [TOTAL], None
-    if projection is not None:
-        infos, group = projection_groups(projection, hamiltonian.pairs.numbers, basis)
+    infos, group = orbital_groups(projection, hamiltonian.pairs, basis)
     sigma = _checked(sigma, hamiltonian, mesh)
     problem = _Problem(hamiltonian, overlap, fermi_level, window, options)
     solved = problem.smooth_total(mesh, sigma, refine)
-    if group is not None:
+    if projection is not None:
         # symmetry takes orbitals of one m into those of others
         mesh = solved.mesh.without_symmetry() if projection == "orbital" else solved.mesh
         solved = problem.smooth_projections(mesh, group, shares, refine and sigma is None)

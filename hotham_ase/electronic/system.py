@@ -10,44 +10,41 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from ase import Atoms
 from ase.dft.kpoints import BandPath
 from ase.spectrum.band_structure import BandStructure
 
-from hotham_ase.electronic.bands import window_about_fermi_level
-from hotham_ase.electronic.dos import Projection, projection_groups
-from hotham_ase.electronic.edges import SEARCH_UP_TO, BandEdgeError, BandEdges, KnownBands
+from hotham_ase.electronic.dos import DosError, Projection, projection_groups
+from hotham_ase.electronic.edges import BandEdgeError, BandEdges, KnownBands
+from hotham_ase.electronic.fermi import FermiLevelError
 from hotham_ase.electronic.ground import GroundState, ground_state
-from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.kpath import band_path
-from hotham_ase.electronic.population import Shares, mulliken_charges
+from hotham_ase.electronic.kpm import N_VECTORS, EstimatedDensity, estimated_density
+from hotham_ase.electronic.matrix_system import FEW, MatrixSystem
+from hotham_ase.electronic.population import (
+    Shares,
+    WindowError,
+    mulliken_charges,
+    states_on_atoms,
+)
 from hotham_ase.electronic.refinement import most_added, refine_bands
 from hotham_ase.electronic.smooth import density_of_states
-from hotham_ase.electronic.solvers.guard import Guard
-from hotham_ase.electronic.solvers.problem import (
-    DEFAULT_OPTIONS,
-    BandWindow,
-    SolverOptions,
-    n_rows,
-)
-from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
+from hotham_ase.electronic.solvers.policy import check_all_bands, finds_among_all
+from hotham_ase.electronic.solvers.problem import BandWindow, n_rows
 from hotham_ase.electronic.texture import spin_texture
-from hotham_ase.matrices.spin import NONMAGNETIC, Spin
 
 if TYPE_CHECKING:
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
-    from hotham_ase.basis.orbitals import OrbitalBasis
-    from hotham_ase.dft.sample import Sample
-    from hotham_ase.matrices import RealSpaceMatrix
-
 REFINED = (-10.0, 10.0)  # eV about the Fermi level; close bands within are looked at closely
+NO_CHARGES = (
+    "charges need every filled band with its eigenvector, at each k-point; what few bands tell are "
+    "Fermi level, gap, bands (n_bands) and the states on atoms between two energies"
+)
 
 
 @dataclass(eq=False)
@@ -55,108 +52,39 @@ class _Found:
     """What a system knows of its bands so far."""
 
     state: GroundState | None = None
+    near: GroundState | None = None  # of few bands, where all would take too long
     paths: list[KnownBands] = field(default_factory=list)  # where edges are looked for, too
-    windows: dict[int, BandWindow] = field(default_factory=dict)
 
     def note(self, path: KnownBands, n_filled: int) -> None:
         """Look for edges at a path's k-points too, if bands there lie in the gap found so far."""
+        known = self.state or self.near
         if path.has_both_sides(n_filled) and (
-            self.state is None or path.reach_into(self.state.edges, n_filled)
+            known is None or path.reach_into(known.edges, n_filled)
         ):
             self.paths.append(path)
-            self.state = None
+            self.state = self.near = None
 
 
 @dataclass(frozen=True, eq=False)
-class ElectronicSystem:
+class ElectronicSystem(MatrixSystem):
     """Electrons in H and S of one structure; all is found when first asked for, and kept.
 
-    Attributes
-    ----------
-    hamiltonian, overlap
-        H(R) in eV and S(R); without S the basis is taken as orthonormal.
-    basis
-        Orbitals of at least the species present.
-    n_electrons
-        Valence electrons in the cell.
-    kpts
-        k-points of the ground state, as for :func:`~hotham_ase.electronic.kmesh.build_mesh`.
-    sigma
-        Width of the Fermi-Dirac distribution that fills the bands of metals, as a standard
-        deviation in eV: kT = √3 sigma/π.
-    n_bands
-        Bands to keep at each k-point, the ones about the Fermi level; by default all.
-    symmetry
-        Whether meshes are reduced by the crystal's symmetry; time reversal reduces them always.
-    error
-        eV; expected root mean square error of H's elements, None if that is not known.
-    search_up_to
-        Orbitals up to which band edges are searched for between k-points.
-    options
-        How eigenproblems are solved; progress and guard are the system's own.
-    on_progress
-        Called with a stage's name, what is done of it and its total.
-
-    Raises
-    ------
-    MatrixError
-        If H, S and basis are not of the same atoms and orbitals.
-    NotSupportedError
-        If H is of a magnet, whose edges and levels are not found yet.
+    Fermi level, edges and gap need few bands, and large systems are solved for these only. What
+    needs all bands is refused where they do not fit into memory. The parameters are the attributes
+    of :class:`~hotham_ase.electronic.matrix_system.MatrixSystem`.
     """
 
-    hamiltonian: RealSpaceMatrix = field(repr=False)
-    overlap: RealSpaceMatrix | None = field(repr=False)
-    basis: OrbitalBasis = field(repr=False)
-    n_electrons: float
-    kpts: Any = None
-    sigma: float = 0.1
-    n_bands: int | None = None
-    symmetry: bool = True
-    error: float | None = None
-    search_up_to: int = SEARCH_UP_TO
-    options: SolverOptions = DEFAULT_OPTIONS
-    on_progress: Callable[[str, int, int], None] | None = field(default=None, repr=False)
     _found: _Found = field(default_factory=_Found, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        n_orbitals = self.basis.n_orbitals(self.atoms.numbers)
-        self.hamiltonian.check_belongs(self.atoms, n_orbitals, "hamiltonian")
-        self.hamiltonian.check_spin(*NONMAGNETIC)
-        if self.overlap is not None:
-            self.overlap.check_belongs(self.atoms, n_orbitals, "overlap")
-            self.overlap.check_spin(Spin.UNPOLARIZED)
-
-    @classmethod
-    def from_sample(cls, sample: Sample, **settings: Any) -> ElectronicSystem:
-        """A calculation's own H and S; the settings are the attributes from ``kpts`` on."""
-        return cls(sample.hamiltonian, sample.overlap, sample.basis, sample.n_electrons, **settings)
-
-    @functools.cached_property
-    def atoms(self) -> Atoms:
-        """The structure."""
-        pairs = self.hamiltonian.pairs
-        return Atoms(pairs.numbers, pairs.positions, cell=pairs.cell, pbc=pairs.pbc)
-
-    @functools.cached_property
-    def guard(self) -> Guard:
-        """What tells ghost states, and what it has found so far."""
-        return Guard.of(self.hamiltonian, self.overlap, error=self.error)
-
-    @property
-    def has_ghost_states(self) -> bool:
-        """Whether levels that no material has were found so far, and left out."""
-        return self.guard.has_ghosts
-
-    @functools.cached_property
-    def mesh(self) -> KMesh:
-        """The k-points of the ground state."""
-        return build_mesh(self.atoms, self.kpts, symmetry=self.symmetry)
 
     @property
     def is_solved(self) -> bool:
         """Whether the ground state is at hand."""
         return self._found.state is not None
+
+    @property
+    def has_level(self) -> bool:
+        """Whether Fermi level and edges are at hand."""
+        return self._found.state is not None or self._found.near is not None
 
     def ground_state(self) -> GroundState:
         """Bands at :attr:`mesh`, how they are filled, and how well level and edges converged.
@@ -164,12 +92,30 @@ class ElectronicSystem:
         Bands of a path are filled up to the level of a mesh, since a path misses most of the zone.
         """
         if self._found.state is None:
-            self._found.state = self._solve()
+            self._found.state = self._solve(self._window())
         return self._found.state
 
+    def near_level(self) -> GroundState:
+        """What is known of the bands about the Fermi level: of some bands, in large systems.
+
+        That is the ground state where all of its bands are at hand, or found in half a minute, or
+        ``n_bands`` says how many. Otherwise there are as many bands about the level as are needed
+        for it to lie among them at every k-point, none missing: they are counted by inertia.
+        """
+        state: GroundState | None = self._found.state or self._found.near
+        if state is None and self.n_bands is None:
+            problem, options = self.hamiltonian, self._options("looking for the bands")
+            if not finds_among_all(problem, FEW, options):
+                state = self._with_enough_bands(self._solve, FermiLevelError)
+                self._found.near = state
+        return self.ground_state() if state is None else state
+
     def fermi_level(self) -> float:
-        """Fermi level of the material in eV, not of the mesh; see :meth:`band_edges`."""
-        return self.ground_state().fermi_level
+        """Fermi level of the material in eV, not of the mesh; see :meth:`band_edges`.
+
+        Of large systems it is that of the mesh's k-points and those of paths, at zero temperature.
+        """
+        return self.near_level().fermi_level
 
     def band_edges(self) -> BandEdges:
         """Valence maximum, conduction minimum and direct gap, where they are in the zone.
@@ -181,7 +127,7 @@ class ElectronicSystem:
         BandEdgeError
             If there are not bands on both sides of the Fermi level.
         """
-        if (edges := self.ground_state().edges) is None:
+        if (edges := self.near_level().edges) is None:
             raise BandEdgeError(
                 "there are no bands on both sides of the Fermi level: the electrons fill all of "
                 "the orbitals, or none"
@@ -194,16 +140,24 @@ class ElectronicSystem:
         return edges.direct_gap if direct else edges.gap
 
     def charges(self) -> np.ndarray:
-        """(n_atoms,) Mulliken charges in e; they take eigenvectors of all k-points of the mesh."""
-        state = self._found.state
+        """(n_atoms,) Mulliken charges in e; they take all eigenvectors at the mesh's k-points.
+
+        Raises
+        ------
+        MemoryError
+            If these do not fit into memory.
+        """
+        state, options = self._found.state, self.options
         if state is None or state.populations is None:
+            n_all = n_rows(self.hamiltonian)
+            check_all_bands(n_all, options, vectors=True, instead=NO_CHARGES)
             group = projection_groups("atom", self.atoms.numbers, self.basis)[1]
-            state = self._found.state = self._solve(group)
+            state = self._found.state = self._solve(self._window(), group)
         return mulliken_charges(np.asarray(state.populations), self.basis, self.atoms.numbers)
 
-    def _solve(self, group: np.ndarray | None = None) -> GroundState:
+    def _solve(self, window: BandWindow | None, group: np.ndarray | None = None) -> GroundState:
         """The ground state, with populations of groups of orbitals if there are any."""
-        kT, window = math.sqrt(3) / math.pi * self.sigma, self._window()
+        kT = math.sqrt(3) / math.pi * self.sigma
         state = ground_state(
             self.hamiltonian,
             self.overlap,
@@ -221,10 +175,6 @@ class ElectronicSystem:
             return state
         energies = self._eigenvalues(self.mesh.ibz_kpts, window, "solving on the path")
         return state.at(energies, kT=kT, spin=self.hamiltonian.spin)
-
-    def _uniform(self, mesh: KMesh) -> KMesh:
-        """A mesh of the whole zone, in the place of a path."""
-        return mesh if mesh.path is None else build_mesh(self.atoms, symmetry=self.symmetry)
 
     def band_structure(
         self,
@@ -288,8 +238,8 @@ class ElectronicSystem:
         density of states stands still.
         """
         level = self.fermi_level()
-        mesh = self.mesh if kpts is None else build_mesh(self.atoms, kpts, symmetry=self.symmetry)
-        problem = (self.hamiltonian, self.overlap, self._uniform(mesh), level, self.basis)
+        mesh = self._mesh_of(kpts)
+        problem = (self.hamiltonian, self.overlap, mesh, level, self.basis)
         return density_of_states(
             *problem,
             projection=projection,
@@ -300,21 +250,63 @@ class ElectronicSystem:
             options=self._options("solving for the density of states"),
         )
 
-    def _window(self, n_bands: int | None = None) -> BandWindow | None:
-        """So many bands about the Fermi level, by default the system's own; None for all."""
-        n_bands = self.n_bands if n_bands is None else n_bands
-        if n_bands is None:
-            return None
-        windows, options = self._found.windows, self._options("looking for the bands")
-        if n_bands not in windows:
-            problem = (self.hamiltonian, self.overlap, self.n_electrons)
-            windows[n_bands] = window_about_fermi_level(*problem, n_bands, options=options)
-        return windows[n_bands]
+    def estimated_density(
+        self,
+        sigma: float = 0.1,
+        *,
+        kpts: Any = None,
+        energies: tuple[float, float] | None = None,
+        projection: Projection | None = None,
+        n_vectors: int = N_VECTORS,
+    ) -> EstimatedDensity:
+        """Density of states without eigenvalues, with its statistical errors.
 
-    def _eigenvalues(self, kpts: np.ndarray, window: BandWindow | None, stage: str) -> np.ndarray:
-        matrices, options = (self.hamiltonian, self.overlap), self._options(stage)
-        return eigenvalues_at_kpts(*matrices, kpts, window=window, options=options)
+        For systems of which not all bands can be had; see
+        :func:`hotham_ase.electronic.kpm.estimated_density`. ``kpts`` are by default :attr:`mesh`.
+        """
+        mesh = self._mesh_of(kpts)
+        problem = (self.hamiltonian, self.overlap, mesh, self.basis)
+        return estimated_density(
+            *problem,
+            sigma=sigma,
+            energies=energies,
+            projection=projection,
+            n_vectors=n_vectors,
+            options=self._options("summing Chebyshev polynomials"),
+        )
 
-    def _options(self, stage: str) -> SolverOptions:
-        call = None if self.on_progress is None else functools.partial(self.on_progress, stage)
-        return replace(self.options, on_progress=call, guard=self.guard)
+    def states_on_atoms(
+        self, energies: tuple[float, float], *, kpts: Any = None, n_bands: int | None = None
+    ) -> np.ndarray:
+        """(n_atoms,) states between two energies on each atom, such as a flat band's.
+
+        Parameters
+        ----------
+        energies
+            eV, lowest and highest, relative to the Fermi level.
+        kpts
+            By default :attr:`mesh`.
+        n_bands
+            Bands about the Fermi level that hold these states. By default the system's own, and
+            otherwise all of a small system, and as many of a large one as are needed.
+
+        Raises
+        ------
+        WindowError
+            If there may be states beyond these bands.
+        """
+        low, high = energies
+        if not low < high:
+            raise DosError(f"energies must be a lower and a higher one in eV, got {energies}")
+        mesh = self._mesh_of(kpts)
+        level, options = self.fermi_level(), self._options("solving for the states on atoms")
+        problem = (self.hamiltonian, self.overlap, mesh, (level + low, level + high))
+
+        def solve(window: BandWindow | None) -> np.ndarray:
+            return states_on_atoms(*problem, window=window, options=options)
+
+        if n_bands is None and self.n_bands is None:
+            if not finds_among_all(self.hamiltonian, FEW, options):
+                return self._with_enough_bands(solve, WindowError)
+            return solve(None)
+        return solve(self._window(n_bands))

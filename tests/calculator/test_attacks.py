@@ -199,8 +199,19 @@ def test_memory_is_looked_at_before_h_is_predicted(carbon):
     calc = HotHamCalculator(
         carbon, memory="1GiB", on_progress=lambda stage, *_: stages.append(stage)
     )
-    with pytest.raises(CalculationFailed, match="all 7800 bands take about 4.53 GiB"):
-        calc.get_fermi_level(RELAXED.repeat((10, 30, 1)))
+    sheet = RELAXED.repeat((10, 30, 1))
+    size = "all 7800 bands take about 4.53 GiB"
+    for ask, instead in (
+        (lambda: calc.get_property("eigenvalues", sheet), "ask for a few bands"),
+        (lambda: calc.get_occupation_numbers(atoms=sheet), "ask for a few bands"),
+        (lambda: calc.get_ground_state(sheet), "ask for a few bands"),
+        (lambda: calc.get_band_structure("GX", atoms=sheet), "ask for a few bands"),
+        (lambda: calc.get_dos(atoms=sheet), "get_estimated_dos"),
+    ):
+        with pytest.raises(CalculationFailed, match=f"{size}.*{instead}"):
+            ask()
+    with pytest.raises(CalculationFailed, match="charges need every filled band"):
+        calc.get_charges(sheet)
     assert not stages
 
 

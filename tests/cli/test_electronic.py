@@ -147,3 +147,43 @@ def test_initial_hamiltonian_of_a_run_folder(hotham, model_file, tmp_path, monke
     code, _, err = hotham("dos", "diamond", "-m", path, "--initial", "run")
     assert code == 2
     assert "initial_hamiltonian must" in err
+
+
+def test_a_density_of_states_without_bands_has_error_bars(hotham, model_file, tmp_path):
+    """Random vectors against all unit vectors of the same H, and what the files hold."""
+    path = tmp_path / "dos.csv"
+    write(tmp_path / "cell.xyz", build_structure("graphene").repeat((3, 3, 1)))
+    arguments = ("--method", "kpm", "--sigma", 1, "--kpts", "1,1,1", "--project", "layer", "-v")
+    command = ("dos", tmp_path / "cell.xyz", "-m", model_file, *arguments)
+    code, out, _ = hotham(*command, "-o", path)
+    assert code == 0
+    assert re.search(r"Chebyshev moments of 16 random vectors", out)
+    comment, names = path.read_text().splitlines()[:2]
+    level = float(re.search(r"level (\S+) eV", comment)[1])
+    assert names == "energy,dos,error,layer 1"
+    energies, dos, errors, layer = np.loadtxt(path, delimiter=",", skiprows=2).T
+    np.testing.assert_allclose(dos, layer, rtol=1e-6, atol=1e-6)
+    assert energies.min() > -10
+    assert energies.max() < 10
+    atoms = build_structure("graphene").repeat((3, 3, 1))
+    calculator = HotHamCalculator(model_file, kpts=(1, 1, 1))
+    exact = calculator.get_estimated_dos(
+        1.0, energies=(level - 10, level + 10), n_vectors=10**6, atoms=atoms
+    )
+    assert dos.max() > 0.1
+    assert (np.abs(dos - exact.weights) <= 3 * errors + 1e-6).mean() > 0.9
+    assert hotham(*command, "-o", tmp_path / "dos.json")[0] == 0
+    content = json.loads((tmp_path / "dos.json").read_text())
+    np.testing.assert_allclose(content["errors"], errors, rtol=1e-6, atol=1e-7)
+    assert hotham(*command, "-o", tmp_path / "dos.png")[0] == 0
+    code, _, err = hotham(*command, "--lowdin")
+    assert code == 2
+    assert "--lowdin needs all bands" in err
+
+
+def test_without_memory_for_bands_their_density_is_estimated(hotham, model_file, monkeypatch):
+    monkeypatch.setattr("hotham_ase.calculator_spectrum.fits_all_bands", lambda *_, **__: False)
+    command = ("dos", "graphene", "-m", model_file, "--kpts", "2,2,1", "-o", "-")
+    code, out, _ = hotham(*command)
+    assert code == 0
+    assert "energy,dos,error" in out

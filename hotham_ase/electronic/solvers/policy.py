@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from hotham_ase.memory import MEMORY_SHARE, format_size, free_memory
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.problem import Pattern, Solver, SolverOptions
 
+FEW_BANDS = "ask for a few bands (n_bands)"
 QUICK = 30.0  # seconds for a k-point; up to it dense solution is taken wherever it fits
 
 
@@ -222,23 +224,59 @@ def check_some_bands(
         choose_solver(hamiltonian, window, options, is_real=hamiltonian.spin.is_real)
 
 
-def check_all_bands(n_bands: int, options: SolverOptions) -> None:
+def finds_among_all(hamiltonian: Pattern, n_bands: int, options: SolverOptions) -> bool:
+    """Whether a few bands are best found among all of them, as in small systems.
+
+    Raises
+    ------
+    MemoryError
+        If the memory does not suffice either way.
+    """
+    cost = DenseSolver().cost(hamiltonian, Sought(None, False), is_real=False)
+    if cost.bytes <= allowed_memory(options) and cost.seconds < QUICK:
+        return True
+    window = BandWindow(0, min(n_bands, n_rows(hamiltonian)), math.nan)
+    return choose_solver(hamiltonian, window, options).finds_all
+
+
+def check_all_bands(
+    n_bands: int, options: SolverOptions, *, instead: str = FEW_BANDS, vectors: bool = False
+) -> None:
     """Refuse a size of which not all bands can be found, when only the size is known.
+
+    Parameters
+    ----------
+    n_bands
+        All bands.
+    options
+        ``memory`` is what may be used.
+    instead
+        What to ask for instead.
+    vectors
+        Whether eigenvectors are needed.
 
     Raises
     ------
     MemoryError
         With what is needed and what may be used.
     """
-    needed, allowed = estimate_cost(n_bands, 1).bytes, allowed_memory(options)
-    if needed > allowed:
-        raise MemoryError(_all_bands_too_large(n_bands, needed, allowed))
+    if not fits_all_bands(n_bands, options, vectors=vectors):
+        needed = estimate_cost(n_bands, 1, vectors=vectors).bytes
+        allowed = allowed_memory(options)
+        raise MemoryError(_all_bands_too_large(n_bands, needed, allowed, instead))
 
 
-def _all_bands_too_large(n_bands: int, needed: float, allowed: float) -> str:
+def fits_all_bands(n_bands: int, options: SolverOptions, *, vectors: bool = False) -> bool:
+    """Whether all bands fit into memory, with eigenvectors or without."""
+    return estimate_cost(n_bands, 1, vectors=vectors).bytes <= allowed_memory(options)
+
+
+def _all_bands_too_large(
+    n_bands: int, needed: float, allowed: float, instead: str = FEW_BANDS
+) -> str:
     return (
         f"all {n_bands} bands take about {format_size(needed)}, "
-        f"{format_size(allowed)} may be used: ask for a few bands (n_bands)"
+        f"{format_size(allowed)} may be used: {instead}"
     )
 
 

@@ -76,7 +76,7 @@ class ShiftInvert:
         for nudge in NUDGES:
             self.sigma = float(sigma) + unit * nudge
             matrix = (h_k - self.sigma * s_k).tocsc()
-            factors = _symmetric_lu(matrix)
+            factors = symmetric_lu(matrix)
             if factors is not None:  # by Sylvester's law, what D has below zero lies below σ
                 self._factors = factors
                 self.n_below = int((factors.U.diagonal().real < 0).sum())
@@ -161,7 +161,7 @@ class ShiftInvert:
             raise EigenError(f"the shift {self.sigma:g} eV is an eigenvalue: choose another")
 
 
-def _symmetric_lu(matrix: sp.csc_array) -> spla.SuperLU | None:
+def symmetric_lu(matrix: sp.csc_array) -> spla.SuperLU | None:
     """LU factors with one permutation for rows and columns; None where a pivot vanishes."""
     try:
         factors = spla.splu(

@@ -96,7 +96,7 @@ def solve_kpts(
         for states in solved_alike(of_spin, some, guard, progress, options.executor):
             removed.append(states.n_removed)
             yield states
-    _warn(guard, removed, n_rows(hamiltonian))
+    warn_of_removed(guard, removed, n_rows(hamiltonian))
 
 
 def _portion(n_rows: int, window: BandWindow | None, options: SolverOptions) -> int:
@@ -156,7 +156,18 @@ class _KPointTask:
         return checkpoint.name(self.matrices, self.sought, guard, self.channel, kpt)
 
 
-def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
+def warn_of_removed(guard: Guard, removed: list[int], n_basis: int) -> None:
+    """Tell of directions of S that were left out at some of the k-points, once for a threshold.
+
+    Parameters
+    ----------
+    guard
+        What it has found, and has told of.
+    removed
+        Directions left out at each k-point.
+    n_basis
+        Rows of S.
+    """
     if not any(removed) or guard.reported == guard.threshold:
         return
     guard.reported = guard.threshold

@@ -1,0 +1,441 @@
+"""Densities of states by the kernel polynomial method: for sizes of which no eigenvalues are known.
+
+The density of states is the trace of δ(E − S⁻¹H). It is expanded in Chebyshev polynomials, whose
+recursion takes one product with H and one solution with S a step; traces are means over vectors of
+random phases ξ. Since f(S⁻¹H) = Σ_n f(ε_n) C_n C_n† S, its diagonal element of orbital μ, the mean
+of ξ*_μ (f(S⁻¹H) ξ)_μ, is what Mulliken's shares of that orbital add up to: the same vectors give
+all projections, which sum to the total. (In our bases errors of this form are 5 to 20 % larger than
+those of L⁻¹ H L⁻† with Cholesky's S = L L†, which needs a factor and has no such shares.)
+
+References
+----------
+Weiße, Wellein, Alvermann & Fehske, Rev. Mod. Phys. 78, 275 (2006): Jackson's kernel, Eqs. 71-77,
+and stochastic traces.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from hotham_ase.electronic.chebyshev import (
+    Interval,
+    Operator,
+    OutOfBounds,
+    chebyshev_moments,
+)
+from hotham_ase.electronic.dos import (
+    MAX_POINTS,
+    POINTS_PER_SIGMA,
+    TOTAL,
+    DosError,
+    Projection,
+    orbital_groups,
+)
+from hotham_ase.electronic.population import symmetrized
+from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.problem import (
+    DEFAULT_OPTIONS,
+    EigenError,
+    SolverOptions,
+    n_rows,
+    real_if_real,
+)
+from hotham_ase.electronic.solvers.s_inverse import overlap_solver
+from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver, small_directions
+from hotham_ase.electronic.solvers.solve import warn_of_removed
+from hotham_ase.matrices.spin import NONMAGNETIC
+
+if TYPE_CHECKING:
+    from ase.spectrum.doscollection import GridDOSCollection
+    from ase.spectrum.dosdata import GridDOSData
+
+    from hotham_ase.basis.orbitals import OrbitalBasis
+    from hotham_ase.electronic.kmesh import KMesh
+    from hotham_ase.matrices import RealSpaceMatrix
+
+N_VECTORS = 16
+BLOCK = 8  # vectors that one pass over H serves
+MARGIN = 0.01  # of the spectrum's width, beyond what Lanczos steps say of its ends
+WIDER = 0.05  # likewise, after an end was found to lie farther out
+TRIES = 5
+PART = 512  # energies whose coefficients are alive at once
+
+
+@dataclass(frozen=True, eq=False)
+class EstimatedDensity:
+    """A density of states by random vectors, with its statistical errors.
+
+    Values are means over steps of energy, in states per eV and cell, all spins together: times the
+    step they sum to numbers of states.
+
+    Attributes
+    ----------
+    bounds : (n_energies + 1,) eV
+        Of the steps, uniform.
+    weights, errors : (n_energies,) 1/eV
+        The density and its standard errors, from the spread of the vectors; 0 of all unit vectors.
+    counts, count_errors : (n_energies + 1,)
+        States below each bound.
+    projected, projected_errors : (n_groups, n_energies) 1/eV
+        Of groups of orbitals, if they were asked for; they sum to the total.
+    infos
+        Labels of the groups.
+    sigma
+        eV; what the kernel's standard deviation is at most, in the range of energies.
+    n_moments, n_vectors
+        Polynomials, and random vectors at each k-point.
+    info
+        Settings and sizes, for ASE's objects.
+    """
+
+    bounds: np.ndarray = field(repr=False)
+    weights: np.ndarray = field(repr=False)
+    errors: np.ndarray = field(repr=False)
+    counts: np.ndarray = field(repr=False)
+    count_errors: np.ndarray = field(repr=False)
+    projected: np.ndarray = field(repr=False)
+    projected_errors: np.ndarray = field(repr=False)
+    infos: tuple[dict[str, str], ...]
+    sigma: float
+    n_moments: int
+    n_vectors: int
+    info: dict[str, str]
+
+    def __post_init__(self) -> None:
+        n = len(self.bounds) - 1
+        shapes = {
+            "weights": (n,),
+            "errors": (n,),
+            "counts": (n + 1,),
+            "count_errors": (n + 1,),
+            "projected": (len(self.infos), n),
+            "projected_errors": (len(self.infos), n),
+        }
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise DosError(f"{name} must be {shape}, got {getattr(self, name).shape}")
+
+    @property
+    def energies(self) -> np.ndarray:
+        """(n_energies,) eV, the middles of the steps, absolute."""
+        return (self.bounds[1:] + self.bounds[:-1]) / 2
+
+    def fermi_level(self, n_electrons: float) -> tuple[float, float]:
+        """Where as many states lie below as there are electrons, and its standard error, in eV.
+
+        An estimate: the kernel smears levels, and inside of a gap every energy has this count.
+        """
+        if not self.counts[0] < n_electrons < self.counts[-1]:
+            raise DosError(
+                f"n_electrons must lie between {self.counts[0]:.6g} and {self.counts[-1]:.6g}, the "
+                f"states below and above all of these energies, got {n_electrons:g}"
+            )
+        # the count rises but for rounding, its errors may not
+        low, level, high = (
+            np.interp(n_electrons, np.maximum.accumulate(self.counts + s * e), self.bounds)
+            for s, e in ((1, self.count_errors), (0, self.count_errors), (-1, self.count_errors))
+        )
+        return float(level), float(high - low) / 2
+
+    def total(self) -> GridDOSData:
+        """The total as ASE's object."""
+        return next(iter(self._collection(self.weights[None], [TOTAL])))
+
+    def projections(self) -> GridDOSCollection:
+        """The projections as ASE's objects."""
+        return self._collection(self.projected, self.infos)
+
+    def _collection(self, values: np.ndarray, infos: Any) -> GridDOSCollection:
+        from ase.spectrum.doscollection import GridDOSCollection  # which take Matplotlib along
+        from ase.spectrum.dosdata import GridDOSData
+
+        rows = zip(values, infos, strict=True)
+        return GridDOSCollection(
+            [GridDOSData(self.energies, v, info={**i, **self.info}) for v, i in rows]
+        )
+
+
+def estimated_density(
+    hamiltonian: RealSpaceMatrix,
+    overlap: RealSpaceMatrix | None,
+    mesh: KMesh,
+    basis: OrbitalBasis,
+    *,
+    sigma: float,
+    energies: tuple[float, float] | None = None,
+    projection: Projection | None = None,
+    n_vectors: int = N_VECTORS,
+    seed: int = 0,
+    options: SolverOptions = DEFAULT_OPTIONS,
+) -> EstimatedDensity:
+    """Density of states by the kernel polynomial method, without eigenvalues.
+
+    Parameters
+    ----------
+    hamiltonian, overlap
+        H(R) in eV and S(R); without S the basis is taken as orthonormal.
+    mesh
+        k-points and their weights, taken as they are.
+    basis, projection
+        See :func:`hotham_ase.electronic.dos.orbital_groups`; shares are Mulliken's.
+    sigma
+        eV; the kernel, close to a Gaussian, is at most so wide at these energies.
+    energies
+        eV, lowest and highest; by default those of all levels.
+    n_vectors
+        Random vectors at each k-point: errors fall as 1/√(n_vectors n_basis). With as many as
+        there are orbitals, or more, all unit vectors are taken, and there is no such error.
+    seed
+        Of the random numbers.
+    options
+        ``memory`` says whether S may be factorized; otherwise conjugate gradients solve with it.
+
+    Raises
+    ------
+    DosError
+        For a sigma, energies or numbers that cannot be.
+    EigenError
+        If there is no meaningful spectrum.
+    NotSupportedError
+        If H is of a magnet.
+    """
+    begin = time.perf_counter()
+    hamiltonian.check_spin(*NONMAGNETIC)
+    _check(sigma, energies, n_vectors)
+    infos, group = orbital_groups(projection, hamiltonian.pairs, basis)
+    if projection == "orbital":  # symmetry takes orbitals of one m into those of others
+        mesh = mesh.without_symmetry()
+    problem = _Problem(hamiltonian, overlap, mesh, group, n_vectors, seed, options)
+    sums, bounds, n_moments = problem.within_bounds(sigma, energies)
+    info = _info(mesh, sigma, n_moments, sums.n_vectors)
+    info["error"] = f"{hamiltonian.spin.degeneracy * sums.mean_error(bounds):.2g}"
+    info["seconds"] = f"{time.perf_counter() - begin:.1f}"
+    settings = (sigma, n_moments, sums.n_vectors, info)
+    shown = () if projection is None else tuple(infos)
+    return sums.density(bounds, hamiltonian.spin.degeneracy, shown, *settings)
+
+
+def _info(mesh: KMesh, sigma: float, n_moments: int, n_vectors: int) -> dict[str, str]:
+    return {
+        "method": "kpm",
+        "kpts_solved": str(len(mesh.ibz_kpts)),
+        "mesh": "list" if mesh.grid is None else " × ".join(map(str, mesh.grid.size)),
+        "sigma": f"{sigma:g}",
+        "moments": str(n_moments),
+        "vectors": str(n_vectors),
+    }
+
+
+def _check(sigma: float, energies: tuple[float, float] | None, n_vectors: int) -> None:
+    if not 0 < sigma < math.inf:
+        raise DosError(f"sigma must be a positive energy in eV, got {sigma}")
+    if energies is not None and not -math.inf < energies[0] < energies[1] < math.inf:
+        raise DosError(f"energies must be a lower and a higher one in eV, got {energies}")
+    if n_vectors < 2:
+        raise DosError(f"n_vectors must be at least 2, for error bars, got {n_vectors}")
+
+
+def _steps(interval: Interval, sigma: float, energies: tuple[float, float] | None) -> np.ndarray:
+    low, high = (interval.low, interval.high) if energies is None else energies
+    n = math.ceil((high - low) / sigma * POINTS_PER_SIGMA)
+    if n > MAX_POINTS:
+        least = (high - low) * POINTS_PER_SIGMA / MAX_POINTS
+        raise DosError(f"sigma must be at least {least:.1g} eV for these energies, got {sigma:g}")
+    return np.linspace(low, high, max(n, 2) + 1)
+
+
+@dataclass(eq=False)
+class _Sums:
+    """Counts of groups and of all: means over vectors and k-points, and variances of the means."""
+
+    n_vectors: int
+    means: np.ndarray  # (n_groups + 1, n_bounds); the last row is the total
+    variances: np.ndarray  # likewise
+    step_variances: np.ndarray  # (n_groups + 1, n_bounds − 1), of the counts within steps
+
+    def mean_error(self, bounds: np.ndarray) -> float:
+        """Mean over energies of the standard error of the total, in states per eV."""
+        return float((np.sqrt(self.step_variances[-1]) / np.diff(bounds)).mean())
+
+    def density(
+        self, bounds: np.ndarray, degeneracy: int, infos: tuple[dict[str, str], ...], *rest: Any
+    ) -> EstimatedDensity:
+        """States per eV and cell."""
+        weights = degeneracy * np.diff(self.means) / np.diff(bounds)
+        errors = degeneracy * np.sqrt(self.step_variances) / np.diff(bounds)
+        n = len(infos)
+        return EstimatedDensity(
+            bounds,
+            weights[-1],
+            errors[-1],
+            degeneracy * self.means[-1],
+            degeneracy * np.sqrt(self.variances[-1]),
+            weights[:n],
+            errors[:n],
+            infos,
+            *rest,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What is summed over k-points and vectors."""
+
+    hamiltonian: RealSpaceMatrix
+    overlap: RealSpaceMatrix | None
+    mesh: KMesh
+    group: np.ndarray  # (n_orbitals,) int
+    n_vectors: int
+    seed: int
+    options: SolverOptions
+    _held: list[Operator] = field(default_factory=list)  # that of a single k-point
+
+    @property
+    def n_basis(self) -> int:
+        return n_rows(self.hamiltonian)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all unit vectors are taken."""
+        return self.n_vectors >= self.n_basis
+
+    def within_bounds(
+        self, sigma: float, energies: tuple[float, float] | None
+    ) -> tuple[_Sums, np.ndarray, int]:
+        """Counts, the energies that they are below, and how many moments they took."""
+        interval = self.interval()
+        for _ in range(TRIES):
+            bounds = _steps(interval, sigma, energies)
+            n_moments = interval.n_moments(sigma, energies)
+            try:
+                return self.sums(interval, n_moments, bounds), bounds, n_moments
+            except OutOfBounds:
+                interval = interval.widened(WIDER)
+        raise EigenError("the ends of the spectrum were not found: check that S belongs to H")
+
+    def interval(self) -> Interval:
+        """Energies that the levels of all k-points lie between, as far as Lanczos steps say."""
+        guard = self.options.guard or Guard.of(self.hamiltonian, self.overlap)
+        rng = np.random.default_rng(self.seed)
+        low, high, residual, removed = math.inf, -math.inf, 0.0, []
+        for kpt in self.mesh.ibz_kpts:
+            while True:
+                operator = self.operator(kpt, guard.threshold)
+                ends = operator.extremes(rng)
+                n_removed = 0 if operator.removed is None else operator.removed.shape[1]
+                if operator.s_k is None or ends[0] >= guard.floor:
+                    break
+                lowest = ShiftInvertSolver().lowest_overlap(operator.s_k)
+                guard.raise_threshold(ends[0], n_removed, lowest)
+            removed.append(n_removed)
+            low, high, residual = min(low, ends[0]), max(high, ends[1]), max(residual, ends[2])
+        warn_of_removed(guard, removed, self.n_basis)
+        self._held[:] = [operator] if len(self.mesh.ibz_kpts) == 1 else []
+        least = max(high - low, 1e-3)  # a single level has no width
+        return Interval(low - residual - MARGIN * least, high + residual + MARGIN * least)
+
+    def operator(self, kpt: np.ndarray, threshold: float) -> Operator:
+        """S⁻¹H at a k-point."""
+        spin = self.hamiltonian.spin
+        s_k = None if self.overlap is None else self.overlap.at_k(kpt, spin=spin)
+        h_k, s_k = real_if_real(self.hamiltonian.at_k(kpt), s_k)
+        if s_k is None or self.overlap is None:
+            return Operator(h_k, None, lambda x: x)
+        removed = small_directions(s_k, threshold)
+        solve = overlap_solver(s_k, self.overlap, self.options)
+        return Operator(h_k, s_k, solve, removed)
+
+    def sums(self, interval: Interval, n_moments: int, bounds: np.ndarray) -> _Sums:
+        """Counts below the bounds."""
+        guard = self.options.guard or Guard.of(self.hamiltonian, self.overlap)
+        n_groups = int(self.group.max()) + 1
+        group = np.tile(self.group, self.n_basis // len(self.group))  # both rows of a spinor's
+        where = (group, np.arange(self.n_basis))
+        groups = csr_array((np.ones(self.n_basis), where), shape=(n_groups, self.n_basis))
+        n_vectors = self.n_basis if self.is_exact else self.n_vectors
+        shape = (n_groups + 1, len(bounds))
+        sums = _Sums(n_vectors, np.zeros(shape), np.zeros(shape), np.zeros(shape)[:, 1:])
+        tick = self._progress(n_vectors, n_moments)
+        for number, (kpt, weight) in enumerate(
+            zip(self.mesh.ibz_kpts, self.mesh.weights, strict=True)
+        ):
+            operator = self._held[0] if self._held else self.operator(kpt, guard.threshold)
+            moments: list[_Spread] = [_Spread(), _Spread()]
+            for start in self._starts(operator, number):
+                found = chebyshev_moments(operator, interval, start, n_moments, groups, tick)
+                counts = self._counts(interval, found, bounds)
+                moments[0].add(counts)
+                moments[1].add(np.diff(counts))
+            scale = n_vectors if self.is_exact else 1
+            sums.means += weight * scale * moments[0].mean
+            if not self.is_exact:
+                sums.variances += weight**2 * moments[0].variance_of_mean
+                sums.step_variances += weight**2 * moments[1].variance_of_mean
+        return sums
+
+    def _starts(self, operator: Operator, number: int) -> Iterator[np.ndarray]:
+        """Blocks of vectors of the k-point of a number."""
+        if self.is_exact:
+            for first in range(0, self.n_basis, BLOCK):
+                yield np.eye(self.n_basis, dtype=operator.h_k.dtype)[:, first : first + BLOCK]
+            return
+        rng = np.random.default_rng((self.seed, 1, number))
+        for first in range(0, self.n_vectors, BLOCK):
+            yield operator.random(rng, min(BLOCK, self.n_vectors - first))
+
+    def _counts(self, interval: Interval, moments: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        """(n_vectors, n_groups + 1, n_bounds) states below, of groups and in total."""
+        n_moments, n_groups, n_vectors = moments.shape
+        flat = moments.reshape(n_moments, -1)
+        parts = [
+            interval.count_coefficients(bounds[first : first + PART], n_moments) @ flat
+            for first in range(0, len(bounds), PART)
+        ]
+        counts = np.concatenate(parts).reshape(len(bounds), n_groups, n_vectors).transpose(2, 1, 0)
+        numbers = self.hamiltonian.n_orbitals
+        # as for all k-points that one stands for, whose states lie on equivalent atoms
+        counts = symmetrized(counts[None], self.group, numbers, self.mesh.symmetry)[0]
+        return np.concatenate([counts, counts.sum(axis=1, keepdims=True)], axis=1)
+
+    def _progress(self, n_vectors: int, n_moments: int) -> Callable[[int], None]:
+        call, done = self.options.on_progress, 0
+        total = len(self.mesh.ibz_kpts) * math.ceil(n_vectors / BLOCK) * n_moments
+
+        def tick(n: int) -> None:
+            nonlocal done
+            done += n
+            if call is not None:
+                call(done, total)
+
+        tick(0)
+        return tick
+
+
+@dataclass(eq=False)
+class _Spread:
+    """Mean and spread of samples that come in blocks."""
+
+    n: int = 0
+    mean: Any = 0.0
+    squares: Any = 0.0  # Σ (x − mean)²
+
+    def add(self, samples: np.ndarray) -> None:
+        """Samples along the first axis; Chan, Golub & LeVeque (1983)."""
+        m, mean = len(samples), samples.mean(axis=0)
+        shift = mean - self.mean
+        self.squares = self.squares + ((samples - mean) ** 2).sum(axis=0)
+        self.squares = self.squares + shift**2 * self.n * m / (self.n + m)
+        self.mean = self.mean + shift * m / (self.n + m)
+        self.n += m
+
+    @property
+    def variance_of_mean(self) -> np.ndarray:
+        """Of independent samples."""
+        return self.squares / (self.n - 1) / self.n
