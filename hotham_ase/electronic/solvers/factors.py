@@ -89,7 +89,7 @@ def missing_extras_hint(n_factor: int) -> str | None:
         return None
     return (
         "the extra mkl (pip install mkl) brings a factorization that takes a third of the memory "
-        "and a quarter of the time"
+        "and a third of the time"
     )
 
 
