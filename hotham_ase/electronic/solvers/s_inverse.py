@@ -14,7 +14,7 @@ from hotham_ase.electronic.solvers.ordering import Elimination
 from hotham_ase.electronic.solvers.policy import allowed_memory
 from hotham_ase.electronic.solvers.problem import EigenError, SolverOptions, not_positive
 from hotham_ase.electronic.solvers.shift_invert import symmetric_lu
-from hotham_ase.electronic.solvers.superlu import SuperLU
+from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 
 if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
@@ -41,7 +41,7 @@ def overlap_solver(s_k: csr_array, overlap: RealSpaceMatrix, options: SolverOpti
     EigenError
         If S cannot be factorized, or is not positive.
     """
-    cost = SuperLU().cost(Elimination.of(overlap), np.isrealobj(s_k.data))
+    cost = SuperLUBackEnd().cost(Elimination.of(overlap), np.isrealobj(s_k.data))
     if cost.bytes > allowed_memory(options):
         return conjugate_gradients(s_k, atom_blocks(s_k, overlap))
     factors = symmetric_lu(s_k.tocsc())

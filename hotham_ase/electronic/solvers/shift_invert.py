@@ -20,7 +20,7 @@ from hotham_ase.electronic.solvers.problem import (
     not_positive,
     real_if_real,
 )
-from hotham_ase.electronic.solvers.superlu import SuperLU
+from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.factors import BackEnd
@@ -188,7 +188,7 @@ class ShiftInvertSolver:
 
     format: ClassVar[Literal["csr", "dense"]] = "csr"
     finds_all: ClassVar[bool] = False
-    back_end: BackEnd = field(default_factory=SuperLU)
+    back_end: BackEnd = field(default_factory=SuperLUBackEnd)
 
     @property
     def name(self) -> str:

@@ -24,7 +24,7 @@ from hotham_ase.electronic.solvers.problem import (
     WorkerError,
     real_if_real,
 )
-from hotham_ase.electronic.solvers.superlu import SuperLU
+from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.problem import Pattern
@@ -64,7 +64,7 @@ class SlepcSolver:
     def cost(self, hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> Cost:
         """What one k-point takes with SuperLU: MUMPS stores half, so that this is a bound."""
         n_bands = _window(sought).n_bands
-        return estimate_sparse(hamiltonian, n_bands, SuperLU(), is_real=is_real)
+        return estimate_sparse(hamiltonian, n_bands, SuperLUBackEnd(), is_real=is_real)
 
     def solve(self, h_k: sp.csr_array, s_k: sp.csr_array | None, sought: Sought) -> Eigenstates:
         """The bands of a window, which must be given."""
