@@ -32,7 +32,7 @@ class DenseSolver:
     (canonical orthogonalization, Löwdin, Adv. Quantum Chem. 5, 185 (1970)).
     """
 
-    format: ClassVar[Literal["csr", "dense"]] = "dense"
+    format: ClassVar[Literal["hermitian", "dense"]] = "dense"
     finds_all: ClassVar[bool] = True
 
     def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -94,12 +94,16 @@ class Eigenstates:
         Index of the first eigenvalue among all bands of this k-point.
     n_removed
         Near-singular directions of S that were projected out.
+    is_counted
+        Whether counts prove that no band is missing; otherwise a search does, with a chance of
+        1e-8 to be wrong.
     """
 
     eigenvalues: np.ndarray
     vectors: np.ndarray | None = field(default=None, repr=False)
     first_band: int = 0
     n_removed: int = 0
+    is_counted: bool = True
 
     @property
     def columns(self) -> np.ndarray:
@@ -118,7 +122,9 @@ class Eigenstates:
         """The bands ``first … first + n_bands − 1``, counted among all bands."""
         part = slice(first - self.first_band, first - self.first_band + n_bands)
         vectors = None if self.vectors is None else self.vectors[:, part]
-        return Eigenstates(self.eigenvalues[part], vectors, first, self.n_removed)
+        return replace(
+            self, eigenvalues=self.eigenvalues[part], vectors=vectors, first_band=first
+        )
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,7 @@ class Solver(Protocol):
         Whether it finds all bands; one that does not needs a window with an energy in it.
     """
 
-    format: ClassVar[Literal["csr", "dense"]]
+    format: ClassVar[Literal["hermitian", "dense"]]
     finds_all: ClassVar[bool]
 
     def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
