@@ -1,9 +1,10 @@
 """Bloch sums: A(k) and ∂A/∂k from the blocks A(R).
 
-Every element of A(k) is a sum over the few lattice vectors R at which its two orbitals have a
-block. The values are therefore kept once as a sparse matrix W with one row per stored element of
-A(k) and one column per distinct R, so that all elements of A(k) are ``W @ exp(2πi k·R)``: one
-pass over the entries, whatever the k-point.
+A block of A(k), of the orbitals of atoms i and j, is Σ_R w(R) A_ij(R), with one weight w for all
+its elements: a phase, for the derivative times a vector. The sums over R are products of a sparse
+matrix of weights with the blocks as rows, some hundred blocks at a time, and go from there to their
+places in A(k): nothing else is made that is as large as A(k), and what is prepared has an entry for
+a block, not for an element.
 """
 
 from __future__ import annotations
@@ -12,17 +13,24 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from scipy.sparse import csr_array
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.sparse import coo_array, csr_array
 
+from hotham_ase.matrices.hermitian import HermitianMatrix
 from hotham_ase.matrices.layout import BlockLayout
+from hotham_ase.matrices.places import Slots, Storage
 
 Gauge = Literal["lattice", "atomic"]
-MatrixFormat = Literal["csr", "dense"]
+MatrixFormat = Literal["csr", "dense", "hermitian"]
+FORMATS: tuple[MatrixFormat, ...] = ("csr", "dense", "hermitian")
 LARGEST_K = 1e6  # reciprocal lattice vectors; the phases of more have too few digits
+REAL = 1e-13  # imaginary parts of phases that rounding of k·R makes
+PORTION = 1 << 18  # elements that are summed at a time: their temporaries stay in the cache
+SMALL = 1 << 21  # values up to which a map of weights to elements is made of them
 
 
 class BlochSum:
-    """The CSR pattern of A(k) and the map from block entries to it, built once.
+    """Sums over R of the blocks of one channel, at any k-point.
 
     Parameters
     ----------
@@ -31,10 +39,10 @@ class BlochSum:
     values : (n_components, n_values)
     coefficients : (n_components, s, s)
         A(k) is Σ_c coefficients[c] ⊗ A_c(k), spin outermost; see :attr:`Spin.coefficients`.
-    dense_fill
-        Above this fraction of stored elements, dense A(k) is summed without a scatter.
-    chunk
-        Elements scattered at a time: their temporaries stay in the cache.
+    portion
+        Elements that are summed at a time.
+    small
+        Number of values up to which they are kept once more, in the order of A(k)'s elements.
     """
 
     def __init__(
@@ -43,143 +51,149 @@ class BlochSum:
         values: np.ndarray,
         coefficients: np.ndarray,
         *,
-        dense_fill: float = 0.5,
-        chunk: int = 1 << 16,
+        portion: int = PORTION,
+        small: int = SMALL,
     ) -> None:
-        n_spin = coefficients.shape[-1]
-        self.n_basis = n_spin * layout.n_basis
-        self._dense_fill, self._chunk = dense_fill, chunk
-        self._cell, self._pbc = layout.pairs.cell, layout.pairs.pbc
-        positions = np.repeat(layout.pairs.positions, layout.n_orbitals, axis=0)
-        self._positions = np.tile(positions, (n_spin, 1))
-        self.lattice_vectors, r_index = np.unique(
-            layout.shifts, axis=0, return_inverse=True
-        )  # (n_r, 3), (n_blocks,)
-        rows, columns = layout.rows_and_columns()
-        r_of_value = np.repeat(r_index.ravel(), layout.sizes)
-        # spins that no component couples have no elements
-        coupled = np.argwhere(coefficients.any(axis=0)) * layout.n_basis
-        slot = np.concatenate([(rows + s) * self.n_basis + columns + t for s, t in coupled])
-        weights = np.concatenate([c @ values for c in coefficients[:, coefficients.any(axis=0)].T])
-        r_of_value = np.tile(r_of_value, len(coupled))
-        # rows of W are the elements of A(k) in row-major order
-        order = np.argsort(slot * len(self.lattice_vectors) + r_of_value, kind="stable")
-        slot = slot[order]
-        first = np.concatenate([[True], slot[1:] != slot[:-1]])
-        indptr = np.concatenate([np.flatnonzero(first), [len(slot)]])
-        slot = slot[first]
-        self._weights = csr_array(
-            (weights[order], r_of_value[order].astype(np.int32), indptr),
-            shape=(len(slot), len(self.lattice_vectors)),
-        )
-        self.indices = (slot % self.n_basis).astype(np.int32)
-        row_counts = np.bincount(slot // self.n_basis, minlength=self.n_basis)
-        self.indptr = np.concatenate([[0], np.cumsum(row_counts)]).astype(np.int32)
-        self._slot = slot
+        used = coefficients.any(axis=(1, 2))  # a channel of a polarized matrix is one of two
+        self._layout, self._coefficients = layout, coefficients[used]
+        self._values = [values[c] for c in np.flatnonzero(used)]
+        self._portion, self._is_small = portion, values.size <= small
+        self._storages: dict[MatrixFormat, Storage] = {}
+        self._maps: dict[MatrixFormat, csr_array] = {}
 
     def at_k(
         self, kpt: np.ndarray | tuple[float, float, float], *, gauge: Gauge, format: MatrixFormat
-    ) -> csr_array | np.ndarray:
+    ) -> csr_array | np.ndarray | HermitianMatrix:
         """See :meth:`RealSpaceMatrix.at_k`."""
-        kpt = _checked(kpt, gauge)
-        phases = np.exp(2j * np.pi * (self.lattice_vectors @ kpt))
+        weights = _phases(self._turns(_checked(kpt, gauge), gauge))
+        storage, dtype = self._storage(format), np.dtype(complex)
+        if format == "hermitian" and self._is_real and not np.iscomplexobj(weights):
+            dtype = np.dtype(float)
+        data = self._summed(storage, weights, dtype)
+        shape = (storage.n_rows,) * 2
         if format == "dense":
-            out = self._dense_at(phases)
-            # the gauges differ by a unitary diagonal matrix: U† A U, U = exp(ik·r)
-            if gauge == "atomic":
-                phase = self._atomic_phase(kpt)
-                out *= phase.conj()[:, None]
-                out *= phase
-            return out
-        if format != "csr":
-            raise ValueError(f"format must be 'csr' or 'dense', got {format!r}")
-        data = _contract(self._weights, phases[:, None])[:, 0]
-        if gauge == "atomic":
-            phase = self._atomic_phase(kpt)
-            data *= np.repeat(phase.conj(), np.diff(self.indptr)) * phase[self.indices]
-        return csr_array((data, self.indices, self.indptr), shape=(self.n_basis,) * 2)
+            return data.reshape(shape)
+        matrix = csr_array((data, storage.indices, storage.indptr), shape=shape)
+        matrix.has_canonical_format = True  # which SciPy would find out by looking at it all
+        if format == "csr":
+            return matrix
+        if dtype == complex:
+            data.imag[storage.indptr[:-1]] = 0  # of rounding
+        return HermitianMatrix(matrix)
 
     def gradient_at_k(
         self, kpt: np.ndarray | tuple[float, float, float], *, gauge: Gauge
     ) -> np.ndarray:
         """See :meth:`RealSpaceMatrix.gradient_at_k`."""
-        kpt = _checked(kpt, gauge)
-        cartesian = self.lattice_vectors @ self._cell  # (n_r, 3) Å
-        phases = np.exp(2j * np.pi * (self.lattice_vectors @ kpt))
-        columns = np.concatenate([phases[:, None], 1j * cartesian * phases[:, None]], axis=1)
-        value, *gradient = (self._dense(c) for c in _contract(self._weights, columns).T)
-        out = np.stack(gradient)
-        if gauge == "atomic":
-            # d/dk of exp(ik·(r_j − r_i)) A(k)
-            phase = self._atomic_phase(kpt)
-            between = self._positions[None, :, :] - self._positions[:, None, :]
-            out += 1j * between.transpose(2, 0, 1) * value
-            out *= phase.conj()[:, None] * phase
+        phases = _phases(self._turns(_checked(kpt, gauge), gauge))
+        # d/dk of exp(ik·R), or in the atomic gauge of exp(ik·(r_j + R − r_i))
+        lattice = self._shifts @ self._layout.pairs.cell
+        vectors = lattice if gauge == "lattice" else self._layout.vectors  # (n_blocks, 3) Å
+        storage = self._storage("dense")
+        parts = [self._summed(storage, 1j * v * phases, np.dtype(complex)) for v in vectors.T]
+        return np.stack(parts).reshape(3, storage.n_rows, storage.n_rows)
+
+    # ------------------------------------------------------------------ weights
+
+    @cached_property
+    def _shifts(self) -> np.ndarray:
+        """(n_blocks, 3) R, as numbers that need not be converted at every k-point."""
+        return self._layout.shifts.astype(float)
+
+    @cached_property
+    def _fractional(self) -> np.ndarray:
+        """(n_blocks, 3) r_j + R − r_i over lattice vectors."""
+        pairs = self._layout.pairs
+        # the pseudo-inverse: directions without a lattice vector have no k
+        positions = pairs.positions @ np.linalg.pinv(_independent(pairs.cell, pairs.pbc))
+        i, j = self._layout.atoms
+        return self._shifts + (positions[j] - positions[i])
+
+    def _turns(self, kpt: np.ndarray, gauge: Gauge) -> np.ndarray:
+        """(n_blocks,) phases over 2π."""
+        return (self._shifts if gauge == "lattice" else self._fractional) @ kpt
+
+    # --------------------------------------------------------------------- sums
+
+    @cached_property
+    def _is_real(self) -> bool:
+        """Whether sums with real weights are."""
+        return not (any(map(np.iscomplexobj, self._values)) or self._coefficients.imag.any())
+
+    @cached_property
+    def _slots(self) -> Slots:
+        return Slots(self._layout)
+
+    def _storage(self, format: MatrixFormat) -> Storage:
+        if format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+        if format not in self._storages:
+            coupled = self._coefficients.any(axis=0)  # other spins have no elements between them
+            self._storages[format] = Storage(self._slots, coupled, format, self._portion)
+        return self._storages[format]
+
+    def _summed(self, storage: Storage, weights: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """The elements in their places, from one weight for each block A(R)."""
+        if self._is_small:
+            out = self._map(storage) @ weights
+            return out if dtype == complex else np.ascontiguousarray(out.real)
+        out = (np.empty if storage.is_full else np.zeros)(storage.n_elements, dtype)
+        coefficients = self._coefficients if dtype == complex else self._coefficients.real
+        for slots, part in storage.portions():
+            blocks, begins = self._slots.blocks_of(slots)
+            terms = (weights[blocks].astype(dtype), np.arange(len(blocks)), begins)
+            over_r = csr_array(terms, shape=(len(slots), len(blocks)))
+            sums = [over_r @ rows.astype(dtype, copy=False) for rows in self._rows(blocks)]
+            for (s, t), elements, places in storage.targets(slots, part):
+                out[places] = _combined(coefficients[:, s, t], sums)[:, elements]
         return out
 
-    @cached_property
-    def _dense_weights(self) -> csr_array | None:
-        """W with a row for every element of A(k), stored or not; None for a sparse A(k)."""
-        if len(self._slot) < self._dense_fill * self.n_basis**2:
-            return None
-        counts = np.zeros(self.n_basis**2, dtype=np.int64)
-        counts[self._slot] = np.diff(self._weights.indptr)
-        indptr = np.concatenate([[0], np.cumsum(counts)])
-        # complex, so that the product with the phases need not convert it at every k-point
-        data = self._weights.data.astype(complex)
-        shape = (self.n_basis**2, len(self.lattice_vectors))
-        return csr_array((data, self._weights.indices, indptr), shape=shape)
+    def _rows(self, blocks: np.ndarray) -> list[np.ndarray]:
+        """(n, n_elements) of each component, a row for each of some blocks of one shape."""
+        size = int(self._layout.sizes[blocks[0]])
+        # a row of the view begins at every value; those taken are blocks, of whatever species
+        views = [sliding_window_view(values, size) for values in self._values]
+        return [view[self._layout.offsets[blocks]] for view in views]
 
-    @cached_property
-    def _chunks(self) -> list[tuple[np.ndarray, csr_array]]:
-        """The rows of W in pieces, each with where its elements lie in the dense A(k)."""
-        weights, chunks = self._weights, []
-        for start in range(0, len(self._slot), self._chunk):
-            slot = self._slot[start : start + self._chunk]
-            indptr = weights.indptr[start : start + len(slot) + 1]
-            inside = slice(indptr[0], indptr[-1])
-            piece = csr_array(
-                (weights.data[inside], weights.indices[inside], indptr - indptr[0]),
-                shape=(len(slot), weights.shape[1]),
-            )
-            chunks.append((slot, piece))
-        return chunks
+    def _map(self, storage: Storage) -> csr_array:
+        """(n_elements, n_blocks) that makes elements of weights in one product.
 
-    def _dense_at(self, phases: np.ndarray) -> np.ndarray:
-        """Dense A(k) in the lattice gauge."""
-        shape = (self.n_basis, self.n_basis)
-        if self._dense_weights is not None:
-            return (self._dense_weights @ phases).reshape(shape)
-        out = np.zeros(self.n_basis**2, dtype=complex)
-        for slot, weights in self._chunks:
-            out[slot] = _contract(weights, phases[:, None])[:, 0]
-        return out.reshape(shape)
+        Where blocks are few that takes less time than portions of them, and memory matters little.
+        """
+        if storage.kind not in self._maps:
+            parts = []
+            for slots, part in storage.portions():
+                blocks, begins = self._slots.blocks_of(slots)
+                rows, slot = self._rows(blocks), np.repeat(np.arange(len(slots)), np.diff(begins))
+                for (s, t), elements, places in storage.targets(slots, part):
+                    values = _combined(self._coefficients[:, s, t], rows)[:, elements]
+                    column = np.broadcast_to(blocks[:, None], values.shape)
+                    parts.append([a.ravel() for a in (values, places[slot], column)])
+            values, *where = map(np.concatenate, zip(*parts, strict=True))
+            elements = values.astype(complex), where  # as weights are, so that none is converted
+            shape = (storage.n_elements, len(self._slots.blocks))
+            self._maps[storage.kind] = coo_array(elements, shape=shape).tocsr()
+        return self._maps[storage.kind]
 
-    def _dense(self, data: np.ndarray) -> np.ndarray:
-        """The stored elements as a dense matrix."""
-        out = np.zeros(self.n_basis**2, dtype=complex)
-        out[self._slot] = data
-        return out.reshape(self.n_basis, self.n_basis)
 
-    def _atomic_phase(self, kpt: np.ndarray) -> np.ndarray:
-        """(n_basis,) exp(2πi k·r) of the atom of every orbital."""
-        # the pseudo-inverse: directions without a lattice vector have no k
-        fractional = self._positions @ np.linalg.pinv(_independent(self._cell, self._pbc))
-        return np.exp(2j * np.pi * (fractional @ kpt))
+def _combined(coefficients: np.ndarray, sums: list[np.ndarray]) -> np.ndarray:
+    """Σ_c coefficients[c] sums[c]."""
+    terms = [
+        part if c == 1 else c * part for c, part in zip(coefficients, sums, strict=True) if c != 0
+    ]
+    return sum(terms[1:], terms[0])
+
+
+def _phases(turns: np.ndarray) -> np.ndarray:
+    """exp(2πi turns), real where all are ±1: at Γ, and wherever k and −k are equivalent."""
+    phases = np.exp(2j * np.pi * turns)
+    return np.rint(phases.real) if np.abs(phases.imag).max(initial=0) < REAL else phases
 
 
 def _independent(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     """The cell without its vectors that are not periodic, where it would be singular with them."""
     n_vectors = np.count_nonzero(cell.any(axis=1))
     return cell if np.linalg.matrix_rank(cell) == n_vectors else cell * pbc[:, None]
-
-
-def _contract(weights: csr_array, phases: np.ndarray) -> np.ndarray:
-    """Product weights @ phases: (n_slots, n) complex from (n_r, n)."""
-    if np.iscomplexobj(weights.data):
-        return weights @ phases
-    # real weights times the real view [Re, Im]: half the work of a complex product
-    return (weights @ np.ascontiguousarray(phases).view(float)).view(complex)
 
 
 def _checked(kpt: np.ndarray | tuple[float, float, float], gauge: str) -> np.ndarray:

@@ -166,16 +166,6 @@ class BlockLayout:
         """(n,) places of single elements, given by block and row and column in it."""
         return self.offsets[blocks] + rows * self.n_orbitals[self.atoms[1, blocks]] + columns
 
-    def rows_and_columns(self) -> tuple[np.ndarray, np.ndarray]:
-        """(n_values,) orbitals in the cell that are row and column of every element."""
-        rows, columns = (np.empty(self.n_values, dtype=np.int64) for _ in range(2))
-        i, j = self.orbital_offsets[self.atoms]
-        for blocks, (a, b) in self.groups():
-            index = self.index(blocks)  # (n, a, b)
-            rows[index] = (i[blocks][:, None] + np.arange(a))[:, :, None]
-            columns[index] = (j[blocks][:, None] + np.arange(b))[:, None, :]
-        return rows, columns
-
     def flat_index(self, blocks: np.ndarray) -> np.ndarray:
         """(n_elements,) places of the elements of any blocks, one block after another."""
         sizes = self.offsets[blocks + 1] - self.offsets[blocks]

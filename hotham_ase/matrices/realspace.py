@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from scipy.sparse import csr_array
 
+    from hotham_ase.matrices.hermitian import HermitianMatrix
+
 HERMITICITY_TOLERANCE = 1e-6  # relative to the largest element
 PORTION = 2**19  # elements that are checked at a time
 
@@ -226,7 +228,7 @@ class RealSpaceMatrix:
         format: MatrixFormat = "csr",
         channel: int = 0,
         spin: Spin | None = None,
-    ) -> csr_array | np.ndarray:
+    ) -> csr_array | np.ndarray | HermitianMatrix:
         """A(k) = Σ_R exp(+2πi k·R) A(R).
 
         Parameters
@@ -236,7 +238,8 @@ class RealSpaceMatrix:
         gauge
             ``lattice`` as above; ``atomic`` uses r_j + R − r_i in place of R.
         format
-            ``csr`` or ``dense``.
+            ``csr``, ``dense``, or ``hermitian``: half of a sparse matrix, a
+            :class:`HermitianMatrix`.
         channel
             Which of the ``spin.n_spins`` matrices.
         spin
@@ -245,7 +248,8 @@ class RealSpaceMatrix:
 
         Returns
         -------
-        (n_basis, n_basis) complex128, Hermitian; twice that for spinors, spin outermost.
+        (n_basis, n_basis) complex128, Hermitian; twice that for spinors, spin outermost. In the
+        format ``hermitian`` float64 where all phases are ±1, as at Γ, and A(R) is real.
         """
         return self.bloch(channel, spin).at_k(kpt, gauge=gauge, format=format)
 

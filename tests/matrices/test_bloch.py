@@ -37,12 +37,12 @@ def explicit_sum(matrix: RealSpaceMatrix, kpt: np.ndarray, gauge: str) -> np.nda
 
 @pytest.mark.parametrize("gauge", ["lattice", "atomic"])
 @pytest.mark.parametrize("imaginary", [False, True])
-@pytest.mark.parametrize("fill", [0.0, 2.0], ids=["full", "scattered"])
+@pytest.mark.parametrize("fill", [0, 1000000], ids=["made", "kept"])
 def test_definition(crystal, random_matrix, gauge, imaginary, fill):
     """Both ways to a dense matrix, and the sparse one."""
     for atoms, cutoff in ((crystal, 4.0), (crystal.repeat((2, 1, 1)), 2.0)):
         m = random_matrix(atoms, cutoff, imaginary=imaginary)
-        bloch = BlochSum(m.layout, m.values, m.spin.coefficients[0], dense_fill=fill, chunk=7)
+        bloch = BlochSum(m.layout, m.values, m.spin.coefficients[0], portion=7, small=fill)
         for kpt in KPTS:
             expected = explicit_sum(m, kpt, gauge)
             dense = bloch.at_k(kpt, gauge=gauge, format="dense")

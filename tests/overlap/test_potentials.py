@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -327,11 +327,11 @@ def test_translation_and_other_images(made_up_basis, make):
 def at_k(matrix: RealSpaceMatrix, k=(0.11, 0.23, -0.31)) -> np.ndarray:
     """(n, n) H(k), or (2n, 2n) with spin."""
     layout = matrix.layout
-    rows, columns = layout.rows_and_columns()
-    phases = np.repeat(np.exp(2j * np.pi * layout.shifts @ k), layout.sizes)
     parts = np.zeros((len(matrix.values), layout.n_basis, layout.n_basis), dtype=complex)
-    for part, values in zip(parts, matrix.values, strict=True):
-        np.add.at(part, (rows, columns), values * phases)
+    rows = [slice(*ends) for ends in pairwise(layout.orbital_offsets)]
+    for block, (i, j) in enumerate(layout.atoms.T):
+        phase = np.exp(2j * np.pi * layout.shifts[block] @ k)
+        parts[:, rows[i], rows[j]] += phase * layout.block(matrix.values, block)
     if len(parts) == 1:
         return parts[0]
     pauli = [np.eye(2), 1j * np.array([[0, 1], [1, 0]]), [[0, 1], [-1, 0]], 1j * np.diag([1, -1])]
