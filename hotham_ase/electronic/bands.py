@@ -88,8 +88,9 @@ def window_about_fermi_level(
     n_occupied = math.ceil(n_electrons / (spin.degeneracy * spin.n_spins))  # of each spin
     first = min(max(n_occupied - n_bands // 2, 0), n_all - n_bands)
     window = BandWindow(first, n_bands, math.nan)  # only shift-invert needs an energy
-    if choose_solver(hamiltonian, window, options).finds_all:
+    solver = choose_solver(hamiltonian, window, options)
+    if solver.finds_all:
         return window
     if options.on_progress is not None:
         options.on_progress(0, 1)
-    return located(hamiltonian, overlap, window)
+    return located(hamiltonian, overlap, window, solver)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
-from scipy.sparse import linalg as spla
 
-from hotham_ase.electronic.solvers.problem import EigenError
+from hotham_ase.electronic.solvers.accuracy import FactorError
+from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 
-
-class FactorError(EigenError):
-    """A matrix that has no accurate factorization."""
+__all__ = ["BackEnd", "FactorError", "Factors", "back_ends"]
 
 
 class Factors(Protocol):
@@ -32,51 +29,6 @@ class BackEnd(Protocol):
     def factorize(self, matrix, *, order=None) -> Factors: ...
 
 
-@dataclass(frozen=True)
-class SuperLU:
-    name: ClassVar[str] = "superlu"
-
-    def counts(self, is_real):
-        return True
-
-    def factorize(self, matrix, *, order=None):
-        full = matrix.full().tocsc()
-        if order is not None:
-            full = full[order][:, order].tocsc()
-        try:
-            lu = spla.splu(
-                full,
-                permc_spec="MMD_AT_PLUS_A" if order is None else "NATURAL",
-                diag_pivot_thresh=0.0,
-                options={"SymmetricMode": True},
-            )
-        except RuntimeError as error:
-            raise FactorError("a pivot vanishes") from error
-        if not np.array_equal(lu.perm_r, lu.perm_c):
-            raise FactorError("a pivot vanishes")
-        factors = SuperLUFactors(lu, order)
-        b = np.random.default_rng(1).normal(size=(matrix.shape[0], 1)).astype(matrix.dtype)
-        if not np.linalg.norm(matrix @ factors.solve(b) - b) < 1e-7 * np.linalg.norm(b):
-            raise FactorError("inaccurate")
-        return factors
-
-
-class SuperLUFactors:
-    def __init__(self, lu, order):
-        self.lu, self.order = lu, order
-        self.n_negative = int((lu.U.diagonal().real < 0).sum())
-        self.nbytes = 12 * (lu.L.nnz + lu.U.nnz)
-
-    def solve(self, b):
-        if self.order is None:
-            return self.lu.solve(b)
-        x = np.empty_like(b)
-        x[self.order] = self.lu.solve(b[self.order])
-        return x
-
-    def close(self):
-        self.lu = None
-
-
-def back_ends():
-    return (SuperLU(),)
+def back_ends() -> tuple[BackEnd, ...]:
+    """Those that work here, best first."""
+    return (SuperLUBackEnd(),)

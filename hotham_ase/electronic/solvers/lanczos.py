@@ -67,6 +67,12 @@ def steps_needed(n: int, gap: float, n_starts: int = 1, chance: float = CHANCE) 
     ) + 0.5
 
 
+def random_vectors(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Vectors whose directions are distributed evenly."""
+    x = rng.normal(size=shape)
+    return x + 1j * rng.normal(size=shape) if np.issubdtype(dtype, np.complexfloating) else x
+
+
 @dataclass(eq=False)
 class Lanczos:
     """A Krylov space of (H − σS)⁻¹S, which grows as more is asked of it.
@@ -92,7 +98,8 @@ class Lanczos:
     n_solves: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        n, dtype = self.inverse.h.shape[0], self.inverse.h.dtype
+        h, s = self.inverse.h, self.inverse.s
+        n, dtype = h.shape[0], h.dtype if s is None else np.result_type(h.dtype, s.dtype)
         self._rng = np.random.default_rng(0)
         self._size = 0  # vectors of the basis
         self._v = np.empty((n, 0), dtype, order="F")  # (n_basis, capacity)
@@ -222,7 +229,7 @@ class Lanczos:
     def _throw_in(self) -> None:
         """A random block as the next one, in the place of what there is."""
         n, dtype = self._v.shape[0], self._v.dtype
-        x = self._rng.normal(size=(n, self.block)).astype(dtype)
+        x = random_vectors(self._rng, (n, self.block), dtype)
         self._next, self._next_s, _, _ = self._orthonormal(self.inverse.project(x))
         self._r = np.zeros((self._next.shape[1], self._size), dtype)
 

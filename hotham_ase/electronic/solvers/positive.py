@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 
-from hotham_ase.electronic.solvers.lanczos import steps_needed
+from hotham_ase.electronic.solvers.lanczos import random_vectors, steps_needed
 
 if TYPE_CHECKING:
     from hotham_ase.matrices.hermitian import HermitianMatrix
@@ -42,7 +42,7 @@ def surely_exceeds(
     n = matrix.shape[0]
     if n < pays_from:
         return False
-    v = np.random.default_rng(2).normal(size=n).astype(matrix.dtype)
+    v = random_vectors(np.random.default_rng(2), (n,), matrix.dtype)
     v /= np.linalg.norm(v)
     last, diagonal, beside = np.zeros_like(v), [], [0.0]
     for n_steps in range(1, MOST_PRODUCTS + 1):

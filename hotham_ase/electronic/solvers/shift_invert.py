@@ -241,6 +241,18 @@ class ShiftInvertSolver:
         states = counted_window(h_k, s_k, window, removed, how, proof=self.proof)
         return states if sought.vectors else replace(states, vectors=None)
 
+    def energy_of_band(
+        self,
+        h_k: HermitianMatrix,
+        s_k: HermitianMatrix | None,
+        band: int,
+        *,
+        slack: int = 0,
+        start: float = 0.0,
+    ) -> float:
+        """An energy below which ``band`` eigenvalues lie; see :func:`energy_of_band`."""
+        return energy_of_band(h_k, s_k, band, self.factorizer, slack, start)
+
     def lowest_overlap(self, s_k: HermitianMatrix) -> float:
         """The lowest eigenvalue of S."""
         with closing(

@@ -25,7 +25,7 @@ from hotham_ase.electronic.solvers.problem import (
     Sought,
     n_rows,
 )
-from hotham_ase.electronic.solvers.shift_invert import energy_of_band
+from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 
 if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
@@ -81,8 +81,8 @@ def solve_kpts(
     solver = choose_solver(hamiltonian, window, options, vectors=vectors)
     check_memory(hamiltonian, len(kpts), window, options)
     guard = options.guard or Guard.of(hamiltonian, overlap)
-    if not solver.finds_all and window is not None and math.isnan(window.energy):
-        window = located(hamiltonian, overlap, window)
+    if window is not None and math.isnan(window.energy):
+        window = located(hamiltonian, overlap, window, solver)
     task = partial(_solve_at, hamiltonian, overlap, solver, Sought(window, vectors))
     # eigenvectors are held back in portions, eigenvalues all, until they have one threshold
     removed: list[int] = []
@@ -140,17 +140,22 @@ def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
 
 
 def located(
-    hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None, window: BandWindow
+    hamiltonian: RealSpaceMatrix,
+    overlap: RealSpaceMatrix | None,
+    window: BandWindow,
+    solver: Solver,
 ) -> BandWindow:
-    """A window with an energy near the middle of its bands at Γ, which shift-invert needs."""
-    middle = window.first + window.n_bands // 2
-    s_k = None if overlap is None else overlap.at_k(GAMMA, spin=hamiltonian.spin)
+    """A window with an energy near the middle of its bands at Γ, where the solver needs one."""
+    if not isinstance(solver, ShiftInvertSolver):
+        return window
+    middle, format = window.first + window.n_bands // 2, solver.format
+    h_k = hamiltonian.at_k(GAMMA, format=format)
+    s_k = None if overlap is None else overlap.at_k(GAMMA, format=format, spin=hamiltonian.spin)
     levels = onsite_levels(hamiltonian, overlap)
     start = float(levels[min(middle, len(levels) - 1)])  # bands lie about where orbitals do
     slack = window.n_bands // 8
-    return replace(
-        window, energy=energy_of_band(hamiltonian.at_k(GAMMA), s_k, middle, slack, start)
-    )
+    energy = solver.energy_of_band(h_k, s_k, middle, slack=slack, start=start)
+    return replace(window, energy=energy)
 
 
 def eigenvalues_at_kpts(
