@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.linalg
-import scipy.sparse as sp
 from scipy.sparse import csr_array
 
 from hotham_ase.electronic.solvers.dense import DenseSolver
@@ -18,22 +17,9 @@ from hotham_ase.electronic.solvers.shift_invert import (
     energy_of_band,
 )
 from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
-from hotham_ase.matrices.hermitian import HermitianMatrix
+from tests.halves import half
 
 SUPERLU = Factorizer(SuperLUBackEnd())
-
-
-def half(matrix) -> HermitianMatrix | None:
-    """The upper half of a matrix, all of its diagonal stored."""
-    if matrix is None:
-        return None
-    full = csr_array(matrix)
-    upper = csr_array(sp.triu(full))
-    if np.count_nonzero(full.diagonal()) < full.shape[0]:
-        upper = csr_array(sp.triu(full + sp.eye_array(full.shape[0])))
-        upper.setdiag(full.diagonal())
-    upper.sort_indices()
-    return HermitianMatrix(upper)
 
 
 def solve_dense(h, s, **sought) -> Eigenstates:

@@ -163,7 +163,8 @@ def test_solver_of_windows_is_not_asked_for_all_bands(graphene_matrices):
     everything = eigenvalues_at_kpts(*graphene_matrices, kpts, options=options)
     assert everything.shape == (1, 1, 2)
     with pytest.raises(ValueError, match="does not find all bands"):
-        ShiftInvertSolver().solve(*(m.at_k(kpts[0]) for m in graphene_matrices), Sought())
+        matrices = (m.at_k(kpts[0], format="hermitian") for m in graphene_matrices)
+        ShiftInvertSolver().solve(*matrices, Sought())
 
 
 # ------------------------------------------------------------------ spin
