@@ -52,7 +52,7 @@ class Inverse(Protocol):
         """The part of vectors within the space."""
 
 
-def steps_needed(n: int, gap: float, n_starts: int = 1, chance: float = CHANCE) -> float:
+def steps_needed(n: float, gap: float, n_starts: int = 1, chance: float = CHANCE) -> float:
     """Lanczos steps after which an extreme eigenvalue is surely seen, but for a small chance.
 
     From a random vector, k steps miss the largest eigenvalue λ₁ of a positive matrix of n rows by
@@ -132,7 +132,10 @@ class Lanczos:
         self._reserve_for(self._suitable(sum(ends)))
         for _ in range(MOST_STEPS):
             theta, u, error = self._ritz()
-            below, above = np.flatnonzero(theta < 0)[: ends[0]], np.flatnonzero(theta > 0)[: ends[1]]
+            below, above = (
+                np.flatnonzero(theta < 0)[: ends[0]],
+                np.flatnonzero(theta > 0)[: ends[1]],
+            )
             order = np.concatenate([below, above])
             limit = np.full(len(order), ROUGH)
             limit[:n_below] = limit[len(below) : len(below) + n_above] = CONVERGED
@@ -184,9 +187,7 @@ class Lanczos:
     def _suitable(self, n_states: int) -> int:
         """Vectors of a basis that finds so many states; fewer would be restarted often."""
         affordable = self.most_bytes // (2 * len(self._v) * self._v.itemsize)
-        return max(
-            min(6 * n_states + 12 * self.block, affordable), n_states + 4 * self.block
-        )
+        return max(min(6 * n_states + 12 * self.block, affordable), n_states + 4 * self.block)
 
     def _reserve_for(self, n_vectors: int) -> None:
         if n_vectors <= self._v.shape[1]:
@@ -291,7 +292,7 @@ class Lanczos:
         self, theta: np.ndarray, u: np.ndarray, inner: slice
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rayleigh-Ritz with H and S, and solves for residuals where that does not suffice."""
-        h, s = self.inverse.h, self.inverse.s
+        h = self.inverse.h
         y = self._v[:, : self._size] @ u
         if self._next.shape[1]:
             y += self._next @ (self._r @ u / theta)  # K⁻¹Sy/θ, half a step further at no cost

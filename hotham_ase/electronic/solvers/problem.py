@@ -122,9 +122,7 @@ class Eigenstates:
         """The bands ``first … first + n_bands − 1``, counted among all bands."""
         part = slice(first - self.first_band, first - self.first_band + n_bands)
         vectors = None if self.vectors is None else self.vectors[:, part]
-        return replace(
-            self, eigenvalues=self.eigenvalues[part], vectors=vectors, first_band=first
-        )
+        return replace(self, eigenvalues=self.eigenvalues[part], vectors=vectors, first_band=first)
 
 
 @dataclass(frozen=True)

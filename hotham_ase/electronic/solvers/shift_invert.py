@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from hotham_ase.electronic.solvers.cost import Cost, estimate_sparse
-from hotham_ase.electronic.solvers.factors import BackEnd, FactorError, Factors, back_ends
-from hotham_ase.electronic.solvers.lanczos import Lanczos
-from hotham_ase.electronic.solvers.positive import surely_exceeds
+from hotham_ase.electronic.solvers.factors import back_ends
+from hotham_ase.electronic.solvers.positive import surely_positive
 from hotham_ase.electronic.solvers.problem import (
     OVERLAP_THRESHOLD,
     BandWindow,
@@ -20,17 +19,16 @@ from hotham_ase.electronic.solvers.problem import (
     Sought,
     not_positive,
 )
-from hotham_ase.electronic.solvers.real_form import RealForm, repeated_order
+from hotham_ase.electronic.solvers.shift import NUDGES, SMALLEST_GAP, Factorizer, ShiftInvert
 
 if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
     from hotham_ase.matrices.hermitian import HermitianMatrix
 
-NUDGES = (0.0, 1.3e-3, -2.9e-3, 7.1e-3)  # shifts tried, in eV for H
-TOO_NEAR = 1e-8  # eV; a shift so close to an eigenvalue has no reliable count
-SMALLEST_GAP = 1e-6  # eV; where levels are apart by more, those below can be counted
 ROOM = 4  # bands sought beyond a window, among which its edges are checked
 FARTHEST = 8  # times the bands of a window lie at most between it and the shift
+COUNTED_UP_TO = 4000  # rows; beyond, a search takes less time than counts at two edges
+PRODUCTS_FROM = 20_000  # rows; beyond, a thousand products take less time than factors
 DEEPER = 20.0  # eV; step of the search for a level below a floor
 MAX_ENERGY = 1e7  # eV; no band lies beyond it
 MAX_SEARCHED = 64  # states among which a band is looked for
@@ -43,171 +41,6 @@ Proof = Literal["counts", "search"]
 
 
 @dataclass(frozen=True)
-class Factorizer:
-    """How H − σS is factorized, and how many levels lie below σ.
-
-    Attributes
-    ----------
-    back_end
-        What factorizes.
-    order : (n_orbitals,) int
-        In which order orbitals are eliminated; None for the back end's own.
-    """
-
-    back_end: BackEnd
-    order: np.ndarray | None = field(default=None, repr=False, compare=False)
-
-    def factors(self, matrix: HermitianMatrix) -> tuple[Factors, int]:
-        """Factors, and how many eigenvalues are negative.
-
-        Raises
-        ------
-        FactorError
-            If the matrix has no accurate factors.
-        """
-        if self.back_end.counts(matrix.is_real):
-            factors = self._by(self.back_end, matrix)
-            return factors, _counted(factors)
-        n_negative = self.count(matrix)  # first, so that one of them is in memory at a time
-        return self._by(self.back_end, matrix), n_negative
-
-    def count(self, matrix: HermitianMatrix) -> int:
-        """How many eigenvalues are negative, by factors that are not kept."""
-        is_able = self.back_end.counts(matrix.is_real)
-        with closing(
-            self._by(self.back_end if is_able else RealForm(self.back_end), matrix)
-        ) as factors:
-            return _counted(factors)
-
-    def _by(self, back_end: BackEnd, matrix: HermitianMatrix) -> Factors:
-        order = None if self.order is None else repeated_order(self.order, matrix.shape[0])
-        return back_end.factorize(matrix, order=order)
-
-
-def _counted(factors: Factors) -> int:
-    if factors.n_negative is None:
-        raise FactorError("negative eigenvalues of a matrix were not counted")
-    return factors.n_negative
-
-
-class ShiftInvert:
-    """Factorization of H − σS: eigenvalues near σ, and how many lie below it.
-
-    With H − σS = L D L† as many eigenvalues of H C = S C ε lie below σ as D has negative ones, by
-    Sylvester's law of inertia.
-
-    Parameters
-    ----------
-    h, s
-        H in eV; S positive definite, or None for an orthonormal basis.
-    sigma
-        eV. Where there are no accurate factors, ``self.sigma`` is a little off.
-    factorizer
-        What factorizes.
-    removed : (n_basis, n_removed)
-        Orthonormal eigenvectors of S; solutions are sought in the space of the others.
-    unit
-        What σ is moved by, over what suits energies in eV.
-
-    Raises
-    ------
-    EigenError
-        If there is no accurate factorization, even a little off σ.
-    """
-
-    def __init__(
-        self,
-        h: HermitianMatrix,
-        s: HermitianMatrix | None,
-        sigma: float,
-        factorizer: Factorizer,
-        removed: np.ndarray | None = None,
-        *,
-        unit: float = 1.0,
-    ) -> None:
-        self.h, self.s, self._factorizer = h, s, factorizer
-        self.n_bands = h.shape[0] - (0 if removed is None else removed.shape[1])
-        for nudge in NUDGES:
-            self.sigma = float(sigma) + unit * nudge
-            try:
-                self._factors, self.n_below = factorizer.factors(h.shifted(self.sigma, s))
-            except FactorError as error:
-                reason = error
-                continue
-            self._remove(removed)
-            self._lanczos = Lanczos(self)
-            return
-        raise EigenError(
-            f"H − σS cannot be factorized accurately near σ = {sigma:g} eV: choose another, or "
-            "leave out what makes the basis linearly dependent"
-        ) from reason
-
-    def _remove(self, removed: np.ndarray | None) -> None:
-        """Prepare solves and counts in the space orthogonal to the removed directions U.
-
-        With K = H − σS, the matrix [[K, U], [U†, 0]] has the inertia of K and −U†K⁻¹U together,
-        and also that of K within the space and (n, n) more (Haynsworth, 1968).
-        """
-        self._removed = removed
-        if removed is None:
-            return
-        self._through = self._factors.solve(removed.astype(self.h.dtype))  # K⁻¹U
-        middle = removed.conj().T @ self._through
-        self._middle = (middle + middle.conj().T) / 2
-        self.n_below -= int((np.linalg.eigvalsh(self._middle) < 0).sum())
-
-    def solve(self, b: np.ndarray) -> np.ndarray:
-        """(H − σS)⁻¹ b in the space without the removed directions."""
-        if self._removed is None:
-            return self._factors.solve(b)
-        x = self._factors.solve(self.project(b))
-        x -= self._through @ np.linalg.solve(self._middle, self._removed.conj().T @ x)
-        return self.project(x)  # of what rounding leaves there
-
-    def project(self, x: np.ndarray) -> np.ndarray:
-        """Vectors without their part in the removed directions."""
-        if self._removed is None:
-            return x
-        return x - self._removed @ (self._removed.conj().T @ x)
-
-    def close(self) -> None:
-        """Free the factors."""
-        self._factors.close()
-
-    def n_below_other(self, sigma: float) -> int:
-        """Eigenvalues below another energy, after the factors at this one have been freed."""
-        self.close()
-        there = ShiftInvert(
-            self.h, self.s, sigma, self._factorizer, self._removed, unit=SMALLEST_GAP
-        )
-        with closing(there):
-            return there.n_below
-
-    def beside(self, n_below: int, n_above: int, rooms: tuple[int, int] = (0, 0)) -> Eigenstates:
-        """The solutions next to σ, see :meth:`Lanczos.beside`.
-
-        Raises
-        ------
-        EigenError
-            If they do not converge, do not solve the problem, or are not as many as were counted.
-        """
-        values, c = self._lanczos.beside(n_below, n_above, rooms)
-        n_found = int((values < self.sigma).sum())
-        if n_found != n_below + rooms[0] or len(values) != n_below + n_above + sum(rooms):
-            raise EigenError(f"bands near {self.sigma:g} eV are missing")
-        if np.abs(values - self.sigma).min(initial=np.inf) < TOO_NEAR:
-            raise EigenError(f"the shift {self.sigma:g} eV is an eigenvalue: choose another")
-        return Eigenstates(values, c, self.n_below - n_found, self.h.shape[0] - self.n_bands)
-
-    def overlooks(self, low: float, high: float) -> bool:
-        """Whether there are states that were not found, see :meth:`Lanczos.overlooks`."""
-        return self._lanczos.overlooks(low, high)
-
-
-# ------------------------------------------------------------------ windows
-
-
-@dataclass(frozen=True)
 class ShiftInvertSolver:
     """Block Lanczos and factors; see :class:`hotham_ase.electronic.solvers.problem.Solver`.
 
@@ -216,35 +49,40 @@ class ShiftInvertSolver:
     factorizer
         What factorizes; by default the best back end there is.
     proof
-        How it is made sure that no band is missing.
+        How it is made sure that no band is missing; None for counts where they take little time.
     """
 
     factorizer: Factorizer = field(default_factory=lambda: Factorizer(back_ends()[0]))
-    proof: Proof = "counts"
-    format: ClassVar[Literal["hermitian"]] = "hermitian"
+    proof: Proof | None = None
+    format: ClassVar[Literal["hermitian", "dense"]] = "hermitian"
     finds_all: ClassVar[bool] = False
 
     def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
         """What one k-point takes; eigenvectors are found in any case."""
         return estimate_sparse(hamiltonian, _window(sought).n_bands)
 
-    def solve(self, h_k: HermitianMatrix, s_k: HermitianMatrix | None, sought: Sought) -> Eigenstates:
+    def solve(
+        self, h_k: HermitianMatrix, s_k: HermitianMatrix | None, sought: Sought
+    ) -> Eigenstates:
         """The bands of a window, which must be given."""
         window, how = _window(sought), self.factorizer
         for matrix in (h_k, s_k):
             if matrix is not None and not np.isfinite(matrix.upper.data).all():
                 raise EigenError("H(k) and S(k) must be finite, but have values that are not")
-        removed = None if s_k is None else small_directions(s_k, sought.threshold, how)
-        if not np.isneginf(sought.floor):
-            n_removed = 0 if removed is None else removed.shape[1]
-            sought.check_floor(_lowest(h_k, s_k, removed, sought.floor, how), n_removed)
-        states = counted_window(h_k, s_k, window, removed, how, proof=self.proof)
+        removed = None
+        if not _is_surely_sound(h_k, s_k, sought, how):
+            removed = None if s_k is None else small_directions(s_k, sought.threshold, how)
+            if not np.isneginf(sought.floor):
+                n_removed = 0 if removed is None else removed.shape[1]
+                sought.check_floor(_lowest(h_k, s_k, removed, sought.floor, how), n_removed)
+        proof = self.proof or ("counts" if h_k.shape[0] <= COUNTED_UP_TO else "search")
+        states = counted_window(h_k, s_k, window, removed, how, proof=proof)
         return states if sought.vectors else replace(states, vectors=None)
 
     def energy_of_band(
         self,
-        h_k: HermitianMatrix,
-        s_k: HermitianMatrix | None,
+        h_k: Any,
+        s_k: Any,
         band: int,
         *,
         slack: int = 0,
@@ -268,6 +106,31 @@ def _window(sought: Sought) -> BandWindow:
     return sought.window
 
 
+def _is_surely_sound(
+    h: HermitianMatrix, s: HermitianMatrix | None, sought: Sought, factorizer: Factorizer
+) -> bool:
+    """Whether S is far from singular and no level lies below the floor; False if not known.
+
+    Both at once, since most problems are sound: by products alone, or by one factorization. If no
+    level lies below the floor E, H − ES is positive, and next to it S is a matrix whose eigenvalues
+    1/(ε − E) are much alike: a few dozen solves tell whether S minus its threshold is positive.
+    """
+    if s is None or np.isneginf(sought.floor):
+        return False
+    positive = s.shifted(sought.threshold, None)
+    matrices = (positive, h.shifted(sought.floor, s))
+    if h.shape[0] >= PRODUCTS_FROM and all(map(surely_positive, matrices)):
+        return True
+    try:
+        factor = ShiftInvert(h, s, sought.floor, factorizer)
+    except EigenError:
+        return False
+    with closing(factor):
+        return factor.n_below == 0 and surely_positive(
+            positive, h.shifted(factor.sigma, s), factor.solve
+        )
+
+
 def _lowest(
     h: HermitianMatrix,
     s: HermitianMatrix | None,
@@ -276,8 +139,6 @@ def _lowest(
     factorizer: Factorizer,
 ) -> float:
     """The lowest level in eV, or the floor if a count tells that all lie above it."""
-    if removed is None and surely_exceeds(h.shifted(floor, s), 0.0):
-        return floor
     energy, step = floor, DEEPER
     while True:  # how deep they lie
         with closing(ShiftInvert(h, s, energy, factorizer, removed)) as factor:
@@ -296,8 +157,6 @@ def small_directions(
     EigenError
         If S has an eigenvalue below −threshold, or there are too many.
     """
-    if surely_exceeds(s, threshold):
-        return None
     unit = threshold / NUDGES[1] / 10
     with closing(ShiftInvert(s, None, threshold, factorizer, unit=unit)) as factor:
         n_small = factor.n_below
@@ -398,12 +257,12 @@ def _with_edges(
     while True:
         low, high = (min(room, end - n) if n else 0 for n, end in zip(wanted, ends, strict=True))
         states = factor.beside(*wanted, (low, high))
-        is_whole = [not n or n + r == end for n, r, end in zip(wanted, (low, high), ends)]
         energies = states.eigenvalues
         outside = energies[: low + 1], energies[len(energies) - high - 1 :]
+        sides = zip((-np.inf, np.inf), wanted, (low, high), ends, outside, strict=True)
         edges = [
-            sign * np.inf if whole else _widest_gap(part)
-            for whole, sign, part in zip(is_whole, (-1, 1), outside, strict=True)
+            infinite if not n or n + more == end else _widest_gap(part)
+            for infinite, n, more, end, part in sides
         ]
         if not np.isnan(edges).any():
             return states, (edges[0], edges[1])

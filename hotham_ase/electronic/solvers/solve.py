@@ -148,9 +148,9 @@ def located(
     """A window with an energy near the middle of its bands at Γ, where the solver needs one."""
     if not isinstance(solver, ShiftInvertSolver):
         return window
-    middle, format = window.first + window.n_bands // 2, solver.format
-    h_k = hamiltonian.at_k(GAMMA, format=format)
-    s_k = None if overlap is None else overlap.at_k(GAMMA, format=format, spin=hamiltonian.spin)
+    middle, spin = window.first + window.n_bands // 2, hamiltonian.spin
+    h_k = hamiltonian.at_k(GAMMA, format="hermitian")
+    s_k = None if overlap is None else overlap.at_k(GAMMA, format="hermitian", spin=spin)
     levels = onsite_levels(hamiltonian, overlap)
     start = float(levels[min(middle, len(levels) - 1)])  # bands lie about where orbitals do
     slack = window.n_bands // 8

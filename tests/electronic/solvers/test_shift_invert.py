@@ -10,12 +10,8 @@ from scipy.sparse import csr_array
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.lanczos import Lanczos
 from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, Eigenstates, Sought
-from hotham_ase.electronic.solvers.shift_invert import (
-    Factorizer,
-    ShiftInvert,
-    ShiftInvertSolver,
-    energy_of_band,
-)
+from hotham_ase.electronic.solvers.shift import Factorizer, ShiftInvert
+from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver, energy_of_band
 from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 from tests.halves import half
 
