@@ -19,10 +19,12 @@ from hotham_ase.calculator_setup import (
 )
 from hotham_ase.calculator_spectrum import SpectrumCalculator
 from hotham_ase.calculator_state import SharedCalculatorWarning, one_at_a_time
-from hotham_ase.electronic import Projection, Shares, n_rows
+from hotham_ase.electronic import Checkpoint, Projection, Shares, n_rows
 from hotham_ase.model.protocol import Model
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from ase import Atoms
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
@@ -81,6 +83,13 @@ class HotHamCalculator(SpectrumCalculator):
         a function that gives H0 of a structure in eV, called once for each prediction.
     on_progress
         Called with a stage's name, what is done of it and its total.
+    executor
+        Threads or processes that solve k-points side by side: any ``concurrent.futures.Executor``,
+        as :func:`~hotham_ase.electronic.worker_pool` or Dask's ``client.get_executor()`` give. It
+        stays the caller's to shut down; copies of the calculator do without.
+    checkpoint
+        A folder where k-points are kept as they are solved, so that another run goes on there;
+        see :class:`~hotham_ase.electronic.Checkpoint`, which may be given instead.
 
     Raises
     ------
@@ -128,6 +137,8 @@ class HotHamCalculator(SpectrumCalculator):
         spin_orbit: bool = False,
         get_initial_hamiltonian: GetInitialHamiltonian | None = None,
         on_progress: Callable[[str, int, int], None] | None = None,
+        executor: Executor | None = None,
+        checkpoint: str | Path | Checkpoint | None = None,
         **unknown: Any,
     ) -> None:
         check_keywords(unknown, self.default_parameters)
@@ -135,6 +146,8 @@ class HotHamCalculator(SpectrumCalculator):
             model,
             get_initial_hamiltonian=get_initial_hamiltonian,
             on_progress=on_progress,
+            executor=executor,
+            checkpoint=checkpoint,
             kpts=kpts,
             sigma=sigma,
             charge=charge,

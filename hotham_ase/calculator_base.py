@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,23 +24,28 @@ from hotham_ase.calculator_setup import (
     check_n_bands,
     check_spin_orbit,
     electrons_of,
+    foresee,
     load,
     network_options,
     orbitals_of,
     predict_matrices,
+    solving,
 )
 from hotham_ase.calculator_state import AttachedCalculator, one_at_a_time
 from hotham_ase.electronic import (
+    Checkpoint,
     ElectronicSystem,
-    SolverOptions,
     check_all_bands,
+    check_some_bands,
 )
-from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.electronic.plan import Blueprint
+from hotham_ase.matrices import RealSpaceMatrix, Spin
 from hotham_ase.memory import parse_size
-from hotham_ase.model.protocol import Model
+from hotham_ase.model.protocol import Foreseen, Model
 from hotham_ase.model.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from ase import Atoms
@@ -53,7 +59,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
 
     Parameters
     ----------
-    model, get_initial_hamiltonian, on_progress
+    model, get_initial_hamiltonian, on_progress, executor, checkpoint
         As for :class:`~hotham_ase.calculator.HotHamCalculator`.
     parameters
         Its other keywords.
@@ -67,6 +73,8 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         *,
         get_initial_hamiltonian: GetInitialHamiltonian | None,
         on_progress: Callable[[str, int, int], None] | None,
+        executor: Executor | None,
+        checkpoint: str | Path | Checkpoint | None,
         **parameters: Any,
     ) -> None:
         self._matrices: Matrices | None = None
@@ -76,6 +84,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         self._model = load(model)
         self._get_initial = get_initial_hamiltonian
         self._on_progress = on_progress
+        self._solving = solving(executor, checkpoint)
         check_initial(self._model, get_initial_hamiltonian)
         check_spin_orbit(self._model, self.parameters["spin_orbit"])
 
@@ -169,20 +178,32 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
             self._matrices = cached
         return cached
 
+    def _n_rows(self, atoms: Atoms) -> int:
+        """Rows of H(k), as many as there are bands."""
+        n_basis = int(orbitals_of(self._model, atoms).sum())
+        return n_basis * (2 if self.parameters["spin_orbit"] else 1)
+
+    def _foreseen(self, atoms: Atoms) -> tuple[Blueprint, Foreseen]:
+        """Where H of a structure will have blocks, and what predicting it takes."""
+        seen = foresee(self._model, atoms, network_options(self.parameters))
+        spin = Spin.SPIN_ORBIT if self.parameters["spin_orbit"] else Spin.UNPOLARIZED
+        return Blueprint(seen.layout, spin), seen
+
     def _system_of(self, atoms: Atoms) -> ElectronicSystem:
         """The electrons of a structure in its H and S; those of ``self.atoms`` are kept."""
         self._notice_parameters()
         if self._system is not None and not self.check_state(atoms):
             return self._system
         self.results, self._system = {}, None  # what fails must not leave another's numbers
-        given, n_basis = self.parameters, int(orbitals_of(self._model, atoms).sum())
-        n_rows = n_basis * (2 if given["spin_orbit"] else 1)
+        given, n_rows = self.parameters, self._n_rows(atoms)
         n_electrons = electrons_of(self._model, atoms, given["charge"])
         memory = None if given["memory"] is None else parse_size(given["memory"])
-        options = SolverOptions(memory=memory)
+        options = replace(self._solving, memory=memory)
         check_n_bands(given["n_bands"], n_rows)
         if given["n_bands"] is None:  # before time is spent on H
             check_all_bands(n_rows, options)
+        else:
+            check_some_bands(n_rows, given["n_bands"], options, lambda: self._foreseen(atoms)[0])
         predicted = self._predicted(atoms)
         self._system = ElectronicSystem(
             self._hamiltonian_of(predicted),

@@ -7,6 +7,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +20,19 @@ from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.electronic import (
     BandEdgeError,
     BandPathError,
+    Checkpoint,
     DosError,
     EigenError,
     FermiLevelError,
     KPointError,
+    SolverOptions,
+    WorkerError,
 )
 from hotham_ase.errors import HothamError, UsageError
-from hotham_ase.matrices import MatrixError, RealSpaceMatrix
-from hotham_ase.matrices.pairs import PairListError
+from hotham_ase.matrices import BlockLayout, MatrixError, RealSpaceMatrix
+from hotham_ase.matrices.pairs import PairList, PairListError
 from hotham_ase.model.options import PredictionOptions
-from hotham_ase.model.protocol import Model
+from hotham_ase.model.protocol import ForeseeingModel, Foreseen, Model
 from hotham_ase.model.uncertainty import ExtrapolationWarning, Uncertainty
 from hotham_ase.overlap import overlap_matrix, spin_orbit_matrix
 
@@ -95,6 +99,20 @@ def predict_matrices(
     if prediction.uncertainty is not None:
         _warn_of_extrapolation(prediction.uncertainty, model.name)
     return Matrices(atoms.copy(), model.basis, prediction.hamiltonian, prediction.uncertainty)
+
+
+def foresee(model: Model, atoms: Atoms, options: PredictionOptions) -> Foreseen:
+    """What predicting H of a structure will take, as far as the model knows.
+
+    Raises
+    ------
+    CalculatorSetupError
+        For a species that the model does not know.
+    """
+    n_orbitals = orbitals_of(model, atoms)
+    if isinstance(model, ForeseeingModel):
+        return model.foresee(atoms, options)
+    return Foreseen(BlockLayout(PairList.from_atoms(atoms, model.basis.pair_cutoffs), n_orbitals))
 
 
 def orbitals_of(model: Model, atoms: Atoms) -> np.ndarray:
@@ -201,6 +219,28 @@ def check_initial(model: Model, get_initial: object) -> None:
         )
 
 
+def solving(executor: object, checkpoint: str | Path | Checkpoint | None) -> SolverOptions:
+    """How k-points are solved, by an executor and with a checkpoint if there are any.
+
+    Raises
+    ------
+    InputError
+        If they are something else, or the checkpoint cannot be written to.
+    """
+    if not isinstance(executor, Executor | None):
+        raise InputError(
+            "executor must be a concurrent.futures.Executor or None, got "
+            f"{type(executor).__name__}; of a Dask client it is client.get_executor()"
+        )
+    if not isinstance(checkpoint, str | Path | Checkpoint | None):
+        raise InputError(f"checkpoint must be a folder or None, got {type(checkpoint).__name__}")
+    try:
+        kept = Checkpoint(Path(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint
+    except (UsageError, OSError) as error:
+        raise InputError(str(error)) from error
+    return SolverOptions(executor=executor, checkpoint=kept)
+
+
 def check_spin_orbit(model: Model, wanted: bool) -> None:
     """Refuse spin-orbit coupling where the model's pseudopotentials do not know it."""
     if wanted and not model.basis.is_relativistic:
@@ -273,5 +313,5 @@ def ase_errors() -> Iterator[None]:
         raise CalculatorSetupError(str(error)) from error
     except DosError as error:
         raise InputError(str(error)) from error
-    except (EigenError, FermiLevelError, MatrixError, MemoryError) as error:
+    except (EigenError, FermiLevelError, MatrixError, MemoryError, WorkerError) as error:
         raise CalculationFailed(str(error)) from error

@@ -12,14 +12,54 @@ from ase.dft.kpoints import BandPath
 from hotham_ase.calculator_base import ModelCalculator
 from hotham_ase.calculator_setup import check_n_bands
 from hotham_ase.calculator_state import one_at_a_time
-from hotham_ase.electronic import BandEdges, GroundState, build_mesh, n_rows
+from hotham_ase.electronic import (
+    BandEdges,
+    GroundState,
+    Plan,
+    band_path,
+    build_mesh,
+    n_rows,
+    plan_bands,
+)
+from hotham_ase.memory import parse_size
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 
 class SpectrumCalculator(ModelCalculator):
-    """Edges, gap and filling of the bands, and the spins of states."""
+    """Edges, gap and filling of the bands, the spins of states, and what finding them takes."""
+
+    @one_at_a_time
+    def get_plan(
+        self,
+        path: str | BandPath | None = None,
+        npoints: int | None = None,
+        *,
+        n_bands: int | None = None,
+        atoms: Atoms | None = None,
+    ) -> Plan:
+        """What a prediction and bands along a path will take, before anything of it is done.
+
+        Pairs of atoms are listed and factors analysed, which takes seconds for 10⁴ atoms.
+
+        Parameters
+        ----------
+        path, npoints, n_bands, atoms
+            As for :meth:`~hotham_ase.calculator.HotHamCalculator.get_band_structure`; of a
+            molecule there is no path. The k-points that it adds to a path where bands come close
+            are not foreseen, nor those at which it looks for edges.
+        """
+        atoms, given = self._current(atoms), self.parameters
+        n_bands = given["n_bands"] if n_bands is None else n_bands
+        check_n_bands(n_bands, self._n_rows(atoms))
+        kpts = self._mesh(atoms).ibz_kpts
+        if atoms.pbc.any():
+            kpts = np.concatenate([kpts, band_path(atoms, path, npoints=npoints).kpts])
+        memory = None if given["memory"] is None else parse_size(given["memory"])
+        blueprint, seen = self._foreseen(atoms)
+        predicting = seen.bytes, seen.seconds
+        return plan_bands(blueprint, kpts, n_bands=n_bands, memory=memory, predicting=predicting)
 
     @one_at_a_time
     def get_band_edges(self, atoms: Atoms | None = None) -> BandEdges:

@@ -180,6 +180,25 @@ def read_array(
     HDF5Error
         If it is of another kind or shape, announces more than is stored, or cannot be read.
     """
+    with _named(parent, name):
+        return np.asarray(_checked_array(parent, name, kind, shape)[()])
+
+
+def map_array(
+    parent: h5py.Group, name: str, kind: str, shape: tuple[int | None, ...]
+) -> np.ndarray:
+    """As :func:`read_array`, but a read-only memory map where the file holds it in one piece."""
+    found = _checked_array(parent, name, kind, shape)
+    with _named(parent, name):
+        offset = found.id.get_offset()  # None where it is in pieces or compressed
+        if offset is None:
+            return np.asarray(found[()])
+        return np.memmap(found.file.filename, found.dtype, "r", offset, found.shape)
+
+
+def _checked_array(
+    parent: h5py.Group, name: str, kind: str, shape: tuple[int | None, ...]
+) -> h5py.Dataset:
     import h5py
 
     found = child(parent, name)
@@ -196,7 +215,7 @@ def read_array(
                 f"{_place(parent, name)} must have the shape ({wanted}), got {found.shape}"
             )
         check_size(found)
-        return np.asarray(found[()])
+        return found
 
 
 def read_strings(parent: h5py.Group, name: str, n: int) -> list[str]:

@@ -29,7 +29,7 @@ class StructureError(HothamError, ValueError):
 
 
 class StructureWarning(UserWarning):
-    """A file leaves a choice, which was made."""
+    """What was asked for leaves a choice, which was made."""
 
 
 def read_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:

@@ -12,6 +12,7 @@ from ase.build import graphene
 from hotham_ase import Dataset, HotHamCalculator
 from hotham_ase.cli import app, main
 from hotham_ase.dft.deeph import write_deeph
+from hotham_ase.honeycomb import Twist
 from hotham_ase.model.bundled import bundled_models
 from hotham_ase.train.config import load_config
 
@@ -82,6 +83,20 @@ def test_python_examples_about_numbers_run():
                 exec(compile(example, f"<{page}>", "exec"), variables)
     assert variables["edges"].is_semimetal
     assert variables["uncertainty"].hopping_errors.min() > 0
+
+
+def test_python_examples_about_structures_run(capsys):
+    text = (ROOT / "docs" / "structures.md").read_text(encoding="utf-8")
+    variables = {}
+    for example in code_blocks("python", text):
+        exec(compile(example, "<structures.md>", "exec"), variables)
+    assert variables["twist"] == Twist(8, 9)
+    # what the page says of the matches
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows == [
+        row.split() for row in ("45 10.89° 1.27%", "102 30.00° 0.49%", "197 4.95° 0.19%")
+    ]
+    assert variables["vacancy"].info["largest_force"] <= 0.05
 
 
 def test_the_table_lists_every_command():

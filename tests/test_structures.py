@@ -1,7 +1,10 @@
 """Built-in structures against crystallography and against structures made elsewhere."""
 
+import warnings
+
 import numpy as np
 import pytest
+import spglib
 from ase import Atoms
 from ase.build import bulk, molecule, mx2
 from ase.io import read, write
@@ -22,6 +25,13 @@ BOND = 2.46 / np.sqrt(3)  # Å, carbon-carbon
 BOND_BN = 2.504 / np.sqrt(3)
 
 
+def space_group(atoms):
+    cell = (atoms.cell[:], atoms.get_scaled_positions(), atoms.numbers)
+    with warnings.catch_warnings():  # spglib calls its own way of reporting errors outdated
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return spglib.get_spacegroup(cell, symprec=1e-5).split()[0]
+
+
 def sorted_distances(atoms, cutoff):
     """A fingerprint that neither rigid motions nor another choice of cell change."""
     return np.sort(PairList.from_atoms(atoms, cutoff).edge_lengths)
@@ -36,6 +46,10 @@ def sorted_distances(atoms, cutoff):
         ("graphite", "C4", 3, 3, BOND),
         ("diamond", "C2", 3, 4, 3.567 * np.sqrt(3) / 4),
         ("silicon", "Si2", 3, 4, 5.431 * np.sqrt(3) / 4),
+        ("cubic-silicon:2x1x1", "Si16", 3, 4, 5.431 * np.sqrt(3) / 4),
+        ("cubic-diamond", "C8", 3, 4, 3.567 * np.sqrt(3) / 4),
+        ("twisted-graphene:1,2:ring:1x2x1", "C56", 2, 3, BOND),
+        ("twisted-double-bilayer-graphene:1,2", "C56", 2, 3, BOND),
         ("twisted-trilayer-graphene:1,2", "C42", 2, 3, BOND),
         ("hbn", "BN", 2, 3, BOND_BN),
         ("bilayer-hbn", "B2N2", 2, 3, BOND_BN),
@@ -75,6 +89,7 @@ def test_molybdenum_disulfide_is_the_one_that_dft_was_run_for(shared_data):
         ("graphite", 2, 3.35),
         ("twisted-graphene:1,2", 2, 3.35),
         ("twisted-trilayer-graphene:1,2", 3, 3.35),
+        ("twisted-double-bilayer-graphene:1,2", 4, 3.35),
         ("bilayer-hbn", 2, 3.33),
         ("twisted-hbn:1,2", 2, 3.33),
         ("hbn-graphene", 2, 3.3),
@@ -103,10 +118,128 @@ def above_one_another(name):
         ("bilayer-hbn", ["BN", "NB"]),  # AA'
         ("hbn-graphene", ["BC"]),  # AB, the other C above the middle of a ring
         ("twisted-hbn:1,2", ["BB"]),  # at the axis of rotation
+        ("twisted-graphene:1,2", ["CC"]),
+        ("twisted-graphene:1,2:ring", ["CC", "CC"]),  # the middle of rings is there; AB and BA
     ],
 )
 def test_stacking(name, pairs):
     assert above_one_another(name) == [tuple(pair) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("bilayer-mos2", {("Mo", "SS"), ("SS", "Mo")}),  # 2H
+        ("twisted-mos2:1,2", {("Mo", "Mo")}),  # at the axis of rotation
+    ],
+)
+def test_stacking_of_molybdenum_disulfide(name, columns):
+    atoms = build_structure(name)
+    layers = [atoms[atoms.get_tags() == tag] for tag in (0, 1)]
+    gap = layers[1].positions[:, 2].min() - layers[0].positions[:, 2].max()
+    assert gap == pytest.approx(2.98)
+    # 12.29 Å, the crystal's height (Bronsema et al., Z. Anorg. Allg. Chem. 540, 15 (1986)), has
+    # two layers, which were 3.16 Å thick there
+    assert gap + 3.16 == pytest.approx(12.29 / 2, abs=0.01)
+    pairs = PairList.from_atoms(atoms, gap + 2 * 3.13)
+    upright = np.hypot(*pairs.edge_vectors[:, :2].T) < 1e-6
+    i, j = pairs.edge_index[:, upright]
+    tags, symbols = atoms.get_tags(), np.array(atoms.get_chemical_symbols())
+    found = set()
+    for atom in np.flatnonzero(tags == 0):
+        column = [np.append(j[(i == atom) & (tags[j] == tag)], [atom][tag:]) for tag in (0, 1)]
+        if len(column[1]):
+            found.add(tuple("".join(sorted(symbols[part.astype(int)])) for part in column))
+    assert found == columns
+
+
+def test_double_bilayers_are_two_bernal_bilayers():
+    atoms = build_structure("twisted-double-bilayer-graphene:2,3")
+    tags = atoms.get_tags()
+    pairs = PairList.from_atoms(atoms, 3.36)
+    i, j = pairs.edge_index[:, np.hypot(*pairs.edge_vectors[:, :2].T) < 1e-6]
+    above = {
+        (a, b): np.count_nonzero((tags[i] == a) & (tags[j] == b))
+        for a in range(4)
+        for b in range(4)
+    }
+    # one atom in two has another above it in a bilayer; between them, one at the axis
+    assert [above[0, 1], above[1, 2], above[2, 3]] == [19, 1, 19]
+    assert np.bincount(tags).tolist() == 4 * [38]
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("bilayer-graphene", "P-3m1"),
+        ("bilayer-hbn", "P-3m1"),
+        ("bilayer-mos2", "P-3m1"),
+        ("twisted-graphene:2,3", "P321"),
+        ("twisted-graphene:1,4", "P622"),  # 3 divides the difference: rings meet in another place
+        ("twisted-graphene:2,3:ring", "P622"),
+        ("twisted-graphene:8,9:ring:corrugated", "P622"),
+        ("twisted-graphene:8,9:corrugated", "P321"),
+        ("twisted-trilayer-graphene:2,3", "P-6"),
+        ("twisted-double-bilayer-graphene:2,3", "P3"),
+        ("twisted-hbn:2,3", "P321"),
+        ("twisted-mos2:2,3", "P321"),
+    ],
+)
+def test_space_groups(name, group):
+    atoms = build_structure(name)
+    assert space_group(atoms) == group
+
+
+@pytest.mark.parametrize(
+    ("text", "taken", "n_atoms"),
+    [("1.08", (30, 31), 11164), ("2", (16, 17), 3268), ("3.89", (8, 9), 868), ("21.8", (1, 2), 28)],
+)
+def test_twists_by_angle(text, taken, n_atoms):
+    with pytest.warns(StructureWarning, match=f"graphene:{taken[0]},{taken[1]}, .*°, the"):
+        atoms = build_structure(f"twisted-graphene:{text}deg")
+    assert len(atoms) == n_atoms
+    assert atoms.info["twist_indices"].tolist() == list(taken)
+    m, n = taken
+    expected = np.degrees(np.arccos((m**2 + 4 * m * n + n**2) / (2 * (m**2 + m * n + n**2))))
+    assert atoms.info["twist_angle"] == pytest.approx(expected)
+    assert atoms.info["twist_angle"] == pytest.approx(float(text), rel=0.02)
+    assert atoms == build_structure(f"twisted-graphene:{m},{n}")
+
+
+def test_exchanged_indices_are_the_mirror_image():
+    atoms, other = (build_structure(f"twisted-graphene:{name}") for name in ("2,3", "3,2"))
+    mirrored = other.copy()
+    mirrored.positions[:, 1] *= -1
+    mirrored.set_cell(other.cell[:] * [1, -1, 1])
+    assert sorted_distances(atoms, 6) == pytest.approx(sorted_distances(other, 6))
+    # the same atoms in the same place, as the mirrored lattice is the lattice
+    places = [a.positions - a.positions.mean(axis=0) * [0, 0, 1] for a in (atoms, mirrored)]
+    fractions = [np.linalg.solve(atoms.cell[:].T, place.T).T for place in places]
+    difference = fractions[0][:, None] - fractions[1][None]
+    difference[..., :2] -= difference[..., :2].round()
+    assert np.abs(difference).max(axis=-1).min(axis=1).max() < 1e-9
+
+
+def test_options_of_twisted_bilayers():
+    atoms = twisted_bilayer_graphene(2, 3, lattice=2.5, distance=3.4, vacuum=5)
+    assert PairList.from_atoms(atoms, 1.6).edge_lengths == pytest.approx(2.5 / np.sqrt(3))
+    assert np.unique(atoms.positions[:, 2].round(9)).tolist() == [5, 8.4]
+    assert atoms.cell[2, 2] == pytest.approx(13.4)
+    assert atoms.get_tags().tolist() == 38 * [0] + 38 * [1]
+
+
+def test_repeated_cells_are_the_same_crystal():
+    once = PairList.from_atoms(build_structure("twisted-graphene:1,2"), 5).edge_lengths
+    twice = PairList.from_atoms(build_structure("twisted-graphene:1,2:2x1x1"), 5).edge_lengths
+    assert np.sort(twice) == pytest.approx(np.sort(np.tile(once, 2)))
+
+
+def test_vacancies():
+    atoms = build_structure("silicon-vacancy:4")
+    assert atoms.get_chemical_formula() == "Si511"
+    bonds = np.bincount(PairList.from_atoms(atoms, 2.5).edge_index[0])
+    assert np.bincount(bonds).tolist() == [0, 0, 0, 4, 507]
+    assert space_group(build_structure("diamond-vacancy:2")) == "P-43m"  # T_d about the site
 
 
 def test_graphene_on_boron_nitride_is_strained_as_much_as_its_substrate():
@@ -149,6 +282,7 @@ def bond_angles(atoms):
     [
         ("twisted-graphene", 2.46, [0, 1]),
         ("twisted-trilayer-graphene", 2.46, [0, 1, 0]),
+        ("twisted-double-bilayer-graphene", 2.46, [0, 0, 1, 1]),
         ("twisted-hbn", 2.504, [0, 1]),
     ],
 )
@@ -235,14 +369,32 @@ def test_a_file_named_like_a_structure_is_reached_by_its_path(tmp_path, monkeypa
         ("grafene", "did you mean 'graphene'"),
         ("", "neither a file"),
         ("missing.cif", "neither a file nor one of the built-in structures graphene, bi"),
-        ("twisted-graphene", "twisted-graphene:M,N, got 'twisted-graphene'"),
+        ("twisted-graphene", r":M,N\[:corrugated\]\[:ring\], got 'twisted-graphene', with 1.08deg"),
         ("twisted-graphene:1", "must be written twisted-graphene:M,N"),
         ("twisted-graphene:1,x", "must be written twisted-graphene:M,N"),
         ("twisted-graphene:2,4", "without a common divisor, got 2,4"),
         ("twisted-graphene:1,1", "different positive integers"),
         ("twisted-hbn:0,1", "different positive integers"),
         ("twisted-trilayer-graphene:100,101", "would have 181806 atoms"),  # 6 (m² + mn + n²)
-        ("graphene:3", "must be written graphene, got"),
+        ("graphene:3", "must be written graphene, got 'graphene:3'; :2x2x1 behind it repeats"),
+        ("graphene:2x2", "must be written graphene, got"),
+        ("graphene:2x2x1:2x2x1", "must be written graphene, got"),
+        ("graphene:2x2x2", "once where it is not periodic"),
+        ("graphene:0x1x1", "a positive number of times"),
+        ("graphene:999x999x1", "would have 1996002 atoms"),
+        ("hbn:corrugated", "must be written hbn, got"),
+        ("twisted-graphene:8,9:ring:ring", "must be written twisted-graphene:M,N"),
+        ("twisted-graphene:corrugated", "must be written twisted-graphene:M,N"),
+        ("twisted-graphene:1,2:corrugated", "corrugated below 10°, and the twist 1,2 is 21.79°"),
+        ("twisted-graphene:xdeg", "must be written twisted-graphene:M,N"),
+        ("twisted-graphene:nandeg", "must be between 0 and 60°, got nan"),
+        ("twisted-graphene:60deg", "must be between 0 and 60°, got 60"),
+        ("twisted-graphene:0.3deg", "no twist within 2% of 0.3° has a bilayer of at most 100000"),
+        ("nanotube:30deg", "must be written nanotube:M,N, got 'nanotube:30deg'; :2x"),
+        ("armchair-ribbon:1", "must be 2 or more, got 1"),
+        ("zigzag-ribbon:99999", "would have 199998 atoms"),
+        ("silicon-vacancy:0", "their number must be positive"),
+        ("silicon-vacancy:99", "would have 7762391 atoms"),
         ("nanotube:0,0", "M ≥ N ≥ 0"),
         ("nanotube:-3,2", "M ≥ N ≥ 0"),
         ("twisted-graphene:" + "9" * 5000 + ",1", "must be written twisted-graphene:M,N"),
@@ -273,7 +425,8 @@ def test_unreadable_files_and_folders_are_named(tmp_path):
 def test_every_name_is_listed_with_its_integers():
     names = structure_names()
     assert len(set(names)) == len(names)
-    assert {"graphene", "twisted-graphene:M,N", "mos2"} <= set(names)
+    assert {"graphene", "nanotube:M,N", "mos2"} <= set(names)
+    assert "twisted-graphene:M,N[:corrugated][:ring]" in names
 
 
 # ------------------------------------------------------------------ what files hold

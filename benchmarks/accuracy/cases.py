@@ -81,12 +81,13 @@ CASES = {
     "mos2": Case(("mos2",), {14: 0.17}, unseen=("mos2_nospin",)),
     "mos2_all": Case(("mos2", "mos2_nospin")),
     "silicon": Case(("silicon",), {12: 0.15}),
-    # seed 15 is the first that has displaced diamond and AB graphite among the test structures;
-    # beyond the orbitals' reach H moves bands by 0.2 meV (diamond) at most, and S is computed up
+    # seed 1 is the first that has displaced diamond and AB graphite among the test structures and
+    # one more of them in the validation, without which expected errors know layers only; beyond
+    # the orbitals' reach H moves bands by 0.2 meV (diamond) at most, and S is computed up
     # to there
     "carbon": Case(
         ("graphene", "bilayer_graphene", "carbon_allotropes"),
-        seed=15,
+        seed=1,
         model={"hopping_margin": 0.0},
         unseen=(TWISTED,),
         left_out={"AA graphite": ("carbon_allotropes/graphiteAA_*",)},

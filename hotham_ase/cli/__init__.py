@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hotham_ase.cli import data, electronic, learning
+from hotham_ase.cli import data, electronic, learning, planning
 from hotham_ase.cli.tables import printable
 from hotham_ase.errors import HothamError
 
@@ -43,6 +43,7 @@ app = typer.Typer(
 )
 app.command("bands")(electronic.bands)
 app.command("dos")(electronic.dos)
+app.command("plan")(planning.plan)
 app.command("info")(learning.info)
 app.command("import-checkpoint")(learning.import_published)
 app.command("import")(data.import_runs)

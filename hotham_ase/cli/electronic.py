@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from hotham_ase.cli.output import PLOTS, STDOUT, check_output, write_bands, write_dos, write_levels
+from hotham_ase.cli.planned import LONG, in_words, say_plan
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.report import Report, report_of, show_levels
 from hotham_ase.cli.tables import show_entries
 from hotham_ase.errors import HothamError, UsageError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import numpy as np
     from ase import Atoms
     from ase.spectrum.band_structure import BandStructure
 
     from hotham_ase.calculator import HotHamCalculator
+    from hotham_ase.electronic import Checkpoint
     from hotham_ase.matrices import RealSpaceMatrix
 
 Structure = Annotated[
@@ -94,7 +98,29 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print also how the numbers were found.")
 ]
 
-LONG = 20.0  # s; what takes longer is announced
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes that solve k-points side by side and divide the threads among them.",
+    ),
+]
+ExecutorName = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        metavar="dask:tcp://HOST:PORT",
+        help="The scheduler of a Dask cluster, whose workers solve k-points.",
+    ),
+]
+CheckpointFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="DIR",
+        help="Folder where k-points are kept as they are solved: the same command goes on there.",
+    ),
+]
 
 
 def bands(
@@ -128,6 +154,9 @@ def bands(
     spin_orbit: SpinOrbit = False,
     device: Device = "auto",
     memory: Memory = None,
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    checkpoint: CheckpointFolder = None,
     initial: Initial = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -136,15 +165,17 @@ def bands(
     """Predict the band structure of a structure; of a molecule, its levels."""
     check_output(output)
     window = _window(emin, emax)
-    with progress_bar("loading") as update:
+    with _side_by_side(workers, executor) as pool, progress_bar("loading") as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory, "spin_orbit": spin_orbit}
-        options["n_bands"] = n_bands
-        atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
+        options |= {"n_bands": n_bands, "executor": pool, "checkpoint": _kept(checkpoint)}
+        atoms, calculator = calculation(structure, pbc, model, options, initial, update)
         result = spins = None
         if atoms.pbc.any():  # a molecule has levels, and no Brillouin zone with paths through it
-            if not quiet:
+            if not quiet and n_bands is None:
                 _say_cost(atoms, calculator, lambda: _length(atoms, path, npoints))
+            elif not quiet:
+                say_plan(calculator, path, npoints)
             result = calculator.get_band_structure(path=path, npoints=npoints)
             spins = _drawn_spins(calculator, result, output)
         report = report_of(atoms, calculator, bands=result)
@@ -222,6 +253,9 @@ def dos(
     spin_orbit: SpinOrbit = False,
     device: Device = "auto",
     memory: Memory = None,
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    checkpoint: CheckpointFolder = None,
     initial: Initial = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -232,10 +266,11 @@ def dos(
     window = _window(emin, emax)
     if project is None and lowdin:
         raise UsageError("--lowdin goes with --project")
-    with progress_bar("loading") as update:
+    with _side_by_side(workers, executor) as pool, progress_bar("loading") as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory, "spin_orbit": spin_orbit}
-        atoms, calculator = _calculation(structure, pbc, model, options, initial, update)
+        options |= {"executor": pool, "checkpoint": _kept(checkpoint)}
+        atoms, calculator = calculation(structure, pbc, model, options, initial, update)
         if not quiet:
             _say_cost(atoms, calculator, vectors=project is not None)
         shares: Literal["lowdin", "mulliken"] = "lowdin" if lowdin else "mulliken"
@@ -255,6 +290,33 @@ def _window(emin: float, emax: float) -> tuple[float, float]:
     return emin, emax
 
 
+@contextlib.contextmanager
+def _side_by_side(workers: int | None, name: str | None) -> Iterator[Executor | None]:
+    """What solves k-points: processes of this machine, a cluster, or this process itself."""
+    if workers is not None and name is not None:
+        raise UsageError("--workers and --executor exclude one another: give one of them")
+    if workers is None and name is None:
+        yield None
+        return
+    from hotham_ase.electronic import dask_executor, worker_pool
+
+    given = worker_pool(workers) if workers is not None else dask_executor(str(name))
+    with given as executor:
+        yield executor
+
+
+def _kept(folder: Path | None) -> Checkpoint | None:
+    """A folder of k-points that says what it has."""
+    if folder is None:
+        return None
+    from hotham_ase.electronic import Checkpoint
+
+    def say(n_found: int, n_kpts: int) -> None:
+        typer.echo(f"{n_found} of {n_kpts} k-points found in {folder}", err=True)
+
+    return Checkpoint(folder, on_found=say)
+
+
 def _speaker(
     report: Report, output: Path, as_json: bool, quiet: bool, verbose: bool
 ) -> Callable[[str], None]:
@@ -272,7 +334,7 @@ def _speaker(
     return lambda text: typer.echo(text, err=in_the_way)
 
 
-def _calculation(
+def calculation(
     structure: str,
     pbc: str | None,
     model: str | None,
@@ -280,6 +342,7 @@ def _calculation(
     initial: Path | None,
     update: Callable[..., None],
 ) -> tuple[Atoms, HotHamCalculator]:
+    """A structure and its calculator, from what was said on the command line."""
     from hotham_ase.model.bundled import species_of_file
     from hotham_ase.structures import build_structure, check_species
 
@@ -361,7 +424,7 @@ def _say_cost(
         seconds = estimate_cost(n_rows, mesh, vectors=vectors).seconds
         seconds += estimate_cost(n_rows, path, window=window, vectors=spin_orbit).seconds
         if seconds > LONG:
-            time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+            time = in_words(seconds)
             text = f"about {time} for the first {mesh + path} k-points of {n_basis} orbitals"
             typer.echo(text, err=True)
 

@@ -88,7 +88,8 @@ def window_about_fermi_level(
     n_occupied = math.ceil(n_electrons / (spin.degeneracy * spin.n_spins))  # of each spin
     first = min(max(n_occupied - n_bands // 2, 0), n_all - n_bands)
     window = BandWindow(first, n_bands, math.nan)  # only shift-invert needs an energy
-    solver = choose_solver(hamiltonian, window, options)
+    is_real = hamiltonian.spin.is_real  # k-points are not known: what only some of them need
+    solver = choose_solver(hamiltonian, window, options, is_real=is_real)
     if solver.finds_all:
         return window
     if options.on_progress is not None:

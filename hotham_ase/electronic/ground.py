@@ -25,6 +25,7 @@ from hotham_ase.electronic.solvers.problem import (
     BandWindow,
     SolverOptions,
     n_rows,
+    real_at,
 )
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import level_of
@@ -177,7 +178,9 @@ class _FilledMesh:
         options: SolverOptions,
     ) -> _FilledMesh:
         # populations need every filled band; a small problem has them all at no extra cost
-        if group is not None or choose_solver(hamiltonian, window, options).finds_all:
+        is_real = bool(real_at(hamiltonian, mesh.ibz_kpts).all())
+        problem = hamiltonian, window, options
+        if group is not None or choose_solver(*problem, is_real=is_real).finds_all:
             window = None
         matrices, shares = (hamiltonian, overlap), None
         if group is None:

@@ -65,11 +65,10 @@ class BlochSum:
         self, kpt: np.ndarray | tuple[float, float, float], *, gauge: Gauge, format: MatrixFormat
     ) -> csr_array | np.ndarray | HermitianMatrix:
         """See :meth:`RealSpaceMatrix.at_k`."""
-        weights = _phases(self._turns(_checked(kpt, gauge), gauge))
-        storage, dtype = self._storage(format), np.dtype(complex)
-        if format == "hermitian" and self._is_real and not np.iscomplexobj(weights):
-            dtype = np.dtype(float)
-        data = self._summed(storage, weights, dtype)
+        weights = self._phases(_checked(kpt, gauge), gauge)
+        storage = self._storage(format)
+        is_real = format == "hermitian" and self._is_real and not np.iscomplexobj(weights)
+        data = self._summed(storage, weights, is_real=is_real)
         shape = (storage.n_rows,) * 2
         if format == "dense":
             return data.reshape(shape)
@@ -77,7 +76,7 @@ class BlochSum:
         matrix.has_canonical_format = True  # which SciPy would find out by looking at it all
         if format == "csr":
             return matrix
-        if dtype == complex:
+        if not is_real:
             data.imag[storage.indptr[:-1]] = 0  # of rounding
         return HermitianMatrix(matrix)
 
@@ -85,20 +84,31 @@ class BlochSum:
         self, kpt: np.ndarray | tuple[float, float, float], *, gauge: Gauge
     ) -> np.ndarray:
         """See :meth:`RealSpaceMatrix.gradient_at_k`."""
-        phases = _phases(self._turns(_checked(kpt, gauge), gauge))
+        phases = self._phases(_checked(kpt, gauge), gauge)
         # d/dk of exp(ik·R), or in the atomic gauge of exp(ik·(r_j + R − r_i))
-        lattice = self._shifts @ self._layout.pairs.cell
+        lattice = self._layout.shifts @ self._layout.pairs.cell
         vectors = lattice if gauge == "lattice" else self._layout.vectors  # (n_blocks, 3) Å
         storage = self._storage("dense")
-        parts = [self._summed(storage, 1j * v * phases, np.dtype(complex)) for v in vectors.T]
+        parts = [self._summed(storage, 1j * v * phases) for v in vectors.T]
         return np.stack(parts).reshape(3, storage.n_rows, storage.n_rows)
 
     # ------------------------------------------------------------------ weights
 
+    def _phases(self, kpt: np.ndarray, gauge: Gauge) -> np.ndarray:
+        """(n_blocks,) exp(2πi k·R), or in the atomic gauge of r_j + R − r_i."""
+        if gauge == "atomic":
+            return _phases(self._fractional @ kpt)
+        lattice_vectors, which = self._lattice_vectors
+        return _phases(lattice_vectors @ kpt)[which]
+
     @cached_property
-    def _shifts(self) -> np.ndarray:
-        """(n_blocks, 3) R, as numbers that need not be converted at every k-point."""
-        return self._layout.shifts.astype(float)
+    def _lattice_vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n_r, 3) distinct R, as floats, and (n_blocks,) which of them is each block's."""
+        shifts = self._layout.shifts
+        reach = np.abs(shifts).max(axis=0, initial=0)
+        keys = np.ravel_multi_index(tuple((shifts + reach).T), tuple(2 * reach + 1))
+        _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+        return shifts[first].astype(float), which
 
     @cached_property
     def _fractional(self) -> np.ndarray:
@@ -107,11 +117,7 @@ class BlochSum:
         # the pseudo-inverse: directions without a lattice vector have no k
         positions = pairs.positions @ np.linalg.pinv(_independent(pairs.cell, pairs.pbc))
         i, j = self._layout.atoms
-        return self._shifts + (positions[j] - positions[i])
-
-    def _turns(self, kpt: np.ndarray, gauge: Gauge) -> np.ndarray:
-        """(n_blocks,) phases over 2π."""
-        return (self._shifts if gauge == "lattice" else self._fractional) @ kpt
+        return self._layout.shifts + (positions[j] - positions[i])
 
     # --------------------------------------------------------------------- sums
 
@@ -128,17 +134,22 @@ class BlochSum:
         if format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
         if format not in self._storages:
-            coupled = self._coefficients.any(axis=0)  # other spins have no elements between them
+            coupled = np.asarray(
+                self._coefficients.any(axis=0)
+            )  # other spins have no elements between them
             self._storages[format] = Storage(self._slots, coupled, format, self._portion)
         return self._storages[format]
 
-    def _summed(self, storage: Storage, weights: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    def _summed(
+        self, storage: Storage, weights: np.ndarray, *, is_real: bool = False
+    ) -> np.ndarray:
         """The elements in their places, from one weight for each block A(R)."""
         if self._is_small:
             out = self._map(storage) @ weights
-            return out if dtype == complex else np.ascontiguousarray(out.real)
+            return np.ascontiguousarray(out.real) if is_real else out
+        dtype = float if is_real else complex
         out = (np.empty if storage.is_full else np.zeros)(storage.n_elements, dtype)
-        coefficients = self._coefficients if dtype == complex else self._coefficients.real
+        coefficients = self._coefficients.real if is_real else self._coefficients
         for slots, part in storage.portions():
             blocks, begins = self._slots.blocks_of(slots)
             terms = (weights[blocks].astype(dtype), np.arange(len(blocks)), begins)
@@ -170,9 +181,10 @@ class BlochSum:
                     column = np.broadcast_to(blocks[:, None], values.shape)
                     parts.append([a.ravel() for a in (values, places[slot], column)])
             values, *where = map(np.concatenate, zip(*parts, strict=True))
-            elements = values.astype(complex), where  # as weights are, so that none is converted
+            # complex, as weights are, so that none is converted
+            items = values.astype(complex), tuple(where)
             shape = (storage.n_elements, len(self._slots.blocks))
-            self._maps[storage.kind] = coo_array(elements, shape=shape).tocsr()
+            self._maps[storage.kind] = coo_array(items, shape=shape).tocsr()
         return self._maps[storage.kind]
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.hdf5 import HDF5Error, open_hdf5, read_array, read_attribute, reserve, write_hdf5
+from hotham_ase.hdf5 import (
+    HDF5Error,
+    map_array,
+    open_hdf5,
+    read_array,
+    read_attribute,
+    reserve,
+    write_hdf5,
+)
 from hotham_ase.matrices.layout import MatrixError
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.spin import Spin
@@ -41,8 +49,17 @@ def write_matrix(matrix: RealSpaceMatrix, path: str | Path) -> None:
             file[f"pairs/{key}"] = getattr(matrix.pairs, key)
 
 
-def read_matrix(path: str | Path) -> tuple[PairList, np.ndarray, np.ndarray, Spin, str]:
+def read_matrix(
+    path: str | Path, *, mapped: bool = False
+) -> tuple[PairList, np.ndarray, np.ndarray, Spin, str]:
     """What :func:`write_matrix` wrote: the arguments of :class:`RealSpaceMatrix`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mapped
+        Whether the values are a memory map of it.
 
     Raises
     ------
@@ -63,7 +80,7 @@ def read_matrix(path: str | Path) -> tuple[PairList, np.ndarray, np.ndarray, Spi
             return (
                 PairList(*(read_array(file, f"pairs/{k}", *kind) for k, kind in PAIRS.items())),
                 read_array(file, "n_orbitals", "i", (None,)),
-                read_array(file, "values", "fc", (None, None)),
+                (map_array if mapped else read_array)(file, "values", "fc", (None, None)),
                 spin,
                 read_attribute(file, "name", "s"),
             )

@@ -85,19 +85,20 @@ class HermitianMatrix:
 
     def full(self) -> csr_array:
         """Both halves."""
-        upper, n = self.upper, self.shape[0]
-        above = np.ones(upper.nnz, dtype=bool)
-        above[upper.indptr[:-1]] = False
-        begins = upper.indptr - np.arange(n + 1, dtype=upper.indptr.dtype)
-        strict = csr_array((upper.data[above], upper.indices[above], begins), shape=self.shape)
-        lower = strict.T.tocsr()
-        counts = np.stack([np.diff(lower.indptr), np.diff(upper.indptr)], axis=1)
+        upper = self.upper
+        lower = upper.T.tocsr()  # each row ends with its diagonal, with which that of upper begins
+        counts = np.stack([np.diff(lower.indptr) - 1, np.diff(upper.indptr)], axis=1)
         indptr = np.concatenate([[0], np.cumsum(counts.sum(axis=1, dtype=np.int64))])
-        is_upper = np.repeat(np.tile([False, True], n), counts.ravel())
-        data = np.empty(len(is_upper), self.dtype)
-        indices = np.empty(len(is_upper), index_dtype(len(is_upper)))
-        data[is_upper], data[~is_upper] = upper.data, lower.data.conj()
-        indices[is_upper], indices[~is_upper] = upper.indices, lower.indices
+        data = np.empty(indptr[-1], self.dtype)
+        indices = np.empty(indptr[-1], index_dtype(indptr[-1]))
+        for rows in _portions_of_rows(indptr):
+            here, below, above = (_elements(m, rows) for m in (indptr, lower.indptr, upper.indptr))
+            which = np.tile([False, True], rows.stop - rows.start)
+            is_upper = np.repeat(which, counts[rows].ravel())
+            last = lower.indptr[rows.start + 1 : rows.stop + 1] - 1 - below.start
+            data[here][is_upper], indices[here][is_upper] = upper.data[above], upper.indices[above]
+            data[here][~is_upper] = np.delete(lower.data[below], last).conj()
+            indices[here][~is_upper] = np.delete(lower.indices[below], last)
         return _canonical(data, indices, indptr.astype(indices.dtype))
 
     def shifted(self, sigma: float, s: HermitianMatrix | None) -> HermitianMatrix:
@@ -184,7 +185,7 @@ class _Union:
         indices, members, counts, portions = [], [], [], []
         begin = 0
         for rows in _portions_of_rows(a.indptr.astype(np.int64) + b.indptr):
-            of_a, of_b = (slice(*m.indptr[[rows.start, rows.stop]].tolist()) for m in (a, b))
+            of_a, of_b = _elements(a.indptr, rows), _elements(b.indptr, rows)
             both = _marked(a, rows, 1) + _marked(b, rows, 2)
             end = begin + both.nnz
             # where nothing comes in addition, a's own indices are kept
@@ -197,9 +198,7 @@ class _Union:
             return cls(a.indptr, a.indices, np.concatenate(members), portions)
         dtype = index_dtype(begin)
         indptr = np.concatenate([[0], *counts]).cumsum(dtype=dtype)
-        return cls(
-            indptr, np.concatenate(indices).astype(dtype), np.concatenate(members), portions
-        )
+        return cls(indptr, np.concatenate(indices).astype(dtype), np.concatenate(members), portions)
 
 
 def _portions_of_rows(indptr: np.ndarray) -> list[slice]:
@@ -210,10 +209,15 @@ def _portions_of_rows(indptr: np.ndarray) -> list[slice]:
     return [slice(a, b) for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
 
+def _elements(indptr: np.ndarray, rows: slice) -> slice:
+    """The elements of some rows."""
+    return slice(*indptr[[rows.start, rows.stop]].tolist())
+
+
 def _marked(matrix: csr_array, rows: slice, mark: int) -> csr_array:
     """The pattern of some rows with a number in the place of each element."""
     indptr = matrix.indptr[rows.start : rows.stop + 1]
-    indices = matrix.indices[indptr[0] : indptr[-1]]
+    indices = matrix.indices[_elements(matrix.indptr, rows)]
     marks = np.full(len(indices), mark, dtype=np.int8)
     shape = (rows.stop - rows.start, matrix.shape[1])
     return csr_array((marks, indices, indptr - indptr[0]), shape=shape)

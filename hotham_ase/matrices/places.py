@@ -122,8 +122,9 @@ class Storage:
     @property
     def is_full(self) -> bool:
         """Whether every element of the storage belongs to a block."""
-        n_pairs = self.slots.layout.pairs.n_atoms ** 2
-        return self.kind != "dense" or (self.coupled.all() and len(self.slots.atoms[0]) == n_pairs)
+        n_pairs = self.slots.layout.pairs.n_atoms**2
+        has_all = self.slots.atoms.shape[1] == n_pairs and bool(self.coupled.all())
+        return self.kind != "dense" or has_all
 
     # ------------------------------------------------------------- rows and columns
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import sha256
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hotham_ase.errors import NotSupportedError
 from hotham_ase.matrices.bloch import BlochSum, Gauge, MatrixFormat
-from hotham_ase.matrices.files import read_matrix, write_matrix
+from hotham_ase.matrices.files import PAIRS, read_matrix, write_matrix
 from hotham_ase.matrices.layout import BlockLayout, MatrixError
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from scipy.sparse import csr_array
-
-    from hotham_ase.matrices.hermitian import HermitianMatrix
 
 HERMITICITY_TOLERANCE = 1e-6  # relative to the largest element
 PORTION = 2**19  # elements that are checked at a time
@@ -228,7 +226,7 @@ class RealSpaceMatrix:
         format: MatrixFormat = "csr",
         channel: int = 0,
         spin: Spin | None = None,
-    ) -> csr_array | np.ndarray | HermitianMatrix:
+    ) -> Any:
         """A(k) = Σ_R exp(+2πi k·R) A(R).
 
         Parameters
@@ -238,7 +236,7 @@ class RealSpaceMatrix:
         gauge
             ``lattice`` as above; ``atomic`` uses r_j + R − r_i in place of R.
         format
-            ``csr``, ``dense``, or ``hermitian``: half of a sparse matrix, a
+            ``csr``: a csr_array; ``dense``: an array; ``hermitian``: half of the sparse matrix, a
             :class:`HermitianMatrix`.
         channel
             Which of the ``spin.n_spins`` matrices.
@@ -266,20 +264,37 @@ class RealSpaceMatrix:
 
     # ------------------------------------------------------------------- files
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal of all that the matrix is, but its name."""
+        digest = sha256(self.spin.value.encode())
+        for array in (*(getattr(self.pairs, key) for key in PAIRS), self.n_orbitals, self.values):
+            digest.update(f"{array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
     def save(self, path: str | Path) -> None:
         """Write to an HDF5 file, whole or not at all."""
         write_matrix(self, path)
 
     @classmethod
-    def load(cls, path: str | Path) -> RealSpaceMatrix:
+    def load(cls, path: str | Path, *, mapped: bool = False) -> RealSpaceMatrix:
         """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path
+            The file.
+        mapped
+            Leave the values on the disk: processes that map one file share the memory they take.
+            The file must then stay as it is; another may take its place.
 
         Raises
         ------
         MatrixError
             If the file is not one of ours.
         """
-        return cls(*read_matrix(path))
+        return cls(*read_matrix(path, mapped=mapped))
 
 
 def _components(matrix: RealSpaceMatrix, spin: Spin, layout: BlockLayout) -> np.ndarray:

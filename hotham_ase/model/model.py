@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from hotham_ase.errors import UsageError
-from hotham_ase.matrices import RealSpaceMatrix, Spin
+from hotham_ase.matrices import BlockLayout, RealSpaceMatrix, Spin
 from hotham_ase.memory import format_size
 from hotham_ase.model.bundled import bundled_models, model_path
 from hotham_ase.model.file import ModelFileError, StoredModel
 from hotham_ase.model.options import PredictionOptions
-from hotham_ase.model.protocol import Prediction
+from hotham_ase.model.protocol import Foreseen, Prediction
 from hotham_ase.model.tensors import MatrixWriter, UncertaintyWriter, build_graph, network_for
 from hotham_ase.model.uncertainty import EXTRAPOLATION
 from hotham_ase.nn.devices import default_dtype, memory_budget, torch_device
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BYTES_PER_PAIR = 300  # of pair list, graph and the indices that checks of H make
 BYTES_PER_PAIR_OF_H0 = 600  # while it is computed, before the network
 BYTES_PER_UNCERTAIN_PAIR = 106  # q², expected errors and grades, and what makes them
+#: Of a pair of atoms; one core, the bundled model of carbon, without H0.
+SECONDS_PER_WEIGHT = 1.2e-10
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -183,7 +185,7 @@ class HamiltonianModel(StoredModel):
         of_trust = 0 if self.uncertainty is None else n_edges * BYTES_PER_UNCERTAIN_PAIR
         if not on_cpu:  # the matrix is not on the device
             return budget - of_trust
-        kept = matrix.values.nbytes + n_edges * BYTES_PER_PAIR + of_trust
+        kept = self._kept(matrix.layout)
         if initial is not None:  # itself, the network's part on its pairs, the sum
             kept += 3 * initial.values.nbytes + initial.pairs.n_edges * BYTES_PER_PAIR
         needed = kept + (n_edges * BYTES_PER_PAIR_OF_H0 if self.physics else 0)
@@ -193,6 +195,40 @@ class HamiltonianModel(StoredModel):
                 f"nothing of the {format_size(budget)} that may be used"
             )
         return budget - kept
+
+    def _kept(self, layout: BlockLayout) -> int:
+        """Bytes of H, its pair list and its expected errors."""
+        of_trust = 0 if self.uncertainty is None else BYTES_PER_UNCERTAIN_PAIR
+        return 8 * layout.n_values + layout.pairs.n_edges * (BYTES_PER_PAIR + of_trust)
+
+    def foresee(self, atoms: Atoms, options: PredictionOptions | None = None) -> Foreseen:
+        """What a prediction takes, from the pairs of atoms only.
+
+        Parameters
+        ----------
+        atoms
+            Structure of elements that the model knows.
+        options
+            Device and memory.
+
+        Raises
+        ------
+        BasisError, PairListError, MemoryError
+            As for :meth:`predict`, if pairs cannot be listed.
+        """
+        options = options or PredictionOptions()
+        device = torch_device(options.device)
+        budget, margin = memory_budget(options.memory, device), self.network.config.hopping_margin
+        pairs, graph = build_graph(atoms, self.basis, margin)
+        layout = BlockLayout(pairs, self.basis.n_orbitals(atoms.numbers))
+        kept, needed = self._kept(layout), self.network.bytes_needed(graph)
+        if device.type != "cpu":  # where neither the time nor what is allowed is known beforehand
+            return Foreseen(layout)
+        n_weights = sum(p.numel() for p in self.network.parameters())
+        seconds = SECONDS_PER_WEIGHT * n_weights * pairs.n_edges
+        if needed is None:
+            return Foreseen(layout, None, seconds)
+        return Foreseen(layout, int(kept + max(0, min(needed, budget - kept))), seconds)
 
     def _on(self, device: torch.device, options: PredictionOptions) -> Network:
         """The network on a device, converted at most once for each device and precision."""

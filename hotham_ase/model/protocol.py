@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from hotham_ase.basis.orbitals import OrbitalBasis
-from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.uncertainty import Uncertainty
 
@@ -29,6 +29,33 @@ class Prediction:
 
     hamiltonian: RealSpaceMatrix
     uncertainty: Uncertainty | None
+
+
+@dataclass(frozen=True, eq=False)
+class Foreseen:
+    """What is known of a prediction before it is made.
+
+    Attributes
+    ----------
+    layout
+        Of the blocks that H will have.
+    bytes
+        Most memory at once, H included; None if it is not known.
+    seconds
+        On one core of a CPU, a rough guess; None if it is not known, as on a GPU.
+    """
+
+    layout: BlockLayout
+    bytes: int | None = None
+    seconds: float | None = None
+
+
+@runtime_checkable
+class ForeseeingModel(Protocol):
+    """A model that knows what its predictions take."""
+
+    def foresee(self, atoms: Atoms, options: PredictionOptions | None = None) -> Foreseen:
+        """What a prediction of this structure will take; it takes a pair list itself."""
 
 
 @runtime_checkable

@@ -19,7 +19,7 @@ from hotham_ase.nn.orders import Orders, join_orders
 from hotham_ase.nn.protocol import BlockSink, DescribedBlocks, Network
 from hotham_ase.nn.rotation import EdgeFrames
 from hotham_ase.nn.so2 import SO2Linear
-from hotham_ase.nn.streaming import predict_blocks
+from hotham_ase.nn.streaming import bytes_needed, predict_blocks
 
 TAPER_WIDTH = 0.5  # Å
 
@@ -152,6 +152,10 @@ class HotHam(Network):
     ) -> None:
         """In portions of pairs and blocks of atoms, see :mod:`hotham_ase.nn.streaming`."""
         predict_blocks(self, graph, positions, sinks, memory)
+
+    def bytes_needed(self, graph: Graph) -> int:
+        """For all atoms at once."""
+        return bytes_needed(self, graph)
 
     def compile_hot_parts(self) -> None:
         """Messages and the readout of pairs; changes the network."""

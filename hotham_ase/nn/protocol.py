@@ -149,5 +149,12 @@ class Network(nn.Module, ABC):
             sink.onsite(torch.arange(graph.n_atoms), onsite)
             sink.hopping(torch.arange(graph.n_edges), hopping)
 
+    def bytes_needed(self, graph: Graph) -> int | None:
+        """Of tensors that :meth:`predict_blocks` works with; None where that is not known.
+
+        Of a network that can do with less, what it takes where nothing asks for less.
+        """
+        return None
+
     def compile_hot_parts(self) -> None:
         """Compile what a prediction spends its time in, if there is a gain."""

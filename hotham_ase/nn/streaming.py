@@ -44,13 +44,24 @@ def predict_blocks(
     ``portion`` is the largest number of pairs at once; by default what suits the device.
     """
     costs = _Costs.of(network)
-    if portion is None:
-        portion = PORTION if graph.species.device.type == "cpu" else PORTION_ELSEWHERE
+    portion = _portion(graph) if portion is None else portion
     # at most half of the memory is for a portion, the rest for the atoms that it is taken from
     portion = max(2, int(min(portion, memory / 2 // costs.hopping_pair)))
     halo = _Halo(network, graph)
     for region in _regions(halo, positions, memory - portion * costs.hopping_pair, costs):
         _predict_region(network, graph, region, sinks, portion)
+
+
+def bytes_needed(network: HotHam, graph: Graph) -> int:
+    """Of a prediction of all atoms at once; with less it divides them."""
+    costs, everything = _Costs.of(network), torch.arange(graph.n_atoms, device=graph.species.device)
+    region = _Halo(network, graph).region(everything)
+    return region.cost(costs) + min(_portion(graph), graph.n_edges) * costs.hopping_pair
+
+
+def _portion(graph: Graph) -> int:
+    """Pairs at once that suit a device."""
+    return PORTION if graph.species.device.type == "cpu" else PORTION_ELSEWHERE
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,16 @@ positive, and functions χ_n that are orthonormal in the inner product ⟨f|W|g�
 
 exact between functions that the χ_n span (projector expansion of Ozaki and Kino, Phys. Rev. B 72,
 045121 (2005)). The χ_n here are principal components, in that inner product, of what orbitals of
-other atoms look like from this one: first of those far away, which need few, then of plane waves
-up to the wave numbers of pseudo-orbitals, which only atoms near by resolve. They depend on the
-potential alone, so that a basis of other species changes nothing. Where V_NA is positive, the
-same is done with W = V_NA and the other sign.
+other atoms look like from this one. From far away few are told apart; more are added for atoms
+less far away, and most for near ones, and these need to be known up to their distance only: their
+overlaps with orbitals are switched off where the others suffice. All depend on the potential
+alone, so that a basis of other species changes nothing. Where V_NA is positive, the same is done
+with W = V_NA and the other sign.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -26,16 +28,11 @@ from hotham_ase.basis.orbitals import BasisError, SpeciesBasis
 from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.overlap.radial import RadialFunctions, simpson_weights
 
-# Orbitals far away: Gaussians of these exponents (1/Å²) from this distance (Å) on; principal
-# components below the tolerance (eV) are left out.
-FAR_EXPONENTS = (0.3, 0.6, 1.2, 2.4)
-FAR_DISTANCES = np.arange(2.5, 7.5, 0.3)
-FAR_DEGREE = 6
-FAR_TOLERANCE = 1e-4
-# Orbitals near by: amplitudes of plane waves fall off like exp(-(k/K)²/2), K in 1/Å.
-NEAR_WAVE_NUMBER = 4.0
-NEAR_DEGREE = 10
-NEAR_TOLERANCE = 1e-2
+# Orbitals of other atoms: Gaussians of these exponents (1/Å²), as far (Å) beyond the reach of V_NA
+EXPONENTS = (0.3, 0.6, 1.2, 2.4)
+FARTHEST, DISTANCE_STEP = 5.0, 0.3
+# those near by: amplitudes of plane waves fall off like exp(-(k/K)²/2), K in 1/Å
+WAVE_NUMBER = 4.0
 LARGEST_STEP = 0.03 * Bohr  # Å, of the meshes of these functions
 
 
@@ -47,7 +44,48 @@ class Kind(Enum):
     DRESSED = "V_NA times orbitals"
     NONLOCAL = "projectors of the non-local potential"
     NEUTRAL = "V_NA"
-    SEPARABLE = "functions that V_NA between orbitals of two other atoms is expanded in"
+    FAR = "functions that V_NA is expanded in"
+    MIDDLE = "more of them, for less distant atoms"
+    NEAR = "more of them, for near atoms"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Functions that V_NA between orbitals of two other atoms is expanded in.
+
+    Attributes
+    ----------
+    start, end
+        Å beyond the reach of V_NA; overlaps with orbitals are switched off from the one to the
+        other distance, beyond which the groups before suffice.
+    nearest
+        Å beyond the reach; they tell orbitals apart from here on, None for any distance.
+    tolerance
+        eV; principal components below it are left out.
+    degree
+        Largest l.
+    """
+
+    start: float
+    end: float
+    nearest: float | None
+    tolerance: float
+    degree: int
+
+    def switch(self, beyond: np.ndarray) -> np.ndarray:
+        """Factor of overlaps so many Å beyond the reach, with two continuous derivatives."""
+        if np.isinf(self.end):
+            return np.ones(len(beyond))
+        x = np.clip((beyond - self.start) / (self.end - self.start), 0.0, 1.0)
+        return 1 - x**3 * (10 - 15 * x + 6 * x**2)
+
+
+#: Each adds to those before what they lack for its own distances.
+SEPARABLE = {
+    Kind.FAR: Group(np.inf, np.inf, 1.5, 1e-6, 6),
+    Kind.MIDDLE: Group(1.5, 2.5, 0.3, 3e-6, 8),
+    Kind.NEAR: Group(0.3, 1.0, None, 1e-2, 14),
+}
 
 
 def functions_of(kind: Kind, species: SpeciesBasis) -> RadialFunctions:
@@ -73,7 +111,7 @@ def functions_of(kind: Kind, species: SpeciesBasis) -> RadialFunctions:
     if potential.neutral is None:
         raise BasisError(f"potential of {species.symbol} must have V_NA, the neutral atom's")
     reach = potential.neutral_reach
-    if not reach and kind is Kind.SEPARABLE:  # no potential, no functions
+    if not reach and kind in SEPARABLE:  # no potential, no functions
         return RadialFunctions((), (), potential.grid, np.zeros((0, len(potential.grid))))
     if kind is Kind.NEUTRAL:  # V_NA(r) = v(r) Y_00
         radial = np.sqrt(4 * np.pi) * potential.neutral[None]
@@ -84,7 +122,7 @@ def functions_of(kind: Kind, species: SpeciesBasis) -> RadialFunctions:
         v[inside] = CubicSpline(potential.grid, potential.neutral)(species.grid[inside])
         cutoffs = tuple(min(c, reach) for c in species.cutoffs)
         return RadialFunctions(species.shells, cutoffs, species.grid, species.radial * v)
-    return _separable(potential)
+    return _separable(potential, kind)
 
 
 def product_shells(species: SpeciesBasis) -> list[tuple[int, int, int]]:
@@ -105,8 +143,8 @@ def _products(species: SpeciesBasis, radial: np.ndarray, grid: np.ndarray) -> Ra
     return RadialFunctions(tuple(degree for *_, degree in parts), cutoffs, grid, products)
 
 
-def _separable(potential: AtomicPotential) -> RadialFunctions:
-    """W χ_n of all degrees: those of where V_NA attracts, and of where it repels."""
+def _separable(potential: AtomicPotential, kind: Kind) -> RadialFunctions:
+    """W χ_n of a group, of all degrees: those of where V_NA attracts, and of where it repels."""
     grid, neutral = potential.grid, np.asarray(potential.neutral)
     coarse = max(1, int(LARGEST_STEP / grid[1]))
     inside = slice(0, int(np.searchsorted(grid, potential.neutral_reach)) + 1, coarse)
@@ -117,8 +155,8 @@ def _separable(potential: AtomicPotential) -> RadialFunctions:
     radial = []
     for sign in (-1, 1):
         w = np.maximum(sign * neutral[inside], 0.0)
-        for l in range(NEAR_DEGREE + 1):
-            chosen = _expansion(l, grid, np.sqrt(w * weights))
+        for l in range(SEPARABLE[kind].degree + 1 if w.any() else 0):
+            chosen = _expansion(kind, l, grid, np.sqrt(w * weights))
             f = np.zeros_like(chosen)
             f[:, 1:] = chosen[:, 1:] * np.sqrt(w[1:] / weights[1:])
             if l == 0:  # even in r
@@ -130,40 +168,44 @@ def _separable(potential: AtomicPotential) -> RadialFunctions:
     return RadialFunctions(tuple(shells), cutoffs, grid, np.concatenate(radial), tuple(signs))
 
 
-def _expansion(l: int, grid: np.ndarray, root: np.ndarray) -> np.ndarray:
-    """(n_functions, n_grid) orthonormal χ_n of a degree, times the root of W and the weights."""
-    if not root.any():
-        return np.zeros((0, len(grid)))
-    far = np.zeros((0, len(grid)))
-    if l <= FAR_DEGREE:
-        far = _components(_seen_from_far(l, grid) * root, FAR_TOLERANCE)
-    waves = _plane_waves(l, grid) * root
-    return np.concatenate([far, _components(waves - (waves @ far.T) @ far, NEAR_TOLERANCE)])
-
-
-def _components(vectors: np.ndarray, tolerance: float) -> np.ndarray:
-    """Orthonormal rows whose share of the vectors is above a tolerance."""
-    _, sizes, rows = np.linalg.svd(vectors, full_matrices=False)
-    return rows[sizes**2 > tolerance]
+def _expansion(kind: Kind, l: int, grid: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """(n_functions, n_grid) orthonormal χ_n, times the root of W and the weights of the mesh."""
+    known = np.zeros((0, len(grid)))
+    for of_group, group in SEPARABLE.items():
+        more = np.zeros((0, len(grid)))
+        if l <= group.degree:
+            if group.nearest is None:
+                seen = _plane_waves(l, grid)
+            else:
+                beyond = np.arange(group.nearest, FARTHEST, DISTANCE_STEP)
+                seen = _gaussians_seen(l, grid, grid[-1] + beyond)
+            seen *= root
+            # principal components whose share of what the groups before leave is large enough
+            _, sizes, rows = np.linalg.svd(seen - (seen @ known.T) @ known, full_matrices=False)
+            more = rows[sizes**2 > group.tolerance]
+        if of_group is kind:
+            break
+        known = np.concatenate([known, more])
+    return more
 
 
 def _plane_waves(l: int, grid: np.ndarray) -> np.ndarray:
     """(n_waves, n_grid) degree l of plane waves, weighted by what orbitals have of them."""
-    k = np.linspace(0.0, 3.5 * NEAR_WAVE_NUMBER, 281)[1:]
-    amplitudes = k * np.exp(-0.5 * (k / NEAR_WAVE_NUMBER) ** 2) * np.sqrt(k[1] - k[0])
+    k = np.linspace(0.0, 3.5 * WAVE_NUMBER, 281)[1:]
+    amplitudes = k * np.exp(-0.5 * (k / WAVE_NUMBER) ** 2) * np.sqrt(k[1] - k[0])
     return amplitudes[:, None] * spherical_jn(l, np.outer(k, grid))
 
 
-def _seen_from_far(l: int, grid: np.ndarray) -> np.ndarray:
+def _gaussians_seen(l: int, grid: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """(n_functions, n_grid) degree l of normalised Gaussians at distances d, and their slopes.
 
     exp(−α|r − d|²) has the part (2l + 1) i_l(2αrd) exp(−α(r² + d²)) P_l, i_l a modified spherical
     Bessel function; its derivative with respect to d is that of a p function along d.
     """
     out = []
-    for alpha in FAR_EXPONENTS:
+    for alpha in EXPONENTS:
         norm = (2 * alpha / np.pi) ** 0.75 * np.sqrt(4 * np.pi * (2 * l + 1))
-        for d in FAR_DISTANCES:
+        for d in distances:
             x = np.maximum(2 * alpha * grid * d, 1e-9)
             bell = norm * np.exp(-alpha * (grid - d) ** 2)
             # both with exp(-x), which the bell already has

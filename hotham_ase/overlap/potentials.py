@@ -17,7 +17,7 @@ from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.spin import Spin
-from hotham_ase.overlap.functions import Kind, product_shells
+from hotham_ase.overlap.functions import SEPARABLE, Kind, product_shells
 from hotham_ase.overlap.tables import Operator, TwoCentreTables, check_radial, two_centre_tables
 from hotham_ase.overlap.three_centre import Projection, add_projected, half_of, mirror_half
 from hotham_ase.overlap.two_centre import check_pairs, two_centre_values
@@ -308,16 +308,17 @@ def _add_neutral(
     cutoffs = np.array([s.cutoff for s in basis.species])
     overlap = np.linalg.norm(layout.vectors, axis=1) < cutoffs[i] + cutoffs[j]
     present = np.unique(tables.basis.species_index(atoms.numbers))
-    signs = {symbol: _signs(tables, symbol) for symbol in np.array(basis.symbols)[present]}
-    projection = Projection(Kind.SEPARABLE, signs, distinct=True, dtype=np.float32)
-    add_projected(values, atoms, layout, tables, projection, overlap)
+    for kind in SEPARABLE:
+        signs = {s: _signs(tables, kind, s) for s in np.array(basis.symbols)[present]}
+        projection = Projection(kind, signs, distinct=True)
+        add_projected(values, atoms, layout, tables, projection, overlap)
     _add_own(values, layout, tables, overlap)
     _add_onsite(values, atoms, layout, tables)
 
 
-def _signs(tables: TwoCentreTables, symbol: str) -> np.ndarray:
-    """(1, rank) of the separable V_NA."""
-    functions = tables.functions(Kind.SEPARABLE, symbol)
+def _signs(tables: TwoCentreTables, kind: Kind, symbol: str) -> np.ndarray:
+    """(1, rank) of a group of the separable V_NA's functions."""
+    functions = tables.functions(kind, symbol)
     return np.repeat(functions.signs, [2 * l + 1 for l in functions.shells])[None]
 
 

@@ -15,9 +15,9 @@ an overlap too, because r̂ times a harmonic is a combination of harmonics of de
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from ase.units import Bohr, Hartree
@@ -31,7 +31,7 @@ from hotham_ase.basis.harmonics import (
     solid_harmonics,
 )
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
-from hotham_ase.overlap.functions import Kind, functions_of
+from hotham_ase.overlap.functions import SEPARABLE, Kind, functions_of
 from hotham_ase.overlap.radial import (
     RadialFunctions,
     bessel_transform,
@@ -108,19 +108,10 @@ class PairTables:
     n_orb_a: int
     n_orb_b: int
 
-    @cached_property
-    def single(self) -> PairTables:
-        """The same in single precision, which is twice as fast."""
-        return replace(
-            self,
-            coefficients=self.coefficients.astype(np.float32),
-            contraction=self.contraction.astype(np.float32),
-        )
-
     def _spline(self, r: np.ndarray, *, derivative: bool = False) -> np.ndarray:
         """(n_tables, n) value or derivative of T_L / R^L at distances in Å."""
         interval = np.minimum((r / self.step).astype(np.int64), len(self.coefficients) - 1)
-        u = (r - interval * self.step)[:, None].astype(self.coefficients.dtype)
+        u = (r - interval * self.step)[:, None]
         c3, c2, c1, c0 = np.moveaxis(self.coefficients[interval], 1, 0)
         value = (3 * c3 * u + 2 * c2) * u + c1 if derivative else ((c3 * u + c2) * u + c1) * u + c0
         value[r[:, None] >= self.reaches] = 0.0
@@ -143,7 +134,7 @@ class PairTables:
         (n_components, n_orb_a, n_orb_b, n) float
         """
         table = self._spline(np.linalg.norm(vectors, axis=1))
-        harmonics = solid_harmonics(self.l_max, vectors).astype(table.dtype, copy=False)
+        harmonics = solid_harmonics(self.l_max, vectors)
         return self._contract(table[self.product_table] * harmonics[self.product_harmonic])
 
     def gradient(self, vectors: np.ndarray) -> np.ndarray:
@@ -273,15 +264,20 @@ class TwoCentreTables:
 
     def _build_pair(self, a: _Place, b: _Place, operator: Operator) -> PairTables:
         bra, ket = self.functions(*a), self.functions(*b)
-        resolution = COARSE if a[0] is Kind.SEPARABLE else FINE
+        group = SEPARABLE.get(a[0])
+        resolution = FINE if group is None else COARSE
         channels = _channels(bra, ket, operator)
         reaches = np.array([bra.cutoffs[c.bra] + ket.cutoffs[c.ket] for c in channels])
+        if group is not None:
+            reaches = np.minimum(reaches, bra.cutoff + group.end)
         r = resolution.step * np.arange(int(np.ceil(reaches.max() / resolution.step)) + 1)
         values = np.empty((len(r), len(channels)))
         for degree in sorted({c.degree for c in channels}):
             columns = [n for n, c in enumerate(channels) if c.degree == degree]
             density = self._density(a, b, [channels[n] for n in columns], operator, resolution)
             values[:, columns] = self._kernel(degree, resolution)[: len(r)] @ density.T
+        if group is not None:
+            values *= group.switch(r - bra.cutoff)[:, None]
         # even in R, hence no slope at 0
         spline = CubicSpline(r, values, bc_type="clamped")
         degrees = np.array([c.degree for c in channels])

@@ -43,14 +43,11 @@ class Projection:
     distinct
         Whether only triples of three different places count: i = a, j = a and i = j are computed
         otherwise.
-    dtype
-        Of the products; their sums are in double precision.
     """
 
     kind: Kind
     coefficients: Mapping[str, np.ndarray]
     distinct: bool = False
-    dtype: type[np.floating] = np.float64
 
     @property
     def n_components(self) -> int:
@@ -110,13 +107,11 @@ class _Products:
         Of the values that they are added to.
     n_orbitals
         Of a bra and a ket.
-    dtype
-        Of the products.
     """
 
-    def __init__(self, layout: BlockLayout, n_orbitals: tuple[int, int], dtype: type) -> None:
+    def __init__(self, layout: BlockLayout, n_orbitals: tuple[int, int]) -> None:
         self.layout, self.n_orbitals = layout, n_orbitals
-        self.buffer: np.ndarray = np.empty(BUFFER_ELEMENTS, dtype)
+        self.buffer = np.empty(BUFFER_ELEMENTS)
         self._clear()
 
     def _clear(self) -> None:
@@ -152,7 +147,7 @@ class _Products:
         orbitals = np.arange(n_i)[:, None]
         pieces = (first[order] + orbitals * step[order]).ravel()
         ends = np.append((starts + orbitals * len(order)).ravel(), len(pieces))
-        ones = np.ones(len(pieces), self.buffer.dtype)
+        ones = np.ones(len(pieces))
         gather = csr_array((ones, pieces, ends), shape=(len(ends) - 1, self.used // n_j))
         sums = (gather @ self.buffer[: self.used].reshape(-1, n_j)).reshape(n_i, -1, n_j)
         windows = sliding_window_view(values, n_i * n_j, writeable=True)
@@ -288,14 +283,12 @@ class _Sum:
         each two places.
         """
         c = self.projection.coefficients[self.tables.basis.symbols[s]][component]
-        c = c.astype(self.projection.dtype)
         for n, (t, places_i, b_i) in enumerate(lists):
             bra = b_i * c if c.ndim == 1 else b_i @ c
             for u, places_j, b_j in lists[n:]:
                 key = component, t, u
                 if key not in self.waiting:
-                    n_orbitals = b_i.shape[1], b_j.shape[1]
-                    self.waiting[key] = _Products(self.layout, n_orbitals, self.projection.dtype)
+                    self.waiting[key] = _Products(self.layout, (b_i.shape[1], b_j.shape[1]))
                 for start in range(0, len(places_i), NEIGHBOURS_AT_ONCE):
                     rows = slice(start, start + NEIGHBOURS_AT_ONCE)
                     columns = slice(start if t == u else 0, None)
@@ -333,11 +326,9 @@ class _Sum:
 
     def _evaluate(self, s: int, t: int, vectors: np.ndarray) -> np.ndarray:
         """(n, n_orbitals, rank) B of neighbours of species t of atoms of species s."""
-        symbols, dtype = self.tables.basis.symbols, self.projection.dtype
+        symbols = self.tables.basis.symbols
         table = self.tables.pair(symbols[s], symbols[t], bra=self.projection.kind)
-        if dtype is np.float32:
-            table = table.single
-        out: np.ndarray = np.empty((len(vectors), table.n_orb_b, table.n_orb_a), dtype)
+        out = np.empty((len(vectors), table.n_orb_b, table.n_orb_a))
         size = max(1, EVALUATED_ELEMENTS // max(table.contraction.shape))
         for start in range(0, len(vectors), size):
             part = table.evaluate(vectors[start : start + size])[0]

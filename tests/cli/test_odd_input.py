@@ -66,7 +66,7 @@ def test_what_takes_long_is_announced(hotham, monkeypatch):
     arguments = ("bands", "graphene", *mesh, "-o", "-")
     assert "about" not in hotham(*arguments)[2]
     monkeypatch.setattr(electronic, "LONG", 0.0)
-    assert "about 0 s for the first 8 k-points of 26 orbitals" in hotham(*arguments)[2]
+    assert "about under 1 s for the first 8 k-points of 26 orbitals" in hotham(*arguments)[2]
     assert "about" not in hotham(*arguments, "-q")[2]
 
 

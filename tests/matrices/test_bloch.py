@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from itertools import product
 
@@ -9,48 +10,123 @@ import numpy as np
 import pytest
 import scipy.linalg
 from ase import Atoms
+from scipy.sparse import csr_array
 
-from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices import BlockLayout, RealSpaceMatrix, Spin
 from hotham_ase.matrices.bloch import BlochSum
 from hotham_ase.matrices.pairs import PairList
 
 KPTS = np.random.default_rng(0).uniform(-1, 1, size=(3, 3))
+HALVES = np.array([(0, 0, 0), (0.5, 0, -0.5), (1.5, -2, 0.5)])  # k = −k but for a lattice vector
 
 
 def explicit_sum(matrix: RealSpaceMatrix, kpt: np.ndarray, gauge: str) -> np.ndarray:
-    """Σ_R exp(2πi k·R) A(R), block by block, from Cartesian vectors."""
+    """Σ_R exp(2πi k·R) A(R), block by block, from Cartesian vectors; with spin Σ_c σ_c ⊗ A_c."""
     pairs = matrix.pairs
     k = 2 * np.pi * kpt @ np.linalg.inv(pairs.cell).T  # Å⁻¹
-    out = np.zeros((matrix.n_basis,) * 2, dtype=complex)
+    out = np.zeros((len(matrix.values), matrix.n_basis, matrix.n_basis), dtype=complex)
     offsets = matrix.layout.orbital_offsets
-    for a in range(pairs.n_atoms):
-        out[offsets[a] : offsets[a + 1], offsets[a] : offsets[a + 1]] += matrix.onsite_block(a)
-    for e, (i, j) in enumerate(pairs.edge_index.T):
-        vector = pairs.cell_shifts[e] @ pairs.cell
-        if gauge == "atomic":
-            vector = vector + pairs.positions[j] - pairs.positions[i]
-        phase = np.exp(1j * k @ vector)
-        rows, columns = slice(*offsets[[i, i + 1]]), slice(*offsets[[j, j + 1]])
-        out[rows, columns] += phase * matrix.hopping_block(e)
-    return out
+    for c, part in enumerate(out):
+        for a in range(pairs.n_atoms):
+            part[offsets[a] : offsets[a + 1], offsets[a] : offsets[a + 1]] += matrix.onsite_block(
+                a, c
+            )
+        for e, (i, j) in enumerate(pairs.edge_index.T):
+            vector = pairs.cell_shifts[e] @ pairs.cell
+            if gauge == "atomic":
+                vector = vector + pairs.positions[j] - pairs.positions[i]
+            rows, columns = slice(*offsets[[i, i + 1]]), slice(*offsets[[j, j + 1]])
+            part[rows, columns] += np.exp(1j * k @ vector) * matrix.hopping_block(e, c)
+    return sum(np.kron(s, part) for s, part in zip(matrix.spin.coefficients[0], out, strict=True))
 
 
-@pytest.mark.parametrize("gauge", ["lattice", "atomic"])
-@pytest.mark.parametrize("imaginary", [False, True])
-@pytest.mark.parametrize("fill", [0, 1000000], ids=["made", "kept"])
-def test_definition(crystal, random_matrix, gauge, imaginary, fill):
-    """Both ways to a dense matrix, and the sparse one."""
-    for atoms, cutoff in ((crystal, 4.0), (crystal.repeat((2, 1, 1)), 2.0)):
-        m = random_matrix(atoms, cutoff, imaginary=imaginary)
-        bloch = BlochSum(m.layout, m.values, m.spin.coefficients[0], portion=7, small=fill)
-        for kpt in KPTS:
+def with_spin(matrix: RealSpaceMatrix, spin: Spin) -> RealSpaceMatrix:
+    """Random components on the same pairs."""
+    layout, rng = matrix.layout, np.random.default_rng(9)
+    values = rng.normal(size=(spin.n_components, layout.n_values))
+    if spin is Spin.NON_COLLINEAR:
+        values = values + 1j * rng.normal(size=values.shape)
+    values = values + spin.mirror_signs[:, None] * layout.mirror(values).conj()
+    return RealSpaceMatrix(matrix.pairs, matrix.n_orbitals, values, spin)
+
+
+SMALL = pytest.mark.parametrize("small", [0, 1_000_000], ids=["portions", "map"])
+GAUGES = pytest.mark.parametrize("gauge", ["lattice", "atomic"])
+
+
+@GAUGES
+@SMALL
+@pytest.mark.parametrize("kind", [False, True, Spin.SPIN_ORBIT, Spin.NON_COLLINEAR])
+def test_definition(crystal, random_matrix, gauge, kind, small):
+    """All formats, of matrices that are put together in portions and at once.
+
+    Among the crystals one of a single atom, all of whose hoppings end at its own images, and one
+    with more than the pairs of neighbours in it.
+    """
+    one = Atoms("C", [(0.3, 0.1, 0)], cell=crystal.cell, pbc=True)
+    for atoms, cutoff in ((crystal, 4.0), (crystal.repeat((3, 1, 1)), 2.0), (one, 5.0)):
+        m = random_matrix(atoms, cutoff, imaginary=kind is True)
+        m = with_spin(m, kind) if isinstance(kind, Spin) else m
+        bloch = BlochSum(m.layout, m.values, m.spin.coefficients[0], portion=50, small=small)
+        for kpt, is_half in [*product(KPTS, [False]), *product(HALVES, [True])]:
             expected = explicit_sum(m, kpt, gauge)
             dense = bloch.at_k(kpt, gauge=gauge, format="dense")
             sparse = bloch.at_k(kpt, gauge=gauge, format="csr")
+            half = bloch.at_k(kpt, gauge=gauge, format="hermitian")
             np.testing.assert_allclose(dense, expected, atol=1e-12)
-            np.testing.assert_allclose(sparse.toarray(), expected, atol=1e-12)
-            assert sparse.has_canonical_format
             np.testing.assert_allclose(dense, dense.conj().T, atol=1e-12)
+            np.testing.assert_allclose(half.upper.toarray(), np.triu(expected), atol=1e-12)
+            for found in (sparse, half.full()):
+                np.testing.assert_allclose(found.toarray(), expected, atol=1e-12)
+                assert csr_array((found.data, found.indices, found.indptr)).has_canonical_format
+            np.testing.assert_array_equal(half.full().indices, sparse.indices)
+            assert dense.dtype == sparse.dtype == complex
+            is_real = kind is False and is_half
+            if gauge == "atomic":  # of several atoms, r_j − r_i is no lattice vector
+                is_real = is_real and (len(atoms) == 1 or not kpt.any())
+            assert half.is_real is is_real
+            # which solvers look at: no rounding in imaginary parts
+            assert not is_real or not (dense.imag.any() or sparse.data.imag.any())
+
+
+@SMALL
+def test_half_of_an_overlap_is_real_for_spinors_too(crystal, random_matrix, small):
+    s = random_matrix(crystal)
+    coefficients = Spin.SPIN_ORBIT.coefficients_of(Spin.UNPOLARIZED, 0)
+    bloch = BlochSum(s.layout, s.values, coefficients, portion=50, small=small)
+    for kpt, is_real in ((KPTS[0], False), (HALVES[1], True)):
+        half = bloch.at_k(kpt, gauge="lattice", format="hermitian")
+        expected = np.kron(np.eye(2), explicit_sum(s, kpt, "lattice"))
+        np.testing.assert_allclose(half.full().toarray(), expected, atol=1e-12)
+        assert half.is_real is is_real
+
+
+def test_only_one_half_is_touched(crystal, random_matrix):
+    m = random_matrix(crystal)
+    values = m.values.copy()
+    i, j = m.layout.atoms
+    values[:, m.layout.flat_index(np.flatnonzero(i > j))] = np.nan
+    bloch = BlochSum(m.layout, values, m.spin.coefficients[0], small=0)
+    half = bloch.at_k(KPTS[0], gauge="lattice", format="hermitian")
+    expected = explicit_sum(m, KPTS[0], "lattice")
+    np.testing.assert_allclose(half.full().toarray(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("format", ["csr", "hermitian"])
+@pytest.mark.parametrize("kpt", [KPTS[0], HALVES[0]], ids=["complex", "real"])
+def test_memory(crystal, format, kpt):
+    """The first takes less than two copies of what comes out, with all that is kept."""
+    pairs = PairList.from_atoms(crystal.repeat((3, 3, 3)), 4.0)
+    layout = BlockLayout(pairs, np.full(pairs.n_atoms, 13))
+    values = np.ones((1, layout.n_values))
+    bloch = BlochSum(layout, values, np.ones((1, 1, 1)), portion=1 << 14, small=0)
+    tracemalloc.start()
+    found = bloch.at_k(kpt, gauge="lattice", format=format)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    matrix = found if format == "csr" else found.upper
+    size = matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes
+    assert size < peak < 2 * size
 
 
 def test_results_are_independent_of_each_other(crystal, random_matrix):

@@ -126,9 +126,9 @@ def triples(atoms: Atoms, n: int) -> list[Atoms]:
 @pytest.mark.parametrize(
     ("runs", "largest", "mean"),
     [
-        (["graphene/000", "bilayer_graphene/000", "carbon_allotropes/diamond_1"], 1e-3, 3e-5),
+        (["graphene/000", "bilayer_graphene/000", "carbon_allotropes/diamond_1"], 1e-3, 2e-5),
         (["silicon/001"], 1e-3, 2e-5),
-        (["mos2/000"], 4e-3, 2e-4),
+        (["mos2/000"], 1e-3, 3e-5),
     ],
 )
 def test_three_places_against_quadrature(pseudo_basis, shared_data, runs, largest, mean):

@@ -1,8 +1,7 @@
 """What an eigenproblem takes, before anything is allocated.
 
 Dense matrices take 16 n² bytes each and a time of c n³. Sparse ones take what their factors do,
-which symbolic elimination of the graph of atoms tells: a column of the factor with c atoms below
-it has c b rows of b orbitals each.
+which :class:`~hotham_ase.electronic.solvers.ordering.Elimination` and the back end tell.
 """
 
 from __future__ import annotations
@@ -10,27 +9,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.linalg import splu
-
+from hotham_ase.electronic.solvers.ordering import Elimination
 from hotham_ase.electronic.solvers.problem import n_rows
 
 if TYPE_CHECKING:
-    from hotham_ase.electronic.solvers.problem import BandWindow
-    from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.electronic.solvers.factors import BackEnd
+    from hotham_ase.electronic.solvers.problem import BandWindow, Pattern
 
 # Seconds over n³ for complex matrices on one core (LAPACK of OpenBLAS 0.3, 2000 and 4000
 # orbitals); real matrices take a third of it.
 SECONDS_VALUES, SECONDS_VECTORS, SECONDS_PART = 6.5e-10, 1.7e-9, 4.5e-10
-# Of SuperLU, complex, 988 and 1924 orbitals of twisted bilayers.
-SECONDS_FLOP, SECONDS_ELEMENT = 5e-10, 4e-9  # factorization, and triangular solves
+REAL_SHARE = 1 / 3
 SECONDS_KPT = 2e-4  # what a k-point takes that has no size
-FACTORIZATIONS = 5  # of S, at the floor, in the window's middle, at its two edges
-SOLVES = 8  # for each band that is sought
 MATRICES_VALUES, MATRICES_VECTORS = 5, 8  # dense complex ones alive at once
+MATRICES_AT_K = 2  # of them H(k) and S(k), complex at first even where they are real
 COPIES = 4  # of the eigenvalues of all k-points: rows, stacked, occupations, what is made of them
 LARGEST_PART = 0.3  # of all bands; more of them are not found faster one by one
+
+# Of shift-invert.
+FACTORIZATIONS = 2  # at the floor and in the window's middle; two more where it is quick
+ROOM = 4  # bands sought beyond a window
+SOLVES = 9  # for each band that is sought, and to see that there are no others
+SECONDS_ELEMENT = 1e-9  # of L, for one of eight real right-hand sides, forwards and backwards
+SPARSE_MATRICES = 3  # H, S and H − σS
+BLOCK_VALUE = 12  # bytes of a value of H(R) and the index of its R, from which H(k) is summed
+VECTORS = 14  # for each band that is sought
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,12 @@ class Cost:
 
 
 def estimate_cost(
-    n_basis: int, n_kpts: int, *, window: BandWindow | None = None, vectors: bool = False
+    n_basis: int,
+    n_kpts: int,
+    *,
+    window: BandWindow | None = None,
+    vectors: bool = False,
+    is_real: bool = False,
 ) -> Cost:
     """What dense solution at many k-points takes.
 
@@ -64,6 +72,8 @@ def estimate_cost(
         Only these bands.
     vectors
         Whether eigenvectors are computed; one k-point's are alive at a time.
+    is_real
+        Whether H(k) is real.
     """
     n_bands = n_basis if window is None else window.n_bands
     # which of LAPACK's ways: bisection for a few bands, divide and conquer for all
@@ -72,13 +82,19 @@ def estimate_cost(
         seconds = SECONDS_PART
     elif vectors:
         matrices, seconds = MATRICES_VECTORS, SECONDS_VECTORS
+    element = 16 * matrices
+    if is_real:
+        element = 16 * MATRICES_AT_K + 8 * (matrices - MATRICES_AT_K)
+        seconds *= REAL_SHARE
     return Cost(
-        16 * matrices * n_basis**2 + 8 * COPIES * n_kpts * n_bands,
+        element * n_basis**2 + 8 * COPIES * n_kpts * n_bands,
         n_kpts * (SECONDS_KPT + seconds * float(n_basis) ** 3),
     )
 
 
-def estimate_sparse(hamiltonian: RealSpaceMatrix, n_bands: int) -> Cost:
+def estimate_sparse(
+    hamiltonian: Pattern, n_bands: int, back_end: BackEnd, *, is_real: bool
+) -> Cost:
     """What shift-invert for a window of bands at one k-point takes.
 
     Parameters
@@ -87,26 +103,16 @@ def estimate_sparse(hamiltonian: RealSpaceMatrix, n_bands: int) -> Cost:
         Whose pairs of atoms say which elements factors have.
     n_bands
         Bands of the window.
+    back_end
+        What factorizes.
+    is_real
+        Whether H(k) is real.
     """
-    pairs, n_basis = hamiltonian.pairs, n_rows(hamiltonian)
-    n = pairs.n_atoms
-    orbitals = n_basis / n
-    i, j = pairs.edge_index
-    where = (np.concatenate([i, np.arange(n)]), np.concatenate([j, np.arange(n)]))
-    graph = coo_array((np.ones(len(where[0])), where), shape=(n, n)).tocsc()
-    # diagonally dominant, so that elimination needs no pivots: only where elements are counts
-    graph.data = np.where(graph.indices == np.repeat(np.arange(n), np.diff(graph.indptr)), n, -1.0)
-    factors = splu(
-        graph, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-    )
-    columns = np.diff(factors.L.indptr).astype(float)
-    n_elements = 2 * columns.sum() * orbitals**2  # of L and U
-    flops = (columns**2).sum() * orbitals**3
-    n_stored = len(graph.data) * orbitals**2
-    n_sought = n_bands + 4
-    seconds = (
-        SECONDS_FLOP * FACTORIZATIONS * flops + SECONDS_ELEMENT * SOLVES * n_sought * n_elements
-    )
-    # indices of 4 bytes, a second factorization at the edges, H, S and H − σS; Lanczos vectors
-    size = 2 * 20 * n_elements + 3 * 28 * n_stored + 16 * 3 * n_sought * n_basis
-    return Cost(int(size), float(seconds))
+    elimination = Elimination.of(hamiltonian)
+    factors = back_end.cost(elimination, is_real)
+    n, n_sought, element = n_rows(hamiltonian), n_bands + ROOM, 8 if is_real else 16
+    n_values = hamiltonian.layout.n_values * hamiltonian.spin.n_components
+    size = factors.bytes + VECTORS * element * n_sought * n
+    size += SPARSE_MATRICES * (element + 4) * elimination.n_matrix + BLOCK_VALUE * n_values
+    solving = SECONDS_ELEMENT * element / 8 * elimination.n_factor
+    return Cost(size, FACTORIZATIONS * factors.seconds + SOLVES * n_sought * solving)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -21,7 +21,8 @@ from hotham_ase.electronic.solvers.problem import (
 )
 
 if TYPE_CHECKING:
-    from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.electronic.solvers.problem import Pattern
+    from hotham_ase.matrices.bloch import MatrixFormat
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class DenseSolver:
     (canonical orthogonalization, Löwdin, Adv. Quantum Chem. 5, 185 (1970)).
     """
 
-    format: ClassVar[Literal["hermitian", "dense"]] = "dense"
+    format: ClassVar[MatrixFormat] = "dense"
     finds_all: ClassVar[bool] = True
+    name: ClassVar[str] = "dense"
 
-    def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
+    def cost(self, hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> Cost:
         """What one k-point takes."""
-        return estimate_cost(n_rows(hamiltonian), 1, window=sought.window, vectors=sought.vectors)
+        what: dict[str, Any] = {"window": sought.window, "vectors": sought.vectors}
+        return estimate_cost(n_rows(hamiltonian), 1, **what, is_real=is_real)
 
     def solve(self, h_k: np.ndarray, s_k: np.ndarray | None, sought: Sought) -> Eigenstates:
         """All solutions of H C = S C ε, or those of a window."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
 from hotham_ase.electronic.solvers.accuracy import FactorError
-from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
+from hotham_ase.electronic.solvers.superlu import SuperLU
+
+if TYPE_CHECKING:
+    from hotham_ase.electronic.solvers.cost import Cost
+    from hotham_ase.electronic.solvers.ordering import Elimination
 
 __all__ = ["BackEnd", "FactorError", "Factors", "back_ends"]
 
@@ -26,9 +30,11 @@ class BackEnd(Protocol):
 
     def counts(self, is_real: bool) -> bool: ...
 
+    def cost(self, elimination: Elimination, is_real: bool) -> Cost: ...
+
     def factorize(self, matrix, *, order=None) -> Factors: ...
 
 
 def back_ends() -> tuple[BackEnd, ...]:
     """Those that work here, best first."""
-    return (SuperLUBackEnd(),)
+    return (SuperLU(),)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from hotham_ase.electronic.solvers.guard import Guard
-from hotham_ase.electronic.solvers.problem import Eigenstates, LevelError
+from hotham_ase.electronic.solvers.problem import Eigenstates, LevelError, WorkerError
 
-#: What solves at a k-point with a guard, and returns a copy of it with all that was found.
-Task = Callable[[Guard, np.ndarray], tuple[Eigenstates, Guard]]
+
+class Task(Protocol):
+    """What solves at a k-point with a guard; pickled where processes do."""
+
+    def __call__(self, guard: Guard, kpt: np.ndarray) -> tuple[Eigenstates, Guard]:
+        """Solutions, and a copy of the guard with all that was found."""
+
+    def found(self, guard: Guard, kpt: np.ndarray) -> tuple[Eigenstates, Guard] | None:
+        """The same, if they were solved before and kept."""
+
+    def report(self, guard: Guard, found: list[np.ndarray], n_kpts: int) -> None:
+        """Say how many of how many k-points were found in what another run has kept."""
 
 
 def solved_alike(
@@ -35,12 +46,16 @@ def solved_alike(
         Is told of every k-point.
     executor
         Solves k-points side by side.
+
+    Raises
+    ------
+    WorkerError
+        If processes of the executor have ended, or it takes nothing.
     """
     done: list[Eigenstates] = []
-    side_by_side = map if executor is None else executor.map
     while len(done) < len(kpts):
         try:
-            for states, seen in side_by_side(partial(task, guard), kpts[len(done) :]):
+            for states, seen in _results(task, guard, kpts[len(done) :], executor):
                 done.append(states)
                 is_raised = guard.learn(seen)
                 if is_raised and len(done) > 1:
@@ -51,8 +66,46 @@ def solved_alike(
         except LevelError as error:
             guard.ghost = error.energy
             raise
+        except Exception as error:
+            if not _is_loss(error):
+                raise
+            raise WorkerError(
+                "a worker process ended before its k-point was solved, as when memory does not "
+                "suffice for all of them: take fewer workers. K-points in a checkpoint are not "
+                f"lost ({str(error) or type(error).__name__})"
+            ) from error
     progress.passed += len(done)
     return done
+
+
+def _results(
+    task: Task, guard: Guard, kpts: Sequence[np.ndarray] | np.ndarray, executor: Executor | None
+) -> Iterator[tuple[Eigenstates, Guard]]:
+    """What is found at each k-point in turn; only those that were not kept are solved."""
+    kept = [task.found(guard, kpt) for kpt in kpts]
+    found, others = (
+        [k for k, result in zip(kpts, kept, strict=True) if (result is None) == is_new]
+        for is_new in (False, True)
+    )
+    task.report(guard, found, len(kept))
+    side_by_side = map if executor is None else executor.map
+    try:
+        solved = iter(side_by_side(partial(task, guard), others) if others else ())
+    except RuntimeError as error:  # of one that was shut down
+        raise WorkerError(f"the executor cannot take k-points: {error}") from error
+    for result in kept:
+        yield next(solved) if result is None else result
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether it tells that workers are gone: for Dask without importing it."""
+    names = {parent.__name__ for parent in type(error).__mro__}
+    return isinstance(error, (BrokenExecutor, CancelledError)) or "KilledWorker" in names
+
+
+def n_side_by_side(executor: Executor | None) -> int | None:
+    """k-points that are solved at once on this machine; None if an executor does not tell."""
+    return 1 if executor is None else getattr(executor, "_max_workers", None)
 
 
 class Progress:

@@ -2,63 +2,226 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hotham_ase.electronic.solvers.cost import COPIES, estimate_cost
+import numpy as np
+
+from hotham_ase.electronic.solvers.cost import COPIES, Cost, estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
-from hotham_ase.electronic.solvers.problem import Sought, n_rows
+from hotham_ase.electronic.solvers.factors import back_ends
+from hotham_ase.electronic.solvers.mapping import n_side_by_side
+from hotham_ase.electronic.solvers.ordering import Elimination
+from hotham_ase.electronic.solvers.problem import BandWindow, Sought, n_rows, real_at
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.memory import MEMORY_SHARE, format_size, free_memory
 
 if TYPE_CHECKING:
-    from hotham_ase.electronic.solvers.problem import BandWindow, Solver, SolverOptions
-    from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.electronic.solvers.problem import Pattern, Solver, SolverOptions
 
-QUICK = 30.0  # seconds for a k-point; up to it dense is not compared with sparse
+QUICK = 30.0  # seconds for a k-point; up to it dense solution is taken wherever it fits
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to solve at a k-point.
+
+    Attributes
+    ----------
+    solver
+        What solves.
+    is_real
+        Whether H(k) is real there.
+    cost
+        What it takes.
+    """
+
+    solver: Solver
+    is_real: bool
+    cost: Cost
 
 
 def allowed_memory(options: SolverOptions) -> float:
-    """Bytes that solving may take."""
-    return MEMORY_SHARE * free_memory() if options.memory is None else options.memory
+    """Bytes that solving at a k-point may take, as many k-points as are solved at once here."""
+    allowed = MEMORY_SHARE * free_memory() if options.memory is None else options.memory
+    return allowed / (n_side_by_side(options.executor) or 1)
+
+
+def all_ways(hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> list[Way]:
+    """Every way that there is here, the fastest first; sparse ones find a window only."""
+    solvers: list[Solver] = [DenseSolver()]
+    if sought.window is not None:
+        order = Elimination.of(hamiltonian).order
+        solvers += [ShiftInvertSolver(back_end, order) for back_end in back_ends()]
+    ways = [Way(s, is_real, s.cost(hamiltonian, sought, is_real=is_real)) for s in solvers]
+    return sorted(ways, key=lambda way: way.cost.seconds)
+
+
+def taken(ways: list[Way], allowed: float) -> Way | None:
+    """The fastest of those that fit into memory, or quick dense solution; None if none fits."""
+    fitting = [way for way in ways if way.cost.bytes <= allowed]
+    quick = [way for way in fitting if way.solver.finds_all and way.cost.seconds < QUICK]
+    return next(iter(quick + fitting), None)
 
 
 def choose_solver(
-    hamiltonian: RealSpaceMatrix,
+    hamiltonian: Pattern,
     window: BandWindow | None,
     options: SolverOptions,
     *,
     vectors: bool = False,
+    is_real: bool = False,
 ) -> Solver:
-    """The back end for a problem: dense solution always is, for all bands.
+    """The fastest solver whose memory suffices, or the one that the options name.
 
-    A window of bands is found by shift-invert where dense matrices do not fit into memory, or
-    take more than twice as long; or by the solver that the options name.
+    Dense solution finds all bands; a window of them is found by shift-invert, too.
+
+    Parameters
+    ----------
+    hamiltonian
+        H, or where it will have blocks.
+    window
+        Only these bands.
+    options
+        Memory, and a solver that is taken whatever it costs.
+    vectors
+        Whether eigenvectors are wanted.
+    is_real
+        Whether H(k) is real at these k-points, see
+        :func:`~hotham_ase.electronic.solvers.problem.real_at`.
 
     Raises
     ------
     MemoryError
-        If the memory does not suffice either way.
+        If the memory does not suffice either way, with what would fit.
     """
     if options.solver is not None and (options.solver.finds_all or window is not None):
         return options.solver
-    dense, sparse = DenseSolver(), ShiftInvertSolver()
-    allowed = allowed_memory(options)
-    sought = Sought(window, vectors)
-    cost = dense.cost(hamiltonian, sought)
-    fits = cost.bytes <= allowed
-    if fits and (window is None or cost.seconds < QUICK):
-        return dense
+    dense, sought, allowed = DenseSolver(), Sought(window, vectors), allowed_memory(options)
+    cost = dense.cost(hamiltonian, sought, is_real=is_real)
+    if cost.bytes <= allowed and cost.seconds < QUICK:
+        return dense  # before symbolic elimination, which takes seconds for a large graph
+    ways = all_ways(hamiltonian, sought, is_real=is_real)
+    way = taken(ways, allowed)
+    if way is None:
+        raise MemoryError(refusal(hamiltonian, sought, ways, allowed))
+    return way.solver
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What solves where H(k) is real, and what elsewhere; None where there are no such k-points."""
+
+    of_real: Solver | None
+    of_complex: Solver | None
+
+    @property
+    def finds_all(self) -> bool:
+        """Whether all bands are found everywhere."""
+        return all(s is None or s.finds_all for s in (self.of_real, self.of_complex))
+
+    def at(self, hamiltonian: Pattern, kpt: np.ndarray) -> Solver:
+        """The solver of a k-point that was among those chosen for."""
+        solver = self.of_real if real_at(hamiltonian, kpt)[0] else self.of_complex
+        if solver is None:
+            raise ValueError(f"kpt must be of the kind that solvers were chosen for, got {kpt}")
+        return solver
+
+
+def choose_solvers(
+    hamiltonian: Pattern,
+    kpts: Sequence[np.ndarray] | np.ndarray,
+    window: BandWindow | None,
+    options: SolverOptions,
+    *,
+    vectors: bool = False,
+) -> Chosen:
+    """What :func:`choose_solver` takes for both kinds of k-points, as far as there are such."""
+    is_real = real_at(hamiltonian, kpts)
+    of_kind = [
+        choose_solver(hamiltonian, window, options, vectors=vectors, is_real=kind)
+        if (is_real == kind).any()
+        else None
+        for kind in (True, False)
+    ]
+    return Chosen(*of_kind)
+
+
+def refusal(hamiltonian: Pattern, sought: Sought, ways: list[Way], allowed: float) -> str:
+    """Why nothing fits, in numbers, and what would.
+
+    Parameters
+    ----------
+    hamiltonian, sought
+        The problem.
+    ways
+        All of one k-point.
+    allowed
+        Bytes that may be used.
+    """
+    window = sought.window
     if window is None:
-        raise _all_bands_too_large(n_rows(hamiltonian), cost.bytes, allowed)
-    # only now: symbolic elimination of a large graph takes seconds itself
-    other = sparse.cost(hamiltonian, sought)
-    if not fits and other.bytes > allowed:
-        raise MemoryError(
-            f"{window.n_bands} bands of {hamiltonian.n_basis} orbitals take about "
-            f"{format_size(min(other.bytes, cost.bytes))}, {format_size(allowed)} may be used"
-        )
-    is_worse = other.bytes > allowed or 2 * other.seconds >= cost.seconds
-    return dense if fits and is_worse else sparse
+        return _all_bands_too_large(n_rows(hamiltonian), ways[0].cost.bytes, allowed)
+    numbers = ", ".join(f"{format_size(w.cost.bytes)} by {w.solver.name}" for w in ways)
+    text = (
+        f"{window.n_bands} bands of {hamiltonian.layout.n_basis} orbitals take about {numbers}; "
+        f"{format_size(allowed)} may be used"
+    )
+    is_real = ways[0].is_real
+    would_fit = []
+    fewer = max(_bands_that_fit(hamiltonian, sought, way, allowed) for way in ways)
+    if fewer:
+        would_fit.append(f"n_bands={fewer}")
+    if not is_real and hamiltonian.spin.is_real:
+        real = min(all_ways(hamiltonian, sought, is_real=True), key=lambda way: way.cost.bytes)
+        if real.cost.bytes <= allowed:
+            size = format_size(real.cost.bytes)
+            would_fit.append(f"k-points where H is real, such as Γ ({size} by {real.solver.name})")
+    if not would_fit:
+        least = format_size(min(way.cost.bytes for way in ways))
+        would_fit.append(f"memory of {least} for this k-point")
+    return f"{text}: what would fit is {', or '.join(would_fit)}"
+
+
+def _bands_that_fit(hamiltonian: Pattern, sought: Sought, way: Way, allowed: float) -> int:
+    """How many bands of a window fit one way; 0 if none do, or if bands are not what it takes."""
+    if sought.window is None or sought.window.n_bands < 3:
+        return 0
+    least = replace(sought, window=replace(sought.window, n_bands=2))
+    of_two = way.solver.cost(hamiltonian, least, is_real=way.is_real).bytes
+    if of_two > allowed or way.cost.bytes <= of_two:
+        return 0
+    share = (allowed - of_two) / (way.cost.bytes - of_two)
+    return 2 + int(share * (sought.window.n_bands - 2))
+
+
+def check_some_bands(
+    n_rows: int, n_bands: int, options: SolverOptions, foresee: Callable[[], Pattern]
+) -> None:
+    """Refuse bands that fit no way at any k-point, before H is there.
+
+    Parameters
+    ----------
+    n_rows
+        Of H(k).
+    n_bands
+        At each k-point.
+    options
+        Memory.
+    foresee
+        Gives where H will have blocks; called where dense matrices do not fit.
+
+    Raises
+    ------
+    MemoryError
+        With what is needed and what may be used.
+    """
+    window = BandWindow(0, n_bands, 0.0)
+    needed = estimate_cost(n_rows, 1, window=window, is_real=True).bytes
+    if options.solver is None and needed > allowed_memory(options):
+        hamiltonian = foresee()
+        choose_solver(hamiltonian, window, options, is_real=hamiltonian.spin.is_real)
 
 
 def check_all_bands(n_bands: int, options: SolverOptions) -> None:
@@ -71,18 +234,18 @@ def check_all_bands(n_bands: int, options: SolverOptions) -> None:
     """
     needed, allowed = estimate_cost(n_bands, 1).bytes, allowed_memory(options)
     if needed > allowed:
-        raise _all_bands_too_large(n_bands, needed, allowed)
+        raise MemoryError(_all_bands_too_large(n_bands, needed, allowed))
 
 
-def _all_bands_too_large(n_bands: int, needed: float, allowed: float) -> MemoryError:
-    return MemoryError(
+def _all_bands_too_large(n_bands: int, needed: float, allowed: float) -> str:
+    return (
         f"all {n_bands} bands take about {format_size(needed)}, "
         f"{format_size(allowed)} may be used: ask for a few bands (n_bands)"
     )
 
 
 def check_memory(
-    hamiltonian: RealSpaceMatrix, n_kpts: int, window: BandWindow | None, options: SolverOptions
+    hamiltonian: Pattern, n_kpts: int, window: BandWindow | None, options: SolverOptions
 ) -> None:
     """Refuse more k-points than there is memory for their eigenvalues.
 

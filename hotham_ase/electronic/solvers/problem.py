@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from hotham_ase.errors import HothamError
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.cost import Cost
     from hotham_ase.electronic.solvers.guard import Guard
-    from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.electronic.solvers.store import Checkpoint
+    from hotham_ase.matrices import BlockLayout, Spin
+    from hotham_ase.matrices.bloch import MatrixFormat
 
 #: Directions in which S(k) has a smaller eigenvalue are projected out. An error δH is amplified
 #: by its inverse there: 1e-5 turns 1 meV into 100 eV.
@@ -45,9 +47,31 @@ class IllConditionedWarning(UserWarning):
     """Near-singular directions of S(k) were projected out."""
 
 
-def n_rows(matrix: RealSpaceMatrix) -> int:
+class Pattern(Protocol):
+    """Where H has blocks, which tells what its eigenproblems take; H itself is one."""
+
+    @property
+    def layout(self) -> BlockLayout:
+        """Of the blocks."""
+
+    @property
+    def spin(self) -> Spin:
+        """Its kind."""
+
+
+class WorkerError(HothamError, RuntimeError):
+    """Processes that were to solve k-points, and did not."""
+
+
+def n_rows(matrix: Pattern) -> int:
     """Rows of H(k) and S(k): one for each orbital, or two where spins are coupled."""
-    return matrix.n_basis * (2 if matrix.spin.is_spinor else 1)
+    return matrix.layout.n_basis * (2 if matrix.spin.is_spinor else 1)
+
+
+def real_at(matrix: Pattern, kpts: Any) -> np.ndarray:
+    """(n_kpts,) whether H(k) is real: where k and −k are equivalent, as at Γ, without spinors."""
+    twice = 2 * np.asarray(kpts, dtype=float).reshape(-1, 3)
+    return (twice == np.rint(twice)).all(axis=1) & matrix.spin.is_real
 
 
 def not_positive(lowest: float) -> EigenError:
@@ -192,11 +216,15 @@ class Solver(Protocol):
         Whether it finds all bands; one that does not needs a window with an energy in it.
     """
 
-    format: ClassVar[Literal["hermitian", "dense"]]
+    format: ClassVar[MatrixFormat]
     finds_all: ClassVar[bool]
 
-    def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
-        """What one k-point takes."""
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    def cost(self, hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> Cost:
+        """What one k-point takes, where H(k) is real or where it is complex."""
 
     def solve(self, h_k: Any, s_k: Any, sought: Sought) -> Eigenstates:
         """What is sought of all solutions of H C = S C ε, no band missing.
@@ -240,6 +268,8 @@ class SolverOptions:
         takes. Where it cannot find all bands, it is for windows only.
     executor
         Threads or processes that solve k-points side by side; None solves one after another.
+    checkpoint
+        Where k-points are kept as they are solved, and looked for before.
     """
 
     on_progress: Callable[[int, int], None] | None = None
@@ -247,6 +277,11 @@ class SolverOptions:
     guard: Guard | None = None
     solver: Solver | None = None
     executor: Executor | None = None
+    checkpoint: Checkpoint | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and other processes: an executor belongs to its process."""
+        return {**self.__dict__, "executor": None}
 
 
 DEFAULT_OPTIONS = SolverOptions()

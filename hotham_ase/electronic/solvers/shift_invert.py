@@ -22,7 +22,9 @@ from hotham_ase.electronic.solvers.problem import (
 from hotham_ase.electronic.solvers.shift import NUDGES, SMALLEST_GAP, Factorizer, ShiftInvert
 
 if TYPE_CHECKING:
-    from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.electronic.solvers.factors import BackEnd
+    from hotham_ase.electronic.solvers.problem import Pattern
+    from hotham_ase.matrices.bloch import MatrixFormat
     from hotham_ase.matrices.hermitian import HermitianMatrix
 
 ROOM = 4  # bands sought beyond a window, among which its edges are checked
@@ -46,20 +48,36 @@ class ShiftInvertSolver:
 
     Attributes
     ----------
-    factorizer
-        What factorizes; by default the best back end there is.
+    back_end
+        What factorizes; by default the best there is.
+    order : (n_rows,) int
+        Row that is eliminated k-th, see
+        :class:`~hotham_ase.electronic.solvers.ordering.Elimination`; None for the back end's own.
     proof
         How it is made sure that no band is missing; None for counts where they take little time.
     """
 
-    factorizer: Factorizer = field(default_factory=lambda: Factorizer(back_ends()[0]))
+    back_end: BackEnd = field(default_factory=lambda: back_ends()[0])
+    order: np.ndarray | None = field(default=None, repr=False, compare=False)
     proof: Proof | None = None
-    format: ClassVar[Literal["hermitian", "dense"]] = "hermitian"
+    format: ClassVar[MatrixFormat] = "hermitian"
     finds_all: ClassVar[bool] = False
 
-    def cost(self, hamiltonian: RealSpaceMatrix, sought: Sought) -> Cost:
+    @property
+    def factorizer(self) -> Factorizer:
+        """What factorizes in this order."""
+        return Factorizer(self.back_end, self.order)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        switches = [key.replace("_", " ") for key, on in vars(self.back_end).items() if on is True]
+        return ", ".join(["shift-invert", self.back_end.name, *switches])
+
+    def cost(self, hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> Cost:
         """What one k-point takes; eigenvectors are found in any case."""
-        return estimate_sparse(hamiltonian, _window(sought).n_bands)
+        n_bands = _window(sought).n_bands
+        return estimate_sparse(hamiltonian, n_bands, self.back_end, is_real=is_real)
 
     def solve(
         self, h_k: HermitianMatrix, s_k: HermitianMatrix | None, sought: Sought

@@ -6,32 +6,33 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from hotham_ase.electronic.solvers.guard import GhostStateWarning, Guard, onsite_levels
-from hotham_ase.electronic.solvers.mapping import Progress, solved_alike
-from hotham_ase.electronic.solvers.policy import check_memory, choose_solver
+from hotham_ase.electronic.solvers.mapping import Progress, n_side_by_side, solved_alike
+from hotham_ase.electronic.solvers.policy import Chosen, check_memory, choose_solvers
 from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
     BandWindow,
     Eigenstates,
     IllConditionedWarning,
-    Solver,
     SolverOptions,
     Sought,
     n_rows,
 )
+from hotham_ase.electronic.solvers.sharing import SharedMatrices
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 
 if TYPE_CHECKING:
+    from hotham_ase.electronic.solvers.store import Checkpoint
     from hotham_ase.matrices import RealSpaceMatrix
 
 GAMMA = (0.0, 0.0, 0.0)
 AHEAD = 1 << 26  # bytes of eigenvectors that are held back until all have one threshold
+UNKNOWN = 16  # workers, where an executor does not tell how many it has
 
 
 def solve_kpts(
@@ -68,6 +69,8 @@ def solve_kpts(
         If there is no meaningful solution.
     MemoryError
         If the memory that may be used does not suffice.
+    WorkerError
+        If processes that solve have ended.
 
     Warns
     -----
@@ -78,38 +81,79 @@ def solve_kpts(
     """
     n_spins = hamiltonian.spin.n_spins
     progress = Progress(options.on_progress, n_spins * len(kpts))
-    solver = choose_solver(hamiltonian, window, options, vectors=vectors)
     check_memory(hamiltonian, len(kpts), window, options)
+    chosen = choose_solvers(hamiltonian, kpts, window, options, vectors=vectors)
     guard = options.guard or Guard.of(hamiltonian, overlap)
-    if window is not None and math.isnan(window.energy):
-        window = located(hamiltonian, overlap, window, solver)
-    task = partial(_solve_at, hamiltonian, overlap, solver, Sought(window, vectors))
+    if not chosen.finds_all and window is not None and math.isnan(window.energy):
+        window = located(hamiltonian, overlap, window, chosen.of_real or chosen.of_complex)
+    task = _task(hamiltonian, overlap, chosen, Sought(window, vectors), options.checkpoint)
     # eigenvectors are held back in portions, eigenvalues all, until they have one threshold
     removed: list[int] = []
-    size = max(AHEAD // (16 * n_rows(hamiltonian) ** 2), 1) if vectors else len(kpts)
-    for channel, start in itertools.product(range(n_spins), range(0, len(kpts), max(size, 1))):
-        some, of_spin = kpts[start : start + size], partial(task, channel)
+    portion = _portion(n_rows(hamiltonian), window, options)
+    size = portion if vectors else max(len(kpts), 1)
+    for channel, start in itertools.product(range(n_spins), range(0, len(kpts), size)):
+        some, of_spin = kpts[start : start + size], replace(task, channel=channel)
         for states in solved_alike(of_spin, some, guard, progress, options.executor):
             removed.append(states.n_removed)
             yield states
     _warn(guard, removed, n_rows(hamiltonian))
 
 
-def _solve_at(
+def _portion(n_rows: int, window: BandWindow | None, options: SolverOptions) -> int:
+    """k-points whose eigenvectors are in memory together: one for each worker at least."""
+    size = 16 * n_rows * (n_rows if window is None else window.n_bands)
+    return max(AHEAD // size, n_side_by_side(options.executor) or UNKNOWN)
+
+
+def _task(
     hamiltonian: RealSpaceMatrix,
     overlap: RealSpaceMatrix | None,
-    solver: Solver,
+    chosen: Chosen,
     sought: Sought,
-    channel: int,
-    guard: Guard,
-    kpt: np.ndarray,
-) -> tuple[Eigenstates, Guard]:
-    """Solve at one k-point; what the guard has found comes back with it, from anywhere."""
-    guard = replace(guard)
-    spin, format = hamiltonian.spin, solver.format
-    s_k = None if overlap is None else overlap.at_k(kpt, format=format, spin=spin)
-    h_k = hamiltonian.at_k(kpt, format=format, channel=channel)
-    return guard.solve(solver, h_k, s_k, sought), guard
+    checkpoint: Checkpoint | None,
+) -> _KPointTask:
+    if checkpoint is None:
+        return _KPointTask(SharedMatrices(hamiltonian, overlap), chosen, sought)
+    hamiltonian = checkpoint.same(hamiltonian)
+    overlap = None if overlap is None else checkpoint.same(overlap)
+    matrices = SharedMatrices(hamiltonian, overlap, checkpoint.folder)
+    is_kept = checkpoint.vectors or not sought.vectors
+    return _KPointTask(matrices, chosen, sought, checkpoint if is_kept else None)
+
+
+@dataclass(frozen=True)
+class _KPointTask:
+    """Solves at one k-point, here or in another process; see :class:`Task`."""
+
+    matrices: SharedMatrices
+    chosen: Chosen
+    sought: Sought
+    checkpoint: Checkpoint | None = None
+    channel: int = 0
+
+    def __call__(self, guard: Guard, kpt: np.ndarray) -> tuple[Eigenstates, Guard]:
+        # another worker that was killed since may have kept it
+        if (found := self.found(guard, kpt)) is not None:
+            return found
+        seen, solver = replace(guard), self.chosen.at(self.matrices.hamiltonian, kpt)
+        h_k, s_k = self.matrices.at_k(kpt, self.channel, solver.format)
+        states = seen.solve(solver, h_k, s_k, self.sought)
+        if self.checkpoint is not None:
+            self.checkpoint.keep(self._name(guard, kpt), states, seen, kpt)
+        return states, seen
+
+    def found(self, guard: Guard, kpt: np.ndarray) -> tuple[Eigenstates, Guard] | None:
+        if self.checkpoint is None:
+            return None
+        return self.checkpoint.find(self._name(guard, kpt), self.sought, guard)
+
+    def report(self, guard: Guard, found: list[np.ndarray], n_kpts: int) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.report([self._name(guard, kpt) for kpt in found], n_kpts)
+
+    def _name(self, guard: Guard, kpt: np.ndarray) -> str:
+        checkpoint = cast("Checkpoint", self.checkpoint)
+        return checkpoint.name(self.matrices, self.sought, guard, self.channel, kpt)
 
 
 def _warn(guard: Guard, removed: list[int], n_basis: int) -> None:
@@ -143,11 +187,14 @@ def located(
     hamiltonian: RealSpaceMatrix,
     overlap: RealSpaceMatrix | None,
     window: BandWindow,
-    solver: Solver,
+    solver: Solver | None,
 ) -> BandWindow:
-    """A window with an energy near the middle of its bands at Γ, where the solver needs one."""
+    """A window with an energy near the middle of its bands at Γ, which shift-invert needs.
+
+    It is found by the solver if that is shift-invert, otherwise by its default.
+    """
     if not isinstance(solver, ShiftInvertSolver):
-        return window
+        solver = ShiftInvertSolver()
     middle, spin = window.first + window.n_bands // 2, hamiltonian.spin
     h_k = hamiltonian.at_k(GAMMA, format="hermitian")
     s_k = None if overlap is None else overlap.at_k(GAMMA, format="hermitian", spin=spin)

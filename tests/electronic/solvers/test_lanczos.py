@@ -16,10 +16,10 @@ from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, LevelE
 from hotham_ase.electronic.solvers.real_form import RealForm, real_form
 from hotham_ase.electronic.solvers.shift import Factorizer, ShiftInvert
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
-from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
+from hotham_ase.electronic.solvers.superlu import SuperLU
 from tests.halves import half
 
-SUPERLU = SuperLUBackEnd()
+SUPERLU = SuperLU()
 
 
 def problem_with(
@@ -56,7 +56,7 @@ def flat_bands(n: int, n_flat: int, width: float) -> np.ndarray:
 
 
 def solve(h, s, window, back_end=SUPERLU, proof="counts"):
-    solver = ShiftInvertSolver(Factorizer(back_end), proof)
+    solver = ShiftInvertSolver(back_end, proof=proof)
     return solver.solve(half(h), None if s is None else half(s), Sought(window))
 
 
@@ -244,7 +244,7 @@ def test_sound_problems_take_few_factorizations(monkeypatch, is_large):
     levels = spread(300)
     h, s = problem_with(levels)
     sought = Sought(BandWindow(50, 10, float(levels[54:56].mean())), floor=-40.0)
-    solver = ShiftInvertSolver(Factorizer(Miscounting(off_at=9)), "search")
+    solver = ShiftInvertSolver(Miscounting(off_at=9), proof="search")
     check(solver.solve(half(h), half(s), sought), h, s, levels[50:60])
     assert len(Miscounting.calls) == (1 if is_large else 2)
     with pytest.raises(LevelError, match="a level lies at -20"):

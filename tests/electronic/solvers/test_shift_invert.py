@@ -12,10 +12,10 @@ from hotham_ase.electronic.solvers.lanczos import Lanczos
 from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, Eigenstates, Sought
 from hotham_ase.electronic.solvers.shift import Factorizer, ShiftInvert
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver, energy_of_band
-from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
+from hotham_ase.electronic.solvers.superlu import SuperLU
 from tests.halves import half
 
-SUPERLU = Factorizer(SuperLUBackEnd())
+SUPERLU = Factorizer(SuperLU())
 
 
 def solve_dense(h, s, **sought) -> Eigenstates:
@@ -23,7 +23,7 @@ def solve_dense(h, s, **sought) -> Eigenstates:
 
 
 def solve_sparse(h, s, **sought) -> Eigenstates:
-    return ShiftInvertSolver(SUPERLU).solve(half(h), half(s), Sought(**sought))
+    return ShiftInvertSolver().solve(half(h), half(s), Sought(**sought))
 
 
 def assert_solves(h, s, states) -> None:

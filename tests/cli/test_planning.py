@@ -1,0 +1,98 @@
+"""``hotham plan``."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from hotham_ase.calculator import HotHamCalculator
+from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.structures import build_structure
+from tests.calculator.models import NearestNeighbourModel
+
+
+@pytest.fixture
+def no_prediction(monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("a plan predicts nothing")
+
+    monkeypatch.setattr(HamiltonianModel, "predict_with_uncertainty", fail)
+
+
+@pytest.mark.usefixtures("no_prediction")
+def test_a_plan_is_a_table(hotham, model_file):
+    arguments = ("twisted-graphene:1,2", "-m", model_file, "--n-bands", 4)
+    code, out, err = hotham("plan", *arguments, "--path", "GKM", "--npoints", 3, "--kpts", "2,2,1")
+    assert (code, err) == (0, "")
+    assert "28," in out.splitlines()[0]
+    assert "112, H(k) of 112 rows" in out
+    assert "one k-point" in out
+    assert out.count("taken") == 2
+    assert "dense" in out
+    assert "shift-invert, SuperLU" in out
+    assert "k-points take" in out.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("no_prediction")
+def test_a_plan_as_json(hotham, model_file):
+    arguments = ("graphene", "-m", model_file, "--json", "--memory", "1GiB", "--npoints", 5)
+    plan = json.loads(hotham("plan", *arguments)[1])
+    assert (plan["n_atoms"], plan["n_orbitals"], plan["memory"]) == (2, 8, 2**30)
+    assert plan["solving_seconds"] > 0
+    calculator = HotHamCalculator(model_file, memory="1GiB")
+    found = calculator.get_plan(npoints=5, atoms=build_structure("graphene"))
+    assert found.n_real + found.n_complex == plan["n_real"] + plan["n_complex"]
+    assert [way.name for way in found.ways] == [way["name"] for way in plan["ways"]]
+
+
+def test_a_plan_says_what_does_not_fit(hotham, model_file):
+    arguments = ("graphene", "-m", model_file, "--n-bands", 4, "--memory", "1KiB")
+    code, out, _ = hotham("plan", *arguments)
+    assert code == 0
+    assert "does not fit" in out
+    assert "1 KiB may be used: what would fit is" in out
+
+
+def test_molecules_have_one_kpoint(hotham, model_file):
+    out = hotham("plan", "graphene", "-m", model_file, "--pbc", "none")[1]
+    assert "1 with a real H(k), 0 with a complex one" in out
+
+
+def test_models_need_not_know_what_they_take():
+    atoms = build_structure("graphene")
+    plan = HotHamCalculator(NearestNeighbourModel()).get_plan(npoints=3, atoms=atoms)
+    assert (plan.prediction_bytes, plan.prediction_seconds) == (None, None)
+    assert plan.n_orbitals == 2
+
+
+@pytest.mark.usefixtures("no_prediction")
+def test_bands_that_fit_nowhere_are_refused_before_h_is_predicted(
+    hotham, model_file, tmp_path, no_prediction
+):
+    arguments = ("graphene", "-m", model_file, "--n-bands", 4, "--memory", "1KiB")
+    code, _, err = hotham("bands", *arguments, "-o", tmp_path / "bands.csv")
+    assert code == 2
+    assert "4 bands of 8 orbitals take about" in err
+
+
+def test_bands_say_how_they_will_be_solved(hotham, model_file, tmp_path, monkeypatch):
+    """A long calculation, were this machine a slow one."""
+    arguments = ("graphene", "-m", model_file, "--n-bands", 4, "--npoints", 3, "--path", "GK")
+    arguments = ("bands", *arguments, "--kpts", "2,2,1", "-o", tmp_path / "bands.csv")
+    assert hotham(*arguments)[2] == ""
+    monkeypatch.setattr("hotham_ase.cli.planned.LONG", 0.0)
+    said = (
+        r"about under 1 s for the first 7 k-points of 8 orbitals: 5 with a real H by dense, .*B; 2 "
+    )
+    assert re.match(said, hotham(*arguments)[2])
+
+
+def test_what_a_prediction_takes_grows_with_the_structure(model_file):
+    calculator = HotHamCalculator(model_file)
+    small, large = (
+        calculator.get_plan(npoints=3, atoms=build_structure("graphene").repeat((n, n, 1)))
+        for n in (4, 8)
+    )
+    assert np.isclose(large.prediction_seconds, 4 * small.prediction_seconds)
+    assert small.prediction_bytes < large.prediction_bytes <= 8 * small.prediction_bytes
