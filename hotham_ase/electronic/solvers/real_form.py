@@ -6,7 +6,7 @@ of complex ones; they count eigenvalues where a back end does that for real matr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -17,7 +17,9 @@ from hotham_ase.electronic.solvers.factors import FactorError
 from hotham_ase.matrices.hermitian import HermitianMatrix
 
 if TYPE_CHECKING:
+    from hotham_ase.electronic.solvers.cost import Cost
     from hotham_ase.electronic.solvers.factors import BackEnd, Factors
+    from hotham_ase.electronic.solvers.ordering import Elimination
 
 
 def real_form(matrix: HermitianMatrix) -> HermitianMatrix:
@@ -51,6 +53,19 @@ class RealForm:
     def counts(self, is_real: bool) -> bool:
         """Whether negative eigenvalues of matrices are counted."""
         return self.back_end.counts(True)
+
+    def cost(self, elimination: Elimination, is_real: bool) -> Cost:
+        """What factors take, and one factorization."""
+        if is_real:
+            return self.back_end.cost(elimination, True)
+        # rows are twice as many, and columns twice as long
+        doubled = replace(
+            elimination,
+            n_factor=4 * elimination.n_factor,
+            n_flops=8 * elimination.n_flops,
+            n_matrix=4 * elimination.n_matrix,
+        )
+        return self.back_end.cost(doubled, True)
 
     def factorize(self, matrix: HermitianMatrix, *, order: np.ndarray | None = None) -> Factors:
         """See :class:`hotham_ase.electronic.solvers.factors.BackEnd`."""

@@ -19,6 +19,7 @@ from hotham_ase.electronic.solvers.problem import (
     BandWindow,
     Eigenstates,
     IllConditionedWarning,
+    Solver,
     SolverOptions,
     Sought,
     n_rows,
