@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
-import scipy.sparse as sp
 
 from hotham_ase.electronic.solvers.accuracy import FactorError as FactorError
 from hotham_ase.electronic.solvers.mkl import MKLBackEnd
@@ -26,12 +25,12 @@ class Factors(Protocol):
     Attributes
     ----------
     n_negative
-        How many eigenvalues of A are negative; None where the back end does not count them.
+        How many eigenvalues of A are negative.
     nbytes
         Of the factors.
     """
 
-    n_negative: int | None
+    n_negative: int
     nbytes: int
 
     def solve(self, b: np.ndarray) -> np.ndarray:
@@ -45,9 +44,6 @@ class BackEnd(Protocol):
     """A way to factorize; frozen, and small when pickled."""
 
     name: ClassVar[str]
-
-    def counts(self, is_real: bool) -> bool:
-        """Whether negative eigenvalues of real, or of complex, matrices are counted."""
 
     def factorize(self, matrix: HermitianMatrix, *, order: np.ndarray | None = None) -> Factors:
         """Factors that are accurate.
@@ -91,43 +87,3 @@ def missing_extras_hint(n_factor: int) -> str | None:
         "the extra mkl (pip install mkl) brings a factorization that takes a third of the memory "
         "and a third of the time"
     )
-
-
-def n_negative_by_real_form(
-    matrix: HermitianMatrix, back_end: BackEnd, *, order: np.ndarray | None = None
-) -> int:
-    """Count negative eigenvalues of a complex matrix by factors of real ones.
-
-    [[Re A, −Im A], [Im A, Re A]] has every eigenvalue of A twice. Its factors take twice the
-    memory and time of A's.
-
-    Parameters
-    ----------
-    matrix
-        A.
-    back_end
-        One that counts for real matrices.
-    order : (n,) int
-        As for A.
-
-    Raises
-    ------
-    FactorError
-        If there are no accurate factors.
-    """
-    n, upper = matrix.shape[0], matrix.upper
-    real, imaginary = upper.data.real, upper.data.imag
-    # the two real rows of one complex row follow one another: elements become blocks
-    blocks = np.stack([real, -imaginary, imaginary, real], axis=1).reshape(-1, 2, 2)
-    form = sp.bsr_array((blocks, upper.indices, upper.indptr), shape=(2 * n, 2 * n))
-    doubled = HermitianMatrix(sp.triu(form, format="csr"))
-    if order is not None:
-        order = np.stack([2 * order, 2 * order + 1], axis=1).ravel()
-    factors = back_end.factorize(doubled, order=order)
-    factors.close()
-    if factors.n_negative is None:
-        raise ValueError(f"back_end must count for real matrices, {back_end.name} does not")
-    n_negative, is_odd = divmod(factors.n_negative, 2)
-    if is_odd:
-        raise FactorError("an eigenvalue is too near zero to be counted")
-    return n_negative

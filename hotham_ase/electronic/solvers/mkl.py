@@ -42,7 +42,7 @@ class MKLFactors:
         if not is_accurate:
             check_solves(matrix, self.solve)
         self.nbytes = 1024 * int(pardiso.iparm[KILOBYTES].sum())
-        self.n_negative: int | None = (
+        self.n_negative = (
             int(pardiso.iparm[NEGATIVE])
             if matrix.is_real
             else _n_negative(pardiso, matrix.shape[0])
@@ -105,10 +105,6 @@ class MKLBackEnd:
 
     single: bool = False
     threads: int | None = None
-
-    def counts(self, is_real: bool) -> bool:
-        """Always."""
-        return True
 
     def factorize(self, matrix: HermitianMatrix, *, order: np.ndarray | None = None) -> MKLFactors:
         """Factors that are accurate, or become so by refinement."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -28,6 +28,7 @@ from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.problem import Pattern
+    from hotham_ase.matrices.bloch import MatrixFormat
 
 PROGRAM = Path(__file__).with_name("slepc_program.py")
 #: Where Debian's python3-slepc4py-real lies.
@@ -56,7 +57,7 @@ class SlepcSolver:
     """
 
     name: ClassVar[str] = "slepc"
-    format: ClassVar[Literal["csr", "dense"]] = "csr"
+    format: ClassVar[MatrixFormat] = "csr"
     finds_all: ClassVar[bool] = False
     command: tuple[str, ...] = ("mpirun", "-n", "2", "/usr/bin/python3")
     folder: str | None = None

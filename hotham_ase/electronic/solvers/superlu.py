@@ -37,7 +37,7 @@ class SuperLUFactors:
         self._factors: spla.SuperLU | None = factors
         self._order = order
         # without pivoting U is D L†, and by Sylvester's law D has the inertia of the matrix
-        self.n_negative: int | None = int((factors.U.diagonal().real < 0).sum())
+        self.n_negative = int((factors.U.diagonal().real < 0).sum())
         # SciPy keeps a second L and U after it was asked for one of them
         self.nbytes = 2 * (factors.U.dtype.itemsize + INDEX) * factors.nnz
 
@@ -64,10 +64,6 @@ class SuperLUBackEnd:
     """
 
     name: ClassVar[str] = "SuperLU"
-
-    def counts(self, is_real: bool) -> bool:
-        """Always."""
-        return True
 
     def factorize(
         self, matrix: HermitianMatrix, *, order: np.ndarray | None = None
