@@ -21,7 +21,8 @@ from hotham_ase.electronic.solvers.accuracy import FactorError
 
 SEQUENTIAL, GNU = 1, 3  # threading layers
 LP64 = 0  # interface with integers of 4 bytes, beside which pardiso_64 has 8
-ANALYSIS, FACTORIZATION, SOLUTION, DIAGONAL, RELEASE = 11, 22, 33, 332, -1
+SYMMETRIC = -2  # real matrices, indefinite ones
+ANALYSIS, FACTORIZATION, SOLUTION, RELEASE = 11, 22, 33, -1
 TOO_MANY = -8  # error: integers of 4 bytes overflow
 N_FACTOR = 17  # index in iparm of the elements of factors; negative where integers overflow
 _ERRORS: dict[int, tuple[type[Exception], str]] = {
@@ -85,8 +86,6 @@ class Pardiso:
 
     Parameters
     ----------
-    kind
-        −2 for real symmetric, −4 for Hermitian matrices, indefinite ones.
     upper : (n, n)
         Upper triangle with its diagonal, in single or double precision.
     iparm : (64,)
@@ -106,7 +105,6 @@ class Pardiso:
 
     def __init__(
         self,
-        kind: int,
         upper: csr_array,
         iparm: np.ndarray,
         *,
@@ -117,7 +115,7 @@ class Pardiso:
         rows = np.zeros(0) if order is None else order
         # integers of 8 bytes take 20 bytes more for each element of the matrix
         for integer in (np.int32, np.int64):
-            self._routine = _Routine(kind, upper.shape[0], iparm.astype(integer), threads or 0)
+            self._routine = _Routine(upper.shape[0], iparm.astype(integer), threads or 0)
             self.close = weakref.finalize(self, self._routine, RELEASE)
             if upper.nnz > np.iinfo(integer).max:
                 continue
@@ -156,13 +154,13 @@ class Pardiso:
 class _Routine:
     """Calls of PARDISO, with what it keeps from one to the next."""
 
-    def __init__(self, kind: int, n: int, iparm: np.ndarray, threads: int) -> None:
+    def __init__(self, n: int, iparm: np.ndarray, threads: int) -> None:
         self._library = _installed()
         is_long = iparm.itemsize == 8
         self._function = self._library.pardiso_64 if is_long else self._library.pardiso
         self._function.restype = None
         self._integer = ctypes.c_int64 if is_long else ctypes.c_int32
-        self._kind, self._n, self._threads = kind, n, threads
+        self._n, self._threads = n, threads
         self._handle, self.iparm = np.zeros(64, np.int64), iparm
 
     def __call__(
@@ -178,7 +176,7 @@ class _Routine:
         error = self._integer(0)
         n_columns = 1 if b is None else b.shape[1]
         arguments = [
-            self._handle, 1, 1, self._kind, phase, self._n, *matrix, order, n_columns,
+            self._handle, 1, 1, SYMMETRIC, phase, self._n, *matrix, order, n_columns,
             self.iparm, 0, b, x, error,
         ]  # fmt: skip
         before = self._library.MKL_Set_Num_Threads_Local(self._threads)
