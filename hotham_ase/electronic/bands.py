@@ -89,8 +89,9 @@ def window_about_fermi_level(
     first = min(max(n_occupied - n_bands // 2, 0), n_all - n_bands)
     window = BandWindow(first, n_bands, math.nan)  # only shift-invert needs an energy
     is_real = hamiltonian.spin.is_real  # k-points are not known: what only some of them need
-    if choose_solver(hamiltonian, window, options, is_real=is_real).finds_all:
+    solver = choose_solver(hamiltonian, window, options, is_real=is_real)
+    if solver.finds_all:
         return window
     if options.on_progress is not None:
         options.on_progress(0, 1)
-    return located(hamiltonian, overlap, window)
+    return located(hamiltonian, overlap, window, solver)

@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 
 from hotham_ase.electronic.dos import DosError
 from hotham_ase.electronic.solvers.problem import EigenError
+from hotham_ase.matrices.hermitian import HermitianMatrix
 
 LANCZOS_STEPS = 60  # for the ends of the spectrum
 CHECK = 64  # steps between looks at the norms; polynomials grow exponentially beyond the ends
@@ -104,16 +105,16 @@ class Operator:
 
     Attributes
     ----------
-    h_k, s_k : (n_basis, n_basis) sparse
-        Hermitian; both real or both complex. S may be None.
+    h_k, s_k
+        Both real or both complex. S may be None.
     solve
         S⁻¹ times a block of vectors.
     removed : (n_basis, n_removed) or None
         Eigenvectors of S without which the problem is solved.
     """
 
-    h_k: csr_array
-    s_k: csr_array | None
+    h_k: HermitianMatrix
+    s_k: HermitianMatrix | None
     solve: Callable[[np.ndarray], np.ndarray]
     removed: np.ndarray | None = None
 
@@ -133,7 +134,7 @@ class Operator:
     def random(self, rng: np.random.Generator, n_vectors: int) -> np.ndarray:
         """(n_basis, n_vectors) random signs where the matrices are real, phases elsewhere."""
         shape = (self.h_k.shape[0], n_vectors)
-        if not np.iscomplexobj(self.h_k.data):
+        if self.h_k.is_real:
             return rng.choice([-1.0, 1.0], size=shape)
         return np.exp(2j * math.pi * rng.random(shape))
 

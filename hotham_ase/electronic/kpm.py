@@ -45,7 +45,6 @@ from hotham_ase.electronic.solvers.problem import (
     EigenError,
     SolverOptions,
     n_rows,
-    real_if_real,
 )
 from hotham_ase.electronic.solvers.s_inverse import overlap_solver
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver, small_directions
@@ -344,11 +343,11 @@ class _Problem:
     def operator(self, kpt: np.ndarray, threshold: float) -> Operator:
         """S⁻¹H at a k-point."""
         spin = self.hamiltonian.spin
-        s_k = None if self.overlap is None else self.overlap.at_k(kpt, spin=spin)
-        h_k, s_k = real_if_real(self.hamiltonian.at_k(kpt), s_k)
-        if s_k is None or self.overlap is None:
+        h_k = self.hamiltonian.at_k(kpt, format="hermitian")
+        if self.overlap is None:
             return Operator(h_k, None, lambda x: x)
-        removed = small_directions(s_k, threshold)
+        s_k = self.overlap.at_k(kpt, format="hermitian", spin=spin)
+        removed = small_directions(s_k, threshold, ShiftInvertSolver().factorizer)
         solve = overlap_solver(s_k, self.overlap, self.options)
         return Operator(h_k, s_k, solve, removed)
 

@@ -7,6 +7,7 @@ import pytest
 import scipy.linalg
 from ase import Atoms
 from ase.build import graphene
+from scipy.sparse import eye_array
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.electronic.chebyshev import (
@@ -169,13 +170,13 @@ def test_more_vectors_have_smaller_errors(matrices):
 
 def test_a_level_beyond_the_ends_is_noticed(matrices):
     _, _, h, s = matrices
-    h_k, s_k = h.at_k((0, 0, 0)).real, s.at_k((0, 0, 0)).real
+    h_k, s_k = (m.at_k((0, 0, 0), format="hermitian") for m in (h, s))
     operator = Operator(h_k, s_k, overlap_solver(s_k, s, SolverOptions()))
-    levels = scipy.linalg.eigvalsh(h_k.toarray(), s_k.toarray())
+    levels = scipy.linalg.eigvalsh(h_k.full().toarray(), s_k.full().toarray())
     low, high, residual = operator.extremes(np.random.default_rng(0))
     assert (low, high) == pytest.approx((levels[0], levels[-1]), abs=1e-8)
     assert residual < 1e-6
-    start, groups = np.eye(len(levels)), h_k[:1]
+    start, groups = np.eye(len(levels)), h_k.full()[:1]
     chebyshev_moments(operator, Interval(low - 0.01, high + 0.01), start, 500, groups)
     for ends in ((low + 0.05, high + 1), (low - 1, high - 0.05)):
         with pytest.raises(OutOfBounds, match="a level lies outside"):
@@ -184,18 +185,14 @@ def test_a_level_beyond_the_ends_is_noticed(matrices):
 
 def test_conjugate_gradients_solve_as_factors_do():
     _, _, _, s = crystal(4)
-    s_k = s.at_k((0.1, 0.2, -0.3))
+    s_k = s.at_k((0.1, 0.2, -0.3), format="hermitian")
     b = np.random.default_rng(0).normal(size=(s_k.shape[0], 3)) + 0j
     b[:, 1] = 0
     x = conjugate_gradients(s_k, atom_blocks(s_k, s))(b)
-    np.testing.assert_allclose(x, scipy.linalg.solve(s_k.toarray(), b), atol=1e-7)
+    np.testing.assert_allclose(x, scipy.linalg.solve(s_k.full().toarray(), b), atol=1e-7)
     np.testing.assert_allclose(overlap_solver(s_k, s, SolverOptions(memory=1))(b), x, atol=1e-12)
     with pytest.raises(EigenError, match="not positive"):
-        conjugate_gradients(s_k - 1.2 * s_k.diagonal().max() * _identity(s_k), _identity(s_k))(b)
-
-
-def _identity(like):
-    return type(like)(np.eye(like.shape[0]))
+        conjugate_gradients(s_k.shifted(1.2 * s_k.diagonal().max(), None), eye_array(len(b)))(b)
 
 
 def test_without_memory_for_factors_the_numbers_are_the_same(matrices):

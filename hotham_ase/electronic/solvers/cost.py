@@ -27,14 +27,13 @@ COPIES = 4  # of the eigenvalues of all k-points: rows, stacked, occupations, wh
 LARGEST_PART = 0.3  # of all bands; more of them are not found faster one by one
 
 # Of shift-invert.
-FACTORIZATIONS = 5  # of S, at the floor, in the window's middle, at its two edges
-FACTORS_ALIVE = 2  # at once: in the middle, and at an edge
+FACTORIZATIONS = 2  # at the floor and in the window's middle; two more where it is quick
 ROOM = 4  # bands sought beyond a window
-SOLVES = 8  # for each band that is sought
-SECONDS_ELEMENT = 3e-9  # of L, for one real right-hand side forwards and backwards: its memory
+SOLVES = 9  # for each band that is sought, and to see that there are no others
+SECONDS_ELEMENT = 1e-9  # of L, for one of eight real right-hand sides, forwards and backwards
 SPARSE_MATRICES = 3  # H, S and H − σS
 BLOCK_VALUE = 12  # bytes of a value of H(R) and the index of its R, from which H(k) is summed
-VECTORS = 3  # for each band that is sought
+VECTORS = 14  # for each band that is sought
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def estimate_sparse(
     factors = back_end.cost(elimination, is_real)
     n, n_sought, element = n_rows(hamiltonian), n_bands + ROOM, 8 if is_real else 16
     n_values = hamiltonian.layout.n_values * hamiltonian.spin.n_components
-    size = FACTORS_ALIVE * factors.bytes + VECTORS * element * n_sought * n
+    size = factors.bytes + VECTORS * element * n_sought * n
     size += SPARSE_MATRICES * (element + 4) * elimination.n_matrix + BLOCK_VALUE * n_values
     solving = SECONDS_ELEMENT * element / 8 * elimination.n_factor
     return Cost(size, FACTORIZATIONS * factors.seconds + SOLVES * n_sought * solving)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -22,6 +22,7 @@ from hotham_ase.electronic.solvers.problem import (
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.problem import Pattern
+    from hotham_ase.matrices.bloch import MatrixFormat
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class DenseSolver:
     (canonical orthogonalization, Löwdin, Adv. Quantum Chem. 5, 185 (1970)).
     """
 
-    format: ClassVar[Literal["csr", "dense"]] = "dense"
+    format: ClassVar[MatrixFormat] = "dense"
     finds_all: ClassVar[bool] = True
     name: ClassVar[str] = "dense"
 

@@ -13,6 +13,7 @@ from hotham_ase.electronic.solvers.cost import COPIES, Cost, estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.factors import back_ends
 from hotham_ase.electronic.solvers.mapping import n_side_by_side
+from hotham_ase.electronic.solvers.ordering import Elimination
 from hotham_ase.electronic.solvers.problem import BandWindow, Sought, n_rows, real_at
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.memory import MEMORY_SHARE, format_size, free_memory
@@ -53,7 +54,8 @@ def all_ways(hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> list[Way
     """Every way that there is here, the fastest first; sparse ones find a window only."""
     solvers: list[Solver] = [DenseSolver()]
     if sought.window is not None:
-        solvers += [ShiftInvertSolver(back_end) for back_end in back_ends()]
+        order = Elimination.of(hamiltonian).order
+        solvers += [ShiftInvertSolver(back_end, order) for back_end in back_ends()]
     ways = [Way(s, is_real, s.cost(hamiltonian, sought, is_real=is_real)) for s in solvers]
     return sorted(ways, key=lambda way: way.cost.seconds)
 

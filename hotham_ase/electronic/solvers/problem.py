@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.guard import Guard
     from hotham_ase.electronic.solvers.store import Checkpoint
     from hotham_ase.matrices import BlockLayout, Spin
+    from hotham_ase.matrices.bloch import MatrixFormat
 
 #: Directions in which S(k) has a smaller eigenvalue are projected out. An error δH is amplified
 #: by its inverse there: 1e-5 turns 1 meV into 100 eV.
@@ -117,12 +118,16 @@ class Eigenstates:
         Index of the first eigenvalue among all bands of this k-point.
     n_removed
         Near-singular directions of S that were projected out.
+    is_counted
+        Whether counts prove that no band is missing; otherwise a search does, with a chance of
+        1e-8 to be wrong.
     """
 
     eigenvalues: np.ndarray
     vectors: np.ndarray | None = field(default=None, repr=False)
     first_band: int = 0
     n_removed: int = 0
+    is_counted: bool = True
 
     @property
     def columns(self) -> np.ndarray:
@@ -141,7 +146,7 @@ class Eigenstates:
         """The bands ``first … first + n_bands − 1``, counted among all bands."""
         part = slice(first - self.first_band, first - self.first_band + n_bands)
         vectors = None if self.vectors is None else self.vectors[:, part]
-        return Eigenstates(self.eigenvalues[part], vectors, first, self.n_removed)
+        return replace(self, eigenvalues=self.eigenvalues[part], vectors=vectors, first_band=first)
 
 
 @dataclass(frozen=True)
@@ -211,7 +216,7 @@ class Solver(Protocol):
         Whether it finds all bands; one that does not needs a window with an energy in it.
     """
 
-    format: ClassVar[Literal["csr", "dense"]]
+    format: ClassVar[MatrixFormat]
     finds_all: ClassVar[bool]
 
     @property

@@ -10,26 +10,26 @@ import numpy as np
 import scipy.linalg
 from scipy.sparse import block_diag, csr_array
 
+from hotham_ase.electronic.solvers.factors import back_ends
 from hotham_ase.electronic.solvers.ordering import Elimination
 from hotham_ase.electronic.solvers.policy import allowed_memory
 from hotham_ase.electronic.solvers.problem import EigenError, SolverOptions, not_positive
-from hotham_ase.electronic.solvers.shift_invert import symmetric_lu
-from hotham_ase.electronic.solvers.superlu import SuperLU
 
 if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.matrices.hermitian import HermitianMatrix
 
 Solve = Callable[[np.ndarray], np.ndarray]
 CG_TOLERANCE = 1e-9  # relative residual; each of thousands of steps adds its own
 CG_STEPS = 5000
 
 
-def overlap_solver(s_k: csr_array, overlap: RealSpaceMatrix, options: SolverOptions) -> Solve:
+def overlap_solver(s_k: HermitianMatrix, overlap: RealSpaceMatrix, options: SolverOptions) -> Solve:
     """What gives S⁻¹ times a block of vectors (n_basis, n).
 
     Parameters
     ----------
-    s_k : (n_basis, n_basis) sparse
+    s_k
         S at one k-point.
     overlap
         S(R), whose pairs tell how large the factors are.
@@ -41,35 +41,37 @@ def overlap_solver(s_k: csr_array, overlap: RealSpaceMatrix, options: SolverOpti
     EigenError
         If S cannot be factorized, or is not positive.
     """
-    cost = SuperLU().cost(Elimination.of(overlap), np.isrealobj(s_k.data))
-    if cost.bytes > allowed_memory(options):
+    allowed, elimination = allowed_memory(options), Elimination.of(overlap)
+    fitting = (b for b in back_ends() if b.cost(elimination, s_k.is_real).bytes <= allowed)
+    back_end = next(fitting, None)
+    if back_end is None:
         return conjugate_gradients(s_k, atom_blocks(s_k, overlap))
-    factors = symmetric_lu(s_k.tocsc())
-    if factors is None:
-        raise EigenError("S(k) cannot be factorized accurately: the basis is linearly dependent")
-    if (factors.U.diagonal().real < 0).any():
-        raise not_positive(float(factors.U.diagonal().real.min()))
+    order = elimination.order if len(elimination.order) == s_k.shape[0] else None
+    factors = back_end.factorize(s_k, order=order)
+    if factors.n_negative:
+        raise EigenError(
+            f"the overlap matrix is not positive: {factors.n_negative} of its eigenvalues are "
+            "negative; check that S belongs to this structure and basis"
+        )
     return lambda b: factors.solve(np.asarray(b, dtype=s_k.dtype))
 
 
-def atom_blocks(s_k: csr_array, overlap: RealSpaceMatrix) -> csr_array:
+def atom_blocks(s_k: HermitianMatrix, overlap: RealSpaceMatrix) -> csr_array:
     """The inverse of S between the orbitals of each atom: block-Jacobi's preconditioner."""
     bounds = np.concatenate([[0], np.cumsum(overlap.n_orbitals)])
     n_spin = s_k.shape[0] // bounds[-1]
-    inverses = [
-        scipy.linalg.inv(s_k[first:last, first:last].toarray())
-        for first, last in itertools.pairwise(bounds)
-    ]
+    halves = (s_k.upper[a:b, a:b].toarray() for a, b in itertools.pairwise(bounds))
+    inverses = [scipy.linalg.inv(half + np.triu(half, 1).conj().T) for half in halves]
     return block_diag(n_spin * inverses, format="csr")
 
 
-def conjugate_gradients(s_k: csr_array, preconditioner: csr_array) -> Solve:
+def conjugate_gradients(s_k: HermitianMatrix, preconditioner: csr_array) -> Solve:
     """What solves with S by preconditioned conjugate gradients, all vectors at once.
 
     Parameters
     ----------
-    s_k : (n_basis, n_basis) sparse
-        Hermitian and positive definite.
+    s_k
+        Positive definite.
     preconditioner : (n_basis, n_basis) sparse
         Likewise, near its inverse.
 

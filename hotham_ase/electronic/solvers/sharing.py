@@ -8,12 +8,13 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from hotham_ase.electronic.solvers.problem import WorkerError
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix
+from hotham_ase.matrices.bloch import MatrixFormat
 from hotham_ase.matrices.spin import Spin
 
 _LOCK = threading.RLock()
@@ -60,9 +61,7 @@ class SharedMatrices:
                 matrix.save(_WRITTEN[matrix])
             return _WRITTEN[matrix]
 
-    def at_k(
-        self, kpt: np.ndarray, channel: int, format: Literal["csr", "dense"]
-    ) -> tuple[Any, Any]:
+    def at_k(self, kpt: np.ndarray, channel: int, format: MatrixFormat) -> tuple[Any, Any]:
         """H(k) of one spin channel, and S(k) or None."""
         spin: Spin = self.hamiltonian.spin
         with _LOCK:  # the patterns are built by the first of several threads

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -24,10 +24,11 @@ from hotham_ase.electronic.solvers.problem import (
     WorkerError,
     real_if_real,
 )
-from hotham_ase.electronic.solvers.superlu import SuperLU
+from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.problem import Pattern
+    from hotham_ase.matrices.bloch import MatrixFormat
 
 PROGRAM = Path(__file__).with_name("slepc_program.py")
 #: Where Debian's python3-slepc4py-real lies.
@@ -56,7 +57,7 @@ class SlepcSolver:
     """
 
     name: ClassVar[str] = "slepc"
-    format: ClassVar[Literal["csr", "dense"]] = "csr"
+    format: ClassVar[MatrixFormat] = "csr"
     finds_all: ClassVar[bool] = False
     command: tuple[str, ...] = ("mpirun", "-n", "2", "/usr/bin/python3")
     folder: str | None = None
@@ -64,7 +65,7 @@ class SlepcSolver:
     def cost(self, hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> Cost:
         """What one k-point takes with SuperLU: MUMPS stores half, so that this is a bound."""
         n_bands = _window(sought).n_bands
-        return estimate_sparse(hamiltonian, n_bands, SuperLU(), is_real=is_real)
+        return estimate_sparse(hamiltonian, n_bands, SuperLUBackEnd(), is_real=is_real)
 
     def solve(self, h_k: sp.csr_array, s_k: sp.csr_array | None, sought: Sought) -> Eigenstates:
         """The bands of a window, which must be given."""

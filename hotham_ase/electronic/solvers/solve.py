@@ -19,12 +19,13 @@ from hotham_ase.electronic.solvers.problem import (
     BandWindow,
     Eigenstates,
     IllConditionedWarning,
+    Solver,
     SolverOptions,
     Sought,
     n_rows,
 )
 from hotham_ase.electronic.solvers.sharing import SharedMatrices
-from hotham_ase.electronic.solvers.shift_invert import energy_of_band
+from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.store import Checkpoint
@@ -85,7 +86,7 @@ def solve_kpts(
     chosen = choose_solvers(hamiltonian, kpts, window, options, vectors=vectors)
     guard = options.guard or Guard.of(hamiltonian, overlap)
     if not chosen.finds_all and window is not None and math.isnan(window.energy):
-        window = located(hamiltonian, overlap, window)
+        window = located(hamiltonian, overlap, window, chosen.of_real or chosen.of_complex)
     task = _task(hamiltonian, overlap, chosen, Sought(window, vectors), options.checkpoint)
     # eigenvectors are held back in portions, eigenvalues all, until they have one threshold
     removed: list[int] = []
@@ -195,17 +196,25 @@ def warn_of_removed(guard: Guard, removed: list[int], n_basis: int) -> None:
 
 
 def located(
-    hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None, window: BandWindow
+    hamiltonian: RealSpaceMatrix,
+    overlap: RealSpaceMatrix | None,
+    window: BandWindow,
+    solver: Solver | None,
 ) -> BandWindow:
-    """A window with an energy near the middle of its bands at Γ, which shift-invert needs."""
-    middle = window.first + window.n_bands // 2
-    s_k = None if overlap is None else overlap.at_k(GAMMA, spin=hamiltonian.spin)
+    """A window with an energy near the middle of its bands at Γ, which shift-invert needs.
+
+    It is found by the solver if that is shift-invert, otherwise by its default.
+    """
+    if not isinstance(solver, ShiftInvertSolver):
+        solver = ShiftInvertSolver()
+    middle, spin = window.first + window.n_bands // 2, hamiltonian.spin
+    h_k = hamiltonian.at_k(GAMMA, format="hermitian")
+    s_k = None if overlap is None else overlap.at_k(GAMMA, format="hermitian", spin=spin)
     levels = onsite_levels(hamiltonian, overlap)
     start = float(levels[min(middle, len(levels) - 1)])  # bands lie about where orbitals do
     slack = window.n_bands // 8
-    return replace(
-        window, energy=energy_of_band(hamiltonian.at_k(GAMMA), s_k, middle, slack, start)
-    )
+    energy = solver.energy_of_band(h_k, s_k, middle, slack=slack, start=start)
+    return replace(window, energy=energy)
 
 
 def eigenvalues_at_kpts(

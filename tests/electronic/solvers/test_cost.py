@@ -22,7 +22,7 @@ from hotham_ase.electronic.solvers.cost import estimate_sparse
 from hotham_ase.electronic.solvers.ordering import Elimination, half_elements
 from hotham_ase.electronic.solvers.policy import all_ways, choose_solver, choose_solvers
 from hotham_ase.electronic.solvers.problem import Sought, real_at
-from hotham_ase.electronic.solvers.superlu import SuperLU
+from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 from hotham_ase.matrices import BlockLayout, RealSpaceMatrix, Spin
 from hotham_ase.matrices.pairs import PairList
 
@@ -55,7 +55,9 @@ def test_real_matrices_take_less(graphene_atoms, one_orbital):
     real, complex_ = (estimate_cost(2000, 1, is_real=kind) for kind in (True, False))
     assert 0.5 < real.bytes / complex_.bytes < 1
     assert real.seconds == pytest.approx(complex_.seconds / 3, rel=1e-3)
-    real, complex_ = (estimate_sparse(h, 4, SuperLU(), is_real=kind) for kind in (True, False))
+    real, complex_ = (
+        estimate_sparse(h, 4, SuperLUBackEnd(), is_real=kind) for kind in (True, False)
+    )
     assert 0.5 < real.bytes / complex_.bytes < 1
     assert 2 < complex_.seconds / real.seconds < 4
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.linalg
 from ase import Atoms
-from scipy.sparse import csr_array
 
 from hotham_ase.electronic import (
     BandWindow,
@@ -24,6 +23,7 @@ from hotham_ase.electronic.solvers.guard import Guard
 from hotham_ase.electronic.solvers.problem import Sought
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.structures import build_structure
+from tests.halves import half
 
 DENSE = DenseSolver()
 KPTS = ((0.0, 0.0, 0.0), (0.2, 0.1, 0.0))
@@ -136,7 +136,7 @@ def test_sparse_equals_dense(graphene):
     dense, sparse = (Guard.of(graphene.hamiltonian, graphene.overlap, error=0.05) for _ in "ab")
     expected = dense.solve(DENSE, h, s, Sought(vectors=False)).eigenvalues[first : first + 8]
     window = BandWindow(first, 8, float(expected.mean()))
-    states = sparse.solve(ShiftInvertSolver(), csr_array(h), csr_array(s), Sought(window))
+    states = sparse.solve(ShiftInvertSolver(), half(h), half(s), Sought(window))
     np.testing.assert_allclose(states.eigenvalues, expected, atol=1e-8)
     assert sparse.threshold == pytest.approx(dense.threshold, rel=1e-6)
     assert sparse.ghost == pytest.approx(dense.ghost, abs=1e-6)

@@ -7,14 +7,15 @@ import pytest
 import scipy.linalg
 from scipy.sparse import csr_array
 
-from hotham_ase.electronic.solvers import shift_invert
 from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.lanczos import Lanczos
 from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, Eigenstates, Sought
-from hotham_ase.electronic.solvers.shift_invert import (
-    ShiftInvert,
-    ShiftInvertSolver,
-    energy_of_band,
-)
+from hotham_ase.electronic.solvers.shift import Factorizer, ShiftInvert
+from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver, energy_of_band
+from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
+from tests.halves import half
+
+SUPERLU = Factorizer(SuperLUBackEnd())
 
 
 def solve_dense(h, s, **sought) -> Eigenstates:
@@ -22,7 +23,7 @@ def solve_dense(h, s, **sought) -> Eigenstates:
 
 
 def solve_sparse(h, s, **sought) -> Eigenstates:
-    return ShiftInvertSolver().solve(h, s, Sought(**sought))
+    return ShiftInvertSolver().solve(half(h), half(s), Sought(**sought))
 
 
 def assert_solves(h, s, states) -> None:
@@ -43,8 +44,8 @@ def test_inertia_counts_eigenvalues():
     h, s = banded(60)
     exact = scipy.linalg.eigh(h.toarray(), s.toarray(), eigvals_only=True)
     for energy in (-10.0, -1.3, 0.0, 0.77, 10.0):
-        assert ShiftInvert(h, s, energy).n_below == (exact < energy).sum()
-    energy = energy_of_band(h, s, 20)
+        assert ShiftInvert(half(h), half(s), energy, SUPERLU).n_below == (exact < energy).sum()
+    energy = energy_of_band(half(h), half(s), 20, SUPERLU)
     assert (exact < energy).sum() == 20
 
 
@@ -87,14 +88,14 @@ def test_threefold_levels_are_all_found(first):
 def test_missing_band_is_no_answer(monkeypatch):
     """Lanczos that overlooks a level is found out by the counts at the edges."""
     h, s = banded(60)
-    eigsh = shift_invert.spla.eigsh
+    beside = Lanczos.beside
 
-    def forgetful(*args, **options):
-        values, c = eigsh(*args, **options)
-        kept = np.arange(len(values)) != np.abs(values - options["sigma"]).argmax() // 2
+    def forgetful(self, n_below, n_above, rooms=(0, 0)):
+        values, c = beside(self, n_below + 1, n_above, rooms)
+        kept = np.arange(len(values)) != rooms[0] + 1
         return values[kept], c[:, kept]
 
-    monkeypatch.setattr(shift_invert.spla, "eigsh", forgetful)
+    monkeypatch.setattr(Lanczos, "beside", forgetful)
     with pytest.raises(EigenError, match="were not found near 0 eV.*missing"):
         solve_sparse(h, s, window=BandWindow(26, 6, 0.0))
 
@@ -155,5 +156,5 @@ def test_energy_of_band_takes_few_factorizations(monkeypatch):
     monkeypatch.setattr(ShiftInvert, "__init__", counted)
     for band in (1, 60, 399):
         shifts.clear()
-        assert (exact < energy_of_band(h, s, band)).sum() == band
+        assert (exact < energy_of_band(half(h), half(s), band, SUPERLU)).sum() == band
         assert len(shifts) <= 8

@@ -162,8 +162,9 @@ def test_solver_of_windows_is_not_asked_for_all_bands(graphene_matrices):
     options = SolverOptions(solver=ShiftInvertSolver())
     everything = eigenvalues_at_kpts(*graphene_matrices, kpts, options=options)
     assert everything.shape == (1, 1, 2)
+    matrices = (m.at_k(kpts[0], format="hermitian") for m in graphene_matrices)
     with pytest.raises(ValueError, match="does not find all bands"):
-        ShiftInvertSolver().solve(*(m.at_k(kpts[0]) for m in graphene_matrices), Sought())
+        ShiftInvertSolver().solve(*matrices, Sought())
 
 
 # ------------------------------------------------------------------ spin
