@@ -95,7 +95,7 @@ Published, for 1.08° and the same cell of 11 164 atoms:
 - Lucignano, Alfè, Cataudella, Ninno & Cantele, Phys. Rev. B 99, 195419 (2019), DFT with plane
   waves: the width of the four flat bands and the gaps to the bands below and above come out only
   if the out-of-plane relaxation, the corrugation, is taken into account.
-- Zhang, Regnault, Bernevig, Dai & Weng, Phys. Rev. B 107 (2023), arXiv:2101.04934, DFT with
-  numerical orbitals (OpenMX), rigid and corrugated, shift-invert Lanczos as here.
+- Zhang, Regnault, Bernevig, Dai & Weng, arXiv:2101.04934, DFT with numerical orbitals (OpenMX),
+  rigid and corrugated, shift-invert Lanczos as here.
 - Li et al., Nat. Comput. Sci. 2, 367 (2022), Fig. 6: a neural network's Hamiltonian beside the
   former DFT bands of the relaxed structure."""

@@ -30,8 +30,7 @@ class Record:
     steps
         What every step took, by stages.
     kpoints
-        ``label``, ``kpt``, ``energies`` (eV, absolute), and ``is_kept``: whether a checkpoint had
-        it, so that its time is none.
+        ``label``, ``kpt`` and ``energies`` (eV, absolute).
     path
         Of the last run: ``kpts``, ``x`` (Å⁻¹), ``labels`` and ``fermi_level`` (eV).
     density
@@ -86,6 +85,15 @@ class Record:
         """By a k-point, without the search for its window."""
         stages = self.steps[label].items()
         return sum((usage for stage, usage in stages if stage in SOLVING), Usage())
+
+    def is_kept(self, label: str) -> bool:
+        """Whether a checkpoint had this k-point, so that it took no time."""
+        return SOLVING[0] not in self.steps[label]
+
+    @property
+    def measured(self) -> list[str]:
+        """Labels of k-points that took time."""
+        return [k["label"] for k in self.kpoints if not self.is_kept(k["label"])]
 
 
 #: Stages that every k-point has; the window is found once.

@@ -16,7 +16,7 @@ from ase.dft.kpoints import BandPath
 from benchmarks._common import machine
 from benchmarks.large.cases import Case
 from benchmarks.large.record import Record
-from benchmarks.large.stages import Clock, watched
+from benchmarks.large.stages import Clock, Usage, watched
 from hotham_ase import HotHamCalculator, build_structure
 from hotham_ase.electronic import (
     Checkpoint,
@@ -24,8 +24,9 @@ from hotham_ase.electronic import (
     SolverOptions,
     band_path,
     eigenvalues_at_kpts,
+    estimate_cost,
 )
-from hotham_ase.memory import format_size, parse_size
+from hotham_ase.memory import format_size
 from hotham_ase.model.bundled import bundled_for, species_of_file
 
 if TYPE_CHECKING:
@@ -84,7 +85,6 @@ class Measuring:
     settings: Settings
     record: Record
     clock: Clock = field(default_factory=Clock)
-    n_found: int = 0
 
     @property
     def file(self) -> Path:
@@ -105,7 +105,7 @@ class Measuring:
             result = function()
         self.record.steps.setdefault(name, stages)
         self.record.write(self.file)
-        total = sum(stages.values(), type(next(iter(stages.values())))())
+        total = sum(stages.values(), Usage())
         parts = ", ".join(f"{stage} {usage.wall:.1f}" for stage, usage in stages.items())
         self.log(
             f"{name}: {total.wall:.1f} s ({total.processor:.1f} s of processors), "
@@ -127,10 +127,6 @@ class Measuring:
                 f"{category.__name__}: {message}"
             )
             yield
-
-    def found(self, n: int, _: int) -> None:
-        """Called by the checkpoint."""
-        self.n_found += n
 
 
 def run_case(name: str, case: Case, settings: Settings) -> Record:
@@ -187,7 +183,7 @@ def _calculator(run: Measuring, atoms: Atoms) -> HotHamCalculator:
         n_bands=run.case.n_bands,
         memory=settings.memory,
         on_progress=run.clock.on_progress,
-        checkpoint=Checkpoint(settings.checkpoint, on_found=run.found),
+        checkpoint=settings.checkpoint,
     )
 
 
@@ -250,16 +246,13 @@ def _note(run: Measuring, atoms: Atoms, calc: HotHamCalculator, plan: Plan) -> N
 
 
 def _solve(run: Measuring, calc: HotHamCalculator, atoms: Atoms, label: str, kpt: Any) -> None:
-    """One k-point."""
-    run.n_found = 0
+    """One k-point; the first one finds the window of bands, too."""
     point = BandPath(atoms.cell.uncomplete(atoms.pbc), [kpt])
-    run.record.kpoints.append({"label": label, "kpt": list(map(float, kpt))})
-    mine = run.record.kpoints[-1]
 
     def solve() -> None:
-        bands = calc.get_band_structure(point, atoms=atoms)
-        mine["energies"] = bands.energies[0, 0].tolist()
-        mine["is_kept"] = run.n_found > 0 and label != "Γ"
+        energies = calc.get_band_structure(point, atoms=atoms).energies[0, 0]
+        found = {"label": label, "kpt": list(map(float, kpt)), "energies": energies.tolist()}
+        run.record.kpoints.append(found)
 
     run.step(label, solve)
 
@@ -300,18 +293,17 @@ def _density(run: Measuring, calc: HotHamCalculator, atoms: Atoms) -> None:
 
 def _compare(run: Measuring, calc: HotHamCalculator, atoms: Atoms, plan: Plan) -> None:
     """All bands at Γ, where H is real, by LAPACK."""
-    record, options = run.record, SolverOptions(checkpoint=Checkpoint(run.settings.checkpoint))
-    cost = DenseSolver().cost(calc.get_hamiltonian(atoms), _ALL, is_real=True)
+    record, checkpoint = run.record, Checkpoint(run.settings.checkpoint)
+    cost = estimate_cost(record.n_orbitals, 1, is_real=True)
     run.say(
         f"dense solution at Γ takes about {format_size(cost.bytes)} and {cost.seconds:.0f} s on "
         "one core"
     )
-    allowed = plan.memory if run.settings.memory is None else parse_size(run.settings.memory)
-    if cost.bytes > allowed:
-        run.say(f"{format_size(allowed)} may be used: not compared with dense solution")
+    if cost.bytes > plan.memory:
+        run.say(f"{format_size(plan.memory)} may be used: not compared with dense solution")
         return
     matrices, gamma = (calc.get_hamiltonian(atoms), calc.get_overlap(atoms)), np.zeros((1, 3))
-    options = SolverOptions(solver=DenseSolver(), checkpoint=options.checkpoint)
+    options = SolverOptions(solver=DenseSolver(), checkpoint=checkpoint)
     all_bands = run.step(
         "dense solution at Γ", lambda: eigenvalues_at_kpts(*matrices, gamma, options=options)
     )

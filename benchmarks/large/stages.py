@@ -20,13 +20,14 @@ from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 
 REST = "rest"
-#: What the package's progress calls a stage, and what is left of it beside the watched functions.
+#: By what the package's progress says: what is left beside watched functions. All that passes while
+#: it says something else, as when it looks for the window of bands, is one stage of that name.
 STAGES = {
+    REST: REST,
     "predicting H": "network",
     "solving on the path": "eigensolution",
     "summing Chebyshev polynomials": "moments",
 }
-WINDOW = "looking for the bands"  # all that belongs to it, factorizations too, is one stage
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ class Clock:
             self._names.pop()
 
     def _name(self) -> str:
-        if self._names[0] == WINDOW:
-            return WINDOW
+        if self._names[0] not in STAGES:
+            return self._names[0]
         return STAGES.get(self._names[-1], self._names[-1])
 
     def _count(self) -> None:
