@@ -30,7 +30,6 @@ LARGEST_PART = 0.3  # of all bands; more of them are not found faster one by one
 FACTORIZATIONS = 2  # at the floor and in the window's middle; two more where it is quick
 ROOM = 4  # bands sought beyond a window
 SOLVES = 9  # for each band that is sought, and to see that there are no others
-SECONDS_ELEMENT = 1e-9  # of L, for one of eight real right-hand sides, forwards and backwards
 SPARSE_MATRICES = 3  # H, S and H − σS
 BLOCK_VALUE = 12  # bytes of a value of H(R) and the index of its R, from which H(k) is summed
 VECTORS = 14  # for each band that is sought
@@ -114,5 +113,5 @@ def estimate_sparse(
     n_values = hamiltonian.layout.n_values * hamiltonian.spin.n_components
     size = factors.bytes + VECTORS * element * n_sought * n
     size += SPARSE_MATRICES * (element + 4) * elimination.n_matrix + BLOCK_VALUE * n_values
-    solving = SECONDS_ELEMENT * element / 8 * elimination.n_factor
+    solving = back_end.solving(elimination, is_real)
     return Cost(size, FACTORIZATIONS * factors.seconds + SOLVES * n_sought * solving)

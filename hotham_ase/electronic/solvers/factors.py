@@ -66,6 +66,9 @@ class BackEnd(Protocol):
     def cost(self, elimination: Elimination, is_real: bool) -> Cost:
         """What factors take, and one factorization on one core."""
 
+    def solving(self, elimination: Elimination, is_real: bool) -> float:
+        """Seconds for each of several right-hand sides, on one core."""
+
 
 def back_ends() -> tuple[BackEnd, ...]:
     """Those that work here, best first; MKL in double and in single precision."""

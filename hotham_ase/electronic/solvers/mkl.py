@@ -28,6 +28,8 @@ EQUAL = {4: 1e-4, 8: 1e-10}  # relative difference of equal numbers, by the byte
 
 # Measured at 868 atoms of twisted bilayer graphene, Γ and K, on one core with AVX-512.
 SECONDS_FLOP = {4: 3e-11, 8: 4.5e-11}  # by the bytes of a real number
+SECONDS_ELEMENT = 2.5e-10  # of L, for a real right-hand side in double precision
+SECONDS_REFINED = 7e-9  # of the matrix, for what refines a real right-hand side
 BYTES_PLACE = 33  # for each element of the matrix: where it goes in the factors
 
 
@@ -131,3 +133,10 @@ class MKLBackEnd:
         size += (BYTES_PLACE + copies * element) * elimination.n_matrix
         flops = elimination.n_flops * (1 if is_real else 4)
         return Cost(size, SECONDS_FLOP[real] * flops)
+
+    def solving(self, elimination: Elimination, is_real: bool) -> float:
+        """Seconds for each of several right-hand sides; in single precision with refinement."""
+        seconds = SECONDS_ELEMENT * elimination.n_factor
+        if self.single:
+            seconds = seconds / 2 + SECONDS_REFINED * elimination.n_matrix
+        return seconds * (1 if is_real else 2.5)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 INDEX = 4  # bytes of the index of an element
 # 868 atoms of twisted bilayer graphene, Γ and K, on one core; by the bytes of an element
 SECONDS_FLOP = {8: 2e-10, 16: 4.2e-10}
+SECONDS_ELEMENT = 1.15e-9  # of L, for a real right-hand side
 
 
 class SuperLUFactors:
@@ -93,3 +94,7 @@ class SuperLUBackEnd:
         # L and U, twice; both halves of the matrix
         n_elements = 4 * elimination.n_factor + 2 * elimination.n_matrix
         return Cost((element + INDEX) * n_elements, SECONDS_FLOP[element] * elimination.n_flops)
+
+    def solving(self, elimination: Elimination, is_real: bool) -> float:
+        """Seconds for each of several right-hand sides."""
+        return (1 if is_real else 2) * SECONDS_ELEMENT * elimination.n_factor

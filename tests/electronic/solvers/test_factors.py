@@ -232,7 +232,7 @@ def test_costs_are_what_factors_take(back_end, is_real):
     n = 1000
     matrix = random_matrix(n, 0, is_real=is_real, density=1.0)
     n_half = n * (n + 1) // 2
-    elimination = Elimination(np.arange(n), n_half, n_half, n**3 / 3)
+    elimination = Elimination(np.arange(n), n_factor=n_half, n_flops=n**3 / 3, n_matrix=n_half)
     cost = back_end.cost(elimination, is_real)
     assert 0.3 * cost.bytes < back_end.factorize(matrix).nbytes < 1.3 * cost.bytes
     # 1 to 50 operations a nanosecond
