@@ -199,7 +199,7 @@ def located(
     hamiltonian: RealSpaceMatrix,
     overlap: RealSpaceMatrix | None,
     window: BandWindow,
-    solver: Solver | None,
+    solver: Solver | None = None,
 ) -> BandWindow:
     """A window with an energy near the middle of its bands at Γ, which shift-invert needs.
 
