@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     call = [sys.executable, "-m", "benchmarks.large", "--here", *options]
     # one that is killed, for its memory or by hand, takes no other along
     failed = [name for name in names if subprocess.run([*call, name], check=False).returncode]
-    records = [Record.read(given.output / f"{name}.json") for name in CASES if _is_there(given, name)]
+    records = [
+        Record.read(given.output / f"{name}.json") for name in CASES if _is_there(given, name)
+    ]
     if records:
         text = report(records)
         (given.output / "tables.md").write_text(text + "\n", encoding="utf-8")

@@ -77,7 +77,15 @@ def stages_table(records: Sequence[Record]) -> str:
 
 def flat_table(records: Sequence[Record]) -> str:
     """Width of the four bands about the Fermi level, and gaps to those below and above."""
-    headers = ["case", "k-points", "width meV", "gap below meV", "gap above meV", "Γ: below", "above"]
+    headers = [
+        "case",
+        "k-points",
+        "width meV",
+        "gap below meV",
+        "gap above meV",
+        "Γ: below",
+        "above",
+    ]
     rows = []
     for record in records:
         energies = 1e3 * np.array([k["energies"] for k in record.kpoints])
