@@ -27,8 +27,8 @@ print(f"{len(atoms)} atoms, {atoms.info['twist_angle']:.2f}°")
 # %% [markdown]
 # ## Plan first
 # Pairs of atoms are listed and the factorization is analysed, nothing more: what will it take, and
-# which way is taken? A real H(k), as at Γ and M, takes half of the memory of a complex one. Plans of
-# 11 164 atoms take seconds, too. (`pip install mkl` brings the fastest way.)
+# which way is taken? A real H(k), as at Γ and M, takes half of the memory of a complex one. Plans
+# of 11 164 atoms take seconds, too. (`pip install mkl` brings the fastest way.)
 
 # %%
 calc = atoms.calc = HotHamCalculator("carbon", kpts=(1, 1, 1), n_bands=24, checkpoint="kept")
@@ -83,8 +83,8 @@ assert abs(below - 4 * len(atoms)) < 5 * error
 
 # %% [markdown]
 # ## Where states are
-# Each atom's part of the states within 0.6 eV of the Fermi level, in the upper layer; the mesh has K,
-# where the Dirac cones of both layers lie. The layers turn about two atoms above one another, so
+# Each atom's part of the states within 0.6 eV of the Fermi level, in the upper layer; the mesh has
+# K, where the Dirac cones of both layers lie. The layers turn about two atoms above one another, so
 # that AA stacking is at the corners of the cell. There they are a tenth denser; the smaller the
 # angle, the more of them, and at 1.08° most of the flat bands, is there.
 

@@ -6,7 +6,7 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Clock:
 
     @contextmanager
     def step(self) -> Iterator[dict[str, Usage]]:
-        """Yields what is filled with all stages of the body, the step as a whole being their sum."""
+        """Yields what is filled with all stages of the body, whose sum is the step."""
         self._found, self._names = {}, [REST]
         forget_peak()
         self._since = time.perf_counter(), time.process_time()
@@ -115,10 +115,8 @@ class Clock:
 
 def forget_peak() -> None:
     """Let the peak memory begin anew; elsewhere than on Linux it stays that of all before."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        pass
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def kpoints_table(records: Sequence[Record]) -> str:
         longest = max(measured, key=lambda usage: usage.wall, default=Usage())
         target = CASES[record.case].target
         met = "" if target is None else "yes" if longest.wall <= target else "**no**"
-        peak = max(usage.peak for stages in record.steps.values() for usage in stages.values())
+        peak = max((usage.peak for usage in measured), default=0.0)
         rows.append(
             [
                 *(record.case, record.n_atoms, record.n_orbitals, record.n_bands),
