@@ -457,7 +457,7 @@ def test_flat_bands_have_a_width_and_gaps():
     assert "| 0.0000 |" in tables.gaps_table([record])  # 0.001 at K is above 0 at Γ, no gap
 
 
-def test_cases_without_a_model_are_skipped_with_a_sentence():
+def test_cases_without_a_model_are_skipped_with_a_sentence(tmp_path):
     from hotham_ase import build_structure
 
     large, cases = load("large.run"), load("large.cases")
@@ -466,6 +466,10 @@ def test_cases_without_a_model_are_skipped_with_a_sentence():
         with pytest.raises(large.Skipped, match="no bundled model knows Si"):
             large.model_for(silicon, given)
     assert large.model_for(build_structure("graphene"), None) == "carbon"
+    case = cases.Case("silicon", 8, "GX")
+    record = large.run_case("silicon", case, large.Settings(tmp_path, model="carbon"))
+    assert record.said == ["skipped: no bundled model knows Si: give one that does by --model"]
+    assert record.said[0] in load("large.tables").report([record])
     for case in cases.CASES.values():
         assert case.path.startswith("G")
         build_structure(case.structure.replace("30,31", "8,9"))

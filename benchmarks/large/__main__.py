@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.large.cases import CASES, DEFAULT
 from benchmarks.large.record import Record
-from benchmarks.large.run import Settings, Skipped, run_case
+from benchmarks.large.run import Settings, run_case
 from benchmarks.large.tables import draw, report
 
 
@@ -45,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
     if given.here:
         asked = (given.memory, given.model, given.npoints, given.dense, given.vectors)
-        return _here(names, Settings(given.output, *asked))
+        for name in names:
+            run_case(name, CASES[name], Settings(given.output, *asked))
+        return 0
     options = [a for a in (sys.argv[1:] if arguments is None else arguments) if a not in CASES]
     call = [sys.executable, "-m", "benchmarks.large", "--here", *options]
     # one that is killed, for its memory or by hand, takes no other along
@@ -67,16 +69,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _is_there(given: argparse.Namespace, name: str) -> bool:
     return (given.output / f"{name}.json").exists()
-
-
-def _here(names: list[str], settings: Settings) -> int:
-    """Measure in this process."""
-    for name in names:
-        try:
-            run_case(name, CASES[name], settings)
-        except Skipped as reason:
-            print(f"{name} is skipped: {reason}", flush=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hotham_ase.electronic import Plan
 
 ABOUT = 3.0  # eV on either side of the Fermi level; range of densities of states
+SKIPPED = "skipped:"
 Result = TypeVar("Result")
 
 
@@ -130,19 +131,18 @@ class Measuring:
 
 
 def run_case(name: str, case: Case, settings: Settings) -> Record:
-    """Measure what is missing of a case.
-
-    Raises
-    ------
-    Skipped
-        If there is no model for it.
-    """
+    """Measure what is missing of a case; one without a model gets a sentence that says so."""
     settings.output.mkdir(parents=True, exist_ok=True)
     file = settings.output / f"{name}.json"
     record = Record.read(file) if file.exists() else Record(name, case.structure)
     run = Measuring(case, settings, record)
+    record.said = [sentence for sentence in record.said if not sentence.startswith(SKIPPED)]
     with run.listening(), watched(run.clock):
-        _measure(run)
+        try:
+            _measure(run)
+        except Skipped as reason:
+            run.say(f"{SKIPPED} {reason}")
+            record.write(file)
     return record
 
 

@@ -19,10 +19,10 @@ SHOWN = 0.25  # eV on either side of the Fermi level, in the picture
 
 def report(records: Sequence[Record]) -> str:
     """All tables in Markdown."""
-    parts = [f"{record.case}: {record.setting}" for record in records]
     solved = [record for record in records if record.kpoints]
+    parts = [f"{record.case}: {record.setting}" for record in solved]
     parts += ["### k-points", kpoints_table(solved)]
-    parts += ["### Stages", stages_table(records)]
+    parts += ["### Stages", stages_table(solved)]
     flat = [record for record in solved if CASES[record.case].is_flat and record.path]
     if flat:
         parts += ["### Flat bands", flat_table(flat), PUBLISHED]
