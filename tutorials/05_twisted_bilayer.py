@@ -85,7 +85,7 @@ assert abs(below - 4 * len(atoms)) < 5 * error
 # ## Where states are
 # Each atom's part of the states within 0.6 eV of the Fermi level, in the upper layer; the mesh has
 # K, where the Dirac cones of both layers lie. The layers turn about two atoms above one another, so
-# that AA stacking is at the corners of the cell. There they are a tenth denser; the smaller the
+# that AA stacking is at the corners of the cell. There they are 8 % denser; the smaller the
 # angle, the more of them, and at 1.08° most of the flat bands, is there.
 
 # %%
