@@ -1,6 +1,7 @@
 """List the benchmarks, run some, or all: ``python -m benchmarks [NAME ... | all [OPTION ...]]``.
 
-``accuracy`` trains for hours and is called by its own name, ``python -m benchmarks.accuracy``.
+``accuracy`` trains for hours and is called by its own name, ``python -m benchmarks.accuracy``;
+``large`` takes as long, and options by its own name, ``python -m benchmarks.large``.
 
 ``all`` runs network, convolution, gaunt and scaling, 20 000 atoms included, and ends with one table
 of all ratios. Its options are those of network, which say where the published code is.
@@ -29,13 +30,14 @@ def main(names: list[str]) -> int:
         print(__doc__)
         names = []
     scripts = {path.stem: path for path in FOLDER.glob("[!_]*.py")}
-    trainings = {path.parent.name: path for path in FOLDER.glob("*/__main__.py")}
-    unknown = sorted(set(names) - set(scripts))
+    packages = {path.parent.name: path for path in FOLDER.glob("*/__main__.py")}
+    known = scripts | packages
+    unknown = sorted(set(names) - set(known))
     if unknown:
-        print(f"no benchmark {', '.join(unknown)}; there are {', '.join(scripts)}", file=sys.stderr)
+        print(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     if not names:
-        for name, path in sorted((scripts | trainings).items()):
+        for name, path in sorted(known.items()):
             print(f"{name:20} {_summary(path)}")
     failed = 0
     for name in names:

@@ -360,3 +360,116 @@ def test_a_model_is_bundled_under_its_name(tmp_path, monkeypatch, capsys):
     assert load_model("sheets").name == "sheets"
     assert files.bundled_for(["C"]) == "sheets"
     assert files.bundled_for(["C", "B"]) is None
+
+
+def test_stages_are_told_apart_and_the_package_is_left_as_it_was():
+    stages = load("large.stages")
+    at_k = stages.RealSpaceMatrix.at_k
+    clock = stages.Clock()
+    with stages.watched(clock):
+        assert stages.RealSpaceMatrix.at_k is not at_k
+    assert stages.RealSpaceMatrix.at_k is at_k
+    with clock.step() as found:
+        time.sleep(0.02)
+        clock.on_progress("solving on the path", 0, 2)
+        with clock.stage("outer"):
+            time.sleep(0.02)
+            with clock.stage("inner"):
+                time.sleep(0.05)
+        clock.on_progress("looking for the bands", 0, 1)
+        with clock.stage("inner"):  # a part of the search
+            time.sleep(0.02)
+    assert set(found) == {"rest", "outer", "inner", "eigensolution", "looking for the bands"}
+    assert (found["inner"].calls, found["outer"].calls) == (1, 1)
+    assert found["inner"].wall >= 0.05
+    assert found["outer"].wall < found["inner"].wall
+    assert found["looking for the bands"].wall >= 0.02
+    total = sum(found.values(), stages.Usage())
+    assert total.wall >= 0.11
+    assert total.processor < total.wall
+    assert 0 < total.peak < 100
+
+
+@pytest.fixture
+def small_case(monkeypatch):
+    """28 atoms; a mesh of one k-point."""
+    cases = load("large.cases")
+    case = cases.Case("twisted-graphene:1,2", 8, "GK", sigma=2.0, is_flat=True, target=600)
+    monkeypatch.setitem(cases.CASES, "small", case)
+    return case
+
+
+def test_a_large_case_goes_on_where_it_was_stopped(tmp_path, small_case, monkeypatch, capsys):
+    """The second run solves nothing that the first has, and both give what one run gives."""
+    large, tables = load("large.run"), load("large.tables")
+    settings = large.Settings(tmp_path / "a", dense=True, n_vectors=2)
+    solve = large._solve
+
+    def interrupted(run, calc, atoms, label, kpt):
+        if label != "Γ":
+            raise KeyboardInterrupt
+        solve(run, calc, atoms, label, kpt)
+
+    monkeypatch.setattr(large, "_solve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        large.run_case("small", small_case, settings)
+    before = large.Record.read(tmp_path / "a" / "small.json")
+    assert [k["label"] for k in before.kpoints] == ["Γ"]
+    monkeypatch.setattr(large, "_solve", solve)
+    record = large.run_case("small", small_case, settings)
+    assert record.steps["Γ"] == before.steps["Γ"]
+    assert [k["label"] for k in record.kpoints] == record.measured == ["Γ", "K"]
+    assert record.off_dense < 1e-9
+    assert (record.n_atoms, record.n_orbitals, record.n_filled) == (28, 364, 56)
+    assert record.steps["K"]["H(k), S(k)"].calls == 2
+    whole = large.run_case(
+        "small", small_case, large.Settings(tmp_path / "b", dense=True, n_vectors=2)
+    )
+    # two predictions sum in another order; with a checkpoint they would be one
+    np.testing.assert_allclose(
+        [k["energies"] for k in record.kpoints], [k["energies"] for k in whole.kpoints], atol=1e-4
+    )
+    capsys.readouterr()
+    again = large.run_case("small", small_case, settings)
+    assert "is measured already" in capsys.readouterr().out
+    assert again.kpoints == record.kpoints
+    text = tables.report([record])
+    (row,) = (line for line in text.splitlines() if line.startswith("| small | 28    | 364"))
+    assert "| yes |" in row
+    tables.draw([record], tmp_path / "flat.png")
+    assert (tmp_path / "flat.png").stat().st_size > 5_000
+
+
+def test_flat_bands_have_a_width_and_gaps():
+    tables, record = load("large.tables"), load("large.record").Record("small", "none")
+    # eight bands at two k-points, the four in the middle flat
+    flat = [-0.01, -0.005, 0.0, 0.012]
+    energies = [
+        [-0.3, -0.1, *flat, 0.08, 0.3],
+        [-0.2, -0.06, -0.002, 0.001, 0.001, 0.002, 0.05, 0.2],
+    ]
+    record.kpoints = [
+        {"label": label, "energies": e} for label, e in zip("ΓK", energies, strict=True)
+    ]
+    cells = [cell.strip() for cell in tables.flat_table([record]).splitlines()[2].split("|")]
+    assert cells[1:-1] == ["small", "2", "22.0", "50.0", "38.0", "90.0", "68.0"]
+    record.path = {"fermi_level": 0.0}
+    assert "| 0.0000 |" in tables.gaps_table([record])  # 0.001 at K is above 0 at Γ, no gap
+
+
+def test_cases_without_a_model_are_skipped_with_a_sentence(tmp_path):
+    from hotham_ase import build_structure
+
+    large, cases = load("large.run"), load("large.cases")
+    silicon = build_structure("silicon")
+    for given in (None, "carbon"):
+        with pytest.raises(large.Skipped, match="no bundled model knows Si"):
+            large.model_for(silicon, given)
+    assert large.model_for(build_structure("graphene"), None) == "carbon"
+    case = cases.Case("silicon", 8, "GX")
+    record = large.run_case("silicon", case, large.Settings(tmp_path, model="carbon"))
+    assert record.said == ["skipped: no bundled model knows Si: give one that does by --model"]
+    assert record.said[0] in load("large.tables").report([record])
+    for case in cases.CASES.values():
+        assert case.path.startswith("G")
+        build_structure(case.structure.replace("30,31", "8,9"))
