@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
 
 from hotham_ase.matrices import BlockLayout
 from hotham_ase.matrices.pairs import PairList
@@ -187,11 +188,14 @@ def add_projected(
     near = PairList.from_atoms(atoms, ranges)
     starts = np.searchsorted(near.edge_index[0], np.arange(near.n_atoms + 1))
     order = np.lexsort(np.floor(near.wrapped_positions / BOX).T)
-    for first in range(0, near.n_atoms, ATOMS_AT_ONCE):
-        centres = order[first : first + ATOMS_AT_ONCE]
-        edges = np.concatenate([np.arange(starts[a], starts[a + 1]) for a in centres])
-        total.add(_Neighbours.of(near, edges, np.zeros(0, int) if projection.distinct else centres))
-    total.finish()
+    # products are small: threads gain nothing, and wait for one another where others compute too
+    with threadpool_limits(1, user_api="blas"):
+        for first in range(0, near.n_atoms, ATOMS_AT_ONCE):
+            centres = order[first : first + ATOMS_AT_ONCE]
+            edges = np.concatenate([np.arange(starts[a], starts[a + 1]) for a in centres])
+            own = np.zeros(0, int) if projection.distinct else centres
+            total.add(_Neighbours.of(near, edges, own))
+        total.finish()
 
 
 @dataclass(frozen=True)
