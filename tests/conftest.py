@@ -19,6 +19,12 @@ import torch
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def carbon_without_h0() -> Path:
+    """A model of a version before H0, bundled then: it makes ghosts of strongly bent structures."""
+    return Path(__file__).with_name("models") / "carbon_without_h0.safetensors"
+
+
 @pytest.fixture(autouse=True)
 def fixed_seeds():
     """Start every test from the same random state."""

@@ -37,10 +37,10 @@ def decaying(distances: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def carbon():
+def carbon(carbon_without_h0):
     from hotham_ase.model.model import load_model
 
-    model = load_model("carbon")
+    model = load_model(carbon_without_h0)
     return model, lambda atoms: (model.predict(atoms), overlap_matrix(atoms, model.basis))
 
 

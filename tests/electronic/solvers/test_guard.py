@@ -1,4 +1,4 @@
-"""Ghost states: DFT matrices with known errors, and structures that a bundled model cannot do."""
+"""Ghost states: DFT matrices with known errors, and structures that a model without H0 cannot do."""
 
 from __future__ import annotations
 
@@ -146,10 +146,10 @@ def test_sparse_equals_dense(graphene):
 
 
 @pytest.fixture(scope="module")
-def carbon():
+def carbon(carbon_without_h0):
     from hotham_ase.model.model import load_model
 
-    return load_model("carbon")
+    return load_model(carbon_without_h0)
 
 
 def predicted(model, atoms):
