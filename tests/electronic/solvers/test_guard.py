@@ -1,4 +1,4 @@
-"""Ghost states: DFT matrices with known errors, and structures that a model without H0 cannot do."""
+"""Ghost states: DFT matrices with known errors, and structures that a model without H0 cannot."""
 
 from __future__ import annotations
 
