@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 
 from hotham_ase.electronic.dos import DosError
 from hotham_ase.electronic.solvers.problem import EigenError
+from hotham_ase.electronic.solvers.s_inverse import OverlapInverse
 from hotham_ase.matrices.hermitian import HermitianMatrix
 
 LANCZOS_STEPS = 60  # for the ends of the spectrum
@@ -106,25 +107,23 @@ class Operator:
     Attributes
     ----------
     h_k, s_k
-        Both real or both complex. S may be None.
-    solve
-        S⁻¹ times a block of vectors.
-    removed : (n_basis, n_removed) or None
-        Eigenvectors of S without which the problem is solved.
+        S may be None.
+    inverse
+        S⁻¹, and the directions without which the problem is solved.
     """
 
     h_k: HermitianMatrix
     s_k: HermitianMatrix | None
-    solve: Callable[[np.ndarray], np.ndarray]
-    removed: np.ndarray | None = None
+    inverse: OverlapInverse
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """S⁻¹ H x."""
-        return self.kept(self.solve(self.h_k @ x))
+        return self.kept(self.inverse.solve(self.h_k @ x))
 
     def kept(self, x: np.ndarray) -> np.ndarray:
         """Vectors without their part in the removed directions."""
-        return x if self.removed is None else x - self.removed @ (self.removed.conj().T @ x)
+        removed = self.inverse.removed
+        return x if removed is None else x - removed @ (removed.conj().T @ x)
 
     def norms(self, x: np.ndarray) -> np.ndarray:
         """(n_vectors,) √(x† S x)."""
@@ -147,7 +146,7 @@ class Operator:
         for _ in range(min(LANCZOS_STEPS, self.h_k.shape[0])):
             h_x = self.h_k @ x
             alphas.append(float((x.conj() * h_x).real.sum()))
-            rest = self.kept(self.solve(h_x)) - alphas[-1] * x - beta * before
+            rest = self.kept(self.inverse.solve(h_x)) - alphas[-1] * x - beta * before
             beta = float(self.norms(rest)[0])
             betas.append(beta)
             if beta < 1e-10 * max(map(abs, alphas)) + 1e-300:

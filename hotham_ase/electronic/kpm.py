@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ from hotham_ase.electronic.dos import (
     Projection,
     orbital_groups,
 )
+from hotham_ase.electronic.plan import Blueprint
 from hotham_ase.electronic.population import symmetrized
 from hotham_ase.electronic.solvers.guard import Guard
 from hotham_ase.electronic.solvers.problem import (
@@ -46,8 +47,8 @@ from hotham_ase.electronic.solvers.problem import (
     SolverOptions,
     n_rows,
 )
-from hotham_ase.electronic.solvers.s_inverse import overlap_solver
-from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver, small_directions
+from hotham_ase.electronic.solvers.s_inverse import OverlapInverse, overlap_inverse
+from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.electronic.solvers.solve import warn_of_removed
 from hotham_ase.matrices.spin import NONMAGNETIC
 
@@ -211,7 +212,10 @@ def estimated_density(
     infos, group = orbital_groups(projection, hamiltonian.pairs, basis)
     if projection == "orbital":  # symmetry takes orbitals of one m into those of others
         mesh = mesh.without_symmetry()
-    problem = _Problem(hamiltonian, overlap, mesh, group, n_vectors, seed, options)
+    guard = options.guard or Guard.of(hamiltonian, overlap)
+    # k-points are summed here, one after another: all of the memory is for one
+    alone = replace(options, executor=None)
+    problem = _Problem(hamiltonian, overlap, mesh, group, n_vectors, seed, alone, guard)
     sums, bounds, n_moments = problem.within_bounds(sigma, energies)
     info = _info(mesh, sigma, n_moments, sums.n_vectors)
     info["error"] = f"{hamiltonian.spin.degeneracy * sums.mean_error(bounds):.2g}"
@@ -294,6 +298,7 @@ class _Problem:
     n_vectors: int
     seed: int
     options: SolverOptions
+    guard: Guard
     _held: list[Operator] = field(default_factory=list)  # that of a single k-point
 
     @property
@@ -321,22 +326,27 @@ class _Problem:
 
     def interval(self) -> Interval:
         """Energies that the levels of all k-points lie between, as far as Lanczos steps say."""
-        guard = self.options.guard or Guard.of(self.hamiltonian, self.overlap)
+        guard = self.guard
         rng = np.random.default_rng(self.seed)
-        low, high, residual, removed = math.inf, -math.inf, 0.0, []
+        low, high, residual, counts = math.inf, -math.inf, 0.0, []
         for kpt in self.mesh.ibz_kpts:
             while True:
                 operator = self.operator(kpt, guard.threshold)
                 ends = operator.extremes(rng)
-                n_removed = 0 if operator.removed is None else operator.removed.shape[1]
+                removed = operator.inverse.removed
+                n_removed = 0 if removed is None else removed.shape[1]
                 if operator.s_k is None or ends[0] >= guard.floor:
                     break
+                operator.inverse.close()
                 lowest = ShiftInvertSolver().lowest_overlap(operator.s_k)
                 guard.raise_threshold(ends[0], n_removed, lowest)
-            removed.append(n_removed)
+            counts.append(n_removed)
             low, high, residual = min(low, ends[0]), max(high, ends[1]), max(residual, ends[2])
-        warn_of_removed(guard, removed, self.n_basis)
-        self._held[:] = [operator] if len(self.mesh.ibz_kpts) == 1 else []
+            if len(self.mesh.ibz_kpts) == 1:
+                self._held[:] = [operator]
+            else:
+                operator.inverse.close()
+        warn_of_removed(guard, counts, self.n_basis)
         least = max(high - low, 1e-3)  # a single level has no width
         return Interval(low - residual - MARGIN * least, high + residual + MARGIN * least)
 
@@ -345,15 +355,13 @@ class _Problem:
         spin = self.hamiltonian.spin
         h_k = self.hamiltonian.at_k(kpt, format="hermitian")
         if self.overlap is None:
-            return Operator(h_k, None, lambda x: x)
+            return Operator(h_k, None, OverlapInverse(lambda x: x))
         s_k = self.overlap.at_k(kpt, format="hermitian", spin=spin)
-        removed = small_directions(s_k, threshold, ShiftInvertSolver().factorizer)
-        solve = overlap_solver(s_k, self.overlap, self.options)
-        return Operator(h_k, s_k, solve, removed)
+        pattern = Blueprint(self.overlap.layout, spin)
+        return Operator(h_k, s_k, overlap_inverse(s_k, pattern, threshold, self.options))
 
     def sums(self, interval: Interval, n_moments: int, bounds: np.ndarray) -> _Sums:
         """Counts below the bounds."""
-        guard = self.options.guard or Guard.of(self.hamiltonian, self.overlap)
         n_groups = int(self.group.max()) + 1
         group = np.tile(self.group, self.n_basis // len(self.group))  # both rows of a spinor's
         where = (group, np.arange(self.n_basis))
@@ -365,13 +373,15 @@ class _Problem:
         for number, (kpt, weight) in enumerate(
             zip(self.mesh.ibz_kpts, self.mesh.weights, strict=True)
         ):
-            operator = self._held[0] if self._held else self.operator(kpt, guard.threshold)
+            operator = self._held[0] if self._held else self.operator(kpt, self.guard.threshold)
             moments: list[_Spread] = [_Spread(), _Spread()]
             for start in self._starts(operator, number):
                 found = chebyshev_moments(operator, interval, start, n_moments, groups, tick)
                 counts = self._counts(interval, found, bounds)
                 moments[0].add(counts)
                 moments[1].add(np.diff(counts))
+            if not self._held:
+                operator.inverse.close()
             scale = n_vectors if self.is_exact else 1
             sums.means += weight * scale * moments[0].mean
             if not self.is_exact:

@@ -21,14 +21,17 @@ from hotham_ase.electronic.dos import DosError, layers
 from hotham_ase.electronic.kmesh import build_mesh
 from hotham_ase.electronic.kpm import estimated_density
 from hotham_ase.electronic.population import group_weights, mulliken_weights
+from hotham_ase.electronic.solvers import s_inverse
 from hotham_ase.electronic.solvers.problem import EigenError, SolverOptions
 from hotham_ase.electronic.solvers.s_inverse import (
     atom_blocks,
     conjugate_gradients,
-    overlap_solver,
+    overlap_inverse,
 )
+from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
+from hotham_ase.matrices.spin import Spin
 
 SIGMA = 0.4  # eV
 
@@ -171,7 +174,7 @@ def test_more_vectors_have_smaller_errors(matrices):
 def test_a_level_beyond_the_ends_is_noticed(matrices):
     _, _, h, s = matrices
     h_k, s_k = (m.at_k((0, 0, 0), format="hermitian") for m in (h, s))
-    operator = Operator(h_k, s_k, overlap_solver(s_k, s, SolverOptions()))
+    operator = Operator(h_k, s_k, overlap_inverse(s_k, s, 1e-5, SolverOptions()))
     levels = scipy.linalg.eigvalsh(h_k.full().toarray(), s_k.full().toarray())
     low, high, residual = operator.extremes(np.random.default_rng(0))
     assert (low, high) == pytest.approx((levels[0], levels[-1]), abs=1e-8)
@@ -190,19 +193,56 @@ def test_conjugate_gradients_solve_as_factors_do():
     b[:, 1] = 0
     x = conjugate_gradients(s_k, atom_blocks(s_k, s))(b)
     np.testing.assert_allclose(x, scipy.linalg.solve(s_k.full().toarray(), b), atol=1e-7)
-    np.testing.assert_allclose(overlap_solver(s_k, s, SolverOptions(memory=1))(b), x, atol=1e-12)
+    inverse = overlap_inverse(s_k, s, 1e-5, SolverOptions(memory=1))
+    np.testing.assert_allclose(inverse.solve(b), x, atol=1e-12)
+    assert inverse.removed is None
     with pytest.raises(EigenError, match="not positive"):
         conjugate_gradients(s_k.shifted(1.2 * s_k.diagonal().max(), None), eye_array(len(b)))(b)
 
 
-def test_without_memory_for_factors_the_numbers_are_the_same(matrices):
+def test_without_memory_for_factors_the_numbers_are_the_same(matrices, monkeypatch):
     atoms, basis, h, s = matrices
-    mesh = build_mesh(atoms, (1, 1, 1))
-    by_factors, by_gradients = (
-        estimated_density(h, s, mesh, basis, sigma=SIGMA, options=SolverOptions(memory=memory))
-        for memory in (None, 1)
+    mesh, made = build_mesh(atoms, (1, 1, 1)), []
+    back_end = SuperLUBackEnd()
+    factorize = SuperLUBackEnd.factorize
+
+    def counted(self, matrix, *, order=None):
+        made.append(matrix)
+        return factorize(self, matrix, order=order)
+
+    monkeypatch.setattr(s_inverse, "back_ends", lambda: (back_end,))
+    monkeypatch.setattr(SuperLUBackEnd, "factorize", counted)
+    found, n_made = [], []
+    for memory in (None, 1):
+        options = SolverOptions(memory=memory)
+        found.append(estimated_density(h, s, mesh, basis, sigma=SIGMA, options=options))
+        n_made.append(len(made))
+    np.testing.assert_allclose(found[0].counts, found[1].counts, atol=1e-5)
+    assert n_made == [1, 1]
+
+
+def test_coupled_spins_where_s_is_real_and_h_is_not(matrices):
+    """At Γ, against all levels."""
+    atoms, basis, h, s = matrices
+    rng = np.random.default_rng(0)
+    coupling = rng.normal(size=(3, h.values.shape[1]))
+    coupling -= h.layout.mirror(coupling)  # i B_x is Hermitian where B_x is antisymmetric
+    spins = RealSpaceMatrix(
+        h.pairs, h.n_orbitals, np.concatenate([h.values, 0.3 * coupling]), spin=Spin.SPIN_ORBIT
     )
-    np.testing.assert_allclose(by_factors.counts, by_gradients.counts, atol=1e-5)
+    found = estimated_density(
+        spins, s, build_mesh(atoms, (1, 1, 1)), basis, sigma=SIGMA, n_vectors=10**6
+    )
+    h_k = spins.at_k((0, 0, 0), format="dense")
+    s_k = s.at_k((0, 0, 0), format="dense", spin=Spin.SPIN_ORBIT)
+    assert np.abs(h_k.imag).max() > 0.1
+    assert not s_k.imag.any()
+    levels = scipy.linalg.eigh(h_k, s_k, eigvals_only=True)
+    interval = Interval(found.bounds[0], found.bounds[-1])
+    theta = np.arccos(interval.scaled(levels))
+    moments = np.cos(np.arange(found.n_moments)[:, None] * theta).sum(axis=1)
+    counts = interval.count_coefficients(found.bounds, found.n_moments) @ moments
+    np.testing.assert_allclose(found.counts, counts, atol=1e-9)
 
 
 def test_directions_of_small_overlap_are_left_out(matrices):

@@ -74,7 +74,8 @@ class MKLFactors:
         self._pardiso.close()
 
     def _substituted(self, b: np.ndarray) -> np.ndarray:
-        if not np.iscomplexobj(b):
+        b = b.astype(self._dtype, casting="same_kind", copy=False)
+        if self._dtype == np.float64:
             return self._pardiso.apply(SOLUTION, b).astype(self._dtype, copy=False)
         parts = np.stack([b.real, b.imag], axis=1).reshape(-1, b.shape[1])
         x = self._pardiso.apply(SOLUTION, parts).reshape(len(b), 2, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,14 @@ from scipy.sparse import block_diag, csr_array
 from hotham_ase.electronic.solvers.factors import back_ends
 from hotham_ase.electronic.solvers.ordering import Elimination
 from hotham_ase.electronic.solvers.policy import allowed_memory
+from hotham_ase.electronic.solvers.positive import surely_positive
 from hotham_ase.electronic.solvers.problem import EigenError, SolverOptions, not_positive
+from hotham_ase.electronic.solvers.shift import Factorizer
+from hotham_ase.electronic.solvers.shift_invert import small_directions
+from hotham_ase.memory import format_size
 
 if TYPE_CHECKING:
-    from hotham_ase.matrices import RealSpaceMatrix
+    from hotham_ase.electronic.solvers.problem import Pattern
     from hotham_ase.matrices.hermitian import HermitianMatrix
 
 Solve = Callable[[np.ndarray], np.ndarray]
@@ -24,41 +29,79 @@ CG_TOLERANCE = 1e-9  # relative residual; each of thousands of steps adds its ow
 CG_STEPS = 5000
 
 
-def overlap_solver(s_k: HermitianMatrix, overlap: RealSpaceMatrix, options: SolverOptions) -> Solve:
-    """What gives S⁻¹ times a block of vectors (n_basis, n).
+@dataclass(frozen=True, eq=False)
+class OverlapInverse:
+    """S⁻¹ at one k-point.
+
+    Attributes
+    ----------
+    solve
+        S⁻¹ times a block of vectors (n_basis, n).
+    removed : (n_basis, n_removed) or None
+        Eigenvectors of S below the threshold.
+    close
+        Frees factors, if there are any.
+    """
+
+    solve: Solve
+    removed: np.ndarray | None = None
+    close: Callable[[], None] = field(default=lambda: None)
+
+
+def overlap_inverse(
+    s_k: HermitianMatrix, pattern: Pattern, threshold: float, options: SolverOptions
+) -> OverlapInverse:
+    """S⁻¹ by factors if these fit into memory, otherwise by conjugate gradients.
 
     Parameters
     ----------
     s_k
         S at one k-point.
-    overlap
-        S(R), whose pairs tell how large the factors are.
+    pattern
+        Blocks of S(R) and the kind of spin of H, which tell how large the factors are.
+    threshold
+        Of eigenvalues of S; what lies below is removed.
     options
         ``memory`` says whether factors fit.
 
     Raises
     ------
     EigenError
-        If S cannot be factorized, or is not positive.
+        If S cannot be factorized, or is not positive, or is nearly singular where factors, which
+        find those directions, do not fit.
     """
-    allowed, elimination = allowed_memory(options), Elimination.of(overlap)
+    allowed, elimination = allowed_memory(options), Elimination.of(pattern)
     fitting = (b for b in back_ends() if b.cost(elimination, s_k.is_real).bytes <= allowed)
-    back_end = next(fitting, None)
+    back_end, above = next(fitting, None), s_k.shifted(threshold, None)
     if back_end is None:
-        return conjugate_gradients(s_k, atom_blocks(s_k, overlap))
-    order = elimination.order if len(elimination.order) == s_k.shape[0] else None
-    factors = back_end.factorize(s_k, order=order)
+        if not surely_positive(above):
+            raise EigenError(
+                "S(k) is nearly singular, and its factors, which find the directions to remove, "
+                f"do not fit into {format_size(allowed)}"
+            )
+        return OverlapInverse(conjugate_gradients(s_k, atom_blocks(s_k, pattern)))
+    factors = back_end.factorize(s_k, order=elimination.order)
     if factors.n_negative:
         raise EigenError(
             f"the overlap matrix is not positive: {factors.n_negative} of its eigenvalues are "
             "negative; check that S belongs to this structure and basis"
         )
-    return lambda b: factors.solve(np.asarray(b, dtype=s_k.dtype))
+
+    def solve(b: np.ndarray) -> np.ndarray:
+        if s_k.is_real and np.iscomplexobj(b):  # as with spin-orbit coupling at Γ
+            parts = factors.solve(np.hstack([b.real, b.imag]))
+            return parts[:, : b.shape[1]] + 1j * parts[:, b.shape[1] :]
+        return factors.solve(b.astype(s_k.dtype, copy=False))
+
+    removed = None
+    if not surely_positive(above, s_k, solve):
+        removed = small_directions(s_k, threshold, Factorizer(back_end, elimination.order))
+    return OverlapInverse(solve, removed, factors.close)
 
 
-def atom_blocks(s_k: HermitianMatrix, overlap: RealSpaceMatrix) -> csr_array:
+def atom_blocks(s_k: HermitianMatrix, pattern: Pattern) -> csr_array:
     """The inverse of S between the orbitals of each atom: block-Jacobi's preconditioner."""
-    bounds = np.concatenate([[0], np.cumsum(overlap.n_orbitals)])
+    bounds = pattern.layout.orbital_offsets
     n_spin = s_k.shape[0] // bounds[-1]
     halves = (s_k.upper[a:b, a:b].toarray() for a, b in itertools.pairwise(bounds))
     inverses = [scipy.linalg.inv(half + np.triu(half, 1).conj().T) for half in halves]

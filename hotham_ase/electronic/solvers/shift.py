@@ -88,7 +88,7 @@ class ShiftInvert:
             try:
                 self._factors = factorizer.factors(h.shifted(self.sigma, s))
             except FactorError as error:
-                reason = error
+                reason = error.with_traceback(None)  # whose frames would keep failed factors
                 continue
             self.n_below = self._factors.n_negative
             self._remove(removed)
@@ -108,7 +108,9 @@ class ShiftInvert:
         self._removed = removed
         if removed is None:
             return
-        self._through = self._factors.solve(removed.astype(self.h.dtype))  # K⁻¹U
+        self._through = self._factors.solve(  # K⁻¹U
+            removed.astype(np.result_type(self.h.dtype, removed))
+        )
         middle = removed.conj().T @ self._through
         self._middle = (middle + middle.conj().T) / 2
         self.n_below -= int((np.linalg.eigvalsh(self._middle) < 0).sum())

@@ -136,9 +136,12 @@ def _is_surely_sound(
     if s is None or np.isneginf(sought.floor):
         return False
     positive = s.shifted(sought.threshold, None)
-    matrices = (positive, h.shifted(sought.floor, s))
     rows = h.shape[0] if h.is_real else 3 * h.shape[0]  # factors take eight times as long
-    if rows >= PRODUCTS_FROM and all(map(surely_positive, matrices)):
+    if (
+        rows >= PRODUCTS_FROM
+        and surely_positive(positive)
+        and surely_positive(h.shifted(sought.floor, s))
+    ):
         return True
     try:
         factor = ShiftInvert(h, s, sought.floor, factorizer)
@@ -227,7 +230,7 @@ def counted_window(
             with closing(shift):
                 states = _searched(shift, window, proof, is_searched=reason is not None)
         except EigenError as error:
-            reason = error
+            reason = error.with_traceback(None)  # whose frames would keep vectors
             continue
         return states.window(window.first, window.n_bands)
     raise EigenError(

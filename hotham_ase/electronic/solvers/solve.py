@@ -86,7 +86,8 @@ def solve_kpts(
     chosen = choose_solvers(hamiltonian, kpts, window, options, vectors=vectors)
     guard = options.guard or Guard.of(hamiltonian, overlap)
     if not chosen.finds_all and window is not None and math.isnan(window.energy):
-        window = located(hamiltonian, overlap, window, chosen.of_real or chosen.of_complex)
+        sparse = (s for s in (chosen.of_real, chosen.of_complex) if s and not s.finds_all)
+        window = located(hamiltonian, overlap, window, next(sparse))
     task = _task(hamiltonian, overlap, chosen, Sought(window, vectors), options.checkpoint)
     # eigenvectors are held back in portions, eigenvalues all, until they have one threshold
     removed: list[int] = []

@@ -162,6 +162,7 @@ class Checkpoint:
             "eigenvalues": states.eigenvalues,
             "first_band": states.first_band,
             "n_removed": states.n_removed,
+            "is_counted": states.is_counted,
             "threshold": guard.threshold,
             "ghost": np.nan if guard.ghost is None else guard.ghost,
             "most_removed": guard.n_removed,
@@ -180,7 +181,8 @@ def _states(kept: dict[str, np.ndarray], sought: Sought) -> Eigenstates:
     is_whole = vectors is not None and vectors.shape[1:] == energies.shape
     if sought.vectors and not is_whole:
         raise ValueError("it has not as many eigenvectors as eigenvalues")
-    return Eigenstates(energies, vectors, int(kept["first_band"]), int(kept["n_removed"]))
+    first_band, n_removed = int(kept["first_band"]), int(kept["n_removed"])
+    return Eigenstates(energies, vectors, first_band, n_removed, bool(kept["is_counted"]))
 
 
 def _learned(kept: dict[str, np.ndarray], guard: Guard) -> Guard:

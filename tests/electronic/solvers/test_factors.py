@@ -64,7 +64,7 @@ def test_solutions_and_counts_are_those_of_dense_matrices(back_end, is_real, see
     rng = np.random.default_rng(seed)
     for order in (None, rng.permutation(n)):
         result = back_end.factorize(matrix, order=order)
-        b = rng.normal(size=(n, 5)).astype(matrix.dtype)
+        b = rng.normal(size=(n, 5)) + (0 if is_real else 1j * rng.normal(size=(n, 5)))
         x = result.solve(b)
         assert x.dtype == matrix.dtype
         np.testing.assert_allclose(dense(matrix) @ x, b, atol=1e-8)

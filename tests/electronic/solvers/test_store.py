@@ -55,6 +55,22 @@ def test_another_run_solves_what_is_missing(kept):
     np.testing.assert_allclose(again, closed_form(), atol=1e-10)
 
 
+class Searching(SlowSolver):
+    """One that does not count."""
+
+    def solve(self, h_k, s_k, sought):
+        return replace(super().solve(h_k, s_k, sought), is_counted=False)
+
+
+def test_how_states_were_proved_complete_is_kept(kept):
+    solver = Searching(diary=str(kept.diary))
+    for _ in range(2):
+        options = replace(kept.options(), solver=solver)
+        states = list(solve_kpts(*matrices(), KPTS[:2], options=options))
+        assert not any(s.is_counted for s in states)
+    assert kept.n_solved == 2
+
+
 def test_what_was_solved_otherwise_is_not_taken(kept):
     """Another H, S, window, or with eigenvectors; but not another progress or solver."""
     h, s = matrices()
