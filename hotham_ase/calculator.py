@@ -260,7 +260,7 @@ class HotHamCalculator(SpectrumCalculator):
         atoms = self._current(atoms)
         self._notice_parameters()
         if self.parameters["n_bands"] is None:
-            self._check_all_bands(atoms, ESTIMATED_DOS)
+            self._check_all_bands(atoms, ESTIMATED_DOS, vectors=projections is not None)
         system = self._system_of(atoms)
         return system.density_of_states(kpts, projection=projections, shares=shares, sigma=sigma)
 

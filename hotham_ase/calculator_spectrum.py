@@ -60,10 +60,9 @@ class SpectrumCalculator(ModelCalculator):
         kpts = self._mesh(atoms).ibz_kpts
         if atoms.pbc.any():
             kpts = np.concatenate([kpts, band_path(atoms, path, npoints=npoints).kpts])
-        memory = self._solver_options().memory
         blueprint, seen = self._foreseen(atoms)
-        predicting = seen.bytes, seen.seconds
-        return plan_bands(blueprint, kpts, n_bands=n_bands, memory=memory, predicting=predicting)
+        predicting, options = (seen.bytes, seen.seconds), self._solver_options()
+        return plan_bands(blueprint, kpts, n_bands=n_bands, options=options, predicting=predicting)
 
     @one_at_a_time
     def get_band_edges(self, atoms: Atoms | None = None) -> BandEdges:

@@ -462,17 +462,15 @@ def _say_cost(
     vectors
         Whether the mesh's eigenvectors are needed.
     """
-    from hotham_ase.electronic import BandWindow, estimate_cost
+    from hotham_ase.electronic import estimate_cost
 
-    n_bands = calculator.parameters["n_bands"]
-    window = None if n_bands is None else BandWindow(0, n_bands, 0.0)
     n_basis = int(calculator.model.basis.n_orbitals(atoms.numbers).sum())
     spin_orbit = calculator.parameters["spin_orbit"]
     n_rows = n_basis * (2 if spin_orbit else 1)
     with contextlib.suppress(HothamError):  # which the calculation says better
         mesh, path = len(calculator.get_ibz_k_points()), n_on_path()
         seconds = estimate_cost(n_rows, mesh, vectors=vectors).seconds
-        seconds += estimate_cost(n_rows, path, window=window, vectors=spin_orbit).seconds
+        seconds += estimate_cost(n_rows, path, vectors=spin_orbit).seconds
         if seconds > LONG:
             time = in_words(seconds)
             text = f"about {time} for the first {mesh + path} k-points of {n_basis} orbitals"

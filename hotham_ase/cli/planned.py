@@ -73,11 +73,19 @@ def show_plan(plan: Plan, *, as_json: bool = False) -> None:
         header=("one k-point", "H(k)", "memory", "time", ""),
     )
     typer.echo()
-    for text in plan.refusals:
+    for text in (*plan.refusals, *_hint(plan)):
         typer.echo(text)
     if not plan.refusals:
         n_kpts = plan.n_real + plan.n_complex
         typer.echo(f"{n_kpts} k-points take {in_words(plan.solving_seconds)} on one core")
+
+
+def _hint(plan: Plan) -> list[str]:
+    """What an extra would bring, if that is much."""
+    from hotham_ase.electronic.solvers.factors import missing_extras_hint
+
+    hint = missing_extras_hint(plan.n_factor or 0)
+    return [] if hint is None else [hint]
 
 
 def _counted(number: int) -> str:
@@ -110,3 +118,5 @@ def say_plan(calculator: HotHamCalculator, path: str | None, npoints: int | None
         f"about {time} for the first {n_kpts} k-points of {plan.n_orbitals} orbitals: {how}",
         err=True,
     )
+    for text in _hint(plan):
+        typer.echo(text, err=True)

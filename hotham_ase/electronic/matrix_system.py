@@ -148,7 +148,7 @@ class MatrixSystem:
     ) -> Result:
         """What is made of bands about the Fermi level, of more where an error says too few."""
         n_all = n_rows(self.hamiltonian)
-        n_bands = min(max([FEW, *self._windows]), n_all)
+        n_bands = min(min((n for n in self._windows if n >= FEW), default=FEW), n_all)
         while True:
             try:
                 return solve(self._window(n_bands))

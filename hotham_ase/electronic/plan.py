@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hotham_ase.electronic.solvers.ordering import Elimination, half_elements
 from hotham_ase.electronic.solvers.policy import Way, all_ways, allowed_memory, refusal, taken
 from hotham_ase.electronic.solvers.problem import (
+    DEFAULT_OPTIONS,
     BandWindow,
     Pattern,
     SolverOptions,
@@ -17,7 +18,7 @@ from hotham_ase.electronic.solvers.problem import (
     real_at,
 )
 from hotham_ase.matrices import BlockLayout, Spin
-from hotham_ase.memory import MEMORY_SHARE
+from hotham_ase.memory import MEMORY_SHARE, free_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +126,7 @@ def plan_bands(
     kpts: np.ndarray,
     *,
     n_bands: int | None = None,
-    memory: int | None = None,
+    options: SolverOptions = DEFAULT_OPTIONS,
     predicting: tuple[int | None, float | None] = (None, None),
 ) -> Plan:
     """Plan eigenvalues at k-points, without H itself.
@@ -138,16 +139,18 @@ def plan_bands(
         Fractional.
     n_bands
         Bands sought about the Fermi level; all by default.
-    memory
-        Bytes that solving may take; None for three quarters of what is free beside H(R) and S(R).
+    options
+        Memory that solving may take, by default three quarters of what is free beside H(R) and
+        S(R), and who shares it.
     predicting
         Bytes and seconds of predicting H.
     """
     layout, spin = hamiltonian.layout, hamiltonian.spin
     matrix_bytes = 8 * layout.n_values * (spin.n_components + 1)
-    allowed = allowed_memory(SolverOptions(memory=memory))
-    if memory is None:
-        allowed = max(allowed - MEMORY_SHARE * matrix_bytes, 0.0)
+    if options.memory is None:
+        free = max(free_memory() - matrix_bytes, 0)
+        options = replace(options, memory=int(MEMORY_SHARE * free))
+    allowed = allowed_memory(options)
     sought = Sought(None if n_bands is None else BandWindow(0, n_bands, 0.0), vectors=False)
     n_real = int(np.count_nonzero(real_at(hamiltonian, kpts)))
     n_complex = len(kpts) - n_real

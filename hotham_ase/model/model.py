@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BYTES_PER_PAIR = 300  # of pair list, graph and the indices that checks of H make
 BYTES_PER_PAIR_OF_H0 = 600  # while it is computed, before the network
 BYTES_PER_UNCERTAIN_PAIR = 106  # q², expected errors and grades, and what makes them
-#: Of a pair of atoms; one core, the bundled model of carbon, without H0.
+#: Of a pair of atoms; one core, the network of the bundled model of carbon, not its H0.
 SECONDS_PER_WEIGHT = 1.2e-10
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

@@ -23,7 +23,8 @@ def layer(graphene_atoms, one_orbital):
 @pytest.mark.parametrize("memory", [None, 64 << 20, 12 << 20])
 def test_what_is_planned_is_what_is_chosen(layer, memory):
     """From where H has blocks alone."""
-    plan = plan_bands(Blueprint(layer.layout), KPTS, n_bands=8, memory=memory)
+    given = SolverOptions(memory=memory)
+    plan = plan_bands(Blueprint(layer.layout), KPTS, n_bands=8, options=given)
     assert (plan.n_atoms, plan.n_pairs, plan.n_orbitals, plan.n_rows) == (512, 1536, 512, 512)
     assert (plan.n_real, plan.n_complex) == (2, 1)
     assert plan.n_stored == 512 * 4 == layer.at_k(KPTS[2]).nnz
@@ -38,7 +39,7 @@ def test_what_is_planned_is_what_is_chosen(layer, memory):
 
 
 def test_what_does_not_fit_is_refused_as_later(layer):
-    plan = plan_bands(layer, KPTS, n_bands=8, memory=1000)
+    plan = plan_bands(layer, KPTS, n_bands=8, options=SolverOptions(memory=1000))
     assert plan.solving_seconds is None
     options = SolverOptions(memory=1000)
     for text, is_real in zip(plan.refusals, (True, False), strict=True):
@@ -46,7 +47,8 @@ def test_what_does_not_fit_is_refused_as_later(layer):
             choose_solver(layer, BandWindow(0, 8, 0.0), options, is_real=is_real)
         assert str(error.value) == text
     assert not any(way.fits or way.is_taken for way in plan.ways)
-    assert "ask for a few bands" in plan_bands(layer, KPTS, memory=1000).refusals[0]
+    everything = plan_bands(layer, KPTS, options=SolverOptions(memory=1000))
+    assert "ask for a few bands" in everything.refusals[0]
 
 
 def test_all_bands_are_found_by_dense_solution(layer):

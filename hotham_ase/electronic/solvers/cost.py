@@ -30,9 +30,8 @@ LARGEST_PART = 0.3  # of all bands; more of them are not found faster one by one
 FACTORIZATIONS = 2  # at the floor and in the window's middle; two more where it is quick
 ROOM = 4  # bands sought beyond a window
 SOLVES = 9  # for each band that is sought, and to see that there are no others
-SPARSE_MATRICES = 3  # H, S and H − σS
-BLOCK_VALUE = 12  # bytes of a value of H(R) and the index of its R, from which H(k) is summed
-VECTORS = 14  # for each band that is sought
+SPARSE_MATRICES = 5  # H, S and H − σS, and two more where S and the floor are looked at
+VECTORS, MORE_VECTORS = 14, 200  # for each band that is sought, and beside them
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,7 @@ def estimate_sparse(
     elimination = Elimination.of(hamiltonian)
     factors = back_end.cost(elimination, is_real)
     n, n_sought, element = n_rows(hamiltonian), n_bands + ROOM, 8 if is_real else 16
-    n_values = hamiltonian.layout.n_values * hamiltonian.spin.n_components
-    size = factors.bytes + VECTORS * element * n_sought * n
-    size += SPARSE_MATRICES * (element + 4) * elimination.n_matrix + BLOCK_VALUE * n_values
+    size = factors.bytes + (VECTORS * n_sought + MORE_VECTORS) * element * n
+    size += SPARSE_MATRICES * (element + 4) * elimination.n_matrix
     solving = back_end.solving(elimination, is_real)
     return Cost(size, FACTORIZATIONS * factors.seconds + SOLVES * n_sought * solving)

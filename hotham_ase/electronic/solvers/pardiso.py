@@ -18,6 +18,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from hotham_ase.electronic.solvers.accuracy import FactorError
+from hotham_ase.electronic.solvers.problem import WorkerError
 
 SEQUENTIAL, GNU = 1, 3  # threading layers
 LP64 = 0  # interface with integers of 4 bytes, beside which pardiso_64 has 8
@@ -47,7 +48,7 @@ def can_be_installed() -> bool:
 def _installed() -> ctypes.CDLL:
     library = _library()
     if library is None:
-        raise FactorError("oneMKL is not installed: pip install mkl")
+        raise WorkerError("oneMKL is not installed here: pip install 'hotham-ase[mkl]'")
     return library
 
 

@@ -227,7 +227,7 @@ def test_the_best_comes_first_and_its_lack_is_told(monkeypatch):
     monkeypatch.setattr(factors, "can_be_installed", lambda: True)
     assert factors.back_ends() == (SuperLUBackEnd(),)
     assert missing_extras_hint(1000) is None
-    assert "pip install mkl" in missing_extras_hint(10**9)
+    assert "[mkl]" in missing_extras_hint(10**9)
     monkeypatch.setattr(factors, "can_be_installed", lambda: False)
     assert missing_extras_hint(10**9) is None
     monkeypatch.setattr(factors, "is_installed", lambda: True)
