@@ -88,5 +88,5 @@ def missing_extras_hint(n_factor: int) -> str | None:
         return None
     return (
         "the extra mkl (pip install 'hotham-ase[mkl]') brings a factorization that takes a third "
-        "of the memory and a quarter of the time where H(k) is real, a little less of both elsewhere"
+        "of the memory and a quarter of the time where H(k) is real, a little less elsewhere"
     )
