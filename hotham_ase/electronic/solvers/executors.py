@@ -81,13 +81,27 @@ class _Worker(SpawnProcess):
             before = {name: os.environ.get(name) for name in self.environment}
             os.environ.update(self.environment)
             try:
-                super().start()
+                with _interrupts_blocked():
+                    super().start()
             finally:
                 for name, value in before.items():
                     if value is None:
                         del os.environ[name]
                     else:
                         os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """What is started within leaves Ctrl-C to its parent from its first moment on."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _n_threads() -> int:
@@ -103,7 +117,7 @@ def _stay_while_parent() -> None:
 
     A worker of an executor waits for work for ever, also where nobody is left to send any.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it is not blocked, as on Windows
     parent = parent_process()
 
     def watch() -> None:
