@@ -27,6 +27,7 @@ from hotham_ase.calculator_setup import (
     foresee,
     load,
     network_options,
+    on_gpu,
     orbitals_of,
     predict_matrices,
     solving,
@@ -221,7 +222,11 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
     def _solver_options(self) -> SolverOptions:
         """How k-points are solved, in the memory that may be used now."""
         memory = self.parameters["memory"]
-        return replace(self._solving, memory=None if memory is None else parse_size(memory))
+        return replace(
+            self._solving,
+            memory=None if memory is None else parse_size(memory),
+            dense=on_gpu(self.parameters["device"]),
+        )
 
     def _check_all_bands(self, atoms: Atoms, instead: str, *, vectors: bool = False) -> None:
         """Refuse what needs all bands, and does not fit into memory, before H is predicted."""

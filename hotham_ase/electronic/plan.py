@@ -157,7 +157,7 @@ def plan_bands(
     ways: list[PlannedWay] = []
     refusals = []
     for is_real in (is_real for is_real, n in ((True, n_real), (False, n_complex)) if n):
-        of_kind = all_ways(hamiltonian, sought, is_real=is_real)
+        of_kind = all_ways(hamiltonian, sought, options, is_real=is_real)
         planned = _planned(of_kind, allowed, spin.n_spins)
         ways += planned
         if not any(way.fits for way in planned):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from functools import partial
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -14,13 +15,20 @@ from hotham_ase.electronic.solvers.problem import Eigenstates, LevelError, Worke
 
 
 class Task(Protocol):
-    """What solves at a k-point with a guard; pickled where processes do."""
+    """What solves at k-points with a guard; pickled where processes do."""
 
-    def __call__(self, guard: Guard, kpt: np.ndarray) -> tuple[Eigenstates, Guard]:
-        """Solutions, and a copy of the guard with all that was found."""
+    def portions(self, kpts: list[np.ndarray]) -> list[list[np.ndarray]]:
+        """The k-points, in their order, divided into those that are solved at once."""
+
+    def __call__(self, guard: Guard, kpts: list[np.ndarray]) -> list[tuple[Eigenstates, Guard]]:
+        """Solutions, each with a copy of the guard with all that was found there.
+
+        The k-point at which the threshold was raised is the last: the others were solved with the
+        old one.
+        """
 
     def found(self, guard: Guard, kpt: np.ndarray) -> tuple[Eigenstates, Guard] | None:
-        """The same, if they were solved before and kept."""
+        """The same of one k-point, if it was solved before and kept."""
 
     def report(self, guard: Guard, found: list[np.ndarray], n_kpts: int) -> None:
         """Say how many of how many k-points were found in what another run has kept."""
@@ -38,7 +46,7 @@ def solved_alike(
     Parameters
     ----------
     task
-        Solves at one k-point; called with the guard as it is then, or in another process.
+        Solves a portion of them; called with the guard as it is then, or in another process.
     kpts : (n_kpts, 3)
     guard
         Learns what was found.
@@ -90,9 +98,10 @@ def _results(
     task.report(guard, found, len(kept))
     side_by_side = map if executor is None else executor.map
     try:
-        solved = iter(side_by_side(partial(task, guard), others) if others else ())
+        portions = side_by_side(partial(task, guard), task.portions(others)) if others else ()
     except RuntimeError as error:  # of one that was shut down
         raise WorkerError(f"the executor cannot take k-points: {error}") from error
+    solved = chain.from_iterable(portions)
     for result in kept:
         yield next(solved) if result is None else result
 

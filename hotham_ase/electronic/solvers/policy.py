@@ -14,7 +14,13 @@ from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.factors import back_ends
 from hotham_ase.electronic.solvers.mapping import n_side_by_side
 from hotham_ase.electronic.solvers.ordering import Elimination
-from hotham_ase.electronic.solvers.problem import BandWindow, Sought, n_rows, real_at
+from hotham_ase.electronic.solvers.problem import (
+    DEFAULT_OPTIONS,
+    BandWindow,
+    Sought,
+    n_rows,
+    real_at,
+)
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.memory import MEMORY_SHARE, format_size, free_memory
 
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 
 FEW_BANDS = "ask for a few bands (n_bands)"
 QUICK = 30.0  # seconds for a k-point; up to it dense solution is taken wherever it fits
+FEWEST_ROWS = 200  # of H(k); LAPACK has solved fewer before a GPU has them
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,23 @@ def allowed_memory(options: SolverOptions) -> float:
     return allowed / (n_side_by_side(options.executor) or 1)
 
 
-def all_ways(hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> list[Way]:
+def dense_solver(hamiltonian: Pattern, options: SolverOptions) -> Solver:
+    """LAPACK, or what the options have in its place, where k-points are solved here."""
+    is_small = n_rows(hamiltonian) < FEWEST_ROWS
+    if options.dense is None or options.executor is not None or is_small:
+        return DenseSolver()
+    return options.dense
+
+
+def all_ways(
+    hamiltonian: Pattern,
+    sought: Sought,
+    options: SolverOptions = DEFAULT_OPTIONS,
+    *,
+    is_real: bool,
+) -> list[Way]:
     """Every way that there is here, the fastest first; sparse ones find a window only."""
-    solvers: list[Solver] = [DenseSolver()]
+    solvers: list[Solver] = [dense_solver(hamiltonian, options)]
     if sought.window is not None:
         order = Elimination.of(hamiltonian).order
         solvers += [ShiftInvertSolver(back_end, order) for back_end in back_ends()]
@@ -100,11 +121,12 @@ def choose_solver(
     """
     if options.solver is not None and (options.solver.finds_all or window is not None):
         return options.solver
-    dense, sought, allowed = DenseSolver(), Sought(window, vectors), allowed_memory(options)
+    dense, allowed = dense_solver(hamiltonian, options), allowed_memory(options)
+    sought = Sought(window, vectors)
     cost = dense.cost(hamiltonian, sought, is_real=is_real)
     if cost.bytes <= allowed and cost.seconds < QUICK:
         return dense  # before symbolic elimination, which takes seconds for a large graph
-    ways = all_ways(hamiltonian, sought, is_real=is_real)
+    ways = all_ways(hamiltonian, sought, options, is_real=is_real)
     way = taken(ways, allowed)
     if way is None:
         raise MemoryError(refusal(hamiltonian, sought, ways, allowed))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -183,12 +183,17 @@ class Sought:
         then smaller by ``n_removed``.
     floor
         eV; no level may lie below it.
+    look, mean
+        Where S may have a smaller eigenvalue than ``look``, solvers of dense matrices see whether
+        a direction in which S is small has an energy below ``mean``, in eV.
     """
 
     window: BandWindow | None = None
     vectors: bool = True
     threshold: float = OVERLAP_THRESHOLD
     floor: float = -np.inf
+    look: float = 0.0
+    mean: float = -np.inf
 
     def check_floor(self, lowest: float, n_removed: int) -> None:
         """Refuse a level below the floor.
@@ -200,6 +205,18 @@ class Sought:
         """
         if lowest < self.floor:
             message = f"a level lies at {lowest:.6g} eV, below {self.floor:.6g} eV"
+            raise LevelError(message, lowest, n_removed)
+
+    def check_small(self, lowest: float, n_removed: int) -> None:
+        """Refuse an energy below the mean where S is small: no function that oscillates has one.
+
+        Raises
+        ------
+        LevelError
+            If the lowest of these energies is such a one.
+        """
+        if lowest < self.mean:
+            message = f"S is small in a direction of {lowest:.6g} eV, below {self.mean:.6g} eV"
             raise LevelError(message, lowest, n_removed)
 
 
@@ -249,6 +266,27 @@ class Solver(Protocol):
         """The lowest eigenvalue of S."""
 
 
+@runtime_checkable
+class BatchSolver(Solver, Protocol):
+    """A back end that solves many k-points at once, as a GPU does."""
+
+    def at_once(self, n_rows: int, memory: float) -> int:
+        """How many k-points it takes at once, at least 1, in so many bytes of this machine."""
+
+    def solve_many(
+        self, problems: Sequence[tuple[Any, Any]], sought: Sought
+    ) -> list[Eigenstates | LevelError]:
+        """What :meth:`solve` returns for each H(k) and S(k), or the LevelError that it raises."""
+
+
+def attempt(solver: Solver, h_k: Any, s_k: Any, sought: Sought) -> Eigenstates | LevelError:
+    """What a solver finds, or a level where none can be."""
+    try:
+        return solver.solve(h_k, s_k, sought)
+    except LevelError as error:
+        return error
+
+
 @dataclass(frozen=True)
 class SolverOptions:
     """How eigenproblems at many k-points are solved, the same for all that follows from them.
@@ -266,6 +304,9 @@ class SolverOptions:
     solver
         The back end; None for what :func:`hotham_ase.electronic.solvers.policy.choose_solver`
         takes. Where it cannot find all bands, it is for windows only.
+    dense
+        What solves in the place of LAPACK where no executor does, such as a
+        :class:`BatchSolver` on a GPU; None for LAPACK.
     executor
         Threads or processes that solve k-points side by side; None solves one after another.
     checkpoint
@@ -276,6 +317,7 @@ class SolverOptions:
     memory: int | None = None
     guard: Guard | None = None
     solver: Solver | None = None
+    dense: Solver | None = None
     executor: Executor | None = None
     checkpoint: Checkpoint | None = None
 
