@@ -149,7 +149,7 @@ class TorchSolver:
 
 
 def _dtype(h_k: np.ndarray, s_k: np.ndarray | None) -> torch.dtype:
-    is_complex = np.iscomplexobj(h_k) or np.iscomplexobj(s_k)
+    is_complex = any(np.iscomplexobj(m) for m in (h_k, s_k) if m is not None)
     return torch.complex128 if is_complex else torch.float64
 
 
