@@ -67,7 +67,8 @@ class HotHamCalculator(SpectrumCalculator):
     symmetry
         Whether meshes are reduced by the crystal's symmetry; time reversal reduces them always.
     device
-        ``auto`` (a GPU where there is one), or a torch device.
+        ``auto`` (a GPU where there is one), or a torch device; on a CUDA GPU dense eigenproblems
+        are solved, too.
     dtype
         Precision of the network, ``float32`` or ``float64``; matrices are always float64.
     memory

@@ -153,9 +153,10 @@ def test_scaling_measures_a_small_structure():
 
 def test_dense_solvers_are_compared_on_the_same_k_points(capsys):
     dense = load("dense")
-    row = dense.measure("graphene", (3, 1), False, "cpu", 1)
+    of = dense.problem("graphene", 7, "cpu")
+    row = dense.measure("graphene", of, 1, False, "cpu")
     cells = [cell.strip() for cell in capsys.readouterr().out.strip().strip("|").split("|")]
-    assert cells[:5] == ["graphene", "2", "26", "3", "levels"]
+    assert cells[:5] == ["graphene", "2", "26", "7", "levels"]
     assert len(cells) == len([*dense.HEADERS, *dense.columns("cpu")])
     assert float(cells[-1]) < 1e-9
     assert row.ratio > 0
