@@ -43,6 +43,7 @@ from hotham_ase.electronic import (
     check_some_bands,
 )
 from hotham_ase.electronic.plan import Blueprint
+from hotham_ase.electronic.solvers.little_group import Symmetries
 from hotham_ase.matrices import RealSpaceMatrix, Spin
 from hotham_ase.memory import parse_size
 from hotham_ase.model.protocol import Foreseen, Model
@@ -187,11 +188,17 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         n_basis = int(orbitals_of(self._model, atoms).sum())
         return n_basis * (2 if self.parameters["spin_orbit"] else 1)
 
-    def _foreseen(self, atoms: Atoms) -> tuple[Blueprint, Foreseen]:
-        """Where H of a structure will have blocks, and what predicting it takes."""
+    def _foreseen(
+        self, atoms: Atoms, options: SolverOptions
+    ) -> tuple[Blueprint, SolverOptions, Foreseen]:
+        """Where H of a structure will have blocks, how to solve, and what predicting it takes."""
         seen = foresee(self._model, atoms, network_options(self.parameters))
-        spin = Spin.SPIN_ORBIT if self.parameters["spin_orbit"] else Spin.UNPOLARIZED
-        return Blueprint(seen.layout, spin), seen
+        if self.parameters["spin_orbit"]:
+            return Blueprint(seen.layout, Spin.SPIN_ORBIT), options, seen
+        if self.parameters["symmetry"]:
+            symmetries = Symmetries(seen.layout.pairs, self._model.basis)
+            options = replace(options, symmetries=symmetries)
+        return Blueprint(seen.layout, Spin.UNPOLARIZED), options, seen
 
     def _system_of(self, atoms: Atoms) -> ElectronicSystem:
         """The electrons of a structure in its H and S; those of ``self.atoms`` are kept."""
@@ -204,7 +211,9 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         check_n_bands(given["n_bands"], n_rows)
         if given["n_bands"] is not None:  # before time is spent on H
             options = self._solver_options()
-            check_some_bands(n_rows, given["n_bands"], options, lambda: self._foreseen(atoms)[0])
+            check_some_bands(
+                n_rows, given["n_bands"], options, lambda: self._foreseen(atoms, options)[:2]
+            )
         predicted = self._predicted(atoms)
         self._system = ElectronicSystem(
             self._hamiltonian_of(predicted),

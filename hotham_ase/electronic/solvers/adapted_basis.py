@@ -233,7 +233,8 @@ class AdaptedBasis:
 
     def partner_of(self, c: np.ndarray) -> np.ndarray:
         """(n_basis, m) states of the other sector, of those of this one."""
-        assert self.partner is not None
+        if self.partner is None:
+            raise ValueError("this sector has no partner")
         n_orbitals = self.blocks.n_orbitals
         rows, out = np.concatenate([[0], np.cumsum(n_orbitals)]), np.empty_like(c)
         for number in np.unique(self.turns.numbers):

@@ -9,8 +9,6 @@ that both have the same levels. (Wigner, Group Theory, Academic Press 1959, chap
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -32,7 +30,6 @@ from hotham_ase.matrices.pairs import PairList
 
 if TYPE_CHECKING:
     from hotham_ase.basis.orbitals import OrbitalBasis
-    from hotham_ase.electronic.solvers.problem import Pattern
     from hotham_ase.matrices.bloch import BlochSum
     from hotham_ase.matrices.hermitian import HermitianMatrix
 
@@ -143,6 +140,18 @@ class LittleGroup:
         turn = Monomial.at(self.turn, kpt)
         return tuple(adapted_bases(self.turns, turn, self.order, reversal, partner))
 
+    def sectors(
+        self,
+        kpt: np.ndarray,
+        hamiltonian: RealSpaceMatrix,
+        overlap: RealSpaceMatrix | None,
+        channel: int = 0,
+    ) -> tuple[Sectors, Sectors | None]:
+        """H(k) of one spin channel, and S(k), in every sector."""
+        bases, spin = self.bases(kpt), hamiltonian.spin
+        s_k = None if overlap is None else Sectors(overlap.bloch(spin=spin), kpt, self, bases)
+        return Sectors(hamiltonian.bloch(channel), kpt, self, bases), s_k
+
     def folded(self, pairs: PairList, n_functions: np.ndarray | None = None) -> FoldedPattern:
         """Pairs of orbits of which there are pairs of atoms.
 
@@ -246,9 +255,7 @@ class Symmetries:
         if any(m.spin is Spin.SPIN_ORBIT or np.iscomplexobj(m.values) for m in self.matrices):
             return ()
         found = space_group(self.pairs)
-        return tuple(
-            o for o in found if all(has_symmetry(m, o, self.turns) for m in self.matrices)
-        )
+        return tuple(o for o in found if all(has_symmetry(m, o, self.turns) for m in self.matrices))
 
     def groups(self, kpt: np.ndarray) -> tuple[LittleGroup, ...]:
         """What makes the matrices at k smaller or real, for each order of g the best.
@@ -297,14 +304,12 @@ class Symmetries:
     def _group(
         self, turn: int, order: int, reversal: int | None, partner: tuple[int, bool] | None
     ) -> LittleGroup:
-        key = turn, reversal, *(partner or (None, False))
+        other, is_reversed = partner or (None, False)
+        key = turn, reversal, other, is_reversed
         if key not in self._groups:
-            g, h, u = (
-                None if i is None else self.operations[i]
-                for i in (turn, reversal, None if partner is None else partner[0])
-            )
-            is_reversed = partner is not None and partner[1]
-            self._groups[key] = LittleGroup(self.turns, g, order, h, u, is_reversed)
+            all_ = self.operations
+            h, u = (None if i is None else all_[i] for i in (reversal, other))
+            self._groups[key] = LittleGroup(self.turns, all_[turn], order, h, u, is_reversed)
         return self._groups[key]
 
 

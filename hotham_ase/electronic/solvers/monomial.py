@@ -47,7 +47,7 @@ class Monomial:
         return cls(np.eye(3, dtype=int), np.arange(n_atoms), np.ones(n_atoms, complex))
 
     def __matmul__(self, first: Monomial) -> Monomial:
-        """This one after another."""
+        """Another first, then this one."""
         phases = first.phases.conj() if self.conjugates else first.phases
         return Monomial(
             self.rotation @ first.rotation,

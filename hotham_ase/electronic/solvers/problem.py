@@ -14,6 +14,7 @@ from hotham_ase.errors import HothamError
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.cost import Cost
     from hotham_ase.electronic.solvers.guard import Guard
+    from hotham_ase.electronic.solvers.little_group import LittleGroup, Symmetries
     from hotham_ase.electronic.solvers.store import Checkpoint
     from hotham_ase.matrices import BlockLayout, Spin
     from hotham_ase.matrices.bloch import MatrixFormat
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 #: Directions in which S(k) has a smaller eigenvalue are projected out. An error δH is amplified
 #: by its inverse there: 1e-5 turns 1 meV into 100 eV.
 OVERLAP_THRESHOLD = 1e-5
+GAMMA = np.zeros(3)
 
 
 class EigenError(HothamError, ValueError):
@@ -227,14 +229,15 @@ class Solver(Protocol):
 
     Attributes
     ----------
-    format
-        Of the matrices that it takes.
     finds_all
         Whether it finds all bands; one that does not needs a window with an energy in it.
     """
 
-    format: ClassVar[MatrixFormat]
     finds_all: ClassVar[bool]
+
+    @property
+    def format(self) -> MatrixFormat | LittleGroup:
+        """Of the matrices that it takes."""
 
     @property
     def name(self) -> str:
@@ -311,6 +314,9 @@ class SolverOptions:
         Threads or processes that solve k-points side by side; None solves one after another.
     checkpoint
         Where k-points are kept as they are solved, and looked for before.
+    symmetries
+        What leaves H and S as they are, which makes large problems smaller; None if that is not
+        known.
     """
 
     on_progress: Callable[[int, int], None] | None = None
@@ -320,6 +326,7 @@ class SolverOptions:
     dense: Solver | None = None
     executor: Executor | None = None
     checkpoint: Checkpoint | None = None
+    symmetries: Symmetries | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and other processes: an executor belongs to its process."""

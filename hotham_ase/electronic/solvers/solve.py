@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from hotham_ase.electronic.solvers.adapted import AdaptedSolver
 from hotham_ase.electronic.solvers.guard import GhostStateWarning, Guard, onsite_levels
 from hotham_ase.electronic.solvers.mapping import Progress, n_side_by_side, solved_alike
 from hotham_ase.electronic.solvers.policy import (
@@ -21,11 +22,11 @@ from hotham_ase.electronic.solvers.policy import (
 )
 from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
+    GAMMA,
     BandWindow,
     BatchSolver,
     Eigenstates,
     IllConditionedWarning,
-    Solver,
     SolverOptions,
     Sought,
     n_rows,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.store import Checkpoint
     from hotham_ase.matrices import RealSpaceMatrix
 
-GAMMA = (0.0, 0.0, 0.0)
 AHEAD = 1 << 26  # bytes of eigenvectors that are held back until all have one threshold
 UNKNOWN = 16  # workers, where an executor does not tell how many it has
 
@@ -92,8 +92,7 @@ def solve_kpts(
     chosen = choose_solvers(hamiltonian, kpts, window, options, vectors=vectors)
     guard = options.guard or Guard.of(hamiltonian, overlap)
     if not chosen.finds_all and window is not None and math.isnan(window.energy):
-        sparse = (s for s in (chosen.of_real, chosen.of_complex) if s and not s.finds_all)
-        window = located(hamiltonian, overlap, window, next(sparse))
+        window = located(hamiltonian, overlap, window, options)
     task = _task(hamiltonian, overlap, chosen, Sought(window, vectors), options)
     # eigenvectors are held back in portions, eigenvalues all, until they have one threshold
     removed: list[int] = []
@@ -142,11 +141,11 @@ class _KPointTask:
     channel: int = 0
 
     def portions(self, kpts: list[np.ndarray]) -> list[list[np.ndarray]]:
-        hamiltonian, portions = self.matrices.hamiltonian, []
-        for solver, group in itertools.groupby(kpts, lambda k: self.chosen.at(hamiltonian, k)):
+        portions = []
+        for solver, group in itertools.groupby(kpts, self.chosen.at):
             size, some = 1, list(group)
             if isinstance(solver, BatchSolver):
-                size = solver.at_once(n_rows(hamiltonian), self.memory)
+                size = solver.at_once(n_rows(self.matrices.hamiltonian), self.memory)
             portions += [some[start : start + size] for start in range(0, len(some), size)]
         return portions
 
@@ -164,7 +163,7 @@ class _KPointTask:
     def _solved(self, guard: Guard, kpts: list[np.ndarray]) -> Iterator[tuple[Eigenstates, Guard]]:
         if not kpts:
             return
-        solver = self.chosen.at(self.matrices.hamiltonian, kpts[0])
+        solver = self.chosen.at(kpts[0])
         problems = [self.matrices.at_k(kpt, self.channel, solver.format) for kpt in kpts]
         for kpt, found in zip(kpts, guard.solve_many(solver, problems, self.sought), strict=False):
             if self.checkpoint is not None:
@@ -227,17 +226,17 @@ def located(
     hamiltonian: RealSpaceMatrix,
     overlap: RealSpaceMatrix | None,
     window: BandWindow,
-    solver: Solver | None = None,
+    options: SolverOptions = DEFAULT_OPTIONS,
 ) -> BandWindow:
     """A window with an energy near the middle of its bands at Γ, which shift-invert needs.
 
-    It is found by the solver if that is shift-invert, otherwise by its default.
+    It is found by what solves at Γ if that is shift-invert, otherwise by its default.
     """
-    if not isinstance(solver, ShiftInvertSolver):
+    solver = choose_solvers(hamiltonian, [GAMMA], window, options).at(GAMMA)
+    if not isinstance(solver, ShiftInvertSolver | AdaptedSolver):
         solver = ShiftInvertSolver()
-    middle, spin = window.first + window.n_bands // 2, hamiltonian.spin
-    h_k = hamiltonian.at_k(GAMMA, format="hermitian")
-    s_k = None if overlap is None else overlap.at_k(GAMMA, format="hermitian", spin=spin)
+    middle = window.first + window.n_bands // 2
+    h_k, s_k = SharedMatrices(hamiltonian, overlap).at_k(GAMMA, 0, solver.format)
     levels = onsite_levels(hamiltonian, overlap)
     start = float(levels[min(middle, len(levels) - 1)])  # bands lie about where orbitals do
     slack = window.n_bands // 8

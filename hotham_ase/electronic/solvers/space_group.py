@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import spglib
@@ -61,7 +62,8 @@ def space_group(pairs: PairList) -> tuple[Operation, ...]:
         with warnings.catch_warnings():
             # spglib calls its own way of reporting errors outdated, whatever happens
             warnings.simplefilter("ignore", DeprecationWarning)
-            found = spglib.get_symmetry((cell, [[0.0, 0.0, 0.0]], [1]), symprec=SYMPREC)
+            lattice = (cell.tolist(), [[0.0, 0.0, 0.0]], [1])
+            found = spglib.get_symmetry(lattice, symprec=SYMPREC)
         if found is not None:
             rotations += [w for w in found["rotations"].astype(int) if not _mixes(w, pbc)]
     places = _Places(x, pairs.numbers, cell, pbc)
@@ -107,12 +109,14 @@ class _Places:
     cell: np.ndarray
     pbc: np.ndarray
 
-    def __post_init__(self) -> None:
-        box = np.where(self.pbc, 1.0, 0.0)
-        object.__setattr__(self, "_tree", cKDTree(self._wrapped(self.x), boxsize=box))
-        # in fractional coordinates no more than SYMPREC is as far as this
-        shortest = np.linalg.svd(self.cell, compute_uv=False)[-1]
-        object.__setattr__(self, "_reach", SYMPREC / shortest)
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self._wrapped(self.x), boxsize=np.where(self.pbc, 1.0, 0.0))
+
+    @cached_property
+    def _reach(self) -> float:
+        """Fractional; no less than SYMPREC in Å is, whatever the direction."""
+        return float(SYMPREC / np.linalg.svd(self.cell, compute_uv=False)[-1])
 
     def _wrapped(self, x: np.ndarray) -> np.ndarray:
         folded = np.where(self.pbc, x - np.floor(x), x)
