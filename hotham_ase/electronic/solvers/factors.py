@@ -97,7 +97,8 @@ def missing_extras_hint(n_factor: int) -> str | None:
     n_factor
         Elements of L.
     """
-    if n_factor < WORTH_MKL or is_installed() or not can_be_installed():
+    has_fast = mumps_library.is_installed() and mumps_library.has_fast_blas()
+    if n_factor < WORTH_MKL or is_installed() or has_fast or not can_be_installed():
         return None
     return (
         "the extra mkl (pip install 'hotham-ase[mkl]') brings a factorization that takes a third "

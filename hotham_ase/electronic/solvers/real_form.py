@@ -22,20 +22,15 @@ if TYPE_CHECKING:
 
 
 class RealFactors(Protocol):
-    """L and D of a real matrix, in single or double precision, where a library keeps them.
-
-    Attributes
-    ----------
-    n_negative
-        Of D, as the library counts them.
-    nbytes
-        Of the memory that the library takes.
-    """
+    """L and D of a real matrix, in single or double precision, where a library keeps them."""
 
     @property
-    def n_negative(self) -> int: ...  # noqa: D102
+    def n_negative(self) -> int:
+        """Eigenvalues below zero, as the library counts them."""
+
     @property
-    def nbytes(self) -> int: ...  # noqa: D102
+    def nbytes(self) -> int:
+        """Of the memory that the library takes."""
 
     def solve(self, b: np.ndarray) -> np.ndarray:
         """A⁻¹b in the precision of the factors."""
@@ -45,8 +40,9 @@ class RealFactors(Protocol):
 
 
 class AccurateFactors:
-    """Factors of real or complex matrices; see
-    :class:`hotham_ase.electronic.solvers.factors.Factors`.
+    """Factors of a real or complex matrix, refined where they must be.
+
+    See :class:`hotham_ase.electronic.solvers.factors.Factors`.
 
     Parameters
     ----------
@@ -59,7 +55,7 @@ class AccurateFactors:
     ------
     FactorError
         If they are inaccurate.
-    """  # noqa: D205
+    """
 
     def __init__(self, matrix: HermitianMatrix, factors: RealFactors) -> None:
         self._factors, self._dtype = factors, matrix.dtype
