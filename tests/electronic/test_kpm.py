@@ -211,7 +211,7 @@ def test_without_memory_for_factors_the_numbers_are_the_same(matrices, monkeypat
         made.append(matrix)
         return factorize(self, matrix, order=order)
 
-    monkeypatch.setattr(s_inverse, "back_ends", lambda: (back_end,))
+    monkeypatch.setattr(s_inverse, "in_core", lambda: (back_end,))
     monkeypatch.setattr(SuperLUBackEnd, "factorize", counted)
     found, n_made = [], []
     for memory in (None, 1):

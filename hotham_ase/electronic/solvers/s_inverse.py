@@ -11,7 +11,7 @@ import numpy as np
 import scipy.linalg
 from scipy.sparse import block_diag, csr_array
 
-from hotham_ase.electronic.solvers.factors import back_ends
+from hotham_ase.electronic.solvers.factors import in_core
 from hotham_ase.electronic.solvers.ordering import Elimination
 from hotham_ase.electronic.solvers.policy import allowed_memory
 from hotham_ase.electronic.solvers.positive import surely_positive
@@ -71,7 +71,7 @@ def overlap_inverse(
         find those directions, do not fit.
     """
     allowed, elimination = allowed_memory(options), Elimination.of(pattern)
-    fitting = (b for b in back_ends() if b.cost(elimination, s_k.is_real).bytes <= allowed)
+    fitting = (b for b in in_core() if b.cost(elimination, s_k.is_real).bytes <= allowed)
     back_end, above = next(fitting, None), s_k.shifted(threshold, None)
     if back_end is None:
         if not surely_positive(above):
