@@ -98,8 +98,7 @@ class AdaptedSolver:
         sides: tuple[int, int],
     ) -> Eigenstates:
         h, s = h_k.matrix(index), None if s_k is None else s_k.matrix(index)
-        order = Elimination.of(h_k.pattern(index)).order
-        inner = replace(self.inner, order=order)
+        inner = replace(self.inner, elimination=Elimination.of(h_k.pattern(index)))
         return inner.solve_beside(h, s, sought, energy, lambda _: sides)
 
     def energy_of_band(
@@ -133,9 +132,8 @@ class AdaptedSolver:
         total = 0
         for index, basis in enumerate(h_k.bases):
             h, s = h_k.matrix(index), None if s_k is None else s_k.matrix(index)
-            order = Elimination.of(h_k.pattern(index)).order
-            factorizer = replace(self.inner, order=order).factorizer
-            with closing(ShiftInvert(h, s, energy, factorizer)) as factor:
+            inner = replace(self.inner, elimination=Elimination.of(h_k.pattern(index)))
+            with closing(ShiftInvert(h, s, energy, inner.factorizer)) as factor:
                 total += basis.multiplicity * factor.n_below
         return total
 

@@ -103,8 +103,8 @@ def all_ways(
     """Every way that there is here, the fastest first; sparse ones find a window only."""
     solvers: list[Solver] = [dense_solver(hamiltonian, options)]
     if sought.window is not None:
-        order = Elimination.of(hamiltonian).order
-        solvers += [ShiftInvertSolver(back_end, order) for back_end in back_ends()]
+        elimination = Elimination.of(hamiltonian)
+        solvers += [ShiftInvertSolver(back_end, elimination) for back_end in back_ends()]
     ways = [
         Way(s, kind.is_real, s.cost(hamiltonian, sought, is_real=kind.is_real)) for s in solvers
     ]

@@ -24,6 +24,7 @@ from hotham_ase.electronic.solvers.shift import NUDGES, SMALLEST_GAP, Factorizer
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.factors import BackEnd
+    from hotham_ase.electronic.solvers.ordering import Elimination
     from hotham_ase.electronic.solvers.problem import Pattern
     from hotham_ase.matrices.bloch import MatrixFormat
     from hotham_ase.matrices.hermitian import HermitianMatrix
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 ROOM = 4  # bands sought beyond a window, among which its edges are checked
 FARTHEST = 8  # times the bands of a window lie at most between it and the shift
 COUNTED_UP_TO = 4000  # rows; beyond, a search takes less time than counts at two edges
-PRODUCTS_FROM = 20_000  # rows; beyond, a thousand products take less time than factors
+PRODUCTS = 1500  # with S and H − ES, which tell as much as a factorization at the floor
+SECONDS_PRODUCT = 3e-9  # for each element of half the matrix; complex ones take twice as long
 DEEPER = 20.0  # eV; step of the search for a level below a floor
 MAX_ENERGY = 1e7  # eV; no band lies beyond it
 MAX_SEARCHED = 64  # states among which a band is looked for
@@ -55,15 +57,14 @@ class ShiftInvertSolver:
     ----------
     back_end
         What factorizes; by default the best there is.
-    order : (n_rows,) int
-        Row that is eliminated k-th, see
-        :class:`~hotham_ase.electronic.solvers.ordering.Elimination`; None for the back end's own.
+    elimination
+        In which order rows are eliminated, and what that takes; None for the back end's own.
     proof
         How it is made sure that no band is missing; None for counts where they take little time.
     """
 
     back_end: BackEnd = field(default_factory=lambda: back_ends()[0])
-    order: np.ndarray | None = field(default=None, repr=False, compare=False)
+    elimination: Elimination | None = field(default=None, repr=False, compare=False)
     proof: Proof | None = None
     format: ClassVar[MatrixFormat] = "hermitian"
     finds_all: ClassVar[bool] = False
@@ -71,7 +72,16 @@ class ShiftInvertSolver:
     @property
     def factorizer(self) -> Factorizer:
         """What factorizes in this order."""
-        return Factorizer(self.back_end, self.order)
+        order = None if self.elimination is None else self.elimination.order
+        return Factorizer(self.back_end, order)
+
+    def prefers_products(self, *, is_real: bool) -> bool:
+        """Whether products tell in less time than factors that levels and S are sound."""
+        if self.elimination is None:
+            return False
+        factors = self.back_end.cost(self.elimination, is_real)
+        products = PRODUCTS * SECONDS_PRODUCT * self.elimination.n_matrix
+        return factors.seconds > (products if is_real else 2 * products)
 
     @property
     def name(self) -> str:
@@ -128,7 +138,8 @@ class ShiftInvertSolver:
             if matrix is not None and not np.isfinite(matrix.upper.data).all():
                 raise EigenError("H(k) and S(k) must be finite, but have values that are not")
         removed = None
-        if not _is_surely_sound(h_k, s_k, sought, how):
+        is_long = self.prefers_products(is_real=h_k.is_real)
+        if not _is_surely_sound(h_k, s_k, sought, how, by_products=is_long):
             removed = None if s_k is None else small_directions(s_k, sought.threshold, how)
             if not np.isneginf(sought.floor):
                 n_removed = 0 if removed is None else removed.shape[1]
@@ -172,7 +183,12 @@ def _window(sought: Sought) -> BandWindow:
 
 
 def _is_surely_sound(
-    h: HermitianMatrix, s: HermitianMatrix | None, sought: Sought, factorizer: Factorizer
+    h: HermitianMatrix,
+    s: HermitianMatrix | None,
+    sought: Sought,
+    factorizer: Factorizer,
+    *,
+    by_products: bool,
 ) -> bool:
     """Whether S is far from singular and no level lies below the floor; False if not known.
 
@@ -183,12 +199,7 @@ def _is_surely_sound(
     if s is None or np.isneginf(sought.floor):
         return False
     positive = s.shifted(sought.threshold, None)
-    rows = h.shape[0] if h.is_real else 3 * h.shape[0]  # factors take eight times as long
-    if (
-        rows >= PRODUCTS_FROM
-        and surely_positive(positive)
-        and surely_positive(h.shifted(sought.floor, s))
-    ):
+    if by_products and surely_positive(positive) and surely_positive(h.shifted(sought.floor, s)):
         return True
     try:
         factor = ShiftInvert(h, s, sought.floor, factorizer)
