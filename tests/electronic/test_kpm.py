@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +27,7 @@ from hotham_ase.electronic.kpm import estimated_density
 from hotham_ase.electronic.population import group_weights, mulliken_weights
 from hotham_ase.electronic.solvers import s_inverse
 from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.executors import worker_pool
 from hotham_ase.electronic.solvers.guard import Guard
 from hotham_ase.electronic.solvers.problem import (
     EigenError,
@@ -37,6 +40,7 @@ from hotham_ase.electronic.solvers.s_inverse import (
     conjugate_gradients,
     overlap_inverse,
 )
+from hotham_ase.electronic.solvers.store import Checkpoint
 from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
@@ -315,6 +319,43 @@ def test_nearly_dependent_bases_are_as_dense_solution_has_them(made, dense_up_to
         moments = np.cos(np.arange(found.n_moments)[:, None] * theta).sum(axis=1)
         counts = counts + 2 * weight * coefficients @ moments
     np.testing.assert_allclose(found.counts, counts, atol=1e-8)
+
+
+@pytest.mark.parametrize("pool", [lambda: ThreadPoolExecutor(3), lambda: worker_pool(2)])
+def test_side_by_side_the_numbers_are_the_same(pool, tmp_path):
+    """k-points, and the vectors of one k-point; a threshold that is raised is all workers'."""
+    with pool() as executor:
+        for made, kpts in ((crystal(4), (3, 1, 1)), (nearly_dependent([1e-3]), (1, 1, 1))):
+            atoms, basis, h, s = made
+            found, ticks = [], []
+            for executor_or_none in (None, executor):
+                options = SolverOptions(
+                    executor=executor_or_none,
+                    checkpoint=Checkpoint(tmp_path) if executor_or_none else None,
+                    on_progress=lambda *n, ticks=ticks: ticks.append(n),
+                    guard=Guard.of(h, s),
+                )
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", IllConditionedWarning)
+                    found.append(
+                        estimated_density(
+                            h,
+                            s,
+                            build_mesh(atoms, kpts),
+                            basis,
+                            sigma=1.0,
+                            projection="atom",
+                            n_vectors=20,
+                            options=options,
+                        )
+                    )
+                assert ticks[-1][0] == ticks[-1][1]
+            here, there = found
+            assert (here.n_moments, here.sigma) == (there.n_moments, there.sigma)
+            for name in ("bounds", "weights", "errors", "counts", "count_errors", "projected"):
+                np.testing.assert_allclose(
+                    getattr(there, name), getattr(here, name), rtol=1e-9, atol=1e-12
+                )
 
 
 def test_what_no_dense_solution_accepts_is_refused():

@@ -116,9 +116,7 @@ def _task(
 ) -> _KPointTask:
     if checkpoint is None:
         return _KPointTask(SharedMatrices(hamiltonian, overlap), chosen, sought)
-    hamiltonian = checkpoint.same(hamiltonian)
-    overlap = None if overlap is None else checkpoint.same(overlap)
-    matrices = SharedMatrices(hamiltonian, overlap, checkpoint.folder)
+    matrices = checkpoint.shared(hamiltonian, overlap)
     is_kept = checkpoint.vectors or not sought.vectors
     return _KPointTask(matrices, chosen, sought, checkpoint if is_kept else None)
 
