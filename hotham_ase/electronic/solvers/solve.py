@@ -26,6 +26,7 @@ from hotham_ase.electronic.solvers.problem import (
 )
 from hotham_ase.electronic.solvers.sharing import SharedMatrices
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
+from hotham_ase.electronic.solvers.slepc import SlepcSolver
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.store import Checkpoint
@@ -202,9 +203,9 @@ def located(
 ) -> BandWindow:
     """A window with an energy near the middle of its bands at Γ, which shift-invert needs.
 
-    It is found by the solver if that is shift-invert, otherwise by its default.
+    It is found by the solver if that counts bands, otherwise by shift-invert.
     """
-    if not isinstance(solver, ShiftInvertSolver):
+    if not isinstance(solver, ShiftInvertSolver | SlepcSolver):
         solver = ShiftInvertSolver()
     middle, spin = window.first + window.n_bands // 2, hamiltonian.spin
     h_k = hamiltonian.at_k(GAMMA, format="hermitian")
