@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from hotham_ase.electronic.solvers.problem import Solver
+
 #: Results that ASE's files of single structures cannot hold.
 SPECTRUM = ("eigenvalues", "fermi_level", "ibz_kpoints", "kpoint_weights", "occupations")
 
@@ -64,7 +66,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
 
     Parameters
     ----------
-    model, get_initial_hamiltonian, on_progress, executor, checkpoint
+    model, get_initial_hamiltonian, on_progress, executor, checkpoint, solver
         As for :class:`~hotham_ase.calculator.HotHamCalculator`.
     parameters
         Its other keywords.
@@ -80,6 +82,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         on_progress: Callable[[str, int, int], None] | None,
         executor: Executor | None,
         checkpoint: str | Path | Checkpoint | None,
+        solver: Solver | None,
         **parameters: Any,
     ) -> None:
         self._matrices: Matrices | None = None
@@ -89,7 +92,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         self._model = load(model)
         self._get_initial = get_initial_hamiltonian
         self._on_progress = on_progress
-        self._solving = solving(executor, checkpoint)
+        self._solving = solving(executor, checkpoint, solver)
         check_initial(self._model, get_initial_hamiltonian)
         check_spin_orbit(self._model, self.parameters["spin_orbit"])
 

@@ -2,12 +2,16 @@
 
 import json
 import re
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hotham_ase.calculator import HotHamCalculator
-from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.overlap.cost import initial_cost
 from hotham_ase.structures import build_structure
 from tests.calculator.models import NearestNeighbourModel
 
@@ -96,3 +100,39 @@ def test_what_a_prediction_takes_grows_with_the_structure(model_file):
     )
     assert np.isclose(large.prediction_seconds, 4 * small.prediction_seconds)
     assert small.prediction_bytes < large.prediction_bytes <= 8 * small.prediction_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("twisted-graphene:2,3", "carbon"), ("hbn-graphene:2x2x1", "bcn")]
+)
+def test_what_h0_takes_is_a_rough_guess(name, model):
+    """Memory, and processor time with tables included, which another machine has another of."""
+    script = f"""
+import resource, time
+from hotham_ase import build_structure, load_model
+from hotham_ase.model.options import PredictionOptions
+from hotham_ase.overlap import initial_values
+model, atoms = load_model({model!r}), build_structure({name!r})
+seen = model.foresee(atoms, PredictionOptions())
+before = resource.getrusage(resource.RUSAGE_SELF)
+begin = time.process_time()
+initial_values(atoms, model.h0_basis, seen.layout.pairs)
+seconds = time.process_time() - begin
+after = resource.getrusage(resource.RUSAGE_SELF)
+print(seconds, 1024 * (after.ru_maxrss - before.ru_maxrss))
+from hotham_ase.overlap.cost import initial_cost
+print(*initial_cost(seen.layout)[::-1])
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    taken, said = (np.array(line.split(), float) for line in run.stdout.splitlines())
+    assert (np.abs(np.log(said / taken)) < np.log([5, 3])).all(), (said, taken)
+
+
+def test_a_plan_counts_h0():
+    atoms = build_structure("graphene:4x4x1")
+    model = load_model("carbon")
+    seen = model.foresee(atoms)
+    of_network = replace(model, physics=False, fitted=None).foresee(atoms)
+    n_bytes, seconds = initial_cost(seen.layout)
+    assert seen.seconds == pytest.approx(of_network.seconds + seconds)
+    assert seen.bytes >= max(of_network.bytes, n_bytes)

@@ -33,6 +33,7 @@ from hotham_ase.electronic.solvers.problem import (
 )
 from hotham_ase.electronic.solvers.sharing import SharedMatrices
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
+from hotham_ase.electronic.solvers.slepc import SlepcSolver
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.store import Checkpoint
@@ -122,9 +123,7 @@ def _task(
     checkpoint, memory = options.checkpoint, allowed_memory(options)
     if checkpoint is None:
         return _KPointTask(SharedMatrices(hamiltonian, overlap), chosen, sought, memory)
-    hamiltonian = checkpoint.same(hamiltonian)
-    overlap = None if overlap is None else checkpoint.same(overlap)
-    matrices = SharedMatrices(hamiltonian, overlap, checkpoint.folder)
+    matrices = checkpoint.shared(hamiltonian, overlap)
     is_kept = checkpoint.vectors or not sought.vectors
     return _KPointTask(matrices, chosen, sought, memory, checkpoint if is_kept else None)
 
@@ -230,10 +229,10 @@ def located(
 ) -> BandWindow:
     """A window with an energy near the middle of its bands at Γ, which shift-invert needs.
 
-    It is found by what solves at Γ if that is shift-invert, otherwise by its default.
+    It is found by what solves at Γ if that counts bands, otherwise by shift-invert.
     """
     solver = choose_solvers(hamiltonian, [GAMMA], window, options).at(GAMMA)
-    if not isinstance(solver, ShiftInvertSolver | AdaptedSolver):
+    if not isinstance(solver, ShiftInvertSolver | AdaptedSolver | SlepcSolver):
         solver = ShiftInvertSolver()
     middle = window.first + window.n_bands // 2
     h_k, s_k = SharedMatrices(hamiltonian, overlap).at_k(GAMMA, 0, solver.format)
