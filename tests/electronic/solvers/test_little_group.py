@@ -272,7 +272,7 @@ def test_eigenvectors_give_the_same_populations(twisted, dense_takes_long):
     h, s, basis = twisted
     maps = [
         ElectronicSystem(
-            h, s, basis, 112.0, n_bands=24, symmetry=symmetry, search_up_to=0
+            h, s, basis, 112.0, kpts=(1, 1, 1), n_bands=24, symmetry=symmetry, search_up_to=0
         ).states_on_atoms((-3.0, 3.0), kpts=(1, 1, 1))
         for symmetry in (True, False)
     ]
