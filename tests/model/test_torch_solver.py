@@ -343,8 +343,8 @@ def test_a_gpu_takes_the_place_of_lapack_only(monkeypatch, one_orbital_chain):
     assert policy.choose_solver(h, None, options) == DenseSolver()  # so few rows
     monkeypatch.setattr(policy, "FEWEST_ROWS", 1)
     assert policy.choose_solver(h, None, options) == torch_solver
-    ways = plan_bands(h, np.zeros((1, 3)), options=options).ways
-    assert [(way.name, way.is_taken) for way in ways] == [("dense on cpu", True)]
+    (kind,) = plan_bands(h, np.zeros((1, 3)), options=options).kinds
+    assert [(way.name, way.is_taken) for way in kind.ways] == [("dense on cpu", True)]
     window = BandWindow(0, 2, 0.0)
     monkeypatch.setattr(policy, "QUICK", 0.0)
     monkeypatch.setattr(TorchSolver, "cost", lambda self, *a, **k: policy.Cost(1, 1e9))

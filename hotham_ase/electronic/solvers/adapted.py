@@ -110,12 +110,19 @@ class AdaptedSolver:
         slack: int = 0,
         start: float = 0.0,
     ) -> float:
-        """An energy below which ``band`` eigenvalues lie; see :func:`energy_of_band`."""
-        n_rows = sum(b.multiplicity * int(b.n_functions.sum()) for b in h_k.bases)
+        """An energy below which about ``band`` eigenvalues lie; see :func:`energy_of_band`.
+
+        All sectors have about the same share of the levels below any energy: counts in one of them
+        suffice until levels of all are looked at.
+        """
+        n_all = [basis.multiplicity * int(basis.n_functions.sum()) for basis in h_k.bases]
+        n_rows, smallest = sum(n_all), int(np.argmin(n_all))
 
         def probe(energy: float, band: int, slack: int) -> tuple[float, int, float | None]:
-            n_below = self._count(h_k, s_k, energy)
-            if abs(n_below - band) <= slack or abs(n_below - band) > NEAR or not 0 < band < n_rows:
+            share = h_k.bases[smallest].n_functions.sum() / n_rows
+            n_below = round(self._count(h_k, s_k, smallest, energy) / share)
+            off = abs(n_below - band)
+            if off <= slack or off > NEAR or not 0 < band < n_rows:
                 return energy, n_below, None
             try:
                 pair = self.solve(h_k, s_k, Sought(BandWindow(band - 1, 2, energy), vectors=False))
@@ -127,15 +134,12 @@ class AdaptedSolver:
 
         return energy_of_band(probe, n_rows, band, slack, start)
 
-    def _count(self, h_k: Sectors, s_k: Sectors | None, energy: float) -> int:
-        """Eigenvalues below an energy, or one a little off."""
-        total = 0
-        for index, basis in enumerate(h_k.bases):
-            h, s = h_k.matrix(index), None if s_k is None else s_k.matrix(index)
-            inner = replace(self.inner, elimination=Elimination.of(h_k.pattern(index)))
-            with closing(ShiftInvert(h, s, energy, inner.factorizer)) as factor:
-                total += basis.multiplicity * factor.n_below
-        return total
+    def _count(self, h_k: Sectors, s_k: Sectors | None, index: int, energy: float) -> int:
+        """Eigenvalues in a sector below an energy, or one a little off."""
+        h, s = h_k.matrix(index), None if s_k is None else s_k.matrix(index)
+        inner = replace(self.inner, elimination=Elimination.of(h_k.pattern(index)))
+        with closing(ShiftInvert(h, s, energy, inner.factorizer)) as factor:
+            return factor.n_below
 
     def lowest_overlap(self, s_k: Sectors) -> float:
         """The lowest eigenvalue of S."""
