@@ -82,6 +82,14 @@ def matrix_from_triplets(
     return _matrix(layout, flat, spin, name)
 
 
+def sorted_places(shells: tuple[int, ...]) -> np.ndarray:
+    """Place of each orbital once the shells are sorted by l, the order among equals kept."""
+    order = sorted(range(len(shells)), key=lambda shell: shells[shell])
+    starts = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells])])
+    taken = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in order])
+    return np.argsort(taken)
+
+
 def _matrix(layout: BlockLayout, values: np.ndarray, spin: Spin, name: str) -> RealSpaceMatrix:
     try:
         return RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, spin, name)
