@@ -28,10 +28,11 @@ def formats() -> tuple[Format, ...]:
     """
     from hotham_ase.dft import deeph, deeptb
     from hotham_ase.dft.abacus import run as abacus
+    from hotham_ase.dft.cp2k import run as cp2k
     from hotham_ase.dft.openmx import run as openmx
     from hotham_ase.dft.siesta import run as siesta
 
-    return (abacus.FORMAT, openmx.FORMAT, siesta.FORMAT, deeph.FORMAT, deeptb.FORMAT)
+    return (abacus.FORMAT, openmx.FORMAT, siesta.FORMAT, cp2k.FORMAT, deeph.FORMAT, deeptb.FORMAT)
 
 
 def run_format(folder: str | Path) -> Format | None:

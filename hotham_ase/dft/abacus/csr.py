@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
-from hotham_ase.matrices.pairs import pair_keys
+from hotham_ase.dft.triplets import joined_spins
 from hotham_ase.matrices.spin import Spin
 
 _STEPS = (b"STEP:", b"IONIC_STEP ", b"--- Ionic Step")
@@ -103,22 +103,13 @@ class SparseMatrix:
 
 
 def joined(up: SparseMatrix, down: SparseMatrix) -> SparseMatrix:
-    """Both spins of a polarized run as one matrix: an element that one file lacks is zero."""
-    rows, columns = (np.append(getattr(up, k), getattr(down, k)) for k in ("rows", "columns"))
-    shifts = np.concatenate([up.shifts, down.shifts])
-    n_basis = int(max(rows.max(), columns.max())) + 1
-    keys = pair_keys(rows, columns, shifts, n_basis, np.abs(shifts).max(axis=0))
-    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
-    values = np.zeros((2, len(first)))
-    values[0, which[: len(up.rows)]] = up.values[0]
-    values[1, which[len(up.rows) :]] = down.values[0]
+    """Both spins of a polarized run as one matrix."""
+    rows, columns, shifts, values = joined_spins(
+        [(one.rows, one.columns, one.shifts, one.values[0]) for one in (up, down)]
+    )
+    n_missing = up.n_missing + down.n_missing
     return replace(
-        up,
-        rows=rows[first],
-        columns=columns[first],
-        shifts=shifts[first],
-        values=values,
-        n_missing=up.n_missing + down.n_missing,
+        up, rows=rows, columns=columns, shifts=shifts, values=values, n_missing=n_missing
     )
 
 
