@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 _MARK = 4  # bytes
@@ -24,7 +26,7 @@ class Records:
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
         small = len(data) >= _MARK and int.from_bytes(data[:_MARK], "little") <= len(data)
-        self.order = "<" if small else ">"
+        self.order: Literal["<", ">"] = "<" if small else ">"
 
     @property
     def at_end(self) -> bool:

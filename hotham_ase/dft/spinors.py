@@ -63,6 +63,6 @@ def conjugate_reverse(
     order = np.argsort(keys)
     wanted = pair_keys(columns, rows, -shifts, n_basis, reach)
     found = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
-    if (missing := np.count_nonzero(keys[found] != wanted)):
+    if missing := np.count_nonzero(keys[found] != wanted):
         raise DFTReadError(f"{name}: {missing} of {len(values)} elements lack their reverse")
     return values[found].conj()

@@ -51,18 +51,21 @@ def read_basis(
         if path is None:
             raise DFTReadError(
                 f"orbital file {name} of {label} was not found in "
-                + (f"{places[0]}, {folder} or an orbitals/ folder above it" if orbitals is None
-                   else str(orbitals))
+                + (
+                    f"{places[0]}, {folder} or an orbitals/ folder above it"
+                    if orbitals is None
+                    else str(orbitals)
+                )
             )
         if label not in n_valence:
             raise DFTReadError(f"running_scf.log of {folder} has no electron number of {label}")
-        orbitals = read_orb(path, n_valence[label])
-        if orbitals.symbol != symbol:
-            raise DFTReadError(f"{path} is for {orbitals.symbol}, STRU uses it for {label}")
+        found = read_orb(path, n_valence[label])
+        if found.symbol != symbol:
+            raise DFTReadError(f"{path} is for {found.symbol}, STRU uses it for {label}")
         # the basis knows elements, not types such as Fe1 and Fe2
-        if symbol in species and OrbitalBasis((orbitals,)) != OrbitalBasis((species[symbol],)):
+        if symbol in species and OrbitalBasis((found,)) != OrbitalBasis((species[symbol],)):
             raise UnsupportedRunError(f"{folder} uses different orbitals for atoms of {symbol}")
-        species[symbol] = orbitals
+        species[symbol] = found
     return OrbitalBasis(tuple(species.values()))
 
 

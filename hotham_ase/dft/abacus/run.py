@@ -27,7 +27,7 @@ from hotham_ase.dft.abacus.csr import (
     read_csr,
     rows_of,
 )
-from hotham_ase.dft.abacus.input import RECORDED, SPIN_KEYS, Settings, read_input
+from hotham_ase.dft.abacus.input import RECORDED, Settings, read_input
 from hotham_ase.dft.abacus.log import LEVEL_FILES, Log, read_eigenvalues, read_log
 from hotham_ase.dft.abacus.npz import read_npz
 from hotham_ase.dft.abacus.orb import read_basis
@@ -75,18 +75,17 @@ def read_abacus(
 ) -> Sample:
     """Read one self-consistent ABACUS LCAO calculation made with ``out_mat_hs2 1``.
 
-    Text files may be compressed (``.gz``, ``.xz``). Orbital files are looked for in ``orbitals``
-    or, where that is not given, in INPUT's ``orbital_dir``, in the folder, and in ``orbitals/`` of the folder and its parents. Where the
-    run has no S file, S is computed from the orbitals. With ``lspinorb 1`` H is ``spin-orbit``,
-    with ``noncolin 1`` ``non-collinear``, with ``nspin 2`` ``polarized``; then the atoms have the
-    moments of STRU.
+    Text files may be compressed (``.gz``, ``.xz``). Where the run has no S file, S is computed
+    from the orbitals. With ``lspinorb 1`` H is ``spin-orbit``, with ``noncolin 1``
+    ``non-collinear``, with ``nspin 2`` ``polarized``; then the atoms have the moments of STRU.
 
     Parameters
     ----------
     folder
         The folder with STRU and INPUT.
     orbitals
-        The folder with the orbital files.
+        Where the orbital files must be; by default INPUT's ``orbital_dir``, the folder, or
+        ``orbitals/`` of the folder and its parents.
     verify
         Compare the eigenvalues of H and S with those that the run printed, if it did and
         converged, at one or two k-points (``provenance.eigenvalues`` is then "compared").
@@ -94,31 +93,25 @@ def read_abacus(
     Returns
     -------
     Sample
-        Atoms in ABACUS's order at the positions that STRU gives. If ABACUS folded atoms into
-        the cell, the lattice vectors of the pairs are those of the positions given.
+        Atoms at the positions that STRU gives. If ABACUS folded atoms into the cell, the lattice
+        vectors of the pairs are those of the positions given.
 
     Raises
     ------
     DFTReadError
         If a file is missing, cut short, or contradicts another one.
     UnsupportedRunError
-        For relaxations or molecular dynamics, and for others that INPUT tells to be of a kind that
-        is not supported.
+        For relaxations, molecular dynamics and others of a kind that is not supported.
     """
     folder = Path(folder)
     if not is_abacus(folder):
         raise DFTReadError(f"{folder} is not an ABACUS run: STRU or INPUT is missing")
     settings = read_input(folder)
-    said = ", ".join(f"{k} {settings.values[k]}" for k in SPIN_KEYS if settings.get(k, "0") != "0")
-    FORMAT.check_spin(folder, settings.spin, said)
     settings.check_supported()
-    structure = read_stru(settings.structure, settings.get("latname", "none"))
-    if settings.spin is Spin.POLARIZED:
-        structure.atoms.set_initial_magnetic_moments(structure.moments)
+    structure = _structure(settings)
     log = read_log(settings.out, [label for label, _, _ in structure.species])
     _check_structure(settings, structure, log)
     basis = read_basis(settings, structure, log.n_valence, orbitals)
-    n_electrons = _n_electrons(settings, log, basis, structure.atoms)
     content, csr = _hamiltonian(settings, structure, basis)
     # S follows from atoms and orbitals alone, so that a run without its file is as good
     s_path = find_one(settings.out, S_FILES)
@@ -128,7 +121,7 @@ def read_abacus(
         hamiltonian=_matrix(csr, structure.atoms, basis, "hamiltonian", Rydberg, settings.spin),
         overlap=_overlap(s_path, structure, basis, settings.spin),
         fermi_level=log.fermi_level,
-        n_electrons=n_electrons,
+        n_electrons=_n_electrons(settings, log, basis, structure.atoms),
         provenance=replace(
             log.provenance,
             name=name_of(folder),
@@ -138,6 +131,13 @@ def read_abacus(
         ),
     )
     return _compared(sample, settings, csr.rounding) if verify else sample
+
+
+def _structure(settings: Settings) -> Structure:
+    structure = read_stru(settings.structure, settings.get("latname", "none"))
+    if settings.spin is Spin.POLARIZED:
+        structure.atoms.set_initial_magnetic_moments(structure.moments)
+    return structure
 
 
 def _compared(sample: Sample, settings: Settings, rounding: float) -> Sample:

@@ -41,11 +41,9 @@ def find_basis(files: Iterable[Path], symbol: str, name: str) -> tuple[Path, lis
         looked.append(str(path))
         rows = [line.partition("#")[0].split() for line in read_text(path, _MOST).splitlines()]
         for at, row in enumerate(rows):
-            is_header = len(row) > 1 and row[0][:1].isalpha()
-            if is_header and row[0].upper() == symbol.upper():
-                if name.upper() in (word.upper() for word in row[1:]):
-                    rest = [word for later in rows[at + 1 :] for word in later]
-                    return path, rest
+            words = [word.upper() for word in row]
+            if words[:1] == [symbol.upper()] and name.upper() in words[1:]:
+                return path, [word for later in rows[at + 1 :] for word in later]
     raise DFTReadError(
         f"basis set {name} of {symbol} was not found in {', '.join(looked) or 'any file'}"
     )
@@ -112,6 +110,8 @@ def _shells(words: list[str]) -> list[_Shell]:
         _, l_min, l_max, n_exponents = integers(4)
         n_shells = integers(l_max - l_min + 1)
         size = n_exponents * (1 + sum(n_shells))
+        if len(words) < at + size:
+            raise ValueError(f"a set has {len(words) - at} of {size} numbers")
         table = np.array(words[at : at + size], dtype=float).reshape(n_exponents, -1)
         at += size
         exponents, columns = table[:, 0], iter(table[:, 1:].T)

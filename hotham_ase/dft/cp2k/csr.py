@@ -17,7 +17,9 @@ from hotham_ase.dft.textfiles import LARGE, SUFFIXES, read_bytes
 
 _NAME = re.compile(r"^(.*?)-?(KS|S)_SPIN_([12])(?:_R_(\d{1,9}))?-[\d_]+\.csr$")
 _COMPLEX = re.compile(r"_SPIN_[12]_K_\d+-[\d_]+\.csr$")
-_RECORD = np.dtype([("a", "<i4"), ("row", "<i4"), ("column", "<i4"), ("value", "<f8"), ("b", "<i4")])
+_RECORD = np.dtype(
+    [("a", "<i4"), ("row", "<i4"), ("column", "<i4"), ("value", "<f8"), ("b", "<i4")]
+)
 _LARGEST = 1e6  # Ha
 
 

@@ -1,4 +1,4 @@
-"""What a CP2K run printed: atoms, electrons, Fermi level, lattice vectors of its matrices, levels."""
+"""What a CP2K run printed: atoms, electrons, Fermi level, lattice vectors of matrices, levels."""
 
 from __future__ import annotations
 
@@ -159,7 +159,9 @@ def _images(text: str, label: str) -> np.ndarray:
 
 def _orbital_levels(text: str) -> Eigenvalues | None:
     """Levels of the last molecular orbitals that were printed, of one or both spins."""
-    heads = re.findall(r"MO\|[^\n]*EIGENVALUES AND OCCUPATION[^\n]*\n((?:[ \t]*MO\|[^\n]*\n)+)", text)
+    heads = re.findall(
+        r"MO\|[^\n]*EIGENVALUES AND OCCUPATION[^\n]*\n((?:[ \t]*MO\|[^\n]*\n)+)", text
+    )
     if not heads:
         return None
     tables = [
@@ -188,7 +190,7 @@ def read_bands(path: Path) -> Eigenvalues:
         for at, head in enumerate(heads):
             end = heads[at + 1].start() if at + 1 < len(heads) else len(text)
             body = [
-                line for line in text[head.end() : end].splitlines() if not line.lstrip()[:1] == "#"
+                line for line in text[head.end() : end].splitlines() if line.lstrip()[:1] != "#"
             ]
             bands.append(np.array(" ".join(body).split(), dtype=float).reshape(-1, 3)[:, 1])
             kpts.append([float(word) for word in head.groups()[1:]])

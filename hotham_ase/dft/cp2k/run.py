@@ -65,20 +65,13 @@ def read_cp2k(
     """
     folder = Path(folder)
     check_real_space(folder)
-    output_path, input_path = _output_file(folder), _input_file(folder)
-    output, root = read_output(output_path), read_input(input_path)
-    subsys = root.get("FORCE_EVAL", "SUBSYS")
-    dft = root.get("FORCE_EVAL", "DFT")
+    input_path = _input_file(folder)
+    output, root = read_output(_output_file(folder)), read_input(input_path)
+    subsys, dft = (root.get("FORCE_EVAL", name) for name in ("SUBSYS", "DFT"))
     if subsys is None or dft is None:
         raise DFTReadError(f"{input_path} has no &FORCE_EVAL with &DFT and &SUBSYS")
-    cell, pbc = read_cell(subsys, input_path)
-    if output.cell.shape == (3, 3) and not np.allclose(cell, output.cell, atol=_CELL_DIGITS):
-        raise DFTReadError(
-            f"{input_path} has the cell {cell.tolist()}, {output_path.name} "
-            f"{output.cell.tolist()}: it is not the input of this run"
-        )
+    atoms = _atoms(output, subsys, input_path)
     basis, shells = _basis(folder, output, subsys, dft, orbitals, input_path)
-    atoms = Atoms(output.numbers, positions=output.positions, cell=cell, pbc=pbc)
     sample = Sample(
         atoms=atoms,
         basis=basis,
@@ -86,15 +79,7 @@ def read_cp2k(
         overlap=_matrix(folder, "S", output, atoms, basis, shells),
         fermi_level=output.fermi_level,
         n_electrons=output.n_electrons,
-        provenance=Provenance(
-            name=name_of(folder),
-            code=FORMAT.name,
-            version=output.version,
-            xc=output.xc,
-            scf_converged=output.converged,
-            scf_steps=output.n_steps,
-            overlap="read",
-        ),
+        provenance=_provenance(folder, output),
     )
     bands = find_ending(folder, ".bs")
     levels = output.levels if bands is None else read_bands(bands)
@@ -103,6 +88,29 @@ def read_cp2k(
     # elements below the threshold are left out, which moves levels where S is nearly singular
     tolerance = max(EIGENVALUE_TOLERANCE, _DROPPED * _threshold(dft, input_path) * Hartree)
     return compared_with_run(sample, levels, tolerance)
+
+
+def _atoms(output: Output, subsys: Section, path: Path) -> Atoms:
+    """Positions of the output, which has them to six digits, in the cell of the input."""
+    cell, pbc = read_cell(subsys, path)
+    if output.cell.shape == (3, 3) and not np.allclose(cell, output.cell, atol=_CELL_DIGITS):
+        raise DFTReadError(
+            f"{path} has the cell {cell.tolist()}, the output {output.cell.tolist()}: it is not "
+            "the input of this run"
+        )
+    return Atoms(output.numbers, positions=output.positions, cell=cell, pbc=pbc)
+
+
+def _provenance(folder: Path, output: Output) -> Provenance:
+    return Provenance(
+        name=name_of(folder),
+        code=FORMAT.name,
+        version=output.version,
+        xc=output.xc,
+        scf_converged=output.converged,
+        scf_steps=output.n_steps,
+        overlap="read",
+    )
 
 
 def _threshold(dft: Section, path: Path) -> float:

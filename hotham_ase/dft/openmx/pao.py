@@ -21,9 +21,7 @@ _STEP = 0.01  # Bohr, of the uniform mesh that functions are put on
 _LARGEST = 1e6  # of a radial function, Bohr^(-3/2)
 
 
-def read_pao(
-    path: str | Path, symbol: str, species: Species, n_valence: float
-) -> SpeciesBasis:
+def read_pao(path: str | Path, symbol: str, species: Species, n_valence: float) -> SpeciesBasis:
     """Read the radial functions that a species uses.
 
     The file has R(r) on a logarithmic mesh, continued to r = 0 by R(r₀) (r/r₀)^l. It is not

@@ -64,17 +64,14 @@ def read_openmx(
     atoms, basis = _structure(content, given, _places(folder, given, orbitals), path)
     spin, components = content.components()
     triplets = content.elements()
+    common = (atoms, basis, FORMAT.convention, *triplets)
     sample = Sample(
         atoms=atoms,
         basis=basis,
         hamiltonian=matrix_from_triplets(
-            *(atoms, basis, FORMAT.convention, *triplets, components * Hartree),
-            name="hamiltonian",
-            spin=spin,
+            *common, components * Hartree, name="hamiltonian", spin=spin
         ),
-        overlap=matrix_from_triplets(
-            atoms, basis, FORMAT.convention, *triplets, content.overlap, name="overlap"
-        ),
+        overlap=matrix_from_triplets(*common, content.overlap, name="overlap"),
         fermi_level=content.fermi_level * Hartree,
         n_electrons=_n_electrons(content, given, basis, atoms),
         provenance=Provenance(
@@ -127,8 +124,9 @@ def _structure(
     species = {one.label: one for one in given.species()}
     listed = given.atoms()
     if len(listed) != len(content.positions):
-        raise DFTReadError(f"{given.source} lists {len(listed)} atoms, {path} is of "
-                           f"{len(content.positions)}")
+        raise DFTReadError(
+            f"{given.source} lists {len(listed)} atoms, {path} is of {len(content.positions)}"
+        )
     bases: dict[str, SpeciesBasis] = {}
     symbols = []
     for label, n_valence in listed:

@@ -12,12 +12,15 @@ no imaginary density matrix.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
 from hotham_ase.dft.spinors import conjugate_reverse, spinor_components
 from hotham_ase.matrices.spin import Spin
+
+ByteOrder = Literal["<", ">"]
 
 _VERSIONS = (0, 3)
 _LINE = 256  # characters of a line of the input
@@ -131,7 +134,7 @@ def read_scfout(data: bytes, name: str = "scfout") -> ScfOut:
 class _Stream:
     """Numbers one after another."""
 
-    def __init__(self, data: bytes, order: str) -> None:
+    def __init__(self, data: bytes, order: ByteOrder) -> None:
         self.data, self.order, self.at = data, order, 0
 
     def take(self, kind: str, *shape: int) -> np.ndarray:
@@ -154,11 +157,12 @@ class _Stream:
         return raw.split(b"\0")[0].decode(errors="replace").rstrip()
 
 
-def _byte_order(head: bytes) -> str | None:
+def _byte_order(head: bytes) -> ByteOrder | None:
     """The order in which the first six integers can be what they have to be."""
     if len(head) < 24:
         return None
-    for order in "<>":
+    orders: tuple[ByteOrder, ...] = ("<", ">")
+    for order in orders:
         n_atoms, spin, *leads, n_cells = np.frombuffer(head, f"{order}i4", 6).tolist()
         known = spin % 4 in _SPINS and 0 <= spin // 4 <= _VERSIONS[-1]
         if known and 0 < n_atoms < _MOST and 0 <= n_cells < _MOST and min(leads) >= 0:

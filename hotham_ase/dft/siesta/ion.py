@@ -84,7 +84,7 @@ class Ion:
 
     @property
     def shells(self) -> tuple[int, ...]:
-        """l of every shell, in the file's order."""
+        """Angular momenta of the shells, in the file's order."""
         return tuple(one.l for one in self.orbitals)
 
     @property
@@ -188,13 +188,14 @@ def _of_xml(data: bytes) -> tuple[int, _Tables]:
             raise ValueError(f"it has no {name}")
         return found.strip()
 
-    def table(element: ElementTree.Element, **more: float) -> Radial:
+    def table(element: ElementTree.Element, *, j: float = 0.0, energy: float = 0.0) -> Radial:
         radial = element if element.tag == "radfunc" else element.find("radfunc")
         if radial is None:
             raise ValueError("a function has no table")
         points = np.array((radial.findtext("data") or "").split(), dtype=float).reshape(-1, 2)
         cutoff = float(radial.findtext("cutoff") or "nan")
-        return _radial(float(element.get("l", 0)), cutoff, *points.T, **more)
+        r, f = points.T
+        return _radial(float(element.get("l", 0)), cutoff, r, f, j=j, energy=energy)
 
     projectors = [
         table(one, j=float(one.get("j", 0)), energy=float(one.get("ref_energy", "nan")))

@@ -21,6 +21,7 @@ from hotham_ase.matrices.spin import Spin
 _MOST = 10**7  # atoms, orbitals
 _LARGEST = 1e6  # Ry, Bohr
 _FARTHEST = 1000  # lattice vectors
+_SINGLE = 6e-8  # of single precision
 _LABEL = 20  # characters of a species' label
 
 
@@ -63,13 +64,15 @@ class SparseMatrices:
     cell : (3, 3) Bohr or None
     positions : (n_atoms, 3) Bohr or None
     last_orbitals : (n_atoms,) int or None
-        Number of the last orbital of every atom, counted from 1.
+        Number of the last orbital of every atom, counted from 1, where species do not tell it.
     species_index : (n_atoms,) int or None
         Into ``species``.
     species : tuple of SpeciesRecord or None
     fermi_level : float or None
         Ry.
     n_electrons : float
+    rounding : float
+        Relative error of the values as they are stored.
     """
 
     rows: np.ndarray = field(repr=False)
@@ -86,6 +89,7 @@ class SparseMatrices:
     species: tuple[SpeciesRecord, ...] | None
     fermi_level: float | None
     n_electrons: float
+    rounding: float = 0.0
 
     @property
     def n_basis(self) -> int:
@@ -188,6 +192,7 @@ def _read_hsx_0(records: Records) -> SparseMatrices:
             species=species,
             fermi_level=None,
             n_electrons=n_electrons,
+            rounding=_SINGLE,
         ),
         n_basis,
     )
@@ -198,7 +203,8 @@ def _read_hsx(records: Records, version: int) -> SparseMatrices:
     n_atoms, n_basis, n_spins, n_species, *copies = records.take("i4", 7).tolist()
     n_copies = _check_counts(n_basis, n_spins, *copies)
     cell, numbers = records.parts(("f8", 3, 3), ("f8", 3))  # E_F, electrons, temperature
-    offsets, positions, index, last = records.parts(
+    # the last orbital of every atom follows from its species, and some programs write it otherwise
+    offsets, positions, index, _ = records.parts(
         ("i4", n_copies, 3), ("f8", n_atoms, 3), ("i4", n_atoms), ("i4", n_atoms)
     )
     species = _species(records, n_species, together=True)
@@ -219,11 +225,12 @@ def _read_hsx(records: Records, version: int) -> SparseMatrices:
             is_folded=n_copies == 1,
             cell=cell,
             positions=positions,
-            last_orbitals=last,
+            last_orbitals=None,
             species_index=index - 1,
             species=species,
             fermi_level=float(numbers[0]),
             n_electrons=float(numbers[1]),
+            rounding=0.0 if real == "f8" else _SINGLE,
         ),
         n_basis,
     )
@@ -318,7 +325,7 @@ def _species(records: Records, n_species: int, *, together: bool) -> tuple[Speci
 
 
 def _shells(table: np.ndarray) -> tuple[int, ...]:
-    """l of every shell from (n, l, zeta) of every orbital."""
+    """Angular momenta of the shells from (n, l, zeta) of every orbital."""
     shells: list[int] = []
     at = 0
     while at < len(table):

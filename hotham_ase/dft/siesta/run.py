@@ -12,7 +12,7 @@ from ase.units import Bohr, Rydberg
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.format import Format
-from hotham_ase.dft.plausibility import Eigenvalues, compared_with_run
+from hotham_ase.dft.plausibility import EIGENVALUE_TOLERANCE, Eigenvalues, compared_with_run
 from hotham_ase.dft.provenance import Provenance, name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.siesta.ion import Ion, read_ion
@@ -23,6 +23,7 @@ from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.spin import Spin
 
+_ROUNDED = 100  # errors of elements add up to about so many in an eigenvalue
 _NOT_WHOLE = 1e-3  # of lattice vectors, which files of single precision give to 1e-6
 
 
@@ -79,7 +80,11 @@ def read_siesta(
     levels, mesh = find_ending(folder, ".EIG"), _kpoints_file(folder)
     if levels is None or mesh is None or not verify:
         return sample
-    return compared_with_run(sample, read_eigenvalues(levels, mesh, sample.atoms.cell[:]))
+    largest = float(np.abs(sample.hamiltonian.values).max())
+    tolerance = max(EIGENVALUE_TOLERANCE, _ROUNDED * content.rounding * largest)
+    return compared_with_run(
+        sample, read_eigenvalues(levels, mesh, sample.atoms.cell[:]), tolerance
+    )
 
 
 def _content(folder: Path) -> tuple[SparseMatrices, Path]:
@@ -137,6 +142,8 @@ class _Run:
             return self.content.shifts
         if self.content.is_folded:
             return self._unfolded()
+        if self.content.vectors is None:
+            raise DFTReadError(f"{self.path} does not say where its elements belong")
         i, j = self.pairs()
         vectors = self.content.vectors * Bohr - (self.atoms.positions[j] - self.atoms.positions[i])
         exact = np.linalg.solve(self.atoms.cell[:].T, vectors.T).T
@@ -208,28 +215,15 @@ def _structure(
 ) -> tuple[Atoms, OrbitalBasis, tuple[Ion, ...]]:
     """Atoms, their orbitals, and the species of each atom."""
     place = folder if orbitals is None else Path(orbitals)
-    cell, positions, numbers = content.cell, content.positions, None
-    if cell is None or content.species is None:
+    cell, positions, ions = content.cell, content.positions, _listed_ions(place, path, content)
+    if cell is None or positions is None or ions is None:
         xv = find_ending(folder, ".XV")
         if xv is None:
             raise DFTReadError(f"{folder} has no .XV file, which {path.name} needs for its atoms")
-        *geometry, numbers = read_xv(xv)
-        cell, positions = (cell, positions) if cell is not None else geometry
-    if content.species is not None and content.species_index is not None:
-        by_label = {one.label: _ion_of_label(place, one.label) for one in content.species}
-        for one in content.species:
-            if by_label[one.label].shells != one.shells:
-                raise DFTReadError(
-                    f"{path} has {one.label} with shells of l = {one.shells}, its .ion file "
-                    f"{by_label[one.label].shells}"
-                )
-        ions = tuple(by_label[content.species[k].label] for k in content.species_index)
-    else:
-        by_symbol = _ions_by_symbol(place)
-        missing = sorted({chemical_symbols[z] for z in numbers} - set(by_symbol))
-        if missing:
-            raise DFTReadError(f"{place} has no .ion.xml or .ion.nc files of {missing}")
-        ions = tuple(by_symbol[chemical_symbols[z]] for z in numbers)
+        xv_cell, xv_positions, numbers = read_xv(xv)
+        ions = _ions_of_elements(place, numbers) if ions is None else ions
+        if cell is None or positions is None:
+            cell, positions = xv_cell, xv_positions
     if len(ions) != len(positions):
         raise DFTReadError(f"{path} is of {len(positions)} atoms, the structure of {len(ions)}")
     bases: dict[str, SpeciesBasis] = {}
@@ -238,9 +232,8 @@ def _structure(
             raise UnsupportedRunError(f"{folder} has two kinds of orbitals of {ion.symbol}")
         bases[ion.symbol] = ion.basis()
     basis = OrbitalBasis(tuple(bases.values()))
-    atoms = Atoms(
-        [ion.symbol for ion in ions], positions=positions * Bohr, cell=cell * Bohr, pbc=True
-    )
+    symbols = [ion.symbol for ion in ions]
+    atoms = Atoms(symbols, positions=positions * Bohr, cell=cell * Bohr, pbc=True)
     n_orbitals = basis.n_orbitals(atoms.numbers)
     given = content.last_orbitals
     if n_orbitals.sum() != content.n_basis or (
@@ -250,24 +243,44 @@ def _structure(
     return atoms, basis, ions
 
 
+def _listed_ions(place: Path, path: Path, content: SparseMatrices) -> tuple[Ion, ...] | None:
+    """The species of each atom where the file of the matrices lists them."""
+    if content.species is None or content.species_index is None:
+        return None
+    ions = []
+    for one in content.species:
+        ion = _ion_of_label(place, one.label)
+        if ion.shells != one.shells:
+            raise DFTReadError(
+                f"{path} has {one.label} with shells of l = {one.shells}, its .ion file "
+                f"{ion.shells}"
+            )
+        ions.append(ion)
+    return tuple(ions[k] for k in content.species_index)
+
+
+def _ions_of_elements(place: Path, numbers: np.ndarray) -> tuple[Ion, ...]:
+    """The species of each atom by its element, where nothing says which has which label."""
+    labels = {p.name.split(".ion.")[0] for p in place.iterdir() if ".ion." in p.name}
+    ions = [_ion_of_label(place, label) for label in sorted(labels)]
+    by_symbol = {ion.symbol: ion for ion in ions}
+    if len(by_symbol) != len(ions):
+        raise UnsupportedRunError(
+            f"{place} has several .ion files of one element: nothing says which atoms have which"
+        )
+    symbols = [chemical_symbols[z] for z in numbers]
+    missing = sorted(set(symbols) - set(by_symbol))
+    if missing:
+        raise DFTReadError(f"{place} has no .ion.xml or .ion.nc files of {missing}")
+    return tuple(by_symbol[symbol] for symbol in symbols)
+
+
 def _ion_of_label(place: Path, label: str) -> Ion:
     names = [f"{label}.ion.xml{suffix}" for suffix in SUFFIXES] + [f"{label}.ion.nc"]
     path = next((found for name in names if (found := find_in((place,), name))), None)
     if path is None:
         raise DFTReadError(f"{place} has no {names[0]} or {names[-1]} with the orbitals of {label}")
     return read_ion(path)
-
-
-def _ions_by_symbol(place: Path) -> dict[str, Ion]:
-    """Of a folder where nothing says which species have which label."""
-    labels = {p.name.split(".ion.")[0] for p in place.iterdir() if ".ion." in p.name}
-    ions = [_ion_of_label(place, label) for label in sorted(labels)]
-    symbols = [ion.symbol for ion in ions]
-    if len(set(symbols)) != len(symbols):
-        raise UnsupportedRunError(
-            f"{place} has several .ion files of one element: nothing says which atoms have which"
-        )
-    return dict(zip(symbols, ions, strict=True))
 
 
 def read_xv(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
