@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,6 +55,11 @@ def matrix_from_triplets(
         For messages.
     spin
         Which components these are.
+
+    Returns
+    -------
+    RealSpaceMatrix
+        Exactly Hermitian: each block the mean of itself and its reverse's conjugate.
 
     Raises
     ------
@@ -126,9 +132,12 @@ def sorted_places(shells: tuple[int, ...]) -> np.ndarray:
 
 def _matrix(layout: BlockLayout, values: np.ndarray, spin: Spin, name: str) -> RealSpaceMatrix:
     try:
-        return RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, spin, name)
+        matrix = RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, spin, name)
     except MatrixError as error:
         raise DFTReadError(str(error)) from error
+    # what rounding leaves would be seen where two nearly equal matrices are subtracted
+    mirrored = spin.mirror_signs[:, None] * layout.mirror(values).conj()
+    return replace(matrix, values=(values + mirrored) / 2)
 
 
 def _pairs_of(
