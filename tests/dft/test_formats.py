@@ -35,6 +35,23 @@ def test_folders_are_recognised(tmp_path: Path, write_abacus, sample: Sample):
     assert run_format(tmp_path / "absent") is None
 
 
+def test_detection_raises_nothing(tmp_path: Path):
+    """Two files of one kind are the reader's to refuse; a search goes through any folder."""
+    for names in (("a.scfout", "b.scfout"), ("a.HSX", "b.HSX"), ("a.TSHS.gz", "a.TSHS")):
+        for name in names:
+            (tmp_path / name).write_bytes(b"")
+        assert run_format(tmp_path) is not None
+        with pytest.raises(DFTReadError, match="has both"):
+            read_sample(tmp_path)
+        for name in names:
+            (tmp_path / name).unlink()
+    for suffix in ("", ".xz"):
+        (tmp_path / f"x-KS_SPIN_1-1_0.csr{suffix}").write_bytes(b"")
+    assert run_format(tmp_path).name == "CP2K"
+    with pytest.raises(DFTReadError):
+        read_sample(tmp_path)
+
+
 def test_what_is_written_is_read_by_the_same_format(tmp_path: Path, sample: Sample):
     for one in formats():
         if one.write is not None:

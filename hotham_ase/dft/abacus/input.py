@@ -44,7 +44,10 @@ _REFUSED: dict[str, tuple[Callable[[str], bool], str]] = {
     "imp_sol": (_is_true, "a solvent: H depends on more than the atoms"),
     "ocp": (_is_true, "fixed occupations, which have no Fermi level"),
     "sc_mag_switch": (_is_true, "constrained moments, which are not supported"),
-    "nupdown": (lambda v: v.strip("0.+-") != "", "a fixed moment: each spin has its own Fermi level"),
+    "nupdown": (
+        lambda v: v.strip("0.+-") != "",
+        "a fixed moment: each spin has its own Fermi level",
+    ),
 }
 
 

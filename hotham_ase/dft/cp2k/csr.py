@@ -16,6 +16,7 @@ from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
 from hotham_ase.dft.textfiles import LARGE, SUFFIXES, read_bytes
 
 _NAME = re.compile(r"^(.*?)-?(KS|S)_SPIN_([12])(?:_R_(\d{1,9}))?-[\d_]+\.csr$")
+_KS = re.compile(r"KS_SPIN_1(_R_\d+)?-[\d_]+\.csr(\.gz|\.xz)?$")
 _COMPLEX = re.compile(r"_SPIN_[12]_K_\d+-[\d_]+\.csr$")
 _RECORD = np.dtype(
     [("a", "<i4"), ("row", "<i4"), ("column", "<i4"), ("value", "<f8"), ("b", "<i4")]
@@ -43,6 +44,11 @@ class MatrixFile:
     label: str
     spin: int
     image: int | None
+
+
+def has_matrices(folder: Path) -> bool:
+    """Whether a folder has files that may be of H."""
+    return folder.is_dir() and any(_KS.search(path.name) for path in folder.iterdir())
 
 
 def find_matrices(folder: Path) -> tuple[MatrixFile, ...]:

@@ -12,7 +12,7 @@ from ase.units import Hartree
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.cp2k.basis import find_basis, read_species
-from hotham_ase.dft.cp2k.csr import check_real_space, find_matrices, read_elements
+from hotham_ase.dft.cp2k.csr import check_real_space, find_matrices, has_matrices, read_elements
 from hotham_ase.dft.cp2k.input import Section, read_cell, read_input
 from hotham_ase.dft.cp2k.output import Output, is_output, read_bands, read_output
 from hotham_ase.dft.format import Format
@@ -28,11 +28,6 @@ DATA_DIR = "CP2K_DATA_DIR"  # the variable by which CP2K finds its data
 _INSTALLED = Path("/usr/share/cp2k")
 _DROPPED = 100  # dropped elements add up to about so many in a level
 _CELL_DIGITS = 6e-4  # Å, what the output rounds
-
-
-def is_cp2k(folder: Path) -> bool:
-    """Whether a folder has matrices of CP2K."""
-    return any(one.label == "KS" for one in find_matrices(folder))
 
 
 def read_cp2k(
@@ -252,7 +247,7 @@ def _matrix(
 FORMAT = Format(
     name="CP2K",
     files="…-KS_SPIN_1….csr",
-    detect=is_cp2k,
+    detect=has_matrices,
     read=lambda folder, n_valence, orbitals, verify: read_cp2k(
         folder, orbitals=orbitals, verify=verify
     ),

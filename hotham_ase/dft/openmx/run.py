@@ -19,7 +19,15 @@ from hotham_ase.dft.openmx.scfout import ScfOut, read_scfout
 from hotham_ase.dft.plausibility import Eigenvalues, compared_with_run
 from hotham_ase.dft.provenance import Provenance, name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
-from hotham_ase.dft.textfiles import LARGE, SUFFIXES, find_ending, find_in, read_bytes, read_text
+from hotham_ase.dft.textfiles import (
+    LARGE,
+    SUFFIXES,
+    files_ending,
+    find_ending,
+    find_in,
+    read_bytes,
+    read_text,
+)
 from hotham_ase.dft.triplets import matrix_from_triplets
 from hotham_ase.matrices.spin import Spin
 
@@ -61,7 +69,8 @@ def read_openmx(
     given = parse_input(content.input_lines, f"the input in {path}")
     if any(float(word) for word in _numbers(given, "scf.Electric.Field")):
         raise UnsupportedRunError(f"{path} has an electric field: H depends on more than the atoms")
-    atoms, basis = _structure(content, given, _places(folder, given, orbitals), path)
+    places = _places(folder, given) if orbitals is None else (Path(orbitals),)
+    atoms, basis = _structure(content, given, places, path, must_exist=orbitals is not None)
     spin, components = content.components()
     triplets = content.elements()
     common = (atoms, basis, FORMAT.convention, *triplets)
@@ -107,9 +116,7 @@ def _n_electrons(content: ScfOut, given: Input, basis: OrbitalBasis, atoms: Atom
 # --------------------------------------------------------------- structure, basis
 
 
-def _places(folder: Path, given: Input, orbitals: str | Path | None) -> tuple[Path, ...]:
-    if orbitals is not None:
-        return (Path(orbitals),)
+def _places(folder: Path, given: Input) -> tuple[Path, ...]:
     data = [folder / given.values.get("data.path", "../DFT_DATA19")]
     if DATA_PATH in os.environ:
         data.append(Path(os.environ[DATA_PATH]))
@@ -118,7 +125,7 @@ def _places(folder: Path, given: Input, orbitals: str | Path | None) -> tuple[Pa
 
 
 def _structure(
-    content: ScfOut, given: Input, places: tuple[Path, ...], path: Path
+    content: ScfOut, given: Input, places: tuple[Path, ...], path: Path, *, must_exist: bool
 ) -> tuple[Atoms, OrbitalBasis]:
     """Atoms at the file's positions, which are in the cell, and their orbitals."""
     species = {one.label: one for one in given.species()}
@@ -128,17 +135,16 @@ def _structure(
             f"{given.source} lists {len(listed)} atoms, {path} is of {len(content.positions)}"
         )
     bases: dict[str, SpeciesBasis] = {}
-    symbols = []
-    for label, n_valence in listed:
+    for label, n_valence in dict.fromkeys(listed):
         if label not in species:
             raise DFTReadError(f"{given.source} does not define the species {label}")
         one = species[label]
         symbol = _element(one, given)
-        orbitals = _orbitals(one, symbol, n_valence, places)
+        orbitals = _orbitals(one, symbol, n_valence, places, must_exist=must_exist)
         if symbol in bases and OrbitalBasis((bases[symbol],)) != OrbitalBasis((orbitals,)):
             raise UnsupportedRunError(f"{path} uses different orbitals for atoms of {symbol}")
         bases[symbol] = orbitals
-        symbols.append(symbol)
+    symbols = [_element(species[label], given) for label, _ in listed]
     atoms = Atoms(symbols, positions=content.positions * Bohr, cell=content.cell * Bohr, pbc=True)
     basis = OrbitalBasis(tuple(bases.values()))
     if not np.array_equal(basis.n_orbitals(atoms.numbers), content.n_orbitals):
@@ -160,7 +166,12 @@ def _element(species: Species, given: Input) -> str:
 
 
 def _orbitals(
-    species: Species, symbol: str, n_valence: float, places: tuple[Path, ...]
+    species: Species,
+    symbol: str,
+    n_valence: float,
+    places: tuple[Path, ...],
+    *,
+    must_exist: bool,
 ) -> SpeciesBasis:
     """With radial functions where the file is found; the cutoff is part of its name too."""
     names = [f"{species.file}.pao{suffix}" for suffix in SUFFIXES]
@@ -168,7 +179,7 @@ def _orbitals(
     if path is not None:
         return read_pao(path, symbol, species, n_valence)
     cutoff = re.match(r"[A-Za-z]+([\d.]+)", species.file)
-    if cutoff is None:
+    if cutoff is None or must_exist:
         raise DFTReadError(f"{species.file}.pao was not found in {places[0]}")
     cutoffs = (float(cutoff.group(1)) * Bohr,) * len(species.shells)
     return SpeciesBasis(symbol, species.shells, cutoffs, n_valence)
@@ -210,7 +221,7 @@ def read_bands(path: str | Path) -> Eigenvalues:
 FORMAT = Format(
     name="OpenMX",
     files="a file that ends in .scfout",
-    detect=lambda folder: find_ending(folder, ".scfout") is not None,
+    detect=lambda folder: bool(files_ending(folder, ".scfout")),
     read=lambda folder, n_valence, orbitals, verify: read_openmx(
         folder, orbitals=orbitals, verify=verify
     ),

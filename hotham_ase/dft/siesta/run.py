@@ -17,7 +17,15 @@ from hotham_ase.dft.provenance import Provenance, name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.siesta.ion import Ion, read_ion
 from hotham_ase.dft.siesta.matrices import SparseMatrices, read_hsx, read_tshs
-from hotham_ase.dft.textfiles import LARGE, SUFFIXES, find_ending, find_in, read_bytes, read_text
+from hotham_ase.dft.textfiles import (
+    LARGE,
+    SUFFIXES,
+    files_ending,
+    find_ending,
+    find_in,
+    read_bytes,
+    read_text,
+)
 from hotham_ase.dft.triplets import matrix_from_triplets, sorted_places
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
@@ -29,7 +37,7 @@ _NOT_WHOLE = 1e-3  # of lattice vectors, which files of single precision give to
 
 def is_siesta(folder: Path) -> bool:
     """Whether a folder has matrices of SIESTA."""
-    return any(find_ending(folder, ending) is not None for ending in (".HSX", ".TSHS"))
+    return any(files_ending(folder, ending) for ending in (".HSX", ".TSHS"))
 
 
 def read_siesta(
