@@ -36,6 +36,15 @@ def import_runs(
             "may be repeated."
         ),
     ] = None,
+    orbitals: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of the runs' orbitals (.orb, .pao, .ion, basis sets), if they are not "
+            "where the runs say.",
+        ),
+    ] = None,
     pseudopotentials: Annotated[
         Path | None,
         typer.Option(
@@ -67,6 +76,7 @@ def import_runs(
             on_progress=lambda n, total, _: advance(n, total),
             existing="append" if append else "replace" if force else "refuse",
             n_valence=valence,
+            orbitals=orbitals,
             pseudopotentials=pseudopotentials,
         )
     _show(report, len(runs))

@@ -190,7 +190,7 @@ FORMAT = Format(
     name="DeepH",
     files="hamiltonians.h5 and lat.dat",
     detect=is_deeph,
-    read=lambda folder, n_valence, verify: read_deeph(folder, n_valence),
+    read=lambda folder, n_valence, orbitals, verify: read_deeph(folder, n_valence),
     convention="deeph",
     write=write_deeph,
 )

@@ -102,6 +102,6 @@ FORMAT = Format(
     name="DeePTB",
     files="hamiltonians.h5 and cell.dat",
     detect=is_deeptb,
-    read=lambda folder, n_valence, verify: read_deeptb(folder, n_valence),
+    read=lambda folder, n_valence, orbitals, verify: read_deeptb(folder, n_valence),
     convention="deeptb",
 )

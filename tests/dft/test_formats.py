@@ -15,12 +15,19 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_names_and_files_are_different():
-    assert [one.name for one in formats()] == ["ABACUS", "DeepH", "DeePTB"]
+    assert [one.name for one in formats()] == [
+        "ABACUS",
+        "OpenMX",
+        "SIESTA",
+        "CP2K",
+        "DeepH",
+        "DeePTB",
+    ]
     assert len({one.files for one in formats()}) == len(formats())
 
 
 def test_folders_are_recognised(tmp_path: Path, write_abacus, sample: Sample):
-    abacus, deeph, _ = formats()
+    abacus, *_, deeph, _ = formats()
     assert run_format(write_abacus(tmp_path / "run")) is abacus
     deeph.write(sample, tmp_path / "blocks")
     assert run_format(tmp_path / "blocks") is deeph
@@ -28,11 +35,28 @@ def test_folders_are_recognised(tmp_path: Path, write_abacus, sample: Sample):
     assert run_format(tmp_path / "absent") is None
 
 
+def test_detection_raises_nothing(tmp_path: Path):
+    """Two files of one kind are the reader's to refuse; a search goes through any folder."""
+    for names in (("a.scfout", "b.scfout"), ("a.HSX", "b.HSX"), ("a.TSHS.gz", "a.TSHS")):
+        for name in names:
+            (tmp_path / name).write_bytes(b"")
+        assert run_format(tmp_path) is not None
+        with pytest.raises(DFTReadError, match="has both"):
+            read_sample(tmp_path)
+        for name in names:
+            (tmp_path / name).unlink()
+    for suffix in ("", ".xz"):
+        (tmp_path / f"x-KS_SPIN_1-1_0.csr{suffix}").write_bytes(b"")
+    assert run_format(tmp_path).name == "CP2K"
+    with pytest.raises(DFTReadError):
+        read_sample(tmp_path)
+
+
 def test_what_is_written_is_read_by_the_same_format(tmp_path: Path, sample: Sample):
     for one in formats():
         if one.write is not None:
             one.write(sample, tmp_path / one.name)
-            read = one.read(tmp_path / one.name, n_valence={}, verify=True)
+            read = one.read(tmp_path / one.name, n_valence={}, orbitals=None, verify=True)
             assert abs((read.hamiltonian - sample.hamiltonian).values).max() < 1e-12
 
 
@@ -40,7 +64,7 @@ def test_a_folder_of_none_is_told_what_would_be_one(tmp_path: Path):
     with pytest.raises(DFTReadError) as error:
         read_sample(tmp_path)
     assert str(error.value).endswith(
-        "ABACUS (STRU and INPUT), DeepH (hamiltonians.h5 and lat.dat) or DeePTB "
+        "CP2K (…-KS_SPIN_1….csr), DeepH (hamiltonians.h5 and lat.dat) or DeePTB "
         "(hamiltonians.h5 and cell.dat)"
     )
 
