@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import tempfile
 import warnings
@@ -43,6 +44,13 @@ def check_writable(path: Path) -> None:
         raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
 
 
+def check_new(path: Path) -> None:
+    """Refuse a folder that is there already, by a FileExistsError."""
+    if path.exists():
+        text = "exists already, give another name or remove it first"
+        raise FileExistsError(errno.EEXIST, text, str(path))
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place if the body succeeds.
@@ -79,6 +87,39 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that gets its name if the body succeeds.
+
+    Parameters
+    ----------
+    path
+        Must not exist yet; folders above it are made.
+
+    Yields
+    ------
+    Path of the temporary folder.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something of this name.
+    """
+    path = Path(path)
+    check_new(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)  # mkdtemp's folders are private
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

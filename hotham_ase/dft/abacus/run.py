@@ -30,6 +30,7 @@ from hotham_ase.dft.abacus.input import RECORDED, SPIN_KEYS, Settings, read_inpu
 from hotham_ase.dft.abacus.log import LEVEL_FILES, Log, read_eigenvalues, read_log
 from hotham_ase.dft.abacus.orb import read_basis
 from hotham_ase.dft.abacus.stru import Structure, read_stru
+from hotham_ase.dft.abacus.write import write_abacus
 from hotham_ase.dft.format import Format, PseudopotentialFiles
 from hotham_ase.dft.plausibility import EIGENVALUE_TOLERANCE, check_against_run
 from hotham_ase.dft.provenance import name_of
@@ -349,4 +350,8 @@ FORMAT = Format(
     convention="abacus",
     pseudopotentials=_pseudopotentials,
     spins=(Spin.UNPOLARIZED, Spin.SPIN_ORBIT),
+    write=write_abacus,
+    written_spins=tuple(Spin),
+    word="abacus",
+    purpose="ABACUS with init_chg hr",
 )
