@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from hotham_ase.errors import UsageError
 
 if TYPE_CHECKING:
     from hotham_ase.dft import Sample
+    from hotham_ase.matrices.spin import Spin
 
 To = Annotated[str, typer.Option("--to", help="The format: hotham formats lists them.")]
 
@@ -48,9 +50,10 @@ def export(
 ) -> None:
     """Predict H and S of a structure and write them for another code."""
     from hotham_ase.dft.formats import check_target, write_sample
-    from hotham_ase.matrices.spin import Spin
+    from hotham_ase.matrices import spin
 
-    check_target(output, to, Spin.SPIN_ORBIT if spin_orbit else Spin.UNPOLARIZED)
+    kind = spin.Spin.SPIN_ORBIT if spin_orbit else spin.Spin.UNPOLARIZED
+    check_target(output, to, kind)
     options: dict[str, Any] = {"charge": charge, "device": device, "memory": memory}
     with progress_bar("loading") as update:
         options["spin_orbit"] = spin_orbit
@@ -83,12 +86,20 @@ def list_formats() -> None:
     """List what is read and written of other codes."""
     from hotham_ase.dft.formats import formats
 
-    rows = []
-    for one in formats():
-        read = ", ".join(kind.value for kind in one.spins) if one.is_read else "no"
-        written = ", ".join(kind.value for kind in one.written_spins) if one.word else "no"
-        rows.append((one.name, one.files, read, one.word or "–", written, one.purpose or "–"))
-    show_table(rows, header=["format", "files", "read", "--to", "written", "for"])
+    known = formats()
+    read = [(one.name, one.files, _kinds(one.spins)) for one in known if one.is_read]
+    show_table(read, header=["read", "files", "spin"])
+    typer.echo()
+    written = [
+        (one.word, one.name, one.written_files or one.files, _kinds(one.written_spins), one.purpose)
+        for one in known
+        if one.word
+    ]
+    show_table(written, header=["--to", "written", "files", "spin", "for"])
+
+
+def _kinds(spins: Sequence[Spin]) -> str:
+    return ", ".join(kind.value for kind in spins)
 
 
 def _read(source: str, n_valence: dict[str, float], pseudopotentials: Path | None) -> Sample:

@@ -171,5 +171,5 @@ FORMAT = Format(
     write=write_deeph,
     written_spins=tuple(Spin),
     word="deeph",
-    purpose="DeepH-pack until 2024, DeepH-E3, HamGNN's and other converters",
+    purpose="DeepH-pack until 2024",
 )

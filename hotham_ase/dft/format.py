@@ -112,6 +112,8 @@ class Format:
         What the command line calls the format; empty where it is only read.
     suffix
         Of the file that is written; empty where it is a folder.
+    written_files
+        What is in that folder, in words, where it is not ``files``.
     purpose
         What reads what is written, in words.
     pseudopotentials
@@ -128,6 +130,7 @@ class Format:
     written_spins: tuple[Spin, ...] = ()
     word: str = ""
     suffix: str = ""
+    written_files: str = ""
     purpose: str = ""
     pseudopotentials: Callable[[Path], PseudopotentialFiles] | None = None
 

@@ -403,7 +403,8 @@ def blocks_of(
         if matrix.spin is Spin.UNPOLARIZED:
             theirs = ours[0]
         else:
-            theirs = np.concatenate(np.concatenate(matrix.spin.blocks_of(ours), axis=2), axis=0)
+            spinors = matrix.spin.blocks_of(ours).transpose(0, 2, 1, 3)
+            theirs = spinors.reshape(2 * len(row), 2 * len(column))
         yield i, j, layout.shifts[block].tolist(), theirs
 
 

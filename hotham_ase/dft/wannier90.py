@@ -182,5 +182,5 @@ FORMAT = Format(
     write=write_wannier90,
     written_spins=tuple(Spin),
     word="wannier90",
-    purpose="WannierBerri, PythTB, TBmodels, Z2Pack, WannierTools, kwant through TBmodels",
+    purpose="WannierBerri, PythTB, TBmodels, Z2Pack",
 )

@@ -353,5 +353,6 @@ FORMAT = Format(
     write=write_abacus,
     written_spins=tuple(Spin),
     word="abacus",
+    written_files="hrs1_nao.csr and STRU",
     purpose="ABACUS with init_chg hr",
 )

@@ -241,5 +241,5 @@ FORMAT = Format(
     write=write_pyatb,
     written_spins=tuple(Spin),
     word="pyatb",
-    purpose="pyatb, TB2J, DeepH-dock",
+    purpose="pyatb",
 )
