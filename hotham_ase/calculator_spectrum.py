@@ -226,7 +226,7 @@ class SpectrumCalculator(ModelCalculator):
 
         atoms = self._current(atoms)
         system, model = self._system_of(atoms), self._model
-        known = {"model": model.name, "spin_orbit": self.parameters["spin_orbit"]}
+        known = {"hotham_model": model.name, "spin_orbit": self.parameters["spin_orbit"]}
         return Sample(
             atoms=system.atoms,
             basis=model.basis.subset(atoms.get_chemical_symbols()),
@@ -235,7 +235,7 @@ class SpectrumCalculator(ModelCalculator):
             fermi_level=self.get_fermi_level(atoms) if fermi_level else None,
             n_electrons=system.n_electrons,
             provenance=Provenance(
-                name=str(atoms.symbols),
+                name=f"{atoms.symbols} by {model.name}",
                 code="hotham_ase",
                 version=__version__,
                 overlap="computed",

@@ -125,9 +125,13 @@ def test_a_folder_is_there_when_it_is_whole(tmp_path: Path):
 
 
 def test_a_folder_that_fails_leaves_nothing(tmp_path: Path):
-    with pytest.raises(IsADirectoryError), new_folder(tmp_path / "run") as temporary:
-        (temporary / "h").mkdir()
-        (temporary / "h").write_text("1")
+    def write():
+        with new_folder(tmp_path / "run") as temporary:
+            (temporary / "h").write_text("1")
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        write()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,6 +17,9 @@ from hotham_ase.matrices.spin import NONMAGNETIC
 def write_extxyz(sample: Sample, path: str | Path) -> None:
     """Write a structure with Mulliken charges, ``fermi_level`` and ``band_gap`` in eV.
 
+    Of a prediction there are also ``hotham_model`` and ``spin_orbit``, as in
+    :meth:`HotHamCalculator.get_frozen`.
+
     Parameters
     ----------
     sample
@@ -28,7 +31,8 @@ def write_extxyz(sample: Sample, path: str | Path) -> None:
     atoms = sample.atoms.copy()
     atoms.calc = SinglePointCalculator(atoms, charges=system.charges())
     atoms.info |= {"fermi_level": system.fermi_level(), "band_gap": system.band_gap()}
-    atoms.info["source"] = sample.provenance.code or "hotham_ase"
+    known = sample.provenance.extra
+    atoms.info |= {key: known[key] for key in ("hotham_model", "spin_orbit") if key in known}
     with replacing(path) as temporary:
         write(temporary, atoms, format="extxyz")
 

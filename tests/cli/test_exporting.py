@@ -1,5 +1,6 @@
 """``hotham export``, ``hotham convert`` and ``hotham formats``."""
 
+import ase.io
 import h5py
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from hotham_ase.dft.formats import formats
 def test_export_writes_what_the_calculator_predicts(hotham, model_file, tmp_path):
     code, out, _ = hotham("export", model_file, "graphene", "--to", "deeph", "-o", tmp_path / "run")
     assert code == 0
-    assert out.startswith(f"wrote {tmp_path / 'run'}: C2, 2 atoms, 8 orbitals, unpolarized")
+    assert out.startswith(
+        f"wrote {tmp_path / 'run'}: C2 by small, 2 atoms, 8 orbitals, unpolarized"
+    )
     atoms = build_structure("graphene")
     calculator = HotHamCalculator(model_file)
     read = read_sample(tmp_path / "run", verify=False)
@@ -20,7 +23,7 @@ def test_export_writes_what_the_calculator_predicts(hotham, model_file, tmp_path
     np.testing.assert_allclose(read.hamiltonian.values, predicted.values, atol=1e-5)
     assert read.fermi_level == pytest.approx(calculator.get_fermi_level(atoms), abs=1e-4)
     assert read.n_electrons == 8
-    assert read.provenance.extra["model"] == "small"
+    assert read.provenance.extra["hotham_model"] == "small"
 
 
 def test_export_without_a_fermi_level(hotham, model_file, tmp_path):
@@ -70,6 +73,18 @@ def test_convert_a_run(hotham, shared_data, tmp_path):
     code, _, err = hotham("convert", tmp_path, tmp_path / "x", "--to", "deeph")
     assert code == 2
     assert "no files of a known format" in err
+
+
+def test_export_of_results_as_ase_keeps_them(hotham, model_file, tmp_path):
+    path = tmp_path / "out.extxyz"
+    assert hotham("export", model_file, "graphene", "--to", "extxyz", "-o", path)[0] == 0
+    read, atoms = ase.io.read(path), build_structure("graphene")
+    atoms.calc = HotHamCalculator(model_file)
+    kept = atoms.calc.get_frozen()
+    assert read.info.keys() == kept.info.keys()
+    assert read.info["hotham_model"] == "small"
+    assert read.info["fermi_level"] == pytest.approx(kept.info["fermi_level"], abs=1e-4)
+    np.testing.assert_allclose(read.get_charges(), kept.get_charges(), atol=1e-6)
 
 
 def test_formats_are_listed(hotham):
