@@ -133,11 +133,11 @@ def _components(h: RealSpaceMatrix) -> np.ndarray:
 
 def _csr(matrix: RealSpaceMatrix, values: np.ndarray, sample: Sample, geometry: Any) -> csr_array:
     """(n_basis, n_basis · n_cells) in SIESTA's order: columns of one cell after another."""
-    atoms, n = sample.atoms, matrix.n_basis
-    found = triplets_of(matrix.layout, values[None], atoms, sample.basis, FORMAT.convention)
-    shifts, which = np.unique(found.shifts, axis=0, return_inverse=True)
-    cells = np.array([geometry.lattice.sc_index(shift) for shift in shifts])
-    columns = found.columns + n * cells[which.ravel()]
+    layout, n = matrix.layout, matrix.n_basis
+    found = triplets_of(layout, values[None], sample.atoms, sample.basis, FORMAT.convention)
+    shifts, which = np.unique(layout.shifts, axis=0, return_inverse=True)
+    cells = np.array([geometry.lattice.sc_index(shift) for shift in shifts])[which.ravel()]
+    columns = found.columns + n * np.repeat(cells, layout.sizes)
     shape = (n, n * int(np.prod(geometry.lattice.nsc)))
     return csr_array(coo_array((found.values[0], (found.rows, columns)), shape=shape))
 

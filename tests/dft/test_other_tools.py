@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from ase.units import Rydberg
 from hotham_ase.dft import Sample, read_sample, write_sample
 from hotham_ase.dft.wannier90 import write_wannier90
 from hotham_ase.overlap import position_matrix
-from tests.dft.spins import KPTS, levels
+from tests.dft.spinful import KPTS, levels
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the other tools
 
@@ -27,23 +28,31 @@ def tool(name: str):
 
 
 @pytest.fixture(scope="module")
-def folder(sample: Sample, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("wannier90") / "run"
-    write_wannier90(sample, path, error=5e-7)
-    return path
+def written(sample: Sample, tmp_path_factory):
+    """Function that gives the folder, written when it is first asked for: after tools are found."""
+
+    @cache
+    def write() -> Path:
+        path = tmp_path_factory.mktemp("wannier90") / "run"
+        write_wannier90(sample, path, error=5e-7)
+        return path
+
+    return write
 
 
-def test_tbmodels(sample: Sample, folder: Path):
+def test_tbmodels(sample: Sample, written):
+    tbmodels = tool("tbmodels")
     names = ("hr_file", "_hr.dat"), ("win_file", ".win"), ("xyz_file", "_centres.xyz")
-    files = {key: str(folder / f"hotham{end}") for key, end in names}
-    model = tool("tbmodels").Model.from_wannier_files(**files)
+    files = {key: str(written() / f"hotham{end}") for key, end in names}
+    model = tbmodels.Model.from_wannier_files(**files)
     for kpt in KPTS:
         np.testing.assert_allclose(model.eigenval(kpt), levels(sample, kpt)[0], atol=1e-6)
 
 
-def test_z2pack(sample: Sample, folder: Path):
+def test_z2pack(written):
     """It takes models of TBmodels: the Wilson loop of a gapped line has one phase for each band."""
     tbmodels, z2pack = tool("tbmodels"), tool("z2pack")
+    folder = written()
     files = {"hr_file": str(folder / "hotham_hr.dat"), "win_file": str(folder / "hotham.win")}
     model = tbmodels.Model.from_wannier_files(**files)
     system = z2pack.tb.System(model, bands=1)
@@ -51,10 +60,10 @@ def test_z2pack(sample: Sample, folder: Path):
     assert len(result.wcc) == 1
 
 
-def test_pythtb(folder: Path, tmp_path: Path):
+def test_pythtb(written):
     """Its own model has as many hops as the files: of a part of them, its levels are those."""
     pythtb = tool("pythtb")
-    read = pythtb.w90(str(folder), "hotham")
+    read = pythtb.w90(str(written()), "hotham")
     largest = 2.0  # eV, so that it takes seconds
     model = read.model(min_hopping_norm=largest)
     kpt = KPTS[0]
@@ -68,12 +77,12 @@ def test_pythtb(folder: Path, tmp_path: Path):
     np.testing.assert_allclose(np.ravel(solve(kpt)), np.linalg.eigvalsh(h), atol=1e-6)
 
 
-def test_wannierberri(sample: Sample, folder: Path):
+def test_wannierberri(sample: Sample, written):
     wannierberri = tool("wannierberri")
     tool("numba")
     from wannierberri.evaluate_k import evaluate_k
 
-    path = str(folder / "hotham_tb.dat")
+    path = str(written() / "hotham_tb.dat")
     system = wannierberri.system.System_R.from_tb_dat(tb_file=path, berry=True)
     for kpt in KPTS:
         wanted = {"quantities": ["energy", "berry_curvature"], "return_single_as_dict": True}

@@ -11,7 +11,7 @@ import pytest
 from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.dft import ExportError, Sample, to_sisl, write_sample
 from hotham_ase.matrices.spin import Spin
-from tests.dft.spins import KPTS, levels, with_spin
+from tests.dft.spinful import KPTS, levels, with_spin
 
 sisl = pytest.importorskip("sisl", reason="needs sisl")
 KINDS = pytest.mark.parametrize("kind", list(Spin), ids=lambda kind: kind.value)

@@ -14,7 +14,7 @@ from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft import Sample, write_sample
 from hotham_ase.dft.wannier90 import write_wannier90
 from hotham_ase.matrices.spin import Spin
-from tests.dft.spins import KPTS, levels, with_spin
+from tests.dft.spinful import KPTS, levels, with_spin
 
 
 class Words:

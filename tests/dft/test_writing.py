@@ -24,7 +24,7 @@ from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import overlap_matrix
 from tests.dft.conftest import abacus_matrices, make_atoms, make_basis, make_sample
 from tests.dft.layouts import Matrices, parse_first_layout
-from tests.dft.spins import KPTS, levels, spinor_levels, with_spin
+from tests.dft.spinful import KPTS, levels, spinor_levels, with_spin
 
 KINDS = pytest.mark.parametrize("kind", list(Spin), ids=lambda kind: kind.value)
 

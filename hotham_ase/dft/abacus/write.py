@@ -95,11 +95,10 @@ def write_abacus(sample: Sample, folder: str | Path) -> None:
         If the folder exists.
     """
     sample = by_element(sample)
-    hamiltonians = _hamiltonians(sample)
-    shifts = _lattice_vectors(hamiltonians)
+    shifts = _lattice_vectors(sample.hamiltonian.layout)
     with new_folder(folder) as temporary:
         (temporary / "STRU").write_text(_stru(sample))
-        for n, matrix in enumerate(hamiltonians):
+        for n, matrix in enumerate(_hamiltonians(sample)):
             _write(matrix, shifts, temporary / f"hrs{n + 1}_nao.csr")
 
 
@@ -120,20 +119,23 @@ def write_pyatb(sample: Sample, folder: str | Path) -> None:
         If the folder exists.
     """
     sample = by_element(sample)
-    is_spinor = sample.hamiltonian.spin.is_spinor
     s = sample.overlap
-    hamiltonians, others = _hamiltonians(sample), [_matrix("S", s.layout, s.values, sample)]
+    others, layouts = (
+        [_matrix("S", s.layout, s.values, sample)],
+        [sample.hamiltonian.layout, s.layout],
+    )
     if sample.basis.subset(sample.atoms.symbols).has_radial:
-        others.append(_position(sample))
-    if is_spinor:  # of spinors S is complex, but r is not
+        r = position_matrix(sample.atoms, sample.basis)  # from the origin of the cell
+        layouts.append(r.overlap.layout)
+        others.append(_matrix("r", layouts[-1], r.values / Bohr, sample))
+    if sample.hamiltonian.spin.is_spinor:  # then S is complex, but r is not
         others = [one.doubled() for one in others]
         others[0] = replace(others[0], values=others[0].values.astype(complex))
-    # pyatb wants the same R in all files
-    shifts = _lattice_vectors([*hamiltonians, *others])
+    shifts = _lattice_vectors(*layouts)  # pyatb wants the same R in all files
     with new_folder(folder) as temporary:
         (temporary / "STRU").write_text(_stru(sample))
         (temporary / "Input").write_text(_pyatb_input(sample, has_position=len(others) > 1))
-        for n, matrix in enumerate(hamiltonians):
+        for n, matrix in enumerate(_hamiltonians(sample)):
             _write(matrix, shifts, temporary / f"data-HR-sparse_SPIN{n}.csr")
         for matrix, name in zip(others, ("SR-sparse_SPIN0", "rR-sparse"), strict=False):
             _write(matrix, shifts, temporary / f"data-{name}.csr")
@@ -157,20 +159,14 @@ def _hamiltonians(sample: Sample) -> list[_Matrix]:
     return [_Matrix("H", 2 * h.n_basis, rows, columns, shifts, blocks.reshape(1, -1))]
 
 
-def _position(sample: Sample) -> _Matrix:
-    """In Bohr, from the origin of the cell."""
-    position = position_matrix(sample.atoms, sample.basis)
-    return _matrix("r", position.overlap.layout, position.values / Bohr, sample)
-
-
 def _matrix(label: str, layout: BlockLayout, values: np.ndarray, sample: Sample) -> _Matrix:
     found = triplets_of(layout, values, sample.atoms, sample.basis, FORMAT.convention)
     return _Matrix(label, layout.n_basis, found.rows, found.columns, found.shifts, found.values)
 
 
-def _lattice_vectors(matrices: list[_Matrix]) -> np.ndarray:
+def _lattice_vectors(*layouts: BlockLayout) -> np.ndarray:
     """(n, 3) all R in lexicographic order."""
-    return np.unique(np.concatenate([matrix.shifts for matrix in matrices]), axis=0)
+    return np.unique(np.concatenate([layout.shifts for layout in layouts]), axis=0)
 
 
 # ---------------------------------------------------------------------------- text
