@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from hotham_ase.dft.sample import ExportError, Sample, UnsupportedRunError
 from hotham_ase.matrices.spin import Spin
@@ -77,7 +77,7 @@ def _never(folder: Path) -> bool:
     return False
 
 
-def _only_written(folder: Path, *, n_valence: Mapping[str, float], verify: bool) -> Sample:
+def _only_written(folder: Path, **_: Any) -> Sample:
     raise UnsupportedRunError(f"{folder}: files of this format are written, not read")
 
 
