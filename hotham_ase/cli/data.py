@@ -25,6 +25,15 @@ Valence = Annotated[
         "repeated.",
     ),
 ]
+Orbitals = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="Folder of the runs' orbitals (.orb, .pao, .ion, basis sets), if they are not where "
+        "the runs say.",
+    ),
+]
 Pseudopotentials = Annotated[
     Path | None,
     typer.Option(
@@ -49,6 +58,7 @@ def import_runs(
         bool, typer.Option("--append", help="Add to the structures of a file that exists.")
     ] = False,
     n_valence: Valence = None,
+    orbitals: Orbitals = None,
     pseudopotentials: Pseudopotentials = None,
 ) -> None:
     """Collect DFT results in one data set; folders that cannot be read are reported and skipped."""
@@ -72,6 +82,7 @@ def import_runs(
             on_progress=lambda n, total, _: advance(n, total),
             existing="append" if append else "replace" if force else "refuse",
             n_valence=valence,
+            orbitals=orbitals,
             pseudopotentials=pseudopotentials,
         )
     _show(report, len(runs))

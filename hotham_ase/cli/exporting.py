@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hotham_ase.cli.data import Pseudopotentials, Valence, parse_valence
+from hotham_ase.cli.data import Orbitals, Pseudopotentials, Valence, parse_valence
 from hotham_ase.cli.electronic import (
     Charge,
     Device,
@@ -70,6 +70,7 @@ def convert(
     output: Annotated[Path, typer.Argument(help="The folder to make, or the file to write.")],
     to: To,
     n_valence: Valence = None,
+    orbitals: Orbitals = None,
     pseudopotentials: Pseudopotentials = None,
 ) -> None:
     """Write H and S that a DFT code found for another code."""
@@ -77,7 +78,8 @@ def convert(
 
     check_target(output, to)
     valence = dict(map(parse_valence, n_valence or []))
-    sample = _read(source, valence, pseudopotentials)
+    given = {"orbitals": orbitals, "pseudopotentials": pseudopotentials}
+    sample = _read(source, n_valence=valence, **given)
     write_sample(sample, output, to)
     _say_written(output, sample)
 
@@ -102,13 +104,13 @@ def _kinds(spins: Sequence[Spin]) -> str:
     return ", ".join(kind.value for kind in spins)
 
 
-def _read(source: str, n_valence: dict[str, float], pseudopotentials: Path | None) -> Sample:
-    """A run, or a structure of a data set."""
+def _read(source: str, **given: Any) -> Sample:
+    """A run, with what is given of it, or a structure of a data set."""
     name, _, index = source.rpartition("@")
     if Path(source).is_dir() or not index.isdecimal():
         from hotham_ase.dft import read_sample
 
-        return read_sample(source, n_valence=n_valence, pseudopotentials=pseudopotentials)
+        return read_sample(source, **given)
     from hotham_ase.dataset import Dataset
 
     with Dataset(name) as data:

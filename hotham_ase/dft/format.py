@@ -14,7 +14,14 @@ from hotham_ase.matrices.spin import Spin
 class Reader(Protocol):
     """Reads a folder of one format."""
 
-    def __call__(self, folder: Path, *, n_valence: Mapping[str, float], verify: bool) -> Sample:
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        n_valence: Mapping[str, float],
+        orbitals: Path | None,
+        verify: bool,
+    ) -> Sample:
         """Read a calculation.
 
         Parameters
@@ -23,6 +30,8 @@ class Reader(Protocol):
             The folder with its files.
         n_valence
             Valence electrons by chemical symbol, for elements of which the files do not tell them.
+        orbitals
+            Folder of the files of the orbitals; None to look where the calculation says they are.
         verify
             Whether to compare the matrices with what the run printed.
 

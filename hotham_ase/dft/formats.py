@@ -31,9 +31,12 @@ def formats() -> tuple[Format, ...]:
     from hotham_ase.dft import deeph, deeph_new, deeptb, extxyz, sisl_files, wannier90
     from hotham_ase.dft.abacus import run as abacus
     from hotham_ase.dft.abacus import write
+    from hotham_ase.dft.cp2k import run as cp2k
+    from hotham_ase.dft.openmx import run as openmx
+    from hotham_ase.dft.siesta import run as siesta
 
     return (
-        *(abacus.FORMAT, deeph.FORMAT, deeptb.FORMAT),
+        *(abacus.FORMAT, openmx.FORMAT, siesta.FORMAT, cp2k.FORMAT, deeph.FORMAT, deeptb.FORMAT),
         *(deeph_new.FORMAT, write.FORMAT, sisl_files.FORMAT, wannier90.FORMAT, extxyz.FORMAT),
     )
 
@@ -53,13 +56,13 @@ def read_sample(
     folder: str | Path,
     *,
     n_valence: Mapping[str, float] | None = None,
+    orbitals: str | Path | None = None,
     pseudopotentials: str | Path | None = None,
     verify: bool = True,
 ) -> Sample:
     """Read a calculation of any supported code; the format is recognised from its files.
 
-    Recognised are those of :func:`formats`: ABACUS run folders, legacy DeepH folders and DeePTB
-    folders. Where the folder has a subfolder ``initial/`` with a run of one of them, H of that run
+    Recognised are those of :func:`formats`. Where the folder has a subfolder ``initial/`` with a run of one of them, H of that run
     is the sample's ``initial_hamiltonian``. It is taken as it is: nothing in it says from which
     density it was built.
 
@@ -69,6 +72,9 @@ def read_sample(
         The folder with the calculation's files.
     n_valence
         Valence electrons by chemical symbol, for formats that do not tell them.
+    orbitals
+        Folder of the files of the orbitals that the calculation names. By default they are looked
+        for where it says they are, and beside it.
     pseudopotentials
         Folder of the pseudopotentials that the calculation names. By default they are looked for
         where it says they are, and beside its orbitals; those that are not found, or of a kind
@@ -95,8 +101,9 @@ def read_sample(
         If the calculation says that it did not converge, or a pseudopotential cannot be used.
     """
     folder, n_valence = Path(folder), n_valence or {}
+    orbitals = None if orbitals is None else Path(orbitals)
     found = _format_of(folder)
-    sample = found.read(folder, n_valence=n_valence, verify=verify)
+    sample = found.read(folder, n_valence=n_valence, orbitals=orbitals, verify=verify)
     _check_valence(sample, n_valence, folder)
     sample = with_potentials(sample, found, folder, pseudopotentials)
     if verify:
@@ -105,7 +112,9 @@ def read_sample(
         warnings.warn(f"{folder}: the self-consistent calculation did not converge", stacklevel=2)
     of_start = run_format(folder / INITIAL)
     if of_start is not None:
-        start = of_start.read(folder / INITIAL, n_valence=n_valence, verify=verify)
+        start = of_start.read(
+            folder / INITIAL, n_valence=n_valence, orbitals=orbitals, verify=verify
+        )
         sample = _with_initial(sample, start, folder / INITIAL, verify)
     return sample
 

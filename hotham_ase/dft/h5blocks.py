@@ -24,7 +24,7 @@ from hotham_ase.dft.format import Format
 from hotham_ase.dft.provenance import Provenance, name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.textfiles import SMALL, read_text
-from hotham_ase.dft.triplets import matrix_from_triplets
+from hotham_ase.dft.triplets import matrix_from_triplets, sorted_places
 from hotham_ase.errors import HothamError
 from hotham_ase.hdf5 import child_group, child_names, is_group, open_hdf5, read_array
 from hotham_ase.matrices import RealSpaceMatrix
@@ -324,7 +324,7 @@ def _read_blocks(folder: BlockFolder, file: str) -> _Blocks:
     if not path.is_file():
         raise DFTReadError(f"{folder.path} has no {file}")
     # where each of the file's orbitals goes if the shells are sorted by l
-    order = {symbol: _sorted_places(shells) for symbol, shells in folder.shells.items()}
+    order = {symbol: sorted_places(shells) for symbol, shells in folder.shells.items()}
     places = [order[symbol] for symbol in atoms.symbols]
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in places])])
     rows, columns, values = [], [], []
@@ -369,14 +369,6 @@ def _block_names(path: Path) -> Iterator[tuple[str, h5py.Group]]:
             names = child_names(group)
         for name in names:
             yield name, group
-
-
-def _sorted_places(shells: tuple[int, ...]) -> np.ndarray:
-    """Place of each orbital once the shells are sorted by l, the order among equals kept."""
-    order = sorted(range(len(shells)), key=lambda shell: shells[shell])
-    starts = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells])])
-    taken = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in order])
-    return np.argsort(taken)
 
 
 # --------------------------------------------------------------------- writing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,6 +128,47 @@ def triplets_of(
     rows = theirs[layout.orbital_offsets[i] + row]
     columns = theirs[layout.orbital_offsets[j] + column]
     return Triplets(rows, columns, layout.shifts[block], sign[rows] * sign[columns] * values)
+
+
+def joined_spins(
+    spins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Elements of one or two spins as one list; what one of them lacks is zero.
+
+    Parameters
+    ----------
+    spins : sequence of (rows, columns, shifts, values)
+        As of :func:`matrix_from_triplets`, values of shape (n,).
+
+    Returns
+    -------
+    rows, columns, shifts
+    values : (n_spins, n)
+    """
+    if len(spins) == 1:
+        rows, columns, shifts, values = spins[0]
+        return rows, columns, shifts, values[None]
+    rows, columns, shifts = (np.concatenate(part) for part in list(zip(*spins, strict=True))[:3])
+    n_basis = int(max(rows.max(initial=0), columns.max(initial=0))) + 1
+    keys = pair_keys(rows, columns, shifts, n_basis, np.abs(shifts).max(axis=0, initial=0))
+    kept, first = np.unique(keys, return_index=True)
+    values = np.zeros((len(spins), len(kept)))
+    begin = 0
+    for spin, (*_, of_spin) in enumerate(spins):
+        which = np.searchsorted(kept, keys[begin : begin + len(of_spin)])
+        if len(np.unique(which)) != len(which):
+            raise DFTReadError(f"spin {spin} gives elements twice")
+        values[spin, which] = of_spin
+        begin += len(of_spin)
+    return rows[first], columns[first], shifts[first], values
+
+
+def sorted_places(shells: tuple[int, ...]) -> np.ndarray:
+    """Place of each orbital once the shells are sorted by l, the order among equals kept."""
+    order = sorted(range(len(shells)), key=lambda shell: shells[shell])
+    starts = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells])])
+    taken = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in order])
+    return np.argsort(taken)
 
 
 def _matrix(layout: BlockLayout, values: np.ndarray, spin: Spin, name: str) -> RealSpaceMatrix:
