@@ -106,12 +106,17 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     ------
     FileExistsError
         If there is something of this name.
+    OSError
+        If it cannot be made there.
     """
     path = Path(path)
     check_new(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    name = tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path), suffix=path.suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path), suffix=path.suffix)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be made: {error.strerror}", str(path)) from error
     temporary = Path(name)
     try:
         yield temporary

@@ -135,6 +135,15 @@ def test_a_folder_that_fails_leaves_nothing(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OSError, match="cannot be made: .*file/run'"),
+        new_folder(tmp_path / "file" / "run"),
+    ):
+        pass
+
+
 def test_folders_of_killed_processes_are_removed(tmp_path: Path):
     script = WRITE.replace("replacing", "new_folder").replace("temporary.", "(temporary / 'h').")
     kill(start(script, tmp_path / "run.1"))

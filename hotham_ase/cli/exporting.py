@@ -59,6 +59,7 @@ def export(
         options["spin_orbit"] = spin_orbit
         _, calculator = calculation(structure, pbc, model, options, initial, update)
         sample = calculator.get_sample(fermi_level=not no_fermi_level)
+        update(0, 1, "writing")
         write_sample(sample, output, to)
     _say_written(output, sample)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hotham_ase.overlap import PositionMatrix
 
 CHECKED = 16  # k-points at which levels are compared
-GROWTH = 1.25  # of the mesh from one try to the next
+GROWTH = 1.15  # of the mesh from one try to the next
 LONGEST = 300.0  # Å of the longest mesh
 TIE = 1e-6  # Å
 MOST_SHARE = 0.2  # of the free memory, for the mesh's matrices
