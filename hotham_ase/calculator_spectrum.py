@@ -61,8 +61,8 @@ class SpectrumCalculator(ModelCalculator):
         kpts = self._mesh(atoms).ibz_kpts
         if atoms.pbc.any():
             kpts = np.concatenate([kpts, band_path(atoms, path, npoints=npoints).kpts])
-        blueprint, seen = self._foreseen(atoms)
-        predicting, options = (seen.bytes, seen.seconds), self._solver_options()
+        blueprint, options, seen = self._foreseen(atoms, self._solver_options())
+        predicting = seen.bytes, seen.seconds
         return plan_bands(blueprint, kpts, n_bands=n_bands, options=options, predicting=predicting)
 
     @one_at_a_time

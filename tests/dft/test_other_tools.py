@@ -92,11 +92,11 @@ def test_wannierberri(sample: Sample, written):
 
 
 def pyatb_solver(path: Path, sample: Sample, monkeypatch):
+    monkeypatch.chdir(path)  # it writes a log where it is imported
     tool("pyatb")
     from pyatb.constants import Ry_to_eV
     from pyatb.init_tb import init_tb
 
-    monkeypatch.chdir(path)
     read = init_tb(
         nspin=4 if sample.hamiltonian.spin.is_spinor else 1,
         lattice_constant=1.0,
