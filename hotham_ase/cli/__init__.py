@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hotham_ase.cli import data, electronic, learning, planning
+from hotham_ase.cli import data, electronic, exporting, learning, planning
 from hotham_ase.cli.tables import printable
 from hotham_ase.errors import HothamError
 
@@ -48,6 +48,9 @@ app.command("info")(learning.info)
 app.command("import-checkpoint")(learning.import_published)
 app.command("import")(data.import_runs)
 app.command("check")(data.check_data)
+app.command("export")(exporting.export)
+app.command("convert")(exporting.convert)
+app.command("formats")(exporting.list_formats)
 app.command("train")(learning.train_model)
 app.command("evaluate")(learning.evaluate_model)
 

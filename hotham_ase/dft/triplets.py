@@ -1,9 +1,9 @@
-"""From (row, column, R, value) triplets in a code's orbital order to a RealSpaceMatrix."""
+"""(row, column, R, value) triplets in a code's orbital order, to a RealSpaceMatrix and from one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,6 +87,52 @@ def matrix_from_triplets(
     places = layout.places(reverse, place[columns[alone]], place[rows[alone]])
     flat[:, places] = spin.mirror_signs[:, None] * signed[:, alone].conj()
     return _matrix(layout, flat, spin, name)
+
+
+@dataclass(frozen=True, eq=False)
+class Triplets:
+    """All elements of a matrix in a code's order and sign of orbitals.
+
+    Attributes
+    ----------
+    rows, columns : (n,) int
+        Orbital in cell 0 and orbital in cell R.
+    shifts : (n, 3) int
+        R.
+    values : (n_components, n)
+        In the matrix's unit.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    shifts: np.ndarray
+    values: np.ndarray
+
+
+def triplets_of(
+    layout: BlockLayout, values: np.ndarray, atoms: Atoms, basis: OrbitalBasis, code: str
+) -> Triplets:
+    """Elements of blocks as a code has them; what :func:`matrix_from_triplets` undoes.
+
+    Parameters
+    ----------
+    layout
+        Of these atoms and orbitals.
+    values : (n_components, n_values)
+        The blocks.
+    atoms, basis, code
+        As for :func:`matrix_from_triplets`.
+    """
+    atom_of, place, sign = _orbital_maps(atoms, basis, code)
+    theirs = np.argsort(layout.orbital_offsets[atom_of] + place)  # of each of our orbitals
+    block = np.repeat(np.arange(len(layout.sizes)), layout.sizes)
+    i, j = layout.atoms[:, block]
+    row, column = np.divmod(
+        np.arange(layout.n_values) - layout.offsets[block], layout.n_orbitals[j]
+    )
+    rows = theirs[layout.orbital_offsets[i] + row]
+    columns = theirs[layout.orbital_offsets[j] + column]
+    return Triplets(rows, columns, layout.shifts[block], sign[rows] * sign[columns] * values)
 
 
 def joined_spins(

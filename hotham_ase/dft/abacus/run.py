@@ -32,6 +32,7 @@ from hotham_ase.dft.abacus.log import LEVEL_FILES, Log, read_eigenvalues, read_l
 from hotham_ase.dft.abacus.npz import read_npz
 from hotham_ase.dft.abacus.orb import read_basis
 from hotham_ase.dft.abacus.stru import Structure, read_stru
+from hotham_ase.dft.abacus.write import write_abacus
 from hotham_ase.dft.format import Format, PseudopotentialFiles
 from hotham_ase.dft.plausibility import EIGENVALUE_TOLERANCE, compared_with_run
 from hotham_ase.dft.provenance import name_of
@@ -374,4 +375,9 @@ FORMAT = Format(
     convention="abacus",
     pseudopotentials=_pseudopotentials,
     spins=tuple(Spin),
+    write=write_abacus,
+    written_spins=tuple(Spin),
+    word="abacus",
+    written_files="hrs1_nao.csr and STRU",
+    purpose="ABACUS with init_chg hr",
 )
