@@ -60,6 +60,8 @@ def test_what_is_written_is_read_by_the_same_format(tmp_path: Path, sample: Samp
             one.write(sample, tmp_path / one.name)
             read = one.read(tmp_path / one.name, n_valence={}, orbitals=None, verify=True)
             assert abs((read.hamiltonian - sample.hamiltonian).values).max() < 1e-12
+
+
 def test_formats_that_are_written_say_how_they_are_called():
     words = list(written_formats())
     assert len(words) == len(set(words)) >= 8

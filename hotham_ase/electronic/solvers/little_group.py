@@ -9,6 +9,7 @@ that both have the same levels. (Wigner, Group Theory, Academic Press 1959, chap
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from ase.data import atomic_numbers
 from ase.geometry import complete_cell
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
@@ -345,26 +347,54 @@ def _first_partner(
     return None
 
 
+def _unbroken(
+    operations: Sequence[Operation], matrices: Sequence[RealSpaceMatrix], turns: OrbitalTurns
+) -> tuple[Operation, ...]:
+    """Operations that leave all matrices as they are: a group, whose generators are tried."""
+    group = {np.eye(3, dtype=int).tobytes()}
+    for operation in operations:
+        rotation = operation.rotation
+        if rotation.tobytes() in group or not all(
+            has_symmetry(matrix, operation, turns) for matrix in matrices
+        ):
+            continue
+        generators = [np.frombuffer(r, dtype=int).reshape(3, 3) for r in group] + [rotation]
+        front = [np.eye(3, dtype=int)]
+        group = {front[0].tobytes()}
+        while front:
+            products = [a @ b for a in front for b in generators]
+            front = list({p.tobytes(): p for p in products if p.tobytes() not in group}.values())
+            group |= {p.tobytes() for p in front}
+    return tuple(o for o in operations if o.rotation.tobytes() in group)
+
+
 def has_symmetry(matrix: RealSpaceMatrix, operation: Operation, turns: OrbitalTurns) -> bool:
     """Whether an operation leaves a matrix as it is: A(p i, p j) = D A(i, j) Dᵀ.
 
-    Blocks are compared in two random directions each: all of a block that differs shows there.
+    One number of each block is compared, the block between two vectors: u†A′v and (uᵀD)A(Dᵀv), for
+    u and v at random, which all elements contribute to.
     """
-    layout = matrix.layout
+    layout, rotation = matrix.layout, operation.rotation
     i, j = layout.atoms
-    shifts = layout.shifts @ operation.rotation.T + operation.shifts[j] - operation.shifts[i]
+    shifts = layout.shifts @ rotation.T + operation.shifts[j] - operation.shifts[i]
     images = layout.find(operation.atoms[i], operation.atoms[j], shifts)
-    rng, largest = np.random.default_rng(0), float(np.abs(matrix.values).max(initial=0.0))
-    if (images < 0).any():  # pairs at the cutoff, whose blocks should be zero
+    if (images < 0).any():  # a pair at the cutoff
         return False
-    for blocks, (z, other) in layout.groups(labels=matrix.pairs.numbers, n_elements=PORTION):
-        d, e = (turns.matrix(number, operation.rotation) for number in (z, other))
-        left, right = rng.normal(size=len(d)), rng.normal(size=len(e))
-        left, right = left / np.linalg.norm(left), right / np.linalg.norm(right)
-        here, there = layout.index(blocks), layout.index(images[blocks])
-        for values in matrix.values:
-            a = np.einsum("nab,a,b->n", values[here], left @ d, right @ e, optimize=True)
-            b = np.einsum("nab,a,b->n", values[there], left, right, optimize=True)
-            if np.abs(a - b).max(initial=0.0) > TOLERANCE * largest:
-                return False
+    rng, largest = np.random.default_rng(0), float(np.abs(matrix.values).max(initial=0.0))
+    vectors = {z: _unit(rng, len(turns.matrix(z, rotation))) for z in np.unique(turns.numbers)}
+    for values in matrix.values:
+        here, there = np.empty(len(i)), np.empty(len(i))
+        for blocks, kind in layout.groups(labels=turns.numbers, n_elements=PORTION):
+            u, v = (vectors[z] for z in kind)
+            d, e = (turns.matrix(z, rotation) for z in kind)
+            rows = sliding_window_view(values, u.size * v.size)[layout.offsets[blocks]]
+            here[blocks], there[blocks] = rows @ np.kron(u @ d, v @ e), rows @ np.kron(u, v)
+        if np.abs(here - there[images]).max(initial=0.0) > TOLERANCE * largest:
+            return False
     return True
+
+
+def _unit(rng: np.random.Generator, n: int) -> np.ndarray:
+    """A random direction."""
+    vector = rng.normal(size=n)
+    return vector / np.linalg.norm(vector)
