@@ -30,7 +30,7 @@ class Settings(BaseModel):
 
     @classmethod
     def section(cls, key: str, value: Any) -> type[BaseModel] | None:
-        """The class of the settings under a key, or of each in a list there; None if there are none.
+        """The class of the settings under a key, or of each in its list; None if there are none.
 
         Parameters
         ----------

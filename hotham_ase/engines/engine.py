@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hotham_ase.errors import HothamError
@@ -30,8 +31,14 @@ class EngineError(HothamError, RuntimeError):
 class Engine(Settings, ABC):
     """Settings of an engine, which compute: they reach other processes, and tell what was done.
 
-    A class has the field ``name``, by which files choose it.
+    Files choose a class by its ``name``.
     """
+
+    name: str
+
+    def relative_to(self, folder: Path) -> Engine:
+        """The same with paths relative to the folder of a configuration."""
+        return self
 
     @abstractmethod
     def basis_of(self, symbols: Iterable[str]) -> OrbitalBasis:
@@ -73,7 +80,8 @@ def engine_class(value: Any) -> type[Engine]:
     if not isinstance(name, str) or name not in ENGINES:
         raise ValueError(f"name must be one of {', '.join(ENGINES)}, got {name!r}")
     module, kind = ENGINES[name]
-    return getattr(import_module(module), kind)  # type: ignore[no-any-return]
+    found: type[Engine] = getattr(import_module(module), kind)
+    return found
 
 
 def read_engine(value: Any) -> Any:

@@ -238,7 +238,7 @@ def _fock(field: Any, mesh: tuple[int, int, int]) -> np.ndarray:
 
 
 def _structure(engine: PySCF, atoms: Atoms) -> dict[str, Any]:
-    """What molecules and crystals have in common; in Bohr, whose value both would know otherwise."""
+    """What molecules and crystals have in common; in Bohr, so that one value of it is used."""
     return {
         "atom": list(zip(atoms.get_chemical_symbols(), atoms.positions / Bohr, strict=True)),
         "unit": "Bohr",

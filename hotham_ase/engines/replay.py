@@ -32,6 +32,10 @@ class Replay(Engine):
     seconds: float = Field(0.0, ge=0, le=3600)
     """Every structure takes so long."""
 
+    def relative_to(self, folder: Path) -> Engine:
+        """See :meth:`Engine.relative_to`."""
+        return self.model_copy(update={"data": folder / self.data})
+
     def basis_of(self, symbols: Iterable[str]) -> OrbitalBasis:
         """See :meth:`Engine.basis_of`."""
         with Dataset(self.data) as known:
