@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -99,13 +100,15 @@ def _atom(symbol: str, basis: str, pseudopotential: str | None) -> Mole:
         )
     gto = pyscf_module("pyscf.gto")
     try:
-        return gto.M(
-            atom=[(symbol, (0.0, 0.0, 0.0))],
-            basis={symbol: basis},
-            pseudo=None if pseudopotential is None else {symbol: pseudopotential},
-            spin=None,
-            verbose=0,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice to install another package
+            return gto.M(
+                atom=[(symbol, (0.0, 0.0, 0.0))],
+                basis={symbol: basis},
+                pseudo=None if pseudopotential is None else {symbol: pseudopotential},
+                spin=None,
+                verbose=0,
+            )
     except (KeyError, RuntimeError, ValueError) as error:
         raise EngineError(
             f"PySCF has no basis {basis!r} of {symbol} with pseudopotential "

@@ -9,7 +9,8 @@ predictions do; both are compared.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,10 +30,12 @@ from hotham_ase.overlap import overlap_matrix
 if TYPE_CHECKING:
     from ase import Atoms
 
-# Ha, of the energy, and of the gradient by rotations of orbitals; levels are then good to 1 µeV
-CONVERGED, STATIONARY = 1e-9, 2e-6
+CONVERGED = 1e-9  # Ha, of the energy
+# Ha, of the energy's gradient; the plane waves' grid of crystals has more noise than molecules'
+STATIONARY, STATIONARY_CRYSTAL = 2e-6, 3e-5
 MOST_CYCLES = 100
 PRECISION = 1e-6  # of lattice sums; 1e-8 changes bands by nothing that can be seen
+ELECTRONS_LOST = 0.01  # on the grid of the density
 OVERLAP_ERROR = 1e-4  # S of other orbitals, or in another order, is far beyond it
 MOLECULAR_WIDTH = 0.01  # eV; molecules of even electrons have a gap
 
@@ -43,8 +46,8 @@ class PySCF(Engine):
     name: Literal["pyscf"] = "pyscf"
     """PySCF computes, which ``pip install hotham-ase[pyscf]`` installs."""
     xc: str = "pbe"
-    """The functional, in PySCF's words: ``pbe``, ``b3lyp`` (with VWN-RPA, as in Gaussian; ``b3lyp5``
-    is that of ORCA and differs by 0.1 eV in H). Crystals take local and semilocal ones."""
+    """The functional, in PySCF's words: ``pbe``, or ``b3lyp`` (with VWN-RPA, as Gaussian has it;
+    ``b3lyp5`` is ORCA's, and H differs by 0.1 eV). Crystals take local and semilocal ones."""
     basis: str = "def2-svp"
     """The basis set, in PySCF's words. Crystals want one of GTH pseudopotentials, of short range:
     ``gth-szv-molopt-sr`` or ``gth-dzvp-molopt-sr``."""
@@ -160,9 +163,9 @@ class _Found:
     record: dict[str, Any]
 
 
-def _converged(field: Any) -> Any:
+def _converged(field: Any, gradient: float) -> Any:
     """The self-consistent field after its cycles."""
-    field.conv_tol, field.conv_tol_grad, field.max_cycle = CONVERGED, STATIONARY, MOST_CYCLES
+    field.conv_tol, field.conv_tol_grad, field.max_cycle = CONVERGED, gradient, MOST_CYCLES
     field.kernel()
     if not field.converged:
         raise EngineError(f"the density does not converge in {MOST_CYCLES} cycles")
@@ -174,7 +177,7 @@ def _molecule(engine: PySCF, atoms: Atoms, basis: OrbitalBasis) -> _Found:
     molecule = gto.M(**_structure(engine, atoms))
     field = dft.RKS(molecule, xc=engine.xc)
     field.grids.level = engine.grid_level
-    field = _converged(field)
+    field = _converged(field, STATIONARY)
     fock, overlap = field.get_fock(), field.get_ovlp()
     return _Found(
         fock=in_our_order(fock[None] * Hartree, atoms, basis, "pyscf"),
@@ -194,18 +197,21 @@ def _crystal(engine: PySCF, atoms: Atoms, basis: OrbitalBasis) -> _Found:
     cell_vectors = periodic_cell(atoms, basis)
     cell = gto.M(
         **_structure(engine, atoms),
-        a=cell_vectors / Bohr,
+        a=np.ascontiguousarray(cell_vectors / Bohr),  # its C code reads rows, whatever the order
         ke_cutoff=engine.energy_cutoff / Hartree,
         precision=PRECISION,
     )
-    mesh = _density_mesh(engine, atoms, cell_vectors)
+    mesh, fock_mesh = _density_mesh(engine, atoms, cell_vectors), enough_kpts(atoms, basis.cutoff)
     kpts = _mesh_points(mesh)
     field = dft.KRKS(cell, cell.get_abs_kpts(kpts), xc=engine.xc).multigrid_numint()
-    field = _converged(field.smearing(sigma=engine.smearing / Hartree, method="fermi"))
-    fock_mesh = enough_kpts(atoms, basis.cutoff)
+    field = field.smearing(sigma=engine.smearing / Hartree, method="fermi")
+    with _whole_grid(cell_vectors):
+        field = _converged(field, STATIONARY_CRYSTAL)
+        _check_density(field, basis.n_electrons(atoms.numbers))
+        fock = _fock(field, fock_mesh)
     overlap = np.array(field.get_ovlp())
     return _Found(
-        fock=in_our_order(_fock(field, fock_mesh) * Hartree, atoms, basis, "pyscf"),
+        fock=in_our_order(fock * Hartree, atoms, basis, "pyscf"),
         fock_mesh=fock_mesh,
         kpts=kpts,
         overlap=in_our_order(overlap, atoms, basis, "pyscf"),
@@ -220,6 +226,35 @@ def _crystal(engine: PySCF, atoms: Atoms, basis: OrbitalBasis) -> _Found:
             "smearing_eV": engine.smearing,
         },
     )
+
+
+@contextmanager
+def _whole_grid(cell: np.ndarray) -> Iterator[None]:
+    """Keep PySCF from leaving out parts of orbitals in cells with oblique or turned vectors.
+
+    About an orbital that is small in the cell it takes a part of the grid only, the box between
+    the fractional coordinates of r − (c, c, c) and r + (c, c, c), c the orbital's radius. Only
+    where the vectors are the axes is the sphere sure to be in that box.
+    """
+    multigrid = pyscf_module("pyscf.pbc.dft.multigrid.multigrid")
+    before = multigrid.R_RATIO_SUBLOOP
+    if (np.abs(cell - np.diag(np.abs(np.diag(cell)))) > 1e-9).any():
+        multigrid.R_RATIO_SUBLOOP = 0.0
+    try:
+        yield
+    finally:
+        multigrid.R_RATIO_SUBLOOP = before
+
+
+def _check_density(field: Any, n_electrons: float) -> None:
+    """Refuse a density on the grid that does not hold all electrons."""
+    numint, density = field._numint, field.make_rdm1()
+    found, *_ = numint.nr_rks(field.cell, field.grids, field.xc, density, kpts=field.kpts)
+    if abs(found - n_electrons) > ELECTRONS_LOST:
+        raise EngineError(
+            f"the density has {found:.3f} electrons on the grid, {n_electrons:g} should be: raise "
+            "energy_cutoff"
+        )
 
 
 def _fock(field: Any, mesh: tuple[int, int, int]) -> np.ndarray:
