@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,7 +87,11 @@ class GenerateConfig(Settings):
     @classmethod
     def section(cls, key: str, value: Any) -> type[BaseModel] | None:
         """See :meth:`Settings.section`; every engine has its own class of settings."""
-        return engine_class(value) if key == "engine" else super().section(key, value)
+        if key != "engine":
+            return super().section(key, value)
+        with suppress(ValueError):  # of an engine that there is none, which is refused later
+            return engine_class(value)
+        return None
 
     @model_validator(mode="after")
     def _check_groups(self) -> GenerateConfig:

@@ -117,11 +117,11 @@ def _slide(atoms: Atoms, rng: Generator, start: str) -> None:
 def _frames(atoms: Atoms, config: DynamicsConfig, number: int, rng: Generator) -> list[Atoms]:
     """Frames of Langevin dynamics."""
     from ase.md.langevin import Langevin
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+    from ase.md.velocitydistribution import thermalize_momenta
 
     moving = _bare(atoms)
     moving.calc = _calculator(config)
-    MaxwellBoltzmannDistribution(moving, temperature_K=config.temperature, rng=rng)
+    thermalize_momenta(moving, config.temperature, rng=rng)
     dynamics = Langevin(
         moving,
         config.timestep * units.fs,

@@ -155,6 +155,25 @@ def test_bands_of_silicon_between_the_mesh_points():
         np.testing.assert_allclose(levels(sample, kpt), energies * Hartree, atol=2e-4)
 
 
+def test_large_oblique_cells_may_be_turned():
+    """PySCF leaves out parts of orbitals there, or stops, unless it takes the whole grid."""
+    engine = CHAIN.model_copy(
+        update={"basis": "gth-szv-molopt-sr", "energy_cutoff": 700.0, "kpts": (1, 1, 1)}
+    )
+    atoms = Atoms(
+        "H2",
+        positions=[[4, 4, 6], [4.5, 4.5, 6.2]],
+        cell=[[8, 0, 0], [1, 8, 0], [-1, 0.5, 12]],
+        pbc=True,
+    )
+    turned = atoms.copy()
+    rotations = Rotation.random(2, rng=np.random.default_rng(7)).as_matrix()
+    turned.set_cell(atoms.cell[:] @ rotations[1].T)
+    turned.positions = atoms.positions @ rotations[1].T
+    known, found = (engine.calculate(a, "cell/0") for a in (atoms, turned))
+    np.testing.assert_allclose(levels(found), levels(known), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("atoms", "settings", "message"),
     [
