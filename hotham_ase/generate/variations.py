@@ -127,6 +127,7 @@ def _frames(atoms: Atoms, config: DynamicsConfig, number: int, rng: Generator) -
         config.timestep * units.fs,
         temperature_K=config.temperature,
         friction=FRICTION,
+        fixcm=False,
         rng=rng,
     )
     dynamics.run(round(config.equilibration / config.timestep))
