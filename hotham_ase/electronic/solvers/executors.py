@@ -111,8 +111,9 @@ def _script_left_out() -> Iterator[None]:
 
     So scripts need no ``if __name__ == "__main__"``.
     """
-    script = vars(sys.modules["__main__"])
-    before = {name: script.get(name) for name in ("__spec__", "__file__") if name in script}
+    script: dict[str, Any] = vars(sys.modules["__main__"])
+    names: list[str] = ["__spec__", "__file__"]
+    before = {name: script[name] for name in names if name in script}
     script["__spec__"] = None
     script.pop("__file__", None)
     try:
