@@ -435,7 +435,6 @@ def _repeated(text: str, atoms: Atoms, counts: Sequence[int]) -> Atoms:
 
 
 _BUILTINS: dict[str, _Builtin] = {
-    "molecule": _Builtin(_molecule, "NAME"),
     "graphene": _Builtin(lambda: with_vacuum(GRAPHENE.layer())),
     "bilayer-graphene": _Builtin(lambda: with_vacuum(_bernal_bilayer())),
     "twisted-graphene": _Builtin(
@@ -460,4 +459,5 @@ _BUILTINS: dict[str, _Builtin] = {
     "mos2": _Builtin(lambda: with_vacuum(_sulfide_layer())),
     "bilayer-mos2": _Builtin(lambda: with_vacuum(_molybdenum_disulfide_bilayer())),
     "twisted-mos2": _Builtin(_twisted_molybdenum_disulfide, "M,N", takes_twist=True),
+    "molecule": _Builtin(_molecule, "NAME"),
 }

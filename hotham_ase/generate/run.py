@@ -96,7 +96,8 @@ def generate(
 
     Every structure is a file of its own as soon as it is computed, in the folder
     ``OUTPUT.parts``; a run with the same settings goes on from there. The folder is removed when
-    all are in the data set.
+    all are in the data set. Processes import the script that calls this, which must do so within
+    ``if __name__ == "__main__":``.
 
     Parameters
     ----------
@@ -224,8 +225,8 @@ class _Work:
                         on_progress(len(outcomes), len(which))
         except BrokenProcessPool as error:
             raise GenerateError(
-                "a process of the engine was ended, perhaps for lack of memory: set fewer workers; "
-                "the same command goes on where it was"
+                "a process of the engine was ended, perhaps for lack of memory (set fewer workers), "
+                'or by a script without if __name__ == "__main__"; what was computed is kept'
             ) from error
         return dict(sorted(outcomes.items()))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -82,7 +81,7 @@ class _Worker(SpawnProcess):
             before = {name: os.environ.get(name) for name in self.environment}
             os.environ.update(self.environment)
             try:
-                with _interrupts_blocked(), _script_left_out():
+                with _interrupts_blocked():
                     super().start()
             finally:
                 for name, value in before.items():
@@ -103,23 +102,6 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _script_left_out() -> Iterator[None]:
-    """What is started within does not run this process's script again: no task is defined there.
-
-    So scripts need no ``if __name__ == "__main__"``.
-    """
-    script: dict[str, Any] = vars(sys.modules["__main__"])
-    names: list[str] = ["__spec__", "__file__"]
-    before = {name: script[name] for name in names if name in script}
-    script["__spec__"] = None
-    script.pop("__file__", None)
-    try:
-        yield
-    finally:
-        script.update(before)
 
 
 def _n_threads() -> int:
