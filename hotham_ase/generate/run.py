@@ -225,8 +225,8 @@ class _Work:
                         on_progress(len(outcomes), len(which))
         except BrokenProcessPool as error:
             raise GenerateError(
-                "a process of the engine was ended, perhaps for lack of memory (set fewer workers), "
-                'or by a script without if __name__ == "__main__"; what was computed is kept'
+                "a process of the engine was ended, perhaps for lack of memory (set fewer workers) "
+                "or by a script without if __name__ == '__main__'; what was computed is kept"
             ) from error
         return dict(sorted(outcomes.items()))
 
