@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ase.spectrum.doscollection import GridDOSCollection
     from ase.spectrum.dosdata import GridDOSData
 
+    from hotham_ase.electronic.solvers.problem import Solver
+
 #: What is said where a density of states by all bands does not fit into memory.
 ESTIMATED_DOS = "get_estimated_dos, or hotham dos --method kpm, does without bands"
 
@@ -67,7 +69,8 @@ class HotHamCalculator(SpectrumCalculator):
     symmetry
         Whether meshes are reduced by the crystal's symmetry; time reversal reduces them always.
     device
-        ``auto`` (a GPU where there is one), or a torch device.
+        ``auto`` (a GPU where there is one), or a torch device; on a CUDA GPU dense eigenproblems
+        are solved, too.
     dtype
         Precision of the network, ``float32`` or ``float64``; matrices are always float64.
     memory
@@ -93,6 +96,9 @@ class HotHamCalculator(SpectrumCalculator):
     checkpoint
         A folder where k-points are kept as they are solved, so that another run goes on there;
         see :class:`~hotham_ase.electronic.Checkpoint`, which may be given instead.
+    solver
+        What solves at a k-point instead of what time and memory suggest, where only some bands are
+        sought, such as :class:`~hotham_ase.electronic.SlepcSolver`.
 
     Raises
     ------
@@ -142,6 +148,7 @@ class HotHamCalculator(SpectrumCalculator):
         on_progress: Callable[[str, int, int], None] | None = None,
         executor: Executor | None = None,
         checkpoint: str | Path | Checkpoint | None = None,
+        solver: Solver | None = None,
         **unknown: Any,
     ) -> None:
         check_keywords(unknown, self.default_parameters)
@@ -151,6 +158,7 @@ class HotHamCalculator(SpectrumCalculator):
             on_progress=on_progress,
             executor=executor,
             checkpoint=checkpoint,
+            solver=solver,
             kpts=kpts,
             sigma=sigma,
             charge=charge,

@@ -27,6 +27,7 @@ from hotham_ase.calculator_setup import (
     foresee,
     load,
     network_options,
+    on_gpu,
     orbitals_of,
     predict_matrices,
     solving,
@@ -42,6 +43,7 @@ from hotham_ase.electronic import (
     check_some_bands,
 )
 from hotham_ase.electronic.plan import Blueprint
+from hotham_ase.electronic.solvers.little_group import Symmetries
 from hotham_ase.matrices import RealSpaceMatrix, Spin
 from hotham_ase.memory import parse_size
 from hotham_ase.model.protocol import Foreseen, Model
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from hotham_ase.electronic.solvers.problem import Solver
+
 #: Results that ASE's files of single structures cannot hold.
 SPECTRUM = ("eigenvalues", "fermi_level", "ibz_kpoints", "kpoint_weights", "occupations")
 
@@ -62,7 +66,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
 
     Parameters
     ----------
-    model, get_initial_hamiltonian, on_progress, executor, checkpoint
+    model, get_initial_hamiltonian, on_progress, executor, checkpoint, solver
         As for :class:`~hotham_ase.calculator.HotHamCalculator`.
     parameters
         Its other keywords.
@@ -78,6 +82,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         on_progress: Callable[[str, int, int], None] | None,
         executor: Executor | None,
         checkpoint: str | Path | Checkpoint | None,
+        solver: Solver | None,
         **parameters: Any,
     ) -> None:
         self._matrices: Matrices | None = None
@@ -87,7 +92,7 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         self._model = load(model)
         self._get_initial = get_initial_hamiltonian
         self._on_progress = on_progress
-        self._solving = solving(executor, checkpoint)
+        self._solving = solving(executor, checkpoint, solver)
         check_initial(self._model, get_initial_hamiltonian)
         check_spin_orbit(self._model, self.parameters["spin_orbit"])
 
@@ -186,11 +191,17 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         n_basis = int(orbitals_of(self._model, atoms).sum())
         return n_basis * (2 if self.parameters["spin_orbit"] else 1)
 
-    def _foreseen(self, atoms: Atoms) -> tuple[Blueprint, Foreseen]:
-        """Where H of a structure will have blocks, and what predicting it takes."""
+    def _foreseen(
+        self, atoms: Atoms, options: SolverOptions
+    ) -> tuple[Blueprint, SolverOptions, Foreseen]:
+        """Where H of a structure will have blocks, how to solve, and what predicting it takes."""
         seen = foresee(self._model, atoms, network_options(self.parameters))
-        spin = Spin.SPIN_ORBIT if self.parameters["spin_orbit"] else Spin.UNPOLARIZED
-        return Blueprint(seen.layout, spin), seen
+        if self.parameters["spin_orbit"]:
+            return Blueprint(seen.layout, Spin.SPIN_ORBIT), options, seen
+        if self.parameters["symmetry"]:
+            symmetries = Symmetries(seen.layout.pairs, self._model.basis)
+            options = replace(options, symmetries=symmetries)
+        return Blueprint(seen.layout, Spin.UNPOLARIZED), options, seen
 
     def _system_of(self, atoms: Atoms) -> ElectronicSystem:
         """The electrons of a structure in its H and S; those of ``self.atoms`` are kept."""
@@ -203,7 +214,9 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
         check_n_bands(given["n_bands"], n_rows)
         if given["n_bands"] is not None:  # before time is spent on H
             options = self._solver_options()
-            check_some_bands(n_rows, given["n_bands"], options, lambda: self._foreseen(atoms)[0])
+            check_some_bands(
+                n_rows, given["n_bands"], options, lambda: self._foreseen(atoms, options)[:2]
+            )
         predicted = self._predicted(atoms)
         self._system = ElectronicSystem(
             self._hamiltonian_of(predicted),
@@ -221,7 +234,11 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
     def _solver_options(self) -> SolverOptions:
         """How k-points are solved, in the memory that may be used now."""
         memory = self.parameters["memory"]
-        return replace(self._solving, memory=None if memory is None else parse_size(memory))
+        return replace(
+            self._solving,
+            memory=None if memory is None else parse_size(memory),
+            dense=on_gpu(self.parameters["device"]),
+        )
 
     def _check_all_bands(self, atoms: Atoms, instead: str, *, vectors: bool = False) -> None:
         """Refuse what needs all bands, and does not fit into memory, before H is predicted."""

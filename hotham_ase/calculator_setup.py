@@ -39,6 +39,8 @@ from hotham_ase.overlap import overlap_matrix, spin_orbit_matrix
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from hotham_ase.electronic.solvers.problem import BatchSolver, Solver
+
 NETWORK_OPTIONS = ("device", "dtype", "memory", "compile")
 #: Gets a structure, returns H0 in eV.
 GetInitialHamiltonian = Callable[["Atoms"], RealSpaceMatrix]
@@ -219,8 +221,10 @@ def check_initial(model: Model, get_initial: object) -> None:
         )
 
 
-def solving(executor: object, checkpoint: str | Path | Checkpoint | None) -> SolverOptions:
-    """How k-points are solved, by an executor and with a checkpoint if there are any.
+def solving(
+    executor: object, checkpoint: str | Path | Checkpoint | None, solver: Solver | None
+) -> SolverOptions:
+    """How k-points are solved, by an executor, with a checkpoint, by a solver, if they are given.
 
     Raises
     ------
@@ -238,7 +242,17 @@ def solving(executor: object, checkpoint: str | Path | Checkpoint | None) -> Sol
         kept = Checkpoint(Path(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint
     except (UsageError, OSError) as error:
         raise InputError(str(error)) from error
-    return SolverOptions(executor=executor, checkpoint=kept)
+    return SolverOptions(executor=executor, checkpoint=kept, solver=solver)
+
+
+def on_gpu(device: str) -> BatchSolver | None:
+    """What solves dense matrices where the calculator's device is a GPU; None elsewhere."""
+    if device == "cpu":
+        return None
+    # torch takes a second to import, and is not needed before
+    from hotham_ase.model.torch_solver import gpu_solver
+
+    return gpu_solver(device)
 
 
 def check_spin_orbit(model: Model, wanted: bool) -> None:

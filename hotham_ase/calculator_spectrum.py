@@ -12,6 +12,7 @@ from ase.dft.kpoints import BandPath
 from hotham_ase.calculator_base import ModelCalculator
 from hotham_ase.calculator_setup import check_n_bands, check_values
 from hotham_ase.calculator_state import one_at_a_time
+from hotham_ase.dft import Provenance, Sample
 from hotham_ase.electronic import (
     FEW_BANDS,
     N_VECTORS,
@@ -60,8 +61,8 @@ class SpectrumCalculator(ModelCalculator):
         kpts = self._mesh(atoms).ibz_kpts
         if atoms.pbc.any():
             kpts = np.concatenate([kpts, band_path(atoms, path, npoints=npoints).kpts])
-        blueprint, seen = self._foreseen(atoms)
-        predicting, options = (seen.bytes, seen.seconds), self._solver_options()
+        blueprint, options, seen = self._foreseen(atoms, self._solver_options())
+        predicting = seen.bytes, seen.seconds
         return plan_bands(blueprint, kpts, n_bands=n_bands, options=options, predicting=predicting)
 
     @one_at_a_time
@@ -207,3 +208,38 @@ class SpectrumCalculator(ModelCalculator):
         check_n_bands(n_bands, n_rows(system.hamiltonian))
         points = build_mesh(system.atoms, kpts, symmetry=False).bz_kpts
         return system.spin_texture(points, n_bands)
+
+    @one_at_a_time
+    def get_sample(self, atoms: Atoms | None = None, *, fermi_level: bool = True) -> Sample:
+        """The prediction as what a calculation would be read as, to be written for another code.
+
+        See :func:`hotham_ase.dft.write_sample` and :func:`hotham_ase.dft.to_sisl`.
+
+        Parameters
+        ----------
+        atoms
+            The structure, see the class.
+        fermi_level
+            Whether to find it, which takes k-points; it is None otherwise.
+        """
+        from hotham_ase import __version__
+
+        atoms = self._current(atoms)
+        system, model = self._system_of(atoms), self._model
+        known = {"hotham_model": model.name, "spin_orbit": self.parameters["spin_orbit"]}
+        return Sample(
+            atoms=system.atoms,
+            basis=model.basis.subset(atoms.get_chemical_symbols()),
+            hamiltonian=system.hamiltonian,
+            overlap=self._predicted(atoms).overlap,
+            fermi_level=self.get_fermi_level(atoms) if fermi_level else None,
+            n_electrons=system.n_electrons,
+            provenance=Provenance(
+                name=f"{atoms.symbols} by {model.name}",
+                code="hotham_ase",
+                version=__version__,
+                overlap="computed",
+                n_valence="given",
+                extra=known,
+            ),
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import tempfile
 import warnings
@@ -43,6 +44,13 @@ def check_writable(path: Path) -> None:
         raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
 
 
+def check_new(path: Path) -> None:
+    """Refuse a folder that is there already, by a FileExistsError."""
+    if path.exists():
+        text = "exists already, give another name or remove it first"
+        raise FileExistsError(errno.EEXIST, text, str(path))
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place if the body succeeds.
@@ -67,19 +75,67 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     check_writable(path)
     _remove_leftovers(path)
-    prefix = f".{path.stem}.{_machine()}-{os.getpid()}-"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private
+        _open_to_others(temporary, 0o666)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that gets its name if the body succeeds.
+
+    What a killed process leaves is removed as by :func:`replacing`.
+
+    Parameters
+    ----------
+    path
+        Must not exist yet; folders above it are made.
+
+    Yields
+    ------
+    Path of the temporary folder.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something of this name.
+    OSError
+        If it cannot be made there.
+    """
+    path = Path(path)
+    check_new(path)
+    _remove_leftovers(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path), suffix=path.suffix)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be made: {error.strerror}", str(path)) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        _open_to_others(temporary, 0o777)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.stem}.{_machine()}-{os.getpid()}-"
+
+
+def _open_to_others(path: Path, mode: int) -> None:
+    """Rights that a file or folder gets by default; temporary ones are private."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(mode & ~umask)
 
 
 def _machine() -> str:
@@ -92,7 +148,7 @@ def _machine() -> str:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of ``path`` whose processes are dead."""
+    """Remove temporary files and folders of ``path`` whose processes are dead."""
     prefix = f".{path.stem}.{_machine()}-"
     try:
         names = os.listdir(path.parent)
@@ -102,7 +158,11 @@ def _remove_leftovers(path: Path) -> None:
         if name.startswith(prefix) and name.endswith(path.suffix):
             number = name[len(prefix) :].partition("-")[0]
             if number.isdecimal() and not _is_alive(int(number)):
-                path.with_name(name).unlink(missing_ok=True)
+                left = path.with_name(name)
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

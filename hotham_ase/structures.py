@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hotham_ase.errors import UsageError
 from hotham_ase.honeycomb import Corrugation, Honeycomb, Twist, ribbon, twisted_layers
 from hotham_ase.layers import VACUUM, check_size, stack, with_vacuum
+from hotham_ase.match_names import MatchNames
 from hotham_ase.model.bundled import bundled_for
 from hotham_ase.structure_files import (
     StructureError,
@@ -37,6 +38,9 @@ DIAMOND = 3.567  # Å, lattice constants
 SILICON = 5.431
 HETEROSTRUCTURE_DISTANCE = 3.3  # Å, between hBN and graphene
 SULFIDE_DISTANCE = 2.98  # Å, between S of neighbouring layers of MoS2
+ON_SULFIDE_DISTANCE = 3.4  # Å, between S and a flat layer
+
+REPETITIONS = re.compile(r"(\d{1,6})x(\d{1,6})x(\d{1,6})")  # of a cell
 
 __all__ = [
     "StructureError",
@@ -58,7 +62,8 @@ def build_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:
         A built-in name (:func:`structure_names`), some of which take integers after a colon, as
         ``twisted-graphene:1,2``; a twist may also be ``twisted-graphene:1.08deg``
         (:meth:`~hotham_ase.honeycomb.Twist.nearest`). What follows after further colons are words
-        that the name takes, and repetitions of the cell, as ``silicon:4x4x4``. Otherwise the path
+        that the name takes, and repetitions of the cell, as ``silicon:4x4x4``. Of
+        ``match:hbn,graphene:0.1%`` see :mod:`hotham_ase.match_names`. Otherwise the path
         of any file that ASE reads, with ASE's ``@index`` for one of many. A file that has the name
         of a structure is reached by ``./name``.
     pbc
@@ -75,8 +80,8 @@ def build_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:
     Warns
     -----
     StructureWarning
-        If a twist is given by its angle: which one was taken. If a file holds several structures,
-        or vacuum in a periodic direction.
+        If a twist is given by its angle, or layers are matched: what was taken. If a file holds
+        several structures, or vacuum in a periodic direction.
 
     Examples
     --------
@@ -116,8 +121,15 @@ def build_structures(text: str) -> list[Atoms]:
 def _built_in(text: str) -> Atoms | None:
     """The structure of a name, None if there is none of it."""
     name, *words = text.split(":")
-    builtin = _BUILTINS.get(name.lower())
-    return None if builtin is None else builtin.build_from(text, name, words)
+    if name.lower() not in _NAMES:
+        return None
+    counts = next(filter(None, map(REPETITIONS.fullmatch, words)), None)
+    if counts is not None:
+        words.remove(counts[0])
+    atoms = _NAMES[name.lower()].build_from(text, name, words)
+    if counts is not None:
+        atoms = _repeated(text, atoms, [int(count) for count in counts.groups()])
+    return atoms
 
 
 def _check_file(text: str) -> None:
@@ -127,7 +139,7 @@ def _check_file(text: str) -> None:
         raise StructureError(f"{text} is a folder; give one of the structure files in it")
     if path.is_file() or Path(text.rpartition("@")[0]).is_file():
         return
-    close = difflib.get_close_matches(name.lower(), list(_BUILTINS), n=1)
+    close = difflib.get_close_matches(name.lower(), list(_NAMES), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise StructureError(
         f"{text!r} is neither a file nor one of the built-in structures "
@@ -143,7 +155,7 @@ def structure_names() -> tuple[str, ...]:
     >>> "nanotube:M,N" in structure_names()
     True
     """
-    return tuple(builtin.usage(name) for name, builtin in _BUILTINS.items())
+    return tuple(builtin.usage(name) for name, builtin in _NAMES.items())
 
 
 def check_species(atoms: Atoms, known: Iterable[str]) -> None:
@@ -378,16 +390,12 @@ class _Builtin:
         wanted: list[Any] = []
         if self.indices:
             wanted += self._wanted_indices(text, name, rest.pop(0) if rest else "")
-        counts = None
         for word in rest:
-            if counts is None and re.fullmatch(r"\d{1,6}x\d{1,6}x\d{1,6}", word):
-                counts = [int(count) for count in word.split("x")]
-            elif word in self.words and word not in wanted:
+            if word in self.words and word not in wanted:
                 wanted.append(word)
             else:
                 raise self._misspelt(text, name)
-        atoms = self.build(*wanted)
-        return atoms if counts is None else _repeated(text, atoms, counts)
+        return self.build(*wanted)
 
     def _wanted_indices(self, text: str, name: str, word: str) -> list[Any]:
         if self.indices == "NAME" and word:
@@ -461,3 +469,19 @@ _BUILTINS: dict[str, _Builtin] = {
     "twisted-mos2": _Builtin(_twisted_molybdenum_disulfide, "M,N", takes_twist=True),
     "molecule": _Builtin(_molecule, "NAME"),
 }
+_MATCHES = MatchNames(
+    {
+        name: _BUILTINS[name].build
+        for material in ("graphene", "hbn", "mos2")
+        for name in (material, f"bilayer-{material}")
+    },
+    {
+        frozenset(("graphene",)): GRAPHENE.distance,
+        frozenset(("hbn",)): BORON_NITRIDE.distance,
+        frozenset(("mos2",)): SULFIDE_DISTANCE,
+        frozenset(("graphene", "hbn")): HETEROSTRUCTURE_DISTANCE,
+        frozenset(("graphene", "mos2")): ON_SULFIDE_DISTANCE,
+        frozenset(("hbn", "mos2")): ON_SULFIDE_DISTANCE,
+    },
+)
+_NAMES: dict[str, _Builtin | MatchNames] = {**_BUILTINS, "match": _MATCHES}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import block_diag
 
-from hotham_ase.basis.harmonics import real_spherical_harmonics
+from hotham_ase.basis.harmonics import orbital_rotation
 from hotham_ase.structures import build_structure
 
 if TYPE_CHECKING:
@@ -82,32 +81,6 @@ def assert_hermitian(matrix: RealSpaceMatrix, tolerance: float = TOLERANCE["floa
             f"{matrix.name} is not Hermitian: elements differ by {error:.3g}, "
             f"the largest is {largest:.3g}"
         )
-
-
-def orbital_rotation(shells: Sequence[int], matrix: np.ndarray) -> np.ndarray:
-    """How orbitals mix when a structure is rotated or reflected.
-
-    Found from the harmonics themselves: ``Y(Q r) = D Y(r)`` solved at random points.
-
-    Parameters
-    ----------
-    shells
-        Angular momenta of the shells.
-    matrix : (3, 3)
-        Orthogonal matrix Q acting on column vectors.
-
-    Returns
-    -------
-    (n_orbitals, n_orbitals), block diagonal; a block transforms as ``D_i H_ij D_jᵀ``.
-    """
-    # 40 points for the 2l + 1 unknowns of a row: the least squares leave no residue
-    points = np.random.default_rng(0).normal(size=(40, 3))
-    blocks = []
-    for l in shells:
-        before = real_spherical_harmonics(l, points)
-        after = real_spherical_harmonics(l, points @ np.asarray(matrix).T)
-        blocks.append(np.linalg.lstsq(before, after, rcond=None)[0].T)
-    return block_diag(*blocks)
 
 
 def assert_equivariant(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -71,3 +73,18 @@ def hotham(monkeypatch, capsys):
     yield run
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def mpirun(monkeypatch) -> tuple[str, str]:
+    """``mpirun -n``, where SLEPc is installed."""
+    from hotham_ase.electronic.solvers.slepc import DEBIAN
+
+    has_slepc = any((Path(place) / "slepc4py").exists() for place in glob.glob(DEBIAN))
+    if not has_slepc or shutil.which("mpirun") is None:
+        pytest.skip("needs Debian's python3-slepc4py-real and openmpi-bin")
+    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+        monkeypatch.setenv(name, "1")
+    for name in ("rmaps_base_oversubscribe", "mpi_yield_when_idle"):  # there may be one core
+        monkeypatch.setenv(f"OMPI_MCA_{name}", "1")
+    return "mpirun", "-n"

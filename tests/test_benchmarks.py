@@ -151,6 +151,17 @@ def test_scaling_measures_a_small_structure():
     torch.set_num_threads(threads)
 
 
+def test_dense_solvers_are_compared_on_the_same_k_points(capsys):
+    dense = load("dense")
+    of = dense.problem("graphene", 7, "cpu")
+    row = dense.measure("graphene", of, 1, False, "cpu")
+    cells = [cell.strip() for cell in capsys.readouterr().out.strip().strip("|").split("|")]
+    assert cells[:5] == ["graphene", "2", "26", "7", "levels"]
+    assert len(cells) == len([*dense.HEADERS, *dense.columns("cpu")])
+    assert float(cells[-1]) < 1e-9
+    assert row.ratio > 0
+
+
 def test_the_list_names_every_script(capsys):
     main = load("__main__")
     assert main.main([]) == 0

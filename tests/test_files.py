@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hotham_ase.files import LOCK, InUseError, locked, replacing
+from hotham_ase.files import LOCK, InUseError, locked, new_folder, replacing
 
 HOLD = """
 import sys, time
@@ -113,3 +113,41 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path):
     with pytest.raises(RuntimeError, match="stop"):
         fail()
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"x.txt": "old"}
+
+
+def test_a_folder_is_there_when_it_is_whole(tmp_path: Path):
+    with new_folder(tmp_path / "a" / "run.1") as temporary:
+        (temporary / "h").write_text("1")
+        assert not (tmp_path / "a" / "run.1").exists()
+    assert (tmp_path / "a" / "run.1" / "h").read_text() == "1"
+    with pytest.raises(FileExistsError, match="exists already"), new_folder(tmp_path / "a"):
+        pass
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path: Path):
+    def write():
+        with new_folder(tmp_path / "run") as temporary:
+            (temporary / "h").write_text("1")
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OSError, match="cannot be made: .*file/run'"),
+        new_folder(tmp_path / "file" / "run"),
+    ):
+        pass
+
+
+def test_folders_of_killed_processes_are_removed(tmp_path: Path):
+    script = WRITE.replace("replacing", "new_folder").replace("temporary.", "(temporary / 'h').")
+    kill(start(script, tmp_path / "run.1"))
+    assert len(list(tmp_path.iterdir())) == 1
+    with new_folder(tmp_path / "run.1"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["run.1"]

@@ -422,6 +422,46 @@ def test_unreadable_files_and_folders_are_named(tmp_path):
         build_structure(str(tmp_path))
 
 
+def test_two_layers_are_matched_by_name():
+    """hBN and graphene: one cell of either with 1.8 % of strain, or √27 on √28 cells of 0.05 %."""
+    text = "match:hbn,graphene"
+    with pytest.warns(StructureWarning, match=r"4 atoms, graphene turned by 0\.00°.* 1\.79%"):
+        small = build_structure(text)
+    assert small.get_chemical_formula() == "C2BN"
+    heights = small.positions[:, 2]
+    assert heights[small.symbols == "C"].min() - heights[small.symbols == "B"].max() == (
+        pytest.approx(3.3)
+    )
+    with pytest.warns(StructureWarning, match="110 atoms"):
+        large = build_structure(f"{text}:0.1%:200atoms:5-30deg:3.5A")
+    assert large.info["twist_angle"] == pytest.approx(10.893, abs=1e-3)
+    assert np.abs(large.info["top_strain"]).max() == pytest.approx(
+        1 - np.sqrt(27 / 28) * 2.504 / 2.46, abs=1e-9
+    )
+    assert np.ptp(large.positions[:, 2]) == pytest.approx(3.5)
+    with pytest.warns(StructureWarning, match="4 atoms"):
+        assert len(build_structure(f"{text}:2x3x1")) == 24
+    with pytest.warns(StructureWarning, match="45 atoms, graphene"):  # as docs/structures.md
+        build_structure("match:mos2,graphene")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("match", r"must be written match:BOTTOM,TOP\[:2%\].*, BOTTOM and TOP of graphene, bil"),
+        ("match:hbn,grafene", "got 'match:hbn,grafene': 'grafene' is not one of them"),
+        ("match:hbn,graphene,hbn", "must be written match:BOTTOM,TOP"),
+        ("match:hbn,graphene:3x", r"'3x' is not the most strain \(2%\), the most atoms"),
+        ("match:hbn,graphene:1%:1%", "'1%' is not the most strain .* each once"),
+        ("match:hbn,graphene:0.01%:50atoms", "of at most 50 atoms .* the least is 0.0179: allow"),
+        ("match:hbn,graphene:90%", "max_strain must be between 0 and 0.5"),
+    ],
+)
+def test_errors_of_matches_say_what_to_write(text, message):
+    with pytest.raises(StructureError, match=message):
+        build_structure(text)
+
+
 def test_every_name_is_listed_with_its_integers():
     names = structure_names()
     assert len(set(names)) == len(names)

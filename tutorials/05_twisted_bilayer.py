@@ -33,9 +33,11 @@ print(f"{len(atoms)} atoms, {atoms.info['twist_angle']:.2f}°")
 # %%
 calc = atoms.calc = HotHamCalculator("carbon", kpts=(1, 1, 1), n_bands=24, checkpoint="kept")
 plan = calc.get_plan("GMKG", 13)
-for way in plan.ways:
-    kind, taken = "real" if way.is_real else "complex", "  <- taken" if way.is_taken else ""
-    print(f"{kind:8} {way.name:28} {way.bytes / 2**20:6.0f} MiB {way.seconds:6.1f} s{taken}")
+for kind in plan.kinds:
+    print(f"{kind.n_kpts} k-points where H(k) is {kind.name}")
+    for way in kind.ways:
+        taken = "  <- taken" if way.is_taken else ""
+        print(f"    {way.name:45} {way.bytes / 2**20:6.0f} MiB {way.seconds:6.1f} s{taken}")
 large = build_structure("twisted-graphene:8,9")
 of_large = calc.get_plan("GMKG", 13, atoms=large)
 print(f"{len(large)} atoms: about {of_large.solving_seconds / 60:.0f} minutes on one core")

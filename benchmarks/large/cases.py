@@ -43,10 +43,10 @@ UNRELAXED = "The structure is not relaxed."
 CASES = {
     "trial": Case("twisted-graphene:2,3", 40, "GKMG", npoints=7, sigma=0.5, is_flat=True),
     "tbg_3.89": Case(
-        "twisted-graphene:8,9", 40, "GKMG", npoints=13, target=90, is_flat=True, note=UNRELAXED
+        "twisted-graphene:8,9:ring", 40, "GKMG", npoints=13, target=90, is_flat=True, note=UNRELAXED
     ),
     "tbg_2.00": Case(
-        "twisted-graphene:16,17",
+        "twisted-graphene:16,17:ring",
         40,
         "GKM",
         target=300,
@@ -55,7 +55,7 @@ CASES = {
         note=UNRELAXED,
     ),
     "tbg_1.08": Case(
-        "twisted-graphene:30,31", 16, "GMK", target=2700, is_flat=True, note=UNRELAXED
+        "twisted-graphene:30,31:ring", 16, "GMK", target=2700, is_flat=True, note=UNRELAXED
     ),
     "tbg_1.08_corrugated": Case(
         "twisted-graphene:30,31:corrugated",

@@ -236,12 +236,11 @@ def _note(run: Measuring, atoms: Atoms, calc: HotHamCalculator, plan: Plan) -> N
     record.n_filled = round(calc.model.basis.n_electrons(atoms.numbers) / 2)
     if run.case.note:
         run.say(run.case.note)
-    for way in plan.ways:
-        if way.is_taken:
-            kind = "real" if way.is_real else "complex"
+    for kind in plan.kinds:
+        if (way := kind.taken) is not None:
             run.say(
-                f"planned where H(k) is {kind}: {way.name}, {format_size(way.bytes)}, about "
-                f"{way.seconds:.0f} s on one core"
+                f"planned for {kind.n_kpts} k-points ({kind.name}): {way.name}, "
+                f"{format_size(way.bytes)}, about {way.seconds:.0f} s each on one core"
             )
 
 

@@ -14,7 +14,9 @@ from unittest.mock import patch
 
 import hotham_ase.overlap
 from benchmarks.scaling import peak_memory
+from hotham_ase.electronic.solvers.adapted_basis import AdaptedBasis
 from hotham_ase.electronic.solvers.factors import back_ends
+from hotham_ase.electronic.solvers.little_group import Symmetries
 from hotham_ase.electronic.solvers.ordering import Elimination
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
@@ -127,6 +129,8 @@ def watched(clock: Clock) -> Iterator[None]:
         (Elimination, "of", "order of elimination"),
         (hotham_ase.overlap, "initial_values", "H0"),
         (RealSpaceMatrix, "at_k", "H(k), S(k)"),
+        (AdaptedBasis, "reduced", "H(k), S(k)"),
+        (Symmetries, "groups", "symmetry"),
         *((kind, "factorize", "factorization") for kind in {type(b) for b in back_ends()}),
     ]
     with ExitStack() as stack:

@@ -74,6 +74,7 @@ _CONVENTIONS = {
         HarmonicConvention("siesta", _ascending, _odd_negative),
         HarmonicConvention("aims", _ascending, _aims),
         HarmonicConvention("pyscf", _pyscf, _plus),
+        HarmonicConvention("cp2k", _ascending, _plus),
     )
 }
 
@@ -85,7 +86,7 @@ def convention(code: str) -> HarmonicConvention:
     ----------
     code
         One of ``wiki``, ``e3nn``, ``deeptb``, ``abacus``, ``openmx``, ``deeph``, ``siesta``,
-        ``aims``, ``pyscf``.
+        ``aims``, ``pyscf``, ``cp2k``.
 
     Raises
     ------

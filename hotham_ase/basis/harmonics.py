@@ -8,10 +8,12 @@ after another, (l, m) at ``l² + l + m``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from math import factorial, pi, sqrt
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.sparse import csr_array
 
 _XYZ = [2, 0, 1]  # where x, y, z lie among the harmonics of degree 1, which are y, z, x
@@ -38,6 +40,32 @@ def real_spherical_harmonics(l: int, vectors: np.ndarray) -> np.ndarray:
     unit = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
     harmonics = solid_harmonics(l, unit.reshape(-1, 3))[l * l :]
     return harmonics.T.reshape(*vectors.shape[:-1], 2 * l + 1)
+
+
+def orbital_rotation(shells: Sequence[int], matrix: np.ndarray) -> np.ndarray:
+    """How orbitals mix when a structure is rotated or reflected.
+
+    Found from the harmonics themselves: ``Y(Q r) = D Y(r)`` solved at random points.
+
+    Parameters
+    ----------
+    shells
+        Angular momenta of the shells.
+    matrix : (3, 3)
+        Orthogonal matrix Q acting on column vectors.
+
+    Returns
+    -------
+    (n_orbitals, n_orbitals), block diagonal; a block transforms as ``D_i H_ij D_jᵀ``.
+    """
+    # 40 points for the 2l + 1 unknowns of a row: the least squares leave no residue
+    points = np.random.default_rng(0).normal(size=(40, 3))
+    blocks = []
+    for l in shells:
+        before = real_spherical_harmonics(l, points)
+        after = real_spherical_harmonics(l, points @ np.asarray(matrix).T)
+        blocks.append(np.linalg.lstsq(before, after, rcond=None)[0].T)
+    return block_diag(*blocks)
 
 
 def sphere_rule(degree: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hotham_ase.cli import data, electronic, generating, learning, planning
+from hotham_ase.cli import data, electronic, exporting, generating, learning, planning
 from hotham_ase.cli.tables import printable
 from hotham_ase.errors import HothamError
 
@@ -49,6 +49,9 @@ app.command("import-checkpoint")(learning.import_published)
 app.command("generate")(generating.generate_data)
 app.command("import")(data.import_runs)
 app.command("check")(data.check_data)
+app.command("export")(exporting.export)
+app.command("convert")(exporting.convert)
+app.command("formats")(exporting.list_formats)
 app.command("train")(learning.train_model)
 app.command("evaluate")(learning.evaluate_model)
 

@@ -17,6 +17,34 @@ if TYPE_CHECKING:
     from hotham_ase.dataset.importing import ImportReport
 
 
+Valence = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--n-valence",
+        help="Valence electrons of an element, as C=4, where a format does not tell them; may be "
+        "repeated.",
+    ),
+]
+Orbitals = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="Folder of the runs' orbitals (.orb, .pao, .ion, basis sets), if they are not where "
+        "the runs say.",
+    ),
+]
+Pseudopotentials = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="Folder of the runs' pseudopotentials (UPF), if they are not where the runs say; H0 "
+        "and spin-orbit coupling are computed from them.",
+    ),
+]
+
+
 def import_runs(
     folders: Annotated[
         list[Path], typer.Argument(help="Run folders of DFT codes; the format is detected.")
@@ -29,22 +57,9 @@ def import_runs(
     append: Annotated[
         bool, typer.Option("--append", help="Add to the structures of a file that exists.")
     ] = False,
-    n_valence: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Valence electrons of an element, as C=4, where a format does not tell them; "
-            "may be repeated."
-        ),
-    ] = None,
-    pseudopotentials: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="Folder of the runs' pseudopotentials (UPF), if they are not where the runs say; "
-            "H0 and spin-orbit coupling are computed from them.",
-        ),
-    ] = None,
+    n_valence: Valence = None,
+    orbitals: Orbitals = None,
+    pseudopotentials: Pseudopotentials = None,
 ) -> None:
     """Collect DFT results in one data set; folders that cannot be read are reported and skipped."""
     # what can be refused is refused now: reading the runs may take hours
@@ -53,7 +68,7 @@ def import_runs(
         raise UsageError("give --force or --append, not both")
     if output.exists() and not (force or append):
         raise UsageError(f"{output} exists already: give --force to replace it, --append to add")
-    valence = dict(map(_parse_valence, n_valence or []))
+    valence = dict(map(parse_valence, n_valence or []))
 
     from hotham_ase.dataset.importing import find_runs, import_folders
 
@@ -67,6 +82,7 @@ def import_runs(
             on_progress=lambda n, total, _: advance(n, total),
             existing="append" if append else "replace" if force else "refuse",
             n_valence=valence,
+            orbitals=orbitals,
             pseudopotentials=pseudopotentials,
         )
     _show(report, len(runs))
@@ -90,8 +106,8 @@ def _show(report: ImportReport, n_runs: int) -> None:
     typer.echo(f"wrote {printable(str(report.output))}: {n_imported}")
 
 
-def _parse_valence(text: str) -> tuple[str, float]:
-    """Element and number of C=4."""
+def parse_valence(text: str) -> tuple[str, float]:
+    """Element and number of ``C=4``; UsageError for anything else."""
     from ase.data import chemical_symbols
 
     symbol, _, number = text.partition("=")

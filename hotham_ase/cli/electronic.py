@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ase.spectrum.dosdata import GridDOSData
 
     from hotham_ase.calculator import HotHamCalculator
-    from hotham_ase.electronic import Checkpoint, Projection
+    from hotham_ase.electronic import Checkpoint, Projection, SlepcSolver
     from hotham_ase.matrices import RealSpaceMatrix
 
 Structure = Annotated[
@@ -122,6 +122,15 @@ CheckpointFolder = Annotated[
         help="Folder where k-points are kept as they are solved: the same command goes on there.",
     ),
 ]
+SolverName = Annotated[
+    str | None,
+    typer.Option(
+        "--solver",
+        metavar="slepc[:COMMAND]",
+        help="One k-point over MPI, with --n-bands: an MPI launcher and a Python with slepc4py, as "
+        "'slepc:mpirun -n 4 /usr/bin/python3'.",
+    ),
+]
 KPM_SIGMA = 0.1  # eV
 
 
@@ -158,6 +167,7 @@ def bands(
     memory: Memory = None,
     workers: Workers = None,
     executor: ExecutorName = None,
+    solver: SolverName = None,
     checkpoint: CheckpointFolder = None,
     initial: Initial = None,
     as_json: AsJson = False,
@@ -167,16 +177,19 @@ def bands(
     """Predict the band structure of a structure; of a molecule, its levels."""
     check_output(output)
     window = _window(emin, emax)
+    if solver is not None and n_bands is None:
+        raise UsageError("--solver goes with --n-bands: it finds some of the bands")
     with _side_by_side(workers, executor) as pool, progress_bar("loading") as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory, "spin_orbit": spin_orbit}
         options |= {"n_bands": n_bands, "executor": pool, "checkpoint": _kept(checkpoint)}
+        options |= {"solver": _solver(solver)}
         atoms, calculator = calculation(structure, pbc, model, options, initial, update)
         result = spins = None
         if atoms.pbc.any():  # a molecule has levels, and no Brillouin zone with paths through it
             if not quiet and n_bands is None:
                 _say_cost(atoms, calculator, lambda: _length(atoms, path, npoints))
-            elif not quiet:
+            elif not quiet and solver is None:
                 say_plan(calculator, path, npoints)
             result = calculator.get_band_structure(path=path, npoints=npoints)
             spins = _drawn_spins(calculator, result, output)
@@ -353,6 +366,15 @@ def _side_by_side(workers: int | None, name: str | None) -> Iterator[Executor | 
     given = worker_pool(workers) if workers is not None else dask_executor(str(name))
     with given as executor:
         yield executor
+
+
+def _solver(name: str | None) -> SlepcSolver | None:
+    """The solver of a name."""
+    if name is None:
+        return None
+    from hotham_ase.electronic import SlepcSolver
+
+    return SlepcSolver.named(name)
 
 
 def _kept(folder: Path | None) -> Checkpoint | None:

@@ -40,7 +40,8 @@ def in_words(seconds: float | None) -> str:
 def show_plan(plan: Plan, *, as_json: bool = False) -> None:
     """Print a plan: the problem, every way at one k-point, and all together."""
     if as_json:
-        content = asdict(plan) | {"solving_seconds": plan.solving_seconds}
+        computed = {"refusals": plan.refusals, "solving_seconds": plan.solving_seconds}
+        content = asdict(plan) | computed
         typer.echo(json.dumps(content, ensure_ascii=False))
         return
     bands = "all bands" if plan.n_bands is None else f"{plan.n_bands} bands about E_F"
@@ -54,7 +55,7 @@ def show_plan(plan: Plan, *, as_json: bool = False) -> None:
             "prediction": f"{size or NOT_KNOWN}, {in_words(plan.prediction_seconds)}",
             "H(R), S(R)": format_size(plan.matrix_bytes),
             "memory": f"{format_size(plan.memory)} may be used beside H(R) and S(R)",
-            "k-points": f"{plan.n_real} with a real H(k), {plan.n_complex} with a complex one",
+            "k-points": "; ".join(f"{kind.n_kpts} {kind.name}" for kind in plan.kinds),
             "sought": bands,
         }
     )
@@ -63,12 +64,13 @@ def show_plan(plan: Plan, *, as_json: bool = False) -> None:
         [
             (
                 way.name,
-                "real" if way.is_real else "complex",
+                kind.name,
                 format_size(way.bytes),
                 in_words(way.seconds),
                 "taken" if way.is_taken else "" if way.fits else "does not fit",
             )
-            for way in plan.ways
+            for kind in plan.kinds
+            for way in kind.ways
         ],
         header=("one k-point", "H(k)", "memory", "time", ""),
     )
@@ -76,8 +78,7 @@ def show_plan(plan: Plan, *, as_json: bool = False) -> None:
     for text in (*plan.refusals, *_hint(plan)):
         typer.echo(text)
     if not plan.refusals:
-        n_kpts = plan.n_real + plan.n_complex
-        typer.echo(f"{n_kpts} k-points take {in_words(plan.solving_seconds)} on one core")
+        typer.echo(f"{plan.n_kpts} k-points take {in_words(plan.solving_seconds)} on one core")
 
 
 def _hint(plan: Plan) -> list[str]:
@@ -106,16 +107,14 @@ def say_plan(calculator: HotHamCalculator, path: str | None, npoints: int | None
     plan = calculator.get_plan(path, npoints)
     if plan.solving_seconds is None or plan.solving_seconds < LONG:
         return
-    numbers = {True: plan.n_real, False: plan.n_complex}
     how = "; ".join(
-        f"{numbers[way.is_real]} with a {'real' if way.is_real else 'complex'} H by {way.name}, "
-        f"{format_size(way.bytes)}"
-        for way in plan.ways
-        if way.is_taken
+        f"{kind.n_kpts} ({kind.name}) by {kind.taken.name}, {format_size(kind.taken.bytes)}"
+        for kind in plan.kinds
+        if kind.taken is not None
     )
-    time, n_kpts = in_words(plan.solving_seconds), plan.n_real + plan.n_complex
     typer.echo(
-        f"about {time} for the first {n_kpts} k-points of {plan.n_orbitals} orbitals: {how}",
+        f"about {in_words(plan.solving_seconds)} for the first {plan.n_kpts} k-points of "
+        f"{plan.n_orbitals} orbitals: {how}",
         err=True,
     )
     for text in _hint(plan):

@@ -77,6 +77,7 @@ def import_folders(
     *,
     existing: Literal["refuse", "replace", "append"] = "refuse",
     n_valence: Mapping[str, float] | None = None,
+    orbitals: str | Path | None = None,
     pseudopotentials: str | Path | None = None,
 ) -> ImportReport:
     """Read calculations of any supported code into one data set.
@@ -101,8 +102,9 @@ def import_folders(
         structures are added to those that it has.
     n_valence
         Valence electrons by chemical symbol, for formats that do not tell them.
-    pseudopotentials
-        Folder of the calculations' pseudopotentials, see :func:`hotham_ase.dft.read_sample`.
+    orbitals, pseudopotentials
+        Folders of the calculations' orbitals and pseudopotentials, see
+        :func:`hotham_ase.dft.read_sample`.
 
     Raises
     ------
@@ -116,7 +118,9 @@ def import_folders(
         raise FileExistsError(errno.EEXIST, "exists already", str(output))
     names = _longer_names(paths)
     reasons: list[tuple[str, str | None]] = []  # why a folder is skipped, None if it is not
-    read = partial(read_sample, n_valence=n_valence, pseudopotentials=pseudopotentials)
+    read = partial(
+        read_sample, n_valence=n_valence, orbitals=orbitals, pseudopotentials=pseudopotentials
+    )
     # the writer leaves no file behind if something is raised
     with suppress(_NothingToWriteError), DatasetWriter(output) as writer:
         if existing == "append" and Path(output).exists():

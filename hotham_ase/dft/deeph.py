@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.dft.format import Format
 from hotham_ase.dft.h5blocks import (
     H_FILE,
     LARGEST_L,
     S_FILE,
     BlockFolder,
+    blocks_of,
     make_atoms,
+    our_info,
     read_info,
     read_rows,
     read_table,
 )
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
+from hotham_ase.files import new_folder
 from hotham_ase.hdf5 import reserve, write_hdf5
 from hotham_ase.matrices.realspace import RealSpaceMatrix
+from hotham_ase.matrices.spin import Spin
 
 _KEY = re.compile(r"^\[(-?\d+), *(-?\d+), *(-?\d+), *(\d+), *(\d+)\]$")
 
@@ -112,7 +113,7 @@ def write_deeph(sample: Sample, folder: str | Path) -> None:
 
     ``info.json`` gets an entry ``hotham_ase`` with what the format has no place for: valence
     electrons, cutoffs, the number of electrons and the provenance. Radial functions are not
-    written.
+    written. H with spin is written as spinors, ``isspinful``; S is that of one spin.
 
     Parameters
     ----------
@@ -126,21 +127,10 @@ def write_deeph(sample: Sample, folder: str | Path) -> None:
     FileExistsError
         If the folder exists.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"folder {folder} exists already")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # the folder appears under its name when everything is in it
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with new_folder(folder) as temporary:
         _write_geometry(sample, temporary)
         _write_blocks(sample, sample.hamiltonian, temporary / H_FILE)
         _write_blocks(sample, sample.overlap, temporary / S_FILE)
-        temporary.chmod(0o755)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _write_geometry(sample: Sample, folder: Path) -> None:
@@ -156,13 +146,8 @@ def _write_geometry(sample: Sample, folder: Path) -> None:
         "nsites": len(atoms),
         "norbits": sample.hamiltonian.n_basis,
         "isorthogonal": False,
-        "isspinful": False,
-        "hotham_ase": {
-            "n_valence": {s.symbol: s.n_valence for s in basis.species},
-            "cutoffs": {s.symbol: s.cutoffs for s in basis.species},
-            "n_electrons": sample.n_electrons,
-            "provenance": sample.provenance.to_dict(),
-        },
+        "isspinful": sample.hamiltonian.spin is not Spin.UNPOLARIZED,
+        "hotham_ase": our_info(sample),
     }
     if sample.fermi_level is not None:
         info["fermi_level"] = sample.fermi_level
@@ -170,27 +155,21 @@ def _write_geometry(sample: Sample, folder: Path) -> None:
 
 
 def _write_blocks(sample: Sample, matrix: RealSpaceMatrix, path: Path) -> None:
-    maps = {}
-    for species in sample.basis.species:
-        index, sign = index_and_sign("deeph", species.shells)
-        to_deeph = np.argsort(index)
-        maps[species.symbol] = (to_deeph, sign[to_deeph])
-    symbols = sample.atoms.get_chemical_symbols()
-    atoms, shifts = matrix.layout.atoms, matrix.layout.shifts
     with write_hdf5(path) as file:
-        reserve(file, matrix.values.nbytes + 1024 * len(shifts))  # each array has a header
-        for block, (i, j) in enumerate(atoms.T):
-            (row, row_sign), (column, column_sign) = maps[symbols[i]], maps[symbols[j]]
-            ours = matrix.layout.block(matrix.single, block)
-            key = str([*shifts[block].tolist(), int(i) + 1, int(j) + 1])
-            file[key] = row_sign[:, None] * ours[np.ix_(row, column)] * column_sign
+        # each array has a header
+        reserve(file, 2 * matrix.values.nbytes + 1024 * len(matrix.layout.sizes))
+        for i, j, shift, block in blocks_of(matrix, sample, FORMAT.convention):
+            file[str([*shift, i + 1, j + 1])] = block
 
 
 FORMAT = Format(
     name="DeepH",
     files="hamiltonians.h5 and lat.dat",
     detect=is_deeph,
-    read=lambda folder, n_valence, verify: read_deeph(folder, n_valence),
+    read=lambda folder, n_valence, orbitals, verify: read_deeph(folder, n_valence),
     convention="deeph",
     write=write_deeph,
+    written_spins=tuple(Spin),
+    word="deeph",
+    purpose="DeepH-pack until 2024",
 )

@@ -1,4 +1,4 @@
-"""DeePTB folders of HDF5 blocks, in.
+"""DeePTB folders of HDF5 blocks, in and out.
 
 Arrays are named ``"i_j_Rx_Ry_Rz"`` with atoms counted from 0. DeePTB's Bloch sums use
 exp(−2πi k·R), so its k is our −k; the blocks need no change for that.
@@ -16,13 +16,19 @@ import numpy as np
 from hotham_ase.dft.format import Format
 from hotham_ase.dft.h5blocks import (
     H_FILE,
+    S_FILE,
     BlockFolder,
+    blocks_of,
     make_atoms,
     read_file,
     read_info,
     read_table,
 )
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
+from hotham_ase.files import new_folder
+from hotham_ase.hdf5 import reserve, write_hdf5
+from hotham_ase.matrices.realspace import RealSpaceMatrix
+from hotham_ase.matrices.spin import Spin
 
 _KEY = re.compile(r"^(\d+)_(\d+)_(-?\d+)_(-?\d+)_(-?\d+)$")
 
@@ -98,10 +104,53 @@ def _shells_of_label(label: str) -> tuple[int, ...]:
     return tuple("spdfg".index(letter) for n, letter in counted for _ in range(int(n)))
 
 
+def write_deeptb(sample: Sample, folder: str | Path) -> None:
+    """Write a sample as a DeePTB folder, whole or not at all.
+
+    The format has no place for the Fermi level, the number of electrons, valence electrons and
+    cutoffs.
+
+    Parameters
+    ----------
+    sample
+        What to write, without spin.
+    folder
+        Must not exist yet.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder exists.
+    """
+    atoms = sample.atoms
+    with new_folder(folder) as temporary:
+        np.savetxt(temporary / "cell.dat", atoms.cell[:])
+        np.savetxt(temporary / "positions.dat", atoms.positions)
+        np.savetxt(temporary / "pbc.dat", atoms.pbc, fmt="%d")
+        np.savetxt(temporary / "atomic_numbers.dat", atoms.numbers, fmt="%d")
+        symbols = dict.fromkeys(atoms.get_chemical_symbols())
+        labels = {symbol: sample.basis[symbol].label for symbol in symbols}
+        (temporary / "basis.dat").write_text(str(labels))
+        _write_blocks(sample, sample.hamiltonian, temporary / H_FILE)
+        _write_blocks(sample, sample.overlap, temporary / S_FILE)
+
+
+def _write_blocks(sample: Sample, matrix: RealSpaceMatrix, path: Path) -> None:
+    with write_hdf5(path) as file:
+        reserve(file, matrix.values.nbytes + 1024 * len(matrix.layout.sizes))
+        group = file.create_group("0")  # of the first and only structure
+        for i, j, shift, block in blocks_of(matrix, sample, FORMAT.convention):
+            group["_".join(map(str, (i, j, *shift)))] = block
+
+
 FORMAT = Format(
     name="DeePTB",
     files="hamiltonians.h5 and cell.dat",
     detect=is_deeptb,
-    read=lambda folder, n_valence, verify: read_deeptb(folder, n_valence),
+    read=lambda folder, n_valence, orbitals, verify: read_deeptb(folder, n_valence),
     convention="deeptb",
+    write=write_deeptb,
+    written_spins=(Spin.UNPOLARIZED,),
+    word="deeptb",
+    purpose="DeePTB",
 )

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from hotham_ase.dft.sample import Sample, UnsupportedRunError
+from hotham_ase.dft.sample import ExportError, Sample, UnsupportedRunError
 from hotham_ase.matrices.spin import Spin
 
 
 class Reader(Protocol):
     """Reads a folder of one format."""
 
-    def __call__(self, folder: Path, *, n_valence: Mapping[str, float], verify: bool) -> Sample:
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        n_valence: Mapping[str, float],
+        orbitals: Path | None,
+        verify: bool,
+    ) -> Sample:
         """Read a calculation.
 
         Parameters
@@ -23,6 +30,8 @@ class Reader(Protocol):
             The folder with its files.
         n_valence
             Valence electrons by chemical symbol, for elements of which the files do not tell them.
+        orbitals
+            Folder of the files of the orbitals; None to look where the calculation says they are.
         verify
             Whether to compare the matrices with what the run printed.
 
@@ -32,6 +41,28 @@ class Reader(Protocol):
             If a file is missing, damaged, or contradicts another one.
         UnsupportedRunError
             If the calculation is of a kind that is not supported.
+        """
+
+
+class Writer(Protocol):
+    """Writes a sample in one format, whole or not at all."""
+
+    def __call__(self, sample: Sample, path: Path, /) -> None:
+        """Write a structure with its matrices.
+
+        Parameters
+        ----------
+        sample
+            What to write, of a spin kind that the format has.
+        path
+            The file, or a folder that must not exist yet.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder exists.
+        ExportError
+            If the sample lacks what the format needs.
         """
 
 
@@ -51,9 +82,21 @@ class PseudopotentialFiles:
     folders: tuple[Path, ...]
 
 
+def _never(folder: Path) -> bool:
+    return False
+
+
+def _only_written(folder: Path, **_: Any) -> Sample:
+    raise UnsupportedRunError(f"{folder}: files of this format are written, not read")
+
+
+def _only_read(sample: Sample, path: Path) -> None:
+    raise ExportError(f"{path}: files of this format are read, not written")
+
+
 @dataclass(frozen=True)
 class Format:
-    """The files of one code.
+    """The files of one code, which can be read or written or both.
 
     Attributes
     ----------
@@ -61,28 +104,49 @@ class Format:
         Of the code, for messages and lists.
     files
         Which files make a folder one of this format, in words.
-    detect
-        Whether a folder looks like one; it may be any folder, and nothing in it is believed.
-    read : Reader
-        The reader.
     convention
         Order and signs of its orbitals, see :func:`hotham_ase.basis.conventions.convention`.
+    detect
+        Whether a folder looks like one; it may be any folder, and nothing in it is believed. By
+        default none does: the format is only written.
+    read : Reader
+        The reader.
     spins : tuple of Spin
         Kinds of calculations that can be read; all others are refused by :meth:`check_spin`.
-    write
-        Writes a sample into a new folder; None where the format is only read.
+    write : Writer
+        The writer.
+    written_spins : tuple of Spin
+        Kinds of matrices that it takes.
+    word
+        What the command line calls the format; empty where it is only read.
+    suffix
+        Of the file that is written; empty where it is a folder.
+    written_files
+        What is in that folder, in words, where it is not ``files``.
+    purpose
+        What reads what is written, in words.
     pseudopotentials
         Tells which a folder's calculation used; None where the files do not say it.
     """
 
     name: str
     files: str
-    detect: Callable[[Path], bool]
-    read: Reader
     convention: str
+    detect: Callable[[Path], bool] = _never
+    read: Reader = _only_written
     spins: tuple[Spin, ...] = (Spin.UNPOLARIZED,)
-    write: Callable[[Sample, Path], None] | None = None
+    write: Writer = _only_read
+    written_spins: tuple[Spin, ...] = ()
+    word: str = ""
+    suffix: str = ""
+    written_files: str = ""
+    purpose: str = ""
     pseudopotentials: Callable[[Path], PseudopotentialFiles] | None = None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether there is a reader."""
+        return self.detect is not _never
 
     def check_spin(self, folder: Path, spin: Spin, said: str) -> None:
         """Refuse a calculation whose spin is of a kind that is not read.

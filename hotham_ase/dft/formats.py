@@ -13,7 +13,10 @@ from hotham_ase.dft.format import Format
 from hotham_ase.dft.plausibility import check_electrons, check_sample
 from hotham_ase.dft.potentials import with_potentials
 from hotham_ase.dft.provenance import Provenance
-from hotham_ase.dft.sample import DFTReadError, Sample, SampleError
+from hotham_ase.dft.sample import DFTReadError, ExportError, Sample, SampleError
+from hotham_ase.errors import HothamError
+from hotham_ase.files import check_new, check_writable
+from hotham_ase.matrices.spin import Spin
 
 INITIAL = "initial"  # where a run's folder has the run that H0 is taken from
 _OF_INITIAL_RUN = ("code", "version", "xc", "scf_steps")
@@ -26,10 +29,23 @@ def formats() -> tuple[Format, ...]:
     Their modules are imported on the first call. A new one needs a module with a ``FORMAT`` and
     its place here.
     """
-    from hotham_ase.dft import deeph, deeptb
+    from hotham_ase.dft import deeph, deeph_new, deeptb, extxyz, sisl_files, wannier90
     from hotham_ase.dft.abacus import run as abacus
+    from hotham_ase.dft.abacus import write
+    from hotham_ase.dft.cp2k import run as cp2k
+    from hotham_ase.dft.openmx import run as openmx
+    from hotham_ase.dft.siesta import run as siesta
 
-    return (abacus.FORMAT, deeph.FORMAT, deeptb.FORMAT)
+    return (
+        *(abacus.FORMAT, openmx.FORMAT, siesta.FORMAT, cp2k.FORMAT, deeph.FORMAT, deeptb.FORMAT),
+        *(deeph_new.FORMAT, write.FORMAT, sisl_files.FORMAT, wannier90.FORMAT, extxyz.FORMAT),
+    )
+
+
+@cache
+def written_formats() -> dict[str, Format]:
+    """Formats that can be written, by their words for the command line."""
+    return {one.word: one for one in formats() if one.word}
 
 
 def run_format(folder: str | Path) -> Format | None:
@@ -41,15 +57,15 @@ def read_sample(
     folder: str | Path,
     *,
     n_valence: Mapping[str, float] | None = None,
+    orbitals: str | Path | None = None,
     pseudopotentials: str | Path | None = None,
     verify: bool = True,
 ) -> Sample:
     """Read a calculation of any supported code; the format is recognised from its files.
 
-    Recognised are those of :func:`formats`: ABACUS run folders, legacy DeepH folders and DeePTB
-    folders. Where the folder has a subfolder ``initial/`` with a run of one of them, H of that run
-    is the sample's ``initial_hamiltonian``. It is taken as it is: nothing in it says from which
-    density it was built.
+    Where the folder has a subfolder ``initial/`` with another run, H of that run is the sample's
+    ``initial_hamiltonian``. It is taken as it is: nothing in it says from which density it was
+    built.
 
     Parameters
     ----------
@@ -57,14 +73,14 @@ def read_sample(
         The folder with the calculation's files.
     n_valence
         Valence electrons by chemical symbol, for formats that do not tell them.
+    orbitals
+        Folder of the orbitals that the calculation names; by default where it says they are.
     pseudopotentials
-        Folder of the pseudopotentials that the calculation names. By default they are looked for
-        where it says they are, and beside its orbitals; those that are not found, or of a kind
-        that cannot be used, are left out of the basis.
+        Folder of the pseudopotentials that the calculation names. By default those that are where
+        it says, or beside its orbitals, and can be used become part of the basis.
     verify
-        Refuse matrices that cannot be what a calculation found, see
-        :mod:`hotham_ase.dft.plausibility`, and such that do not give the eigenvalues that their
-        own run printed.
+        Refuse matrices that cannot be what a calculation found, or do not give the eigenvalues that
+        their run printed, see :mod:`hotham_ase.dft.plausibility`.
 
     Raises
     ------
@@ -83,8 +99,9 @@ def read_sample(
         If the calculation says that it did not converge, or a pseudopotential cannot be used.
     """
     folder, n_valence = Path(folder), n_valence or {}
+    orbitals = None if orbitals is None else Path(orbitals)
     found = _format_of(folder)
-    sample = found.read(folder, n_valence=n_valence, verify=verify)
+    sample = _read(found, folder, n_valence, orbitals, verify)
     _check_valence(sample, n_valence, folder)
     sample = with_potentials(sample, found, folder, pseudopotentials)
     if verify:
@@ -93,9 +110,76 @@ def read_sample(
         warnings.warn(f"{folder}: the self-consistent calculation did not converge", stacklevel=2)
     of_start = run_format(folder / INITIAL)
     if of_start is not None:
-        start = of_start.read(folder / INITIAL, n_valence=n_valence, verify=verify)
+        start = _read(of_start, folder / INITIAL, n_valence, orbitals, verify)
         sample = _with_initial(sample, start, folder / INITIAL, verify)
     return sample
+
+
+def _read(
+    found: Format, folder: Path, n_valence: Mapping[str, float], orbitals: Path | None, verify: bool
+) -> Sample:
+    try:
+        return found.read(folder, n_valence=n_valence, orbitals=orbitals, verify=verify)
+    except DFTReadError:
+        raise
+    except HothamError as error:  # parts that do not go together
+        raise DFTReadError(f"{folder} cannot be read: {error}") from error
+
+
+def write_sample(sample: Sample, path: str | Path, to: str) -> None:
+    """Write a structure with its H and S for another code, whole or not at all.
+
+    Parameters
+    ----------
+    sample
+        A calculation that was read, one of a data set, or a prediction:
+        :meth:`HotHamCalculator.get_sample`.
+    path
+        The file, or a folder that must not exist yet.
+    to
+        A word of :func:`written_formats`: ``abacus``, ``deeph``, ``deeph-new``, ``deeptb``,
+        ``extxyz``, ``pyatb``, ``tshs``, ``wannier90``.
+
+    Raises
+    ------
+    ExportError
+        If the format is not known, has no matrices of this spin kind, or needs what the sample
+        lacks.
+    FileExistsError
+        If the folder exists.
+    """
+    check_target(path, to, sample.hamiltonian.spin).write(sample, Path(path))
+
+
+def check_target(path: str | Path, to: str, spin: Spin | None = None) -> Format:
+    """The format to write, if it can be written there, before any time is spent on what to write.
+
+    Parameters
+    ----------
+    path, to
+        As for :func:`write_sample`.
+    spin
+        Kind of H, if it is known yet.
+
+    Raises
+    ------
+    ExportError
+        If the format is not known, or has no matrices of this spin kind.
+    OSError
+        If the folder exists, or the file cannot be written.
+    """
+    path, known = Path(path), written_formats()
+    if to not in known:
+        raise ExportError(f"the format must be one of {', '.join(sorted(known))}, got {to!r}")
+    form = known[to]
+    if spin is not None and spin not in form.written_spins:
+        kinds = " or ".join(kind.value for kind in form.written_spins)
+        raise ExportError(f"{form.name} files can hold {kinds} matrices, but H is {spin.value}")
+    if form.suffix:
+        check_writable(path)
+    else:
+        check_new(path)
+    return form
 
 
 def _format_of(folder: Path) -> Format:
@@ -103,7 +187,7 @@ def _format_of(folder: Path) -> Format:
         raise DFTReadError(f"{folder} is not a folder")
     found = run_format(folder)
     if found is None:
-        *others, last = (f"{one.name} ({one.files})" for one in formats())
+        *others, last = (f"{one.name} ({one.files})" for one in formats() if one.is_read)
         raise DFTReadError(
             f"{folder} has no files of a known format: {', '.join(others)} or {last}"
         )

@@ -18,12 +18,13 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from pydantic import BaseModel, FiniteFloat
 
+from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.format import Format
 from hotham_ase.dft.provenance import Provenance, name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.textfiles import SMALL, read_text
-from hotham_ase.dft.triplets import matrix_from_triplets
+from hotham_ase.dft.triplets import matrix_from_triplets, sorted_places
 from hotham_ase.errors import HothamError
 from hotham_ase.hdf5 import child_group, child_names, is_group, open_hdf5, read_array
 from hotham_ase.matrices import RealSpaceMatrix
@@ -323,7 +324,7 @@ def _read_blocks(folder: BlockFolder, file: str) -> _Blocks:
     if not path.is_file():
         raise DFTReadError(f"{folder.path} has no {file}")
     # where each of the file's orbitals goes if the shells are sorted by l
-    order = {symbol: _sorted_places(shells) for symbol, shells in folder.shells.items()}
+    order = {symbol: sorted_places(shells) for symbol, shells in folder.shells.items()}
     places = [order[symbol] for symbol in atoms.symbols]
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in places])])
     rows, columns, values = [], [], []
@@ -370,9 +371,41 @@ def _block_names(path: Path) -> Iterator[tuple[str, h5py.Group]]:
             yield name, group
 
 
-def _sorted_places(shells: tuple[int, ...]) -> np.ndarray:
-    """Place of each orbital once the shells are sorted by l, the order among equals kept."""
-    order = sorted(range(len(shells)), key=lambda shell: shells[shell])
-    starts = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells])])
-    taken = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in order])
-    return np.argsort(taken)
+# --------------------------------------------------------------------- writing
+
+
+def blocks_of(
+    matrix: RealSpaceMatrix, sample: Sample, code: str
+) -> Iterator[tuple[int, int, list[int], np.ndarray]]:
+    """Atoms i and j, R, and block in a code's order and sign, of all blocks of a sample's matrix.
+
+    Blocks of matrices with spin are complex, [[uu, ud], [du, dd]] with all orbitals of a spin
+    together; collinear spins do not couple.
+    """
+    maps = {}
+    for species in sample.basis.species:
+        index, sign = index_and_sign(code, species.shells)
+        theirs = np.argsort(index)
+        maps[species.symbol] = (theirs, sign[theirs])
+    symbols, layout = sample.atoms.get_chemical_symbols(), matrix.layout
+    for block, (i, j) in enumerate(layout.atoms.T.tolist()):
+        (row, row_sign), (column, column_sign) = maps[symbols[i]], maps[symbols[j]]
+        ours = layout.block(matrix.values, block)[:, row[:, None], column]
+        ours = row_sign[:, None] * ours * column_sign
+        if matrix.spin is Spin.UNPOLARIZED:
+            theirs = ours[0]
+        else:
+            spinors = matrix.spin.blocks_of(ours).transpose(0, 2, 1, 3)
+            theirs = spinors.reshape(2 * len(row), 2 * len(column))
+        yield i, j, layout.shifts[block].tolist(), theirs
+
+
+def our_info(sample: Sample) -> dict[str, Any]:
+    """What the formats have no place for: the entry ``hotham_ase`` of ``info.json``."""
+    species = sample.basis.species
+    return {
+        "n_valence": {s.symbol: s.n_valence for s in species},
+        "cutoffs": {s.symbol: s.cutoffs for s in species},
+        "n_electrons": sample.n_electrons,
+        "provenance": sample.provenance.to_dict(),
+    }

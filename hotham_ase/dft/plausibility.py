@@ -7,7 +7,7 @@ eigenvalues H and S have to give them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -42,15 +42,15 @@ class Eigenvalues:
     ----------
     kpts : (n_kpts, 3)
         Fractional reciprocal coordinates.
-    eigenvalues : (n_kpts, n_bands)
+    eigenvalues : (n_spins, n_kpts, n_bands)
         eV on the scale of the matrices.
-    occupations : (n_kpts, n_bands)
-        As printed: they include the k-point's weight.
+    occupations : (n_spins, n_kpts, n_bands) or None
+        As printed: they include the k-point's weight. None if they are not.
     """
 
     kpts: np.ndarray
     eigenvalues: np.ndarray
-    occupations: np.ndarray
+    occupations: np.ndarray | None = None
 
 
 def check_sample(sample: Sample) -> None:
@@ -95,7 +95,13 @@ def check_electrons(sample: Sample) -> None:
     # a point inside the zone and its images in the axes: no level there is degenerate by symmetry
     kpts = np.array([[0.21, 0.17, 0.13], [-0.21, 0.33, 0.29]]) * sample.atoms.pbc
     n_kpts = len(kpts) if sample.atoms.pbc.any() and n_rows(sample.hamiltonian) <= SMALL else 1
-    levels = np.concatenate([_levels(sample, kpt) for kpt in kpts[:n_kpts]])
+    levels = np.concatenate(
+        [
+            _levels(sample, kpt, channel)
+            for kpt in kpts[:n_kpts]
+            for channel in range(sample.hamiltonian.spin.n_spins)
+        ]
+    )
     filled = (levels < sample.fermi_level).sum() / n_kpts
     n_electrons = sample.hamiltonian.spin.degeneracy * filled
     if abs(n_electrons - sample.n_electrons) > max(2.0, LARGEST_COUNT_ERROR * sample.n_electrons):
@@ -133,21 +139,14 @@ def check_against_run(
     DFTReadError
         With the difference; or if S(k) is not positive definite.
     """
-    n_electrons = float(run.occupations.sum())
-    if abs(n_electrons - sample.n_electrons) > 1e-3 * max(1.0, sample.n_electrons):
+    if run.occupations is not None:
+        _check_occupations(sample, run.eigenvalues, run.occupations)
+    n_spins, _, n_bands = run.eigenvalues.shape
+    if n_spins != sample.hamiltonian.spin.n_spins:
         raise DFTReadError(
-            f"{sample.name}: the run's occupations add up to {n_electrons:g} electrons, but the "
-            f"sample has {sample.n_electrons:g}"
+            f"{sample.name}: the run printed levels of {n_spins} spins, where H is "
+            f"{sample.hamiltonian.spin.value}"
         )
-    if sample.fermi_level is not None:
-        # the lowest level of every k-point is full: its occupation is the k-point's weight
-        below = (run.eigenvalues < sample.fermi_level) * run.occupations[:, :1]
-        if abs(below.sum() - n_electrons) > max(2.0, LARGEST_COUNT_ERROR * n_electrons):
-            raise DFTReadError(
-                f"{sample.name}: {below.sum():g} of {n_electrons:g} electrons are in the run's "
-                f"levels below the Fermi level of {sample.fermi_level:.3f} eV"
-            )
-    n_bands = run.eigenvalues.shape[1]
     n_levels = n_rows(sample.hamiltonian)
     if n_bands > n_levels:
         raise DFTReadError(
@@ -155,17 +154,43 @@ def check_against_run(
             f"{sample.hamiltonian.n_basis} orbitals make"
         )
     compared = _kpoints_to_compare(sample, run.kpts)
-    for index in compared:
-        levels = _levels(sample, run.kpts[index])[:n_bands]
-        error = np.abs(levels - run.eigenvalues[index])
+    for index, spin in product(compared, range(n_spins)):
+        levels = _levels(sample, run.kpts[index], spin)[:n_bands]
+        error = np.abs(levels - run.eigenvalues[spin, index])
         if not error.max() <= tolerance:
             band = int(error.argmax())
             raise DFTReadError(
                 f"{sample.name}: H and S do not give the run's own eigenvalues: level {band + 1} "
                 f"at k = {np.round(run.kpts[index], 4).tolist()} is {levels[band]:.5f} eV, the run "
-                f"printed {run.eigenvalues[index, band]:.5f} eV"
+                f"printed {run.eigenvalues[spin, index, band]:.5f} eV"
             )
     return len(compared)
+
+
+def compared_with_run(
+    sample: Sample, run: Eigenvalues, tolerance: float = EIGENVALUE_TOLERANCE
+) -> Sample:
+    """The sample, its provenance saying so if :func:`check_against_run` compared k-points."""
+    if not check_against_run(sample, run, tolerance):
+        return sample
+    return replace(sample, provenance=replace(sample.provenance, eigenvalues="compared"))
+
+
+def _check_occupations(sample: Sample, levels: np.ndarray, occupations: np.ndarray) -> None:
+    n_electrons = float(occupations.sum())
+    if abs(n_electrons - sample.n_electrons) > 1e-3 * max(1.0, sample.n_electrons):
+        raise DFTReadError(
+            f"{sample.name}: the run's occupations add up to {n_electrons:g} electrons, but the "
+            f"sample has {sample.n_electrons:g}"
+        )
+    if sample.fermi_level is not None:
+        # the lowest level of every k-point is full: its occupation is the k-point's weight
+        below = (levels < sample.fermi_level) * occupations[..., :1]
+        if abs(below.sum() - n_electrons) > max(2.0, LARGEST_COUNT_ERROR * n_electrons):
+            raise DFTReadError(
+                f"{sample.name}: {below.sum():g} of {n_electrons:g} electrons are in the run's "
+                f"levels below the Fermi level of {sample.fermi_level:.3f} eV"
+            )
 
 
 def _kpoints_to_compare(sample: Sample, kpts: np.ndarray) -> list[int]:
@@ -177,9 +202,9 @@ def _kpoints_to_compare(sample: Sample, kpts: np.ndarray) -> list[int]:
     return [most_complex, *first]
 
 
-def _levels(sample: Sample, kpt: np.ndarray) -> np.ndarray:
-    """(n_bands,) eigenvalues in eV."""
-    h_k = sample.hamiltonian.at_k(kpt, format="dense")
+def _levels(sample: Sample, kpt: np.ndarray, channel: int) -> np.ndarray:
+    """(n_bands,) eigenvalues of one of the ``n_spins`` channels in eV."""
+    h_k = sample.hamiltonian.at_k(kpt, format="dense", channel=channel)
     s_k = sample.overlap.at_k(kpt, format="dense", spin=sample.hamiltonian.spin)
     try:
         return eigh(h_k, s_k, eigvals_only=True, overwrite_a=True, overwrite_b=True)

@@ -25,6 +25,10 @@ class UnsupportedRunError(DFTReadError):
     """A valid calculation of a kind that is not supported yet."""
 
 
+class ExportError(HothamError, ValueError):
+    """A sample that a format has no place for; the message says why."""
+
+
 class SampleError(HothamError, ValueError):
     """The parts of a sample do not belong together."""
 

@@ -49,6 +49,31 @@ def find_one(folder: Path, names: Sequence[str]) -> Path | None:
     return found[0] if found else None
 
 
+def files_ending(folder: Path, ending: str) -> list[Path]:
+    """Files of a folder whose names end so, plain or compressed; none of what is no folder."""
+    if not folder.is_dir():
+        return []
+    endings = tuple(ending + suffix for suffix in SUFFIXES)
+    return sorted(p for p in folder.iterdir() if p.name.endswith(endings) and p.is_file())
+
+
+def find_ending(folder: Path, ending: str) -> Path | None:
+    """The one file whose name ends so, plain or compressed, that a folder has.
+
+    Raises
+    ------
+    DFTReadError
+        If more than one is there: nothing says which belongs to the run.
+    """
+    found = files_ending(folder, ending)
+    if len(found) > 1:
+        raise DFTReadError(
+            f"{folder} has both {found[0].name} and {found[1].name}: remove the one that does not "
+            "belong to the run"
+        )
+    return found[0] if found else None
+
+
 def find_in(folders: Iterable[Path], name: str) -> Path | None:
     """The first file of a name in some folders; None also where it can be no file's name."""
     for folder in folders:

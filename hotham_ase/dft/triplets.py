@@ -1,7 +1,9 @@
-"""From (row, column, R, value) triplets in a code's orbital order to a RealSpaceMatrix."""
+"""(row, column, R, value) triplets in a code's orbital order, to a RealSpaceMatrix and from one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,6 +56,11 @@ def matrix_from_triplets(
     spin
         Which components these are.
 
+    Returns
+    -------
+    RealSpaceMatrix
+        Exactly Hermitian: each block the mean of itself and its reverse's conjugate.
+
     Raises
     ------
     DFTReadError
@@ -82,11 +89,101 @@ def matrix_from_triplets(
     return _matrix(layout, flat, spin, name)
 
 
+@dataclass(frozen=True, eq=False)
+class Triplets:
+    """All elements of a matrix in a code's order and sign of orbitals.
+
+    Attributes
+    ----------
+    rows, columns : (n,) int
+        Orbital in cell 0 and orbital in cell R.
+    shifts : (n, 3) int
+        R.
+    values : (n_components, n)
+        In the matrix's unit.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    shifts: np.ndarray
+    values: np.ndarray
+
+
+def triplets_of(
+    layout: BlockLayout, values: np.ndarray, atoms: Atoms, basis: OrbitalBasis, code: str
+) -> Triplets:
+    """Elements of blocks as a code has them; what :func:`matrix_from_triplets` undoes.
+
+    Parameters
+    ----------
+    layout
+        Of these atoms and orbitals.
+    values : (n_components, n_values)
+        The blocks.
+    atoms, basis, code
+        As for :func:`matrix_from_triplets`.
+    """
+    atom_of, place, sign = _orbital_maps(atoms, basis, code)
+    theirs = np.argsort(layout.orbital_offsets[atom_of] + place)  # of each of our orbitals
+    block = np.repeat(np.arange(len(layout.sizes)), layout.sizes)
+    i, j = layout.atoms[:, block]
+    row, column = np.divmod(
+        np.arange(layout.n_values) - layout.offsets[block], layout.n_orbitals[j]
+    )
+    rows = theirs[layout.orbital_offsets[i] + row]
+    columns = theirs[layout.orbital_offsets[j] + column]
+    return Triplets(rows, columns, layout.shifts[block], sign[rows] * sign[columns] * values)
+
+
+def joined_spins(
+    spins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Elements of one or two spins as one list; what one of them lacks is zero.
+
+    Parameters
+    ----------
+    spins : sequence of (rows, columns, shifts, values)
+        As of :func:`matrix_from_triplets`, values of shape (n,).
+
+    Returns
+    -------
+    rows, columns, shifts
+    values : (n_spins, n)
+    """
+    if len(spins) == 1:
+        rows, columns, shifts, values = spins[0]
+        return rows, columns, shifts, values[None]
+    rows, columns, shifts = (np.concatenate(part) for part in list(zip(*spins, strict=True))[:3])
+    n_basis = int(max(rows.max(initial=0), columns.max(initial=0))) + 1
+    keys = pair_keys(rows, columns, shifts, n_basis, np.abs(shifts).max(axis=0, initial=0))
+    kept, first = np.unique(keys, return_index=True)
+    values = np.zeros((len(spins), len(kept)))
+    begin = 0
+    for spin, (*_, of_spin) in enumerate(spins):
+        which = np.searchsorted(kept, keys[begin : begin + len(of_spin)])
+        if len(np.unique(which)) != len(which):
+            raise DFTReadError(f"spin {spin} gives elements twice")
+        values[spin, which] = of_spin
+        begin += len(of_spin)
+    return rows[first], columns[first], shifts[first], values
+
+
+def sorted_places(shells: tuple[int, ...]) -> np.ndarray:
+    """Place of each orbital once the shells are sorted by l, the order among equals kept."""
+    order = sorted(range(len(shells)), key=lambda shell: shells[shell])
+    starts = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells])])
+    taken = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in order])
+    return np.argsort(taken)
+
+
 def _matrix(layout: BlockLayout, values: np.ndarray, spin: Spin, name: str) -> RealSpaceMatrix:
     try:
-        return RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, spin, name)
+        matrix = RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, spin, name)
     except MatrixError as error:
         raise DFTReadError(str(error)) from error
+    # what rounding leaves would be seen where two nearly equal matrices are subtracted
+    mirrored = spin.mirror_signs[:, None] * layout.mirror(values).conj()
+    return replace(matrix, values=(values + mirrored) / 2)
 
 
 def _pairs_of(

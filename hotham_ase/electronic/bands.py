@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from ase.spectrum.band_structure import BandStructure
 
-from hotham_ase.electronic.solvers.policy import choose_solver
+from hotham_ase.electronic.solvers.policy import choose_solvers
 from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
+    GAMMA,
     BandWindow,
     SolverOptions,
     n_rows,
@@ -88,10 +89,8 @@ def window_about_fermi_level(
     n_occupied = math.ceil(n_electrons / (spin.degeneracy * spin.n_spins))  # of each spin
     first = min(max(n_occupied - n_bands // 2, 0), n_all - n_bands)
     window = BandWindow(first, n_bands, math.nan)  # only shift-invert needs an energy
-    is_real = hamiltonian.spin.is_real  # k-points are not known: what only some of them need
-    solver = choose_solver(hamiltonian, window, options, is_real=is_real)
-    if solver.finds_all:
+    if choose_solvers(hamiltonian, [GAMMA], window, options).finds_all:
         return window
     if options.on_progress is not None:
         options.on_progress(0, 1)
-    return located(hamiltonian, overlap, window, solver)
+    return located(hamiltonian, overlap, window, options)

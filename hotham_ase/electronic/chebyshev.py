@@ -117,8 +117,8 @@ class Operator:
     inverse: OverlapInverse
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """S⁻¹ H x."""
-        return self.kept(self.inverse.solve(self.h_k @ x))
+        """S⁻¹ H x, without a part in the removed directions."""
+        return self.inverse.solve(self.h_k @ x)
 
     def kept(self, x: np.ndarray) -> np.ndarray:
         """Vectors without their part in the removed directions."""
@@ -146,7 +146,7 @@ class Operator:
         for _ in range(min(LANCZOS_STEPS, self.h_k.shape[0])):
             h_x = self.h_k @ x
             alphas.append(float((x.conj() * h_x).real.sum()))
-            rest = self.kept(self.inverse.solve(h_x)) - alphas[-1] * x - beta * before
+            rest = self.inverse.solve(h_x) - alphas[-1] * x - beta * before
             beta = float(self.norms(rest)[0])
             betas.append(beta)
             if beta < 1e-10 * max(map(abs, alphas)) + 1e-300:

@@ -19,13 +19,12 @@ from hotham_ase.electronic.edges import (
 from hotham_ase.electronic.fermi import FermiLevelError, Filling, fermi_dirac, fill_bands
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import populations, solve_with_shares, symmetrized
-from hotham_ase.electronic.solvers.policy import choose_solver
+from hotham_ase.electronic.solvers.policy import choose_solvers
 from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
     BandWindow,
     SolverOptions,
     n_rows,
-    real_at,
 )
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import level_of
@@ -183,9 +182,10 @@ class _FilledMesh:
         options: SolverOptions,
     ) -> _FilledMesh:
         # populations need every filled band; a small problem has them all at no extra cost
-        is_real = bool(real_at(hamiltonian, mesh.ibz_kpts).all())
-        problem = hamiltonian, window, options
-        if group is not None or choose_solver(*problem, is_real=is_real).finds_all:
+        if (
+            group is not None
+            or choose_solvers(hamiltonian, mesh.ibz_kpts, window, options).finds_all
+        ):
             window = None
         matrices, shares = (hamiltonian, overlap), None
         if group is None:

@@ -15,21 +15,17 @@ and stochastic traces.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_array
 
-from hotham_ase.electronic.chebyshev import (
-    Interval,
-    Operator,
-    OutOfBounds,
-    chebyshev_moments,
-)
+from hotham_ase.electronic.chebyshev import Interval, OutOfBounds
 from hotham_ase.electronic.dos import (
     MAX_POINTS,
     POINTS_PER_SIGMA,
@@ -38,18 +34,18 @@ from hotham_ase.electronic.dos import (
     Projection,
     orbital_groups,
 )
-from hotham_ase.electronic.plan import Blueprint
-from hotham_ase.electronic.population import symmetrized
 from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.mapping import Progress, mapped, n_side_by_side, solved_alike
+from hotham_ase.electronic.solvers.policy import allowed_memory
 from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
     EigenError,
     SolverOptions,
     n_rows,
 )
-from hotham_ase.electronic.solvers.s_inverse import OverlapInverse, overlap_inverse
-from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
-from hotham_ase.electronic.solvers.solve import warn_of_removed
+from hotham_ase.electronic.solvers.sharing import SharedMatrices
+from hotham_ase.electronic.solvers.solve import UNKNOWN, warn_of_removed
+from hotham_ase.electronic.traces import BLOCK, EndsTask, KPointTraces, Part, Series, Spread
 from hotham_ase.matrices.spin import NONMAGNETIC
 
 if TYPE_CHECKING:
@@ -61,11 +57,9 @@ if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
 
 N_VECTORS = 16
-BLOCK = 8  # vectors that one pass over H serves
 MARGIN = 0.01  # of the spectrum's width, beyond what Lanczos steps say of its ends
 WIDER = 0.05  # likewise, after an end was found to lie farther out
 TRIES = 5
-PART = 512  # energies whose coefficients are alive at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +190,8 @@ def estimated_density(
         Of the random numbers.
     options
         ``memory`` says whether S may be factorized; otherwise conjugate gradients solve with it.
+        An ``executor`` takes k-points side by side, and where it has more workers than there are
+        k-points, their vectors: each has random numbers of its own, and results are the same.
 
     Raises
     ------
@@ -213,10 +209,23 @@ def estimated_density(
     if projection == "orbital":  # symmetry takes orbitals of one m into those of others
         mesh = mesh.without_symmetry()
     guard = options.guard or Guard.of(hamiltonian, overlap)
-    # k-points are summed here, one after another: all of the memory is for one
-    alone = replace(options, executor=None)
-    problem = _Problem(hamiltonian, overlap, mesh, group, n_vectors, seed, alone, guard)
-    sums, bounds, n_moments = problem.within_bounds(sigma, energies)
+    kept = options.checkpoint
+    shared = SharedMatrices if kept is None else kept.shared
+    most = n_rows(hamiltonian)
+    traces = KPointTraces(
+        shared(hamiltonian, overlap),
+        group,
+        mesh.symmetry,
+        min(n_vectors, most),
+        is_exact=n_vectors >= most,
+        seed=seed,
+        memory=int(allowed_memory(options)),
+    )
+    try:
+        problem = _Problem(traces, mesh, options, guard)
+        sums, bounds, n_moments = problem.within_bounds(sigma, energies)
+    finally:
+        traces.close()
     info = _info(mesh, sigma, n_moments, sums.n_vectors)
     info["error"] = f"{hamiltonian.spin.degeneracy * sums.mean_error(bounds):.2g}"
     info["seconds"] = f"{time.perf_counter() - begin:.1f}"
@@ -263,6 +272,13 @@ class _Sums:
     variances: np.ndarray  # likewise
     step_variances: np.ndarray  # (n_groups + 1, n_bounds − 1), of the counts within steps
 
+    def add(self, weight: float, of_counts: Spread, of_steps: Spread, *, is_exact: bool) -> None:
+        """A k-point's vectors: unit vectors are summed, random ones averaged."""
+        self.means += weight * (self.n_vectors if is_exact else 1) * of_counts.mean
+        if not is_exact:
+            self.variances += weight**2 * of_counts.variance_of_mean
+            self.step_variances += weight**2 * of_steps.variance_of_mean
+
     def mean_error(self, bounds: np.ndarray) -> float:
         """Mean over energies of the standard error of the total, in states per eV."""
         return float((np.sqrt(self.step_variances[-1]) / np.diff(bounds)).mean())
@@ -291,24 +307,10 @@ class _Sums:
 class _Problem:
     """What is summed over k-points and vectors."""
 
-    hamiltonian: RealSpaceMatrix
-    overlap: RealSpaceMatrix | None
+    traces: KPointTraces
     mesh: KMesh
-    group: np.ndarray  # (n_orbitals,) int
-    n_vectors: int
-    seed: int
     options: SolverOptions
     guard: Guard
-    _held: list[Operator] = field(default_factory=list)  # that of a single k-point
-
-    @property
-    def n_basis(self) -> int:
-        return n_rows(self.hamiltonian)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether all unit vectors are taken."""
-        return self.n_vectors >= self.n_basis
 
     def within_bounds(
         self, sigma: float, energies: tuple[float, float] | None
@@ -319,103 +321,56 @@ class _Problem:
             bounds = _steps(interval, sigma, energies)
             n_moments = interval.n_moments(sigma, energies)
             try:
-                return self.sums(interval, n_moments, bounds), bounds, n_moments
+                return self.sums(Series(interval, n_moments, bounds)), bounds, n_moments
             except OutOfBounds:
                 interval = interval.widened(WIDER)
         raise EigenError("the ends of the spectrum were not found: check that S belongs to H")
 
     def interval(self) -> Interval:
         """Energies that the levels of all k-points lie between, as far as Lanczos steps say."""
-        guard = self.guard
-        rng = np.random.default_rng(self.seed)
-        low, high, residual, counts = math.inf, -math.inf, 0.0, []
-        for kpt in self.mesh.ibz_kpts:
-            while True:
-                operator = self.operator(kpt, guard.threshold)
-                ends = operator.extremes(rng)
-                removed = operator.inverse.removed
-                n_removed = 0 if removed is None else removed.shape[1]
-                if operator.s_k is None or ends[0] >= guard.floor:
-                    break
-                operator.inverse.close()
-                lowest = ShiftInvertSolver().lowest_overlap(operator.s_k)
-                guard.raise_threshold(ends[0], n_removed, lowest)
-            counts.append(n_removed)
-            low, high, residual = min(low, ends[0]), max(high, ends[1]), max(residual, ends[2])
-            if len(self.mesh.ibz_kpts) == 1:
-                self._held[:] = [operator]
-            else:
-                operator.inverse.close()
-        warn_of_removed(guard, counts, self.n_basis)
-        least = max(high - low, 1e-3)  # a single level has no width
-        return Interval(low - residual - MARGIN * least, high + residual + MARGIN * least)
+        kpts, executor = self.mesh.ibz_kpts, self.options.executor
+        # what factorizes S at a single k-point is held until its traces are known
+        task = EndsTask(self.traces, holds=len(kpts) == 1 and executor is None)
+        ends = solved_alike(task, kpts, self.guard, Progress(None, len(kpts)), executor)
+        warn_of_removed(self.guard, [e.n_removed for e in ends], self.traces.n_basis)
+        low, high = min(e.low for e in ends), max(e.high for e in ends)
+        more = max(e.residual for e in ends) + MARGIN * max(high - low, 1e-3)  # one level: no width
+        return Interval(low - more, high + more)
 
-    def operator(self, kpt: np.ndarray, threshold: float) -> Operator:
-        """S⁻¹H at a k-point."""
-        spin = self.hamiltonian.spin
-        h_k = self.hamiltonian.at_k(kpt, format="hermitian")
-        if self.overlap is None:
-            return Operator(h_k, None, OverlapInverse(lambda x: x))
-        s_k = self.overlap.at_k(kpt, format="hermitian", spin=spin)
-        pattern = Blueprint(self.overlap.layout, spin)
-        return Operator(h_k, s_k, overlap_inverse(s_k, pattern, threshold, self.options))
-
-    def sums(self, interval: Interval, n_moments: int, bounds: np.ndarray) -> _Sums:
+    def sums(self, series: Series) -> _Sums:
         """Counts below the bounds."""
-        n_groups = int(self.group.max()) + 1
-        group = np.tile(self.group, self.n_basis // len(self.group))  # both rows of a spinor's
-        where = (group, np.arange(self.n_basis))
-        groups = csr_array((np.ones(self.n_basis), where), shape=(n_groups, self.n_basis))
-        n_vectors = self.n_basis if self.is_exact else self.n_vectors
-        shape = (n_groups + 1, len(bounds))
-        sums = _Sums(n_vectors, np.zeros(shape), np.zeros(shape), np.zeros(shape)[:, 1:])
-        tick = self._progress(n_vectors, n_moments)
-        for number, (kpt, weight) in enumerate(
-            zip(self.mesh.ibz_kpts, self.mesh.weights, strict=True)
-        ):
-            operator = self._held[0] if self._held else self.operator(kpt, self.guard.threshold)
-            moments: list[_Spread] = [_Spread(), _Spread()]
-            for start in self._starts(operator, number):
-                found = chebyshev_moments(operator, interval, start, n_moments, groups, tick)
-                counts = self._counts(interval, found, bounds)
-                moments[0].add(counts)
-                moments[1].add(np.diff(counts))
-            if not self._held:
-                operator.inverse.close()
-            scale = n_vectors if self.is_exact else 1
-            sums.means += weight * scale * moments[0].mean
-            if not self.is_exact:
-                sums.variances += weight**2 * moments[0].variance_of_mean
-                sums.step_variances += weight**2 * moments[1].variance_of_mean
+        traces, executor = self.traces, self.options.executor
+        shape = (traces.n_groups + 1, len(series.bounds))
+        sums = _Sums(traces.n_vectors, np.zeros(shape), np.zeros(shape), np.zeros(shape)[:, 1:])
+        tick, parts = self._progress(series.n_moments), self._parts()
+        call = partial(traces.spreads, series, self.guard.threshold)
+        if executor is None:  # which else is told of whole parts
+            call = partial(call, tick=tick)
+        found = zip(parts, mapped(call, parts, executor), strict=True)
+        for number, of_kpt in itertools.groupby(found, lambda pair: pair[0].number):
+            spreads = []
+            for part, new in of_kpt:
+                spreads.append(new)
+                if executor is not None:
+                    tick(len(part.blocks) * series.n_moments)
+            of_counts, of_steps = (reduce(Spread.__add__, s) for s in zip(*spreads, strict=True))
+            sums.add(self.mesh.weights[number], of_counts, of_steps, is_exact=traces.is_exact)
         return sums
 
-    def _starts(self, operator: Operator, number: int) -> Iterator[np.ndarray]:
-        """Blocks of vectors of the k-point of a number."""
-        if self.is_exact:
-            for first in range(0, self.n_basis, BLOCK):
-                yield np.eye(self.n_basis, dtype=operator.h_k.dtype)[:, first : first + BLOCK]
-            return
-        rng = np.random.default_rng((self.seed, 1, number))
-        for first in range(0, self.n_vectors, BLOCK):
-            yield operator.random(rng, min(BLOCK, self.n_vectors - first))
-
-    def _counts(self, interval: Interval, moments: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-        """(n_vectors, n_groups + 1, n_bounds) states below, of groups and in total."""
-        n_moments, n_groups, n_vectors = moments.shape
-        flat = moments.reshape(n_moments, -1)
-        parts = [
-            interval.count_coefficients(bounds[first : first + PART], n_moments) @ flat
-            for first in range(0, len(bounds), PART)
+    def _parts(self) -> list[Part]:
+        """Vectors of each k-point, divided where there are more workers than k-points."""
+        kpts, executor, n = self.mesh.ibz_kpts, self.options.executor, self.traces.n_vectors
+        n_workers, n_blocks = n_side_by_side(executor) or UNKNOWN, math.ceil(n / BLOCK)
+        size = BLOCK * math.ceil(n_blocks / min(math.ceil(n_workers / len(kpts)), n_blocks))
+        return [
+            Part(number, kpt, first, min(first + size, n))
+            for number, kpt in enumerate(kpts)
+            for first in range(0, n, size)
         ]
-        counts = np.concatenate(parts).reshape(len(bounds), n_groups, n_vectors).transpose(2, 1, 0)
-        numbers = self.hamiltonian.n_orbitals
-        # as for all k-points that one stands for, whose states lie on equivalent atoms
-        counts = symmetrized(counts[None], self.group, numbers, self.mesh.symmetry)[0]
-        return np.concatenate([counts, counts.sum(axis=1, keepdims=True)], axis=1)
 
-    def _progress(self, n_vectors: int, n_moments: int) -> Callable[[int], None]:
+    def _progress(self, n_moments: int) -> Callable[[int], None]:
         call, done = self.options.on_progress, 0
-        total = len(self.mesh.ibz_kpts) * math.ceil(n_vectors / BLOCK) * n_moments
+        total = len(self.mesh.ibz_kpts) * math.ceil(self.traces.n_vectors / BLOCK) * n_moments
 
         def tick(n: int) -> None:
             nonlocal done
@@ -425,26 +380,3 @@ class _Problem:
 
         tick(0)
         return tick
-
-
-@dataclass(eq=False)
-class _Spread:
-    """Mean and spread of samples that come in blocks."""
-
-    n: int = 0
-    mean: Any = 0.0
-    squares: Any = 0.0  # Σ (x − mean)²
-
-    def add(self, samples: np.ndarray) -> None:
-        """Samples along the first axis; Chan, Golub & LeVeque (1983)."""
-        m, mean = len(samples), samples.mean(axis=0)
-        shift = mean - self.mean
-        self.squares = self.squares + ((samples - mean) ** 2).sum(axis=0)
-        self.squares = self.squares + shift**2 * self.n * m / (self.n + m)
-        self.mean = self.mean + shift * m / (self.n + m)
-        self.n += m
-
-    @property
-    def variance_of_mean(self) -> np.ndarray:
-        """Of independent samples."""
-        return self.squares / (self.n - 1) / self.n

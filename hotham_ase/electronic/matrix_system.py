@@ -14,6 +14,7 @@ from hotham_ase.electronic.bands import window_about_fermi_level
 from hotham_ase.electronic.edges import SEARCH_UP_TO
 from hotham_ase.electronic.kmesh import KMesh, build_mesh
 from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.little_group import Symmetries
 from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, BandWindow, SolverOptions, n_rows
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.matrices.spin import NONMAGNETIC, Spin
@@ -47,7 +48,8 @@ class MatrixSystem:
     n_bands
         Bands to keep at each k-point, the ones about the Fermi level; by default all.
     symmetry
-        Whether meshes are reduced by the crystal's symmetry; time reversal reduces them always.
+        Whether the crystal's symmetry reduces meshes, which time reversal does always, and divides
+        the matrices of large systems.
     error
         eV; expected root mean square error of H's elements, None if that is not known.
     search_up_to
@@ -103,6 +105,14 @@ class MatrixSystem:
         """What tells ghost states, and what it has found so far."""
         return Guard.of(self.hamiltonian, self.overlap, error=self.error)
 
+    @functools.cached_property
+    def symmetries(self) -> Symmetries | None:
+        """What leaves H and S as they are; None if symmetry is not to be used."""
+        if not self.symmetry:
+            return None
+        matrices = tuple(m for m in (self.hamiltonian, self.overlap) if m is not None)
+        return Symmetries(self.hamiltonian.pairs, self.basis, matrices)
+
     @property
     def has_ghost_states(self) -> bool:
         """Whether levels that no material has were found so far, and left out."""
@@ -141,7 +151,7 @@ class MatrixSystem:
 
     def _options(self, stage: str) -> SolverOptions:
         call = None if self.on_progress is None else functools.partial(self.on_progress, stage)
-        return replace(self.options, on_progress=call, guard=self.guard)
+        return replace(self.options, on_progress=call, guard=self.guard, symmetries=self.symmetries)
 
     def _with_enough_bands(
         self, solve: Callable[[BandWindow | None], Result], error: type[Exception]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hotham_ase.electronic.solvers.ordering import Elimination, half_elements
-from hotham_ase.electronic.solvers.policy import Way, all_ways, allowed_memory, refusal, taken
+from hotham_ase.electronic.solvers.policy import (
+    Kind,
+    all_ways,
+    allowed_memory,
+    kinds_of,
+    refusal,
+    taken,
+)
 from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
     BandWindow,
@@ -15,7 +23,6 @@ from hotham_ase.electronic.solvers.problem import (
     SolverOptions,
     Sought,
     n_rows,
-    real_at,
 )
 from hotham_ase.matrices import BlockLayout, Spin
 from hotham_ase.memory import MEMORY_SHARE, free_memory
@@ -45,8 +52,6 @@ class PlannedWay:
     ----------
     name
         Of the solver.
-    is_real
-        Whether for k-points at which H(k) is real, or for all others.
     bytes
         Most memory at once, beside H(R) and S(R).
     seconds
@@ -59,11 +64,37 @@ class PlannedWay:
     """
 
     name: str
-    is_real: bool
     bytes: int
     seconds: float
     fits: bool
     is_taken: bool
+
+
+@dataclass(frozen=True)
+class PlannedKind:
+    """k-points that are solved alike.
+
+    Attributes
+    ----------
+    name
+        What H(k) is there, and the orders of the rotations that divide it into sectors.
+    n_kpts
+        How many there are.
+    ways
+        All that there are, the fastest first.
+    refusal
+        Why none fits, and what would; None where one does.
+    """
+
+    name: str
+    n_kpts: int
+    ways: tuple[PlannedWay, ...]
+    refusal: str | None = None
+
+    @property
+    def taken(self) -> PlannedWay | None:
+        """The way that is taken; None where none fits."""
+        return next((way for way in self.ways if way.is_taken), None)
 
 
 @dataclass(frozen=True)
@@ -82,18 +113,14 @@ class Plan:
         Elements of H(k) that are not zero for want of a block, both halves.
     n_factor
         Elements of L in H(k) − σS(k) = LDL†; None where all bands are sought.
-    n_real, n_complex
-        k-points at which H(k) is real, and others.
     memory
         Bytes that solving may take.
     matrix_bytes
         Of H(R) and S(R), which stay.
     prediction_bytes, prediction_seconds
         Most memory at once, H(R) included, and time on one core; None where not known.
-    ways
-        All for the kinds of k-points that there are, the fastest first.
-    refusals
-        A sentence for each kind of k-point for which no way fits.
+    kinds
+        Of k-points.
     """
 
     n_atoms: int
@@ -103,22 +130,29 @@ class Plan:
     n_bands: int | None
     n_stored: int
     n_factor: int | None
-    n_real: int
-    n_complex: int
     memory: float
     matrix_bytes: int
     prediction_bytes: int | None
     prediction_seconds: float | None
-    ways: tuple[PlannedWay, ...]
-    refusals: tuple[str, ...] = ()
+    kinds: tuple[PlannedKind, ...]
+
+    @property
+    def n_kpts(self) -> int:
+        """Of all kinds."""
+        return sum(kind.n_kpts for kind in self.kinds)
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """A sentence for each kind of k-point for which no way fits."""
+        return tuple(kind.refusal for kind in self.kinds if kind.refusal is not None)
 
     @property
     def solving_seconds(self) -> float | None:
         """Of all k-points by the ways that are taken; None where none fits at some of them."""
-        if self.refusals:
+        each = [(kind.n_kpts, kind.taken) for kind in self.kinds]
+        if any(way is None for _, way in each):
             return None
-        numbers = {True: self.n_real, False: self.n_complex}
-        return sum(numbers[way.is_real] * way.seconds for way in self.ways if way.is_taken)
+        return sum(n * way.seconds for n, way in each if way is not None)
 
 
 def plan_bands(
@@ -152,16 +186,12 @@ def plan_bands(
         options = replace(options, memory=int(MEMORY_SHARE * free))
     allowed = allowed_memory(options)
     sought = Sought(None if n_bands is None else BandWindow(0, n_bands, 0.0), vectors=False)
-    n_real = int(np.count_nonzero(real_at(hamiltonian, kpts)))
-    n_complex = len(kpts) - n_real
-    ways: list[PlannedWay] = []
-    refusals = []
-    for is_real in (is_real for is_real, n in ((True, n_real), (False, n_complex)) if n):
-        of_kind = all_ways(hamiltonian, sought, is_real=is_real)
-        planned = _planned(of_kind, allowed, spin.n_spins)
-        ways += planned
-        if not any(way.fits for way in planned):
-            refusals.append(refusal(hamiltonian, sought, of_kind, allowed))
+    # those of which the same is known: which axis a rotation has matters little
+    of_kpts = kinds_of(hamiltonian, kpts, sought, options)
+    kinds, examples = Counter(k.name for k in of_kpts), {k.name: k for k in of_kpts}
+    planned = tuple(
+        _planned_kind(hamiltonian, sought, options, examples[name], n) for name, n in kinds.items()
+    )
     return Plan(
         n_atoms=layout.pairs.n_atoms,
         n_pairs=layout.pairs.n_edges,
@@ -170,28 +200,30 @@ def plan_bands(
         n_bands=n_bands,
         n_stored=2 * half_elements(hamiltonian) - n_rows(hamiltonian),
         n_factor=None if n_bands is None else Elimination.of(hamiltonian).n_factor,
-        n_real=n_real,
-        n_complex=n_complex,
         memory=allowed,
         matrix_bytes=matrix_bytes,
         prediction_bytes=predicting[0],
         prediction_seconds=predicting[1],
-        ways=tuple(ways),
-        refusals=tuple(refusals),
+        kinds=planned,
     )
 
 
-def _planned(ways: list[Way], allowed: float, n_spins: int) -> list[PlannedWay]:
-    """Those of one kind of k-point, both spins together."""
+def _planned_kind(
+    hamiltonian: Pattern, sought: Sought, options: SolverOptions, kind: Kind, n_kpts: int
+) -> PlannedKind:
+    """All ways at k-points of one kind, both spins together."""
+    allowed, n_spins = allowed_memory(options), hamiltonian.spin.n_spins
+    ways = all_ways(hamiltonian, sought, options, kind=kind)
     best = taken(ways, allowed)
-    return [
+    planned = tuple(
         PlannedWay(
             name=way.solver.name,
-            is_real=way.is_real,
             bytes=way.cost.bytes,
             seconds=n_spins * way.cost.seconds,
             fits=way.cost.bytes <= allowed,
             is_taken=way is best,
         )
         for way in ways
-    ]
+    )
+    reason = None if best is not None else refusal(hamiltonian, sought, ways, allowed)
+    return PlannedKind(kind.name, n_kpts, planned, reason)

@@ -9,6 +9,7 @@ a block, not for an element.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Literal
 
@@ -92,6 +93,28 @@ class BlochSum:
         parts = [self._summed(storage, 1j * v * phases) for v in vectors.T]
         return np.stack(parts).reshape(3, storage.n_rows, storage.n_rows)
 
+    @cached_property
+    def slots(self) -> Slots:
+        """Pairs of atoms that have a block in A(k)."""
+        return Slots(self._layout)
+
+    def block_sums(self, kpt: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Blocks of A(k) in the lattice gauge, without their places; spins must not be coupled.
+
+        Returns
+        -------
+        Function of (n,) slots of one shape, which returns their blocks, (n, n_orb_i, n_orb_j).
+        """
+        weights, table = self._phases(_checked(kpt, "lattice"), "lattice"), self._coefficients
+
+        def summed(slots: np.ndarray) -> np.ndarray:
+            shape = self._layout.n_orbitals[self.slots.atoms[:, slots[0]]]
+            blocks, begins = self.slots.blocks_of(slots)
+            sums = self._over_r(weights, blocks, begins)
+            return _combined(table[:, 0, 0], sums).reshape(-1, *shape)
+
+        return summed
+
     # ------------------------------------------------------------------ weights
 
     def _phases(self, kpt: np.ndarray, gauge: Gauge) -> np.ndarray:
@@ -126,10 +149,6 @@ class BlochSum:
         """Whether sums with real weights are."""
         return not (any(map(np.iscomplexobj, self._values)) or self._coefficients.imag.any())
 
-    @cached_property
-    def _slots(self) -> Slots:
-        return Slots(self._layout)
-
     def _storage(self, format: MatrixFormat) -> Storage:
         if format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
@@ -137,7 +156,7 @@ class BlochSum:
             coupled = np.asarray(
                 self._coefficients.any(axis=0)
             )  # other spins have no elements between them
-            self._storages[format] = Storage(self._slots, coupled, format, self._portion)
+            self._storages[format] = Storage(self.slots, coupled, format, self._portion)
         return self._storages[format]
 
     def _summed(
@@ -151,13 +170,22 @@ class BlochSum:
         out = (np.empty if storage.is_full else np.zeros)(storage.n_elements, dtype)
         coefficients = self._coefficients.real if is_real else self._coefficients
         for slots, part in storage.portions():
-            blocks, begins = self._slots.blocks_of(slots)
-            terms = (weights[blocks].astype(dtype), np.arange(len(blocks)), begins)
-            over_r = csr_array(terms, shape=(len(slots), len(blocks)))
-            sums = [over_r @ rows.astype(dtype, copy=False) for rows in self._rows(blocks)]
+            blocks, begins = self.slots.blocks_of(slots)
+            sums = self._over_r(weights.astype(dtype), blocks, begins)
             for (s, t), elements, places in storage.targets(slots, part):
                 out[places] = _combined(coefficients[:, s, t], sums)[:, elements]
         return out
+
+    def _over_r(
+        self, weights: np.ndarray, blocks: np.ndarray, begins: np.ndarray
+    ) -> list[np.ndarray]:
+        """(n_slots, n_elements) of each component: sums of the blocks from one begin to the next.
+
+        ``weights`` are of all blocks; those summed have one shape.
+        """
+        terms = (weights[blocks], np.arange(len(blocks)), begins)
+        over_r = csr_array(terms, shape=(len(begins) - 1, len(blocks)))
+        return [over_r @ rows.astype(weights.dtype, copy=False) for rows in self._rows(blocks)]
 
     def _rows(self, blocks: np.ndarray) -> list[np.ndarray]:
         """(n, n_elements) of each component, a row for each of some blocks of one shape."""
@@ -174,7 +202,7 @@ class BlochSum:
         if storage.kind not in self._maps:
             parts = []
             for slots, part in storage.portions():
-                blocks, begins = self._slots.blocks_of(slots)
+                blocks, begins = self.slots.blocks_of(slots)
                 rows, slot = self._rows(blocks), np.repeat(np.arange(len(slots)), np.diff(begins))
                 for (s, t), elements, places in storage.targets(slots, part):
                     values = _combined(self._coefficients[:, s, t], rows)[:, elements]
@@ -183,7 +211,7 @@ class BlochSum:
             values, *where = map(np.concatenate, zip(*parts, strict=True))
             # complex, as weights are, so that none is converted
             items = values.astype(complex), tuple(where)
-            shape = (storage.n_elements, len(self._slots.blocks))
+            shape = (storage.n_elements, len(self.slots.blocks))
             self._maps[storage.kind] = coo_array(items, shape=shape).tocsr()
         return self._maps[storage.kind]
 

@@ -121,9 +121,7 @@ class HermitianMatrix:
         """
         h = self.upper
         if s is None:
-            data = h.data.copy()
-            data[h.indptr[:-1]] -= sigma
-            return self._with_data(data)
+            return self.plus_diagonal(-sigma)
         if s.shape != self.shape:
             raise MatrixError(f"s must have the shape {self.shape}, got {s.shape}")
         dtype = np.result_type(self.dtype, s.dtype)
@@ -138,6 +136,12 @@ class HermitianMatrix:
             part[members & 1 > 0] = h.data[of_h]
             part[members & 2 > 0] -= sigma * s.upper.data[of_s]
         return HermitianMatrix(_canonical(data, union.indices, union.indptr))
+
+    def plus_diagonal(self, d: float | np.ndarray) -> HermitianMatrix:
+        """H + D, with one real number d, or (n,), on the diagonal."""
+        data = self.upper.data.copy()
+        data[self.upper.indptr[:-1]] += d
+        return self._with_data(data)
 
     def _with_data(self, data: np.ndarray) -> HermitianMatrix:
         """Other elements in the same places."""

@@ -106,6 +106,21 @@ class Spin(str, Enum):
         """
         return np.einsum("cst,st...->c...", self.coefficients[0].conj(), blocks) / 2
 
+    def blocks_of(self, components: np.ndarray) -> np.ndarray:
+        """Spinor blocks of components, of whatever kind but unpolarized.
+
+        Parameters
+        ----------
+        components : (n_components, …)
+
+        Returns
+        -------
+        (2, 2, …) complex: uu, ud; du, dd
+        """
+        if self is Spin.POLARIZED:
+            return np.einsum("st,s...->st...", np.eye(2, dtype=complex), components)
+        return np.einsum("cst,c...->st...", self.coefficients[0].astype(complex), components)
+
     def coefficients_of(self, matrix: Spin, channel: int) -> np.ndarray:
         """(n_components, s, s) coefficients of a channel, for H or a matrix that goes with it.
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 BYTES_PER_PAIR = 300  # of pair list, graph and the indices that checks of H make
-BYTES_PER_PAIR_OF_H0 = 600  # while it is computed, before the network
 BYTES_PER_UNCERTAIN_PAIR = 106  # q², expected errors and grades, and what makes them
 #: Of a pair of atoms; one core, the network of the bundled model of carbon, not its H0.
 SECONDS_PER_WEIGHT = 1.2e-10
@@ -188,7 +187,7 @@ class HamiltonianModel(StoredModel):
         kept = self._kept(matrix.layout)
         if initial is not None:  # itself, the network's part on its pairs, the sum
             kept += 3 * initial.values.nbytes + initial.pairs.n_edges * BYTES_PER_PAIR
-        needed = kept + (n_edges * BYTES_PER_PAIR_OF_H0 if self.physics else 0)
+        needed = kept + self._of_h0(matrix.layout)[0]
         if needed >= budget:
             raise MemoryError(
                 f"H of this structure with its pair list takes {format_size(needed)}, which leaves "
@@ -200,6 +199,14 @@ class HamiltonianModel(StoredModel):
         """Bytes of H, its pair list and its expected errors."""
         of_trust = 0 if self.uncertainty is None else BYTES_PER_UNCERTAIN_PAIR
         return 8 * layout.n_values + layout.pairs.n_edges * (BYTES_PER_PAIR + of_trust)
+
+    def _of_h0(self, layout: BlockLayout) -> tuple[int, float]:
+        """Bytes beside it and seconds of a computed H0, which is made before the network begins."""
+        if not self.physics:
+            return 0, 0.0
+        from hotham_ase.overlap.cost import initial_cost  # slow, for hotham info
+
+        return initial_cost(layout)
 
     def foresee(self, atoms: Atoms, options: PredictionOptions | None = None) -> Foreseen:
         """What a prediction takes, from the pairs of atoms only.
@@ -226,9 +233,11 @@ class HamiltonianModel(StoredModel):
             return Foreseen(layout)
         n_weights = sum(p.numel() for p in self.network.parameters())
         seconds = SECONDS_PER_WEIGHT * n_weights * pairs.n_edges
+        of_h0, seconds_of_h0 = self._of_h0(layout)
+        seconds += seconds_of_h0
         if needed is None:
             return Foreseen(layout, None, seconds)
-        return Foreseen(layout, int(kept + max(0, min(needed, budget - kept))), seconds)
+        return Foreseen(layout, int(kept + max(of_h0, min(needed, budget - kept))), seconds)
 
     def _on(self, device: torch.device, options: PredictionOptions) -> Network:
         """The network on a device, converted at most once for each device and precision."""

@@ -1,4 +1,4 @@
-"""Structures and matrices as the network's tensors; the only crossing between torch and scipy."""
+"""Structures and matrices as the network's tensors."""
 
 from __future__ import annotations
 

@@ -66,9 +66,9 @@ def test_bands_of_runs_with_coupling(shared_data, mos2, number):
     h = calculator.get_hamiltonian(model.sample.atoms)
     assert h.spin is Spin.SPIN_ORBIT
     run = read_eigenvalues(shared_data / "abacus" / "mos2_soc" / number)
-    n, n_bands = 26, run.eigenvalues.shape[1]
+    n, n_bands = 26, run.eigenvalues.shape[2]
     levels = eigenvalues_at_kpts(h, model.sample.overlap, run.kpts[::3])[0, :, :n_bands]
-    theirs = run.eigenvalues[::3]
+    theirs = run.eigenvalues[0, ::3]
     # of two runs, each with its zero of energy
     levels, theirs = (e - e[0, n - 1] for e in (levels, theirs))
     near = (theirs > -3) & (theirs < 3 + 1.7)

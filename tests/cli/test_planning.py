@@ -2,12 +2,16 @@
 
 import json
 import re
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hotham_ase.calculator import HotHamCalculator
-from hotham_ase.model.model import HamiltonianModel
+from hotham_ase.model.model import HamiltonianModel, load_model
+from hotham_ase.overlap.cost import initial_cost
 from hotham_ase.structures import build_structure
 from tests.calculator.models import NearestNeighbourModel
 
@@ -42,8 +46,11 @@ def test_a_plan_as_json(hotham, model_file):
     assert plan["solving_seconds"] > 0
     calculator = HotHamCalculator(model_file, memory="1GiB")
     found = calculator.get_plan(npoints=5, atoms=build_structure("graphene"))
-    assert found.n_real + found.n_complex == plan["n_real"] + plan["n_complex"]
-    assert [way.name for way in found.ways] == [way["name"] for way in plan["ways"]]
+    assert [(kind.name, kind.n_kpts) for kind in found.kinds] == [
+        (kind["name"], kind["n_kpts"]) for kind in plan["kinds"]
+    ]
+    for kind, printed in zip(found.kinds, plan["kinds"], strict=True):
+        assert [way.name for way in kind.ways] == [way["name"] for way in printed["ways"]]
 
 
 def test_a_plan_says_what_does_not_fit(hotham, model_file):
@@ -56,7 +63,7 @@ def test_a_plan_says_what_does_not_fit(hotham, model_file):
 
 def test_molecules_have_one_kpoint(hotham, model_file):
     out = hotham("plan", "graphene", "-m", model_file, "--pbc", "none")[1]
-    assert "1 with a real H(k), 0 with a complex one" in out
+    assert re.search(r"k-points +1 real\n", out)
 
 
 def test_models_need_not_know_what_they_take():
@@ -83,7 +90,8 @@ def test_bands_say_how_they_will_be_solved(hotham, model_file, tmp_path, monkeyp
     assert hotham(*arguments)[2] == ""
     monkeypatch.setattr("hotham_ase.cli.planned.LONG", 0.0)
     said = (
-        r"about under 1 s for the first 7 k-points of 8 orbitals: 5 with a real H by dense, .*B; 2 "
+        r"about under 1 s for the first 7 k-points of 8 orbitals: 5 \(real\) by dense, .*B; "
+        r"2 \(complex\) by dense, .*B\n"
     )
     assert re.match(said, hotham(*arguments)[2])
 
@@ -96,3 +104,35 @@ def test_what_a_prediction_takes_grows_with_the_structure(model_file):
     )
     assert np.isclose(large.prediction_seconds, 4 * small.prediction_seconds)
     assert small.prediction_bytes < large.prediction_bytes <= 8 * small.prediction_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("twisted-graphene:2,3", "carbon"), ("hbn-graphene:2x2x1", "bcn")]
+)
+def test_what_h0_takes_is_a_rough_guess(name, model):
+    """Memory, with tables included."""
+    script = f"""
+import tracemalloc
+from hotham_ase import build_structure, load_model
+from hotham_ase.model.options import PredictionOptions
+from hotham_ase.overlap import initial_values
+from hotham_ase.overlap.cost import initial_cost
+model, atoms = load_model({model!r}), build_structure({name!r})
+seen = model.foresee(atoms, PredictionOptions())
+tracemalloc.start()
+initial_values(atoms, model.h0_basis, seen.layout.pairs)
+print(tracemalloc.get_traced_memory()[1], initial_cost(seen.layout)[0])
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    taken, said = map(float, run.stdout.split())
+    assert 1 / 3 < said / taken < 3
+
+
+def test_a_plan_counts_h0():
+    atoms = build_structure("graphene:4x4x1")
+    model = load_model("carbon")
+    seen = model.foresee(atoms)
+    of_network = replace(model, physics=False, fitted=None).foresee(atoms)
+    n_bytes, seconds = initial_cost(seen.layout)
+    assert seen.seconds == pytest.approx(of_network.seconds + seconds)
+    assert seen.bytes >= max(of_network.bytes, n_bytes)

@@ -104,3 +104,28 @@ def test_interrupt_ends_workers_and_leaves_the_checkpoint(model_file, tmp_path):
     for path in kept.glob("[!.]*.npz"):
         with np.load(path) as arrays:
             assert np.isfinite(arrays["eigenvalues"]).all()
+
+
+def test_levels_over_mpi(hotham, model_file, tmp_path, mpirun):
+    """Of a molecule, since each run of the program takes a second."""
+    command = ("bands", "graphene", "-m", model_file, "--n-bands", 4, "--pbc", "none")
+    solver = f"slepc:{' '.join(mpirun)} 2 /usr/bin/python3"
+    for name, chosen in (("a.csv", ()), ("b.csv", ("--solver", solver))):
+        code, _, err = hotham(*command, *chosen, "-o", tmp_path / name)
+        assert code == 0, err
+    np.testing.assert_allclose(
+        energies(tmp_path / "b.csv"), energies(tmp_path / "a.csv"), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--solver", "slepc"), "--solver goes with --n-bands"),
+        (("--solver", "lapack", "--n-bands", 4), "solver must be slepc or slepc:COMMAND"),
+    ],
+)
+def test_solvers_that_cannot_be(hotham, model_file, arguments, message):
+    code, _, err = hotham("bands", "graphene", "-m", model_file, *arguments)
+    assert code == 2
+    assert message in err

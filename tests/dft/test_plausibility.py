@@ -25,7 +25,7 @@ from tests.dft.conftest import abacus_matrices, levels_of
 def run(sample: Sample) -> Eigenvalues:
     """The sample's own levels, back on the scale of H."""
     kpts, levels, occupations = levels_of(sample)
-    return Eigenvalues(kpts, levels * 13.605693122994 / 13.605698066, occupations)
+    return Eigenvalues(kpts, levels[None] * 13.605693122994 / 13.605698066, occupations[None])
 
 
 def bare(sample: Sample) -> Sample:
@@ -150,9 +150,9 @@ def test_shifted_levels_and_electrons(sample: Sample, run: Eigenvalues):
         check_against_run(replace(sample, n_electrons=21), run)
     with pytest.raises(DFTReadError, match="of 20 electrons are in the run's levels below"):
         check_against_run(replace(sample, fermi_level=sample.fermi_level - 30), run)
-    more = np.concatenate([run.eigenvalues, run.eigenvalues + 100], axis=1)
+    more = np.concatenate([run.eigenvalues, run.eigenvalues + 100], axis=2)
     too_many = Eigenvalues(
-        run.kpts, more, np.concatenate([run.occupations, 0 * run.occupations], 1)
+        run.kpts, more, np.concatenate([run.occupations, 0 * run.occupations], 2)
     )
     with pytest.raises(DFTReadError, match="52 bands, more than"):
         check_against_run(sample, too_many)

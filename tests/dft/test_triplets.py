@@ -8,8 +8,8 @@ from ase import Atoms
 
 from hotham_ase.basis.harmonics import real_spherical_harmonics
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.dft import DFTReadError
-from hotham_ase.dft.triplets import matrix_from_triplets
+from hotham_ase.dft import DFTReadError, Sample
+from hotham_ase.dft.triplets import matrix_from_triplets, triplets_of
 
 # Cartesian real harmonics without phase, by m; all share the norm of their degree
 P = {-1: lambda x, y, z: y, 0: lambda x, y, z: z, 1: lambda x, y, z: x}
@@ -174,3 +174,13 @@ def test_element_that_comes_twice():
     twice = [np.concatenate([array, array[:2]]) for array in arrays]
     with pytest.raises(DFTReadError, match="h gives 2 elements twice"):
         matrix_from_triplets(atoms, basis, "wiki", *twice, name="h")
+
+
+@pytest.mark.parametrize("code", sorted(ORDERS))
+def test_elements_in_a_code_s_order_are_those_of_the_matrix(code: str, sample: Sample):
+    h, atoms, basis = sample.hamiltonian, sample.atoms, sample.basis
+    made = triplets_of(h.layout, h.values, atoms, basis, code)
+    parts = (made.rows, made.columns, made.shifts, made.values)
+    back = matrix_from_triplets(atoms, basis, code, *parts, name="back")
+    assert back.pairs.lists_the_same(h.pairs)
+    np.testing.assert_array_equal(back.values, h.values)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -22,12 +26,21 @@ from hotham_ase.electronic.kmesh import build_mesh
 from hotham_ase.electronic.kpm import estimated_density
 from hotham_ase.electronic.population import group_weights, mulliken_weights
 from hotham_ase.electronic.solvers import s_inverse
-from hotham_ase.electronic.solvers.problem import EigenError, SolverOptions
+from hotham_ase.electronic.solvers.dense import DenseSolver
+from hotham_ase.electronic.solvers.executors import worker_pool
+from hotham_ase.electronic.solvers.guard import Guard
+from hotham_ase.electronic.solvers.problem import (
+    EigenError,
+    IllConditionedWarning,
+    SolverOptions,
+    Sought,
+)
 from hotham_ase.electronic.solvers.s_inverse import (
     atom_blocks,
     conjugate_gradients,
     overlap_inverse,
 )
+from hotham_ase.electronic.solvers.store import Checkpoint
 from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
@@ -211,7 +224,7 @@ def test_without_memory_for_factors_the_numbers_are_the_same(matrices, monkeypat
         made.append(matrix)
         return factorize(self, matrix, order=order)
 
-    monkeypatch.setattr(s_inverse, "back_ends", lambda: (back_end,))
+    monkeypatch.setattr(s_inverse, "in_core", lambda: (back_end,))
     monkeypatch.setattr(SuperLUBackEnd, "factorize", counted)
     found, n_made = [], []
     for memory in (None, 1):
@@ -246,23 +259,113 @@ def test_coupled_spins_where_s_is_real_and_h_is_not(matrices):
     np.testing.assert_allclose(found.counts, counts, atol=1e-9)
 
 
-def test_directions_of_small_overlap_are_left_out(matrices):
-    """Two equal functions on one atom have a combination that is none: dense solution's way."""
-    atoms, basis, h, s = crystal(4, scale=0.02)
+def nearly_dependent(smallest: list[float]):
+    """Two functions of some atoms have a combination in which S is so small, or below zero."""
+    atoms, basis, h, s = crystal(8, scale=0.02)
     onsite = [np.eye(n) for n in s.n_orbitals]
-    onsite[0][0, 1] = onsite[0][1, 0] = 1 - 1e-7
+    for block, value in zip(onsite, smallest, strict=False):
+        block[0, 1] = block[1, 0] = 1 - value
     hops = [np.zeros((s.n_orbitals[i], s.n_orbitals[j])) for i, j in s.pairs.edge_index.T]
-    s = RealSpaceMatrix.from_blocks(s.pairs, onsite, hops)
+    return atoms, basis, h, RealSpaceMatrix.from_blocks(s.pairs, onsite, hops)
+
+
+def crowded_gaussians(width: float):
+    """S and the kinetic energy of s functions in closed form, too wide for their distances."""
+    basis = OrbitalBasis((SpeciesBasis("He", (0,), (6 * width,), 2.0),))
+    atoms = Atoms("He40", cell=(3.6, 3.8, 4.0), pbc=True)
+    atoms.positions = np.random.default_rng(3).uniform(0, 4, (40, 3))
+    pairs = PairList.from_atoms(atoms, 9 * width)
+    squares = pairs.edge_lengths**2
+    s = np.exp(-squares / (4 * width**2))
+    t = 3.81 * s * (1.5 - squares / (4 * width**2)) / width**2  # ħ²/2m in eV Å²
+    own = 3.81 * 1.5 / width**2
+    return (
+        atoms,
+        basis,
+        *(
+            RealSpaceMatrix.from_blocks(pairs, [np.full((1, 1), d)] * 40, list(v[:, None, None]))
+            for d, v in ((own, t), (1.0, s))
+        ),
+    )
+
+
+@pytest.mark.parametrize("dense_up_to", [0, 3000])
+@pytest.mark.parametrize(
+    "made",
+    [
+        *(lambda v=v: nearly_dependent(v) for v in ([1e-7], [0.0], [-1e-7, 1e-9], 6 * [1e-6])),
+        lambda: nearly_dependent([1e-3]),  # with levels that the guard takes for ghosts
+        lambda: crowded_gaussians(1.1),
+    ],
+)
+def test_nearly_dependent_bases_are_as_dense_solution_has_them(made, dense_up_to, monkeypatch):
+    """Equal counts, from the same directions left out, with S singular and worse."""
+    monkeypatch.setattr(s_inverse, "DENSE_UP_TO", dense_up_to)
+    atoms, basis, h, s = made()
+    mesh = build_mesh(atoms, (3, 1, 1))
+    guard, options = Guard.of(h, s), SolverOptions()
+    with pytest.warns(IllConditionedWarning):
+        found = estimated_density(
+            h, s, mesh, basis, sigma=1.0, n_vectors=10**6, options=replace(options, guard=guard)
+        )
+    interval, counts = Interval(found.bounds[0], found.bounds[-1]), 0.0
+    coefficients = interval.count_coefficients(found.bounds, found.n_moments)
+    sought = Sought(threshold=guard.threshold, vectors=False)
+    for kpt, weight in zip(mesh.ibz_kpts, mesh.weights, strict=True):
+        matrices = (m.at_k(kpt, format="dense") for m in (h, s))
+        states = DenseSolver().solve(*matrices, sought)
+        assert states.n_removed
+        theta = np.arccos(interval.scaled(states.eigenvalues))
+        moments = np.cos(np.arange(found.n_moments)[:, None] * theta).sum(axis=1)
+        counts = counts + 2 * weight * coefficients @ moments
+    np.testing.assert_allclose(found.counts, counts, atol=1e-8)
+
+
+@pytest.mark.parametrize("pool", [lambda: ThreadPoolExecutor(3), lambda: worker_pool(2)])
+def test_side_by_side_the_numbers_are_the_same(pool, tmp_path):
+    """k-points, and the vectors of one k-point; a threshold that is raised is all workers'."""
+    with pool() as executor:
+        for made, kpts in ((crystal(4), (3, 1, 1)), (nearly_dependent([1e-3]), (1, 1, 1))):
+            atoms, basis, h, s = made
+            found, ticks = [], []
+            for executor_or_none in (None, executor):
+                options = SolverOptions(
+                    executor=executor_or_none,
+                    checkpoint=Checkpoint(tmp_path) if executor_or_none else None,
+                    on_progress=lambda *n, ticks=ticks: ticks.append(n),
+                    guard=Guard.of(h, s),
+                )
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", IllConditionedWarning)
+                    found.append(
+                        estimated_density(
+                            h,
+                            s,
+                            build_mesh(atoms, kpts),
+                            basis,
+                            sigma=1.0,
+                            projection="atom",
+                            n_vectors=20,
+                            options=options,
+                        )
+                    )
+                assert ticks[-1][0] == ticks[-1][1]
+            here, there = found
+            assert (here.n_moments, here.sigma) == (there.n_moments, there.sigma)
+            for name in ("bounds", "weights", "errors", "counts", "count_errors", "projected"):
+                np.testing.assert_allclose(
+                    getattr(there, name), getattr(here, name), rtol=1e-9, atol=1e-12
+                )
+
+
+def test_what_no_dense_solution_accepts_is_refused():
+    atoms, basis, h, s = nearly_dependent([-1e-3])
     mesh = build_mesh(atoms, (1, 1, 1))
-    with pytest.warns(UserWarning, match="directions in which S"):
-        found = estimated_density(h, s, mesh, basis, sigma=0.05, n_vectors=10**6)
-    h_k, s_k = (m.at_k((0, 0, 0), format="dense").real for m in (h, s))
-    values, u = scipy.linalg.eigh(s_k)
-    x = u[:, 1:] / np.sqrt(values[1:])
-    levels = np.linalg.eigvalsh(x.T @ h_k @ x)
-    assert found.counts[-1] == pytest.approx(2 * len(levels), abs=1e-8)
-    assert found.bounds[0] < levels[0] < found.bounds[0] + 2
-    assert found.bounds[-1] > levels[-1] > found.bounds[-1] - 2
+    with pytest.raises(EigenError, match="not positive"):
+        estimated_density(h, s, mesh, basis, sigma=1.0)
+    atoms, basis, h, s = nearly_dependent([1e-7])
+    with pytest.raises(EigenError, match=r"factors.* take .* where 1 bytes may be used"):
+        estimated_density(h, s, mesh, basis, sigma=1.0, options=SolverOptions(memory=1))
 
 
 def test_the_level_of_so_many_electrons_is_an_estimate_with_its_error():

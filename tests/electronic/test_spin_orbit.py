@@ -308,11 +308,11 @@ def test_coupling_on_top_of_a_run_without_it(shared_data, number):
     b[0] = 0
     h = without.hamiltonian + replace(coupled.hamiltonian, values=b)
     run = read_eigenvalues(folder)
-    n_bands, some = run.eigenvalues.shape[1], [0, 9, 21, 35]
+    n_bands, some = run.eigenvalues.shape[2], [0, 9, 21, 35]
     levels = eigenvalues_at_kpts(h, coupled.overlap, run.kpts[some])[0, :, :n_bands]
     # bands count from the highest filled one at Γ, whose zero depends on the run
     n = round(coupled.n_electrons)
-    reference = run.eigenvalues[some]
+    reference = run.eigenvalues[0, some]
     levels, reference = (e - e[0, n - 1] for e in (levels, reference))
     near = np.abs(reference) < 3
     assert np.abs(levels - reference)[near].mean() < 2e-3

@@ -203,7 +203,7 @@ def test_a_run_of_abacus(shared_data, run):
     sample, of_run = read_sample(folder), read_eigenvalues(folder)
     system = ElectronicSystem.from_sample(sample, kpts=of_run.kpts)
     assert system.atoms == sample.atoms
-    levels = of_run.eigenvalues
+    levels = of_run.eigenvalues[0]
     found = system.ground_state().eigenvalues[0, :, : levels.shape[1]]
     np.testing.assert_allclose(found, levels, atol=1e-6)
     n_filled = round(sample.n_electrons / 2)

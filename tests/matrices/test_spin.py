@@ -162,3 +162,21 @@ def test_states_hold_all_electrons(crystal, random_matrix, spin):
     assert spin.n_spins * rows * spin.degeneracy == 2 * n_basis
     assert spin.coefficients.shape[:2] == (spin.n_spins, spin.n_components)
     assert len(spin.mirror_signs) == spin.n_components
+
+
+@pytest.mark.parametrize("kind", [Spin.SPIN_ORBIT, Spin.NON_COLLINEAR], ids=lambda kind: kind.value)
+def test_blocks_of_components(kind: Spin):
+    """σ_x exchanges the spins, σ_y has −i above the diagonal, σ_z tells up from down."""
+    i = 1j if kind is Spin.SPIN_ORBIT else 1
+    (uu, ud), (du, dd) = kind.blocks_of(np.array([[5.0], [2.0], [3.0], [7.0]]))
+    assert uu[0] == 5 + 7 * i
+    assert dd[0] == 5 - 7 * i
+    assert ud[0] == i * (2 - 3j)
+    assert du[0] == i * (2 + 3j)
+    components = np.random.default_rng(4).normal(size=(4, 3))
+    np.testing.assert_allclose(kind.components_of(kind.blocks_of(components)), components)
+
+
+def test_blocks_of_collinear_spins():
+    blocks = Spin.POLARIZED.blocks_of(np.array([[5.0], [2.0]]))
+    np.testing.assert_array_equal(blocks[..., 0], [[5, 0], [0, 2]])

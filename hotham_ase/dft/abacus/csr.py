@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
+from hotham_ase.dft.triplets import joined_spins
 from hotham_ase.matrices.spin import Spin
 
 _STEPS = (b"STEP:", b"IONIC_STEP ", b"--- Ionic Step")
@@ -101,6 +102,17 @@ class SparseMatrix:
         return replace(self, values=same.real[None])
 
 
+def joined(up: SparseMatrix, down: SparseMatrix) -> SparseMatrix:
+    """Both spins of a polarized run as one matrix."""
+    rows, columns, shifts, values = joined_spins(
+        [(one.rows, one.columns, one.shifts, one.values[0]) for one in (up, down)]
+    )
+    n_missing = up.n_missing + down.n_missing
+    return replace(
+        up, rows=rows, columns=columns, shifts=shifts, values=values, n_missing=n_missing
+    )
+
+
 def largest_size(n_basis: int, n_vectors: int) -> int:
     """Bytes that a text file of so many orbitals and lattice vectors can have."""
     per_vector = _ELEMENT * n_basis**2 + _POINTER * (n_basis + 1) + _RECORD
@@ -170,7 +182,7 @@ def read_csr(
     """
     n_rows = rows_of(n_basis, spin)
     n_vectors = read_counts(data, n_rows, name)
-    _check_supported(data, name)
+    _check_supported(data, name, spin)
     # only the newer layout announces every array, and only it may leave out empty matrices
     newer = b"# CSR values" in data
     try:
@@ -194,7 +206,7 @@ def read_csr(
     )
 
 
-def _check_supported(data: bytes, name: str) -> None:
+def _check_supported(data: bytes, name: str, spin: Spin) -> None:
     if max(data.count(step) for step in _STEPS) > 1:
         raise UnsupportedRunError(
             f"{name} has several ionic steps: only single points are read; make a single-point "
@@ -205,21 +217,24 @@ def _check_supported(data: bytes, name: str) -> None:
             f"{name} is folded into one lattice vector (gamma_only): run with gamma_only 0"
         )
     spins = _SPINS.search(data[:_HEADER])
-    if spins is not None and spins.group(1) != b"1":
-        raise UnsupportedRunError(
-            f"{name} is of {spins.group(1).decode()[:9]} spin directions: not supported yet"
+    if spins is not None and int(spins.group(1)[:9]) not in (1, spin.n_spins):
+        raise DFTReadError(
+            f"{name} is of {spins.group(1).decode()[:9]} spin directions, the run is {spin.value}"
         )
 
 
-def read_binary(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix:
+def read_binary(
+    data: bytes, n_basis: int, name: str = "matrix", spin: Spin = Spin.UNPOLARIZED
+) -> SparseMatrix:
     """Elements of a sparse real-space matrix in ABACUS's native binary form.
 
     Per file three int32: step, orbitals, lattice vectors; per R four int32: R and the number of
-    elements, then float64 values, int32 columns, and row pointers of int64 (int32 in old files).
+    elements, then float64 values (complex ones of spinors as pairs), int32 columns, and row
+    pointers of int64 (int32 in old files).
 
     Parameters
     ----------
-    data, n_basis, name
+    data, n_basis, name, spin
         As for :func:`read_csr`.
 
     Raises
@@ -228,11 +243,12 @@ def read_binary(data: bytes, n_basis: int, name: str = "matrix") -> SparseMatrix
         If the file is cut short, contradicts itself, or has another number of orbitals.
     """
     problems = []
+    n_rows, value_type = rows_of(n_basis, spin), "<c16" if spin.is_spinor else "<f8"
     # no file tells how wide its row pointers are, but only one width accounts for all its bytes
     for pointer_type in ("<i8", "<i4"):
         try:
-            records = list(_binary_records(data, n_basis, np.dtype(pointer_type)))
-            return SparseMatrix(*_collect(records, n_basis))
+            records = list(_binary_records(data, n_rows, value_type, pointer_type))
+            return SparseMatrix(*_components(*_collect(records, n_rows), spin, name))
         except (ValueError, IndexError, OverflowError) as error:
             problems.append(str(error))
     raise DFTReadError(
@@ -367,10 +383,12 @@ class _Words:
             self.at = before
 
 
-def _binary_records(data: bytes, n_basis: int, pointer_type: np.dtype) -> Iterator[Record]:
+def _binary_records(
+    data: bytes, n_basis: int, value_type: str, pointer_type: str
+) -> Iterator[Record]:
     at = 0
 
-    def take(dtype: str | np.dtype, count: int) -> np.ndarray:
+    def take(dtype: str, count: int) -> np.ndarray:
         nonlocal at
         if count < 0 or at + count * np.dtype(dtype).itemsize > len(data):
             raise ValueError(f"it ends before {count} numbers at byte {at}")
@@ -387,7 +405,7 @@ def _binary_records(data: bytes, n_basis: int, pointer_type: np.dtype) -> Iterat
         *vector, n_values = take("<i4", 4).tolist()
         yield (
             tuple(vector),
-            take("<f8", n_values).astype(float),
+            take(value_type, n_values).copy(),
             take("<i4", n_values).astype(np.int64),
             take(pointer_type, n_basis + 1).astype(np.int64),
         )

@@ -18,7 +18,6 @@ RECORDED = (
     "ecutwfc", "scf_thr", "scf_nmax", "smearing_method", "smearing_sigma", "dft_functional",
     *NEED_PROOF,
 )  # fmt: skip
-SPIN_KEYS = ("nspin", "noncolin", "lspinorb")
 _SPINS = {"1": Spin.UNPOLARIZED, "2": Spin.POLARIZED, "4": Spin.NON_COLLINEAR}
 
 
@@ -35,7 +34,7 @@ def _is_positive(value: str) -> bool:
 
 # Keywords that change H(R) or what belongs to it: when they are refused, and why. Obeyed are
 # suffix, stru_file, kpoint_file, orbital_dir, latname, ntype, nelec, nelec_delta and those of spin,
-# which the format accepts or not. Every other keyword is about convergence, parallel runs, forces,
+# which say which components H has. Every other keyword is about convergence, parallel runs, forces,
 # energies or output, and changes no H of a converged calculation of given atoms.
 _REFUSED: dict[str, tuple[Callable[[str], bool], str]] = {
     "gamma_only": (_is_true, "the H of all lattice vectors folded into one: run with gamma_only 0"),
@@ -45,7 +44,10 @@ _REFUSED: dict[str, tuple[Callable[[str], bool], str]] = {
     "imp_sol": (_is_true, "a solvent: H depends on more than the atoms"),
     "ocp": (_is_true, "fixed occupations, which have no Fermi level"),
     "sc_mag_switch": (_is_true, "constrained moments, which are not supported"),
-    "nupdown": (lambda v: v.strip("0.+-") != "", "a fixed moment, which nspin 1 cannot have"),
+    "nupdown": (
+        lambda v: v.strip("0.+-") != "",
+        "a fixed moment: each spin has its own Fermi level",
+    ),
 }
 
 
@@ -142,7 +144,7 @@ class Settings:
         return Spin.SPIN_ORBIT if _is_true(self.get("lspinorb", "0")) else _SPINS[nspin]
 
     def check_supported(self) -> None:
-        """Refuse runs whose H is of another kind than ours; spin is the format's to accept.
+        """Refuse runs whose H is of another kind than ours.
 
         Raises
         ------

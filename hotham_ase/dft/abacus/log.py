@@ -14,7 +14,7 @@ from hotham_ase.dft.abacus.input import read_input
 from hotham_ase.dft.abacus.stru import read_stru
 from hotham_ase.dft.plausibility import Eigenvalues
 from hotham_ase.dft.provenance import Provenance
-from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
+from hotham_ase.dft.sample import DFTReadError
 from hotham_ase.dft.textfiles import LARGE, find_one, read_text
 
 ABACUS_RYDBERG = 13.605698066  # eV as ABACUS converts what it prints
@@ -162,7 +162,7 @@ def _rows(pattern: str, text: str) -> np.ndarray | None:
 
 
 def read_eigenvalues(folder: str | Path) -> Eigenvalues:
-    """Read the eigenvalues of an unpolarised ABACUS run.
+    """Read the eigenvalues of an ABACUS run.
 
     They are in ``istate.info`` or, of later releases, in ``eig.txt`` or ``eig_occ.txt``, whose
     Cartesian k-points have seven decimals.
@@ -181,8 +181,9 @@ def read_eigenvalues(folder: str | Path) -> Eigenvalues:
     text = read_text(path, LARGE)
     newer = _NEWER.search(text) is not None
     heads = list((_NEWER if newer else _OLDER).finditer(text))
-    if newer and {head.group(1) for head in heads} != {"1"}:
-        raise UnsupportedRunError(f"{path} has both spins: not supported yet")
+    # older releases write both spins side by side, later ones one after the other
+    n_spins = settings.spin.n_spins
+    n_columns = 3 if newer or n_spins == 1 else 5
     bands: list[np.ndarray] = []
     try:
         kpts = np.array(
@@ -191,8 +192,15 @@ def read_eigenvalues(folder: str | Path) -> Eigenvalues:
         for k, head in enumerate(heads):
             end = heads[k + 1].start() if k + 1 < len(heads) else len(text)
             words = text[head.end() : end].split()
-            bands.append(np.array(words, dtype=float).reshape(-1, 3))
-        table = np.array(bands).reshape(len(heads), -1, 3)  # number, energy, occupation
+            bands.append(np.array(words, dtype=float).reshape(-1, n_columns)[:, 1:])
+        table = np.array(bands)  # energy and occupation of a spin, or of both
+        if newer:
+            spins = np.array([int(head.group(1)) for head in heads])
+            by_spin = [np.flatnonzero(spins == spin + 1) for spin in range(n_spins)]
+            kpts = kpts[by_spin[0]]
+            table = np.array([table[of_spin] for of_spin in by_spin])
+        else:
+            table = table.reshape(len(heads), -1, n_spins, 2).transpose(2, 0, 1, 3)
     except ValueError as error:
         raise DFTReadError(f"{path} is damaged or cut short: {error}") from error
     if table.size == 0 or not (np.abs(table) < _LARGEST).all() or not (np.abs(kpts) < 1e3).all():
@@ -202,4 +210,4 @@ def read_eigenvalues(folder: str | Path) -> Eigenvalues:
     if newer:
         structure = read_stru(settings.structure, settings.get("latname", "none"))
         kpts = kpts @ structure.atoms.cell[:].T / structure.constant  # from 2π/constant
-    return Eigenvalues(kpts, table[:, :, 1] * (Rydberg / ABACUS_RYDBERG), table[:, :, 2])
+    return Eigenvalues(kpts, table[..., 0] * (Rydberg / ABACUS_RYDBERG), table[..., 1])

@@ -20,7 +20,10 @@ _LARGEST_VALUE = 1e6  # of a radial function, Bohr^(-3/2)
 
 
 def read_basis(
-    settings: Settings, structure: Structure, n_valence: Mapping[str, float]
+    settings: Settings,
+    structure: Structure,
+    n_valence: Mapping[str, float],
+    orbitals: str | Path | None = None,
 ) -> OrbitalBasis:
     """Read the orbitals of a run, wherever its files may lie.
 
@@ -30,6 +33,8 @@ def read_basis(
         Of the run.
     n_valence
         Valence electrons by the label of the atom type.
+    orbitals
+        Where the files must be; by default where INPUT says, or near the run.
 
     Raises
     ------
@@ -39,24 +44,28 @@ def read_basis(
         If two types of one element have different orbitals.
     """
     folder = settings.folder
-    places = settings.places("orbital_dir")
+    places = settings.places("orbital_dir") if orbitals is None else [Path(orbitals)]
     species: dict[str, SpeciesBasis] = {}
     for label, symbol, name in structure.species:
         path = find_in(places, name)
         if path is None:
             raise DFTReadError(
-                f"orbital file {name} of {label} was not found in {places[0]}, {folder} or an "
-                "orbitals/ folder above it"
+                f"orbital file {name} of {label} was not found in "
+                + (
+                    f"{places[0]}, {folder} or an orbitals/ folder above it"
+                    if orbitals is None
+                    else str(orbitals)
+                )
             )
         if label not in n_valence:
             raise DFTReadError(f"running_scf.log of {folder} has no electron number of {label}")
-        orbitals = read_orb(path, n_valence[label])
-        if orbitals.symbol != symbol:
-            raise DFTReadError(f"{path} is for {orbitals.symbol}, STRU uses it for {label}")
+        found = read_orb(path, n_valence[label])
+        if found.symbol != symbol:
+            raise DFTReadError(f"{path} is for {found.symbol}, STRU uses it for {label}")
         # the basis knows elements, not types such as Fe1 and Fe2
-        if symbol in species and OrbitalBasis((orbitals,)) != OrbitalBasis((species[symbol],)):
+        if symbol in species and OrbitalBasis((found,)) != OrbitalBasis((species[symbol],)):
             raise UnsupportedRunError(f"{folder} uses different orbitals for atoms of {symbol}")
-        species[symbol] = orbitals
+        species[symbol] = found
     return OrbitalBasis(tuple(species.values()))
 
 

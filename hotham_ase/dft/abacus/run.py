@@ -20,18 +20,21 @@ from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.abacus.csr import (
     Header,
     SparseMatrix,
+    joined,
     largest_size,
     read_binary,
     read_counts,
     read_csr,
     rows_of,
 )
-from hotham_ase.dft.abacus.input import RECORDED, SPIN_KEYS, Settings, read_input
+from hotham_ase.dft.abacus.input import RECORDED, Settings, read_input
 from hotham_ase.dft.abacus.log import LEVEL_FILES, Log, read_eigenvalues, read_log
+from hotham_ase.dft.abacus.npz import read_npz
 from hotham_ase.dft.abacus.orb import read_basis
 from hotham_ase.dft.abacus.stru import Structure, read_stru
+from hotham_ase.dft.abacus.write import write_abacus
 from hotham_ase.dft.format import Format, PseudopotentialFiles
-from hotham_ase.dft.plausibility import EIGENVALUE_TOLERANCE, check_against_run
+from hotham_ase.dft.plausibility import EIGENVALUE_TOLERANCE, compared_with_run
 from hotham_ase.dft.provenance import name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.textfiles import LARGE, find_one, read_bytes, read_head, read_text
@@ -44,15 +47,17 @@ from hotham_ase.overlap import overlap_matrix
 # nothing about the layout
 H_FILES = (
     "data-HR-sparse_SPIN0.csr", "hrs1_nao.csr", "hrs1g1_nao.csr", "hrg1s1_nao.csr",
-    "hrs1_nao.dat", "hrs1g1_nao.dat",
+    "hrs1_nao.dat", "hrs1g1_nao.dat", "hrs1_nao.npz", "hrs1g1_nao.npz",
 )  # fmt: skip
 S_FILES = (
     "data-SR-sparse_SPIN0.csr", "srs1_nao.csr", "sr_nao.csr", "srs1g1_nao.csr", "srg1_nao.csr",
-    "sr_nao.dat", "srg1_nao.dat",
+    "sr_nao.dat", "srg1_nao.dat", "sr_nao.npz", "srg1_nao.npz",
 )  # fmt: skip
-# what a run of another kind leaves
-_OF_OTHER_RUNS = ("data-HR-sparse_SPIN1.csr", "hrs2_nao.csr", "hrs2g1_nao.csr", "hrs2_nao.dat")
-_NPZ_FILES = ("hrs1_nao.npz", "hrs1g1_nao.npz")
+# H of the other spin, in the order of H_FILES
+DOWN_FILES = tuple(
+    name.replace("SPIN0", "SPIN1").replace("hrs1", "hrs2").replace("g1s1", "g1s2")
+    for name in H_FILES
+)
 _ROUNDED = 20  # errors of elements add up to about so many in an eigenvalue
 
 
@@ -66,17 +71,22 @@ def is_abacus(folder: Path) -> bool:
         return False
 
 
-def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
+def read_abacus(
+    folder: str | Path, *, orbitals: str | Path | None = None, verify: bool = True
+) -> Sample:
     """Read one self-consistent ABACUS LCAO calculation made with ``out_mat_hs2 1``.
 
-    Text files may be compressed (``.gz``, ``.xz``). Orbital files are looked for in INPUT's
-    ``orbital_dir``, in the folder, and in ``orbitals/`` of the folder and its parents. Where the
-    run has no S file, S is computed from the orbitals. With ``lspinorb 1`` H is ``spin-orbit``.
+    Text files may be compressed (``.gz``, ``.xz``). Where the run has no S file, S is computed
+    from the orbitals. With ``lspinorb 1`` H is ``spin-orbit``, with ``noncolin 1``
+    ``non-collinear``, with ``nspin 2`` ``polarized``; then the atoms have the moments of STRU.
 
     Parameters
     ----------
     folder
         The folder with STRU and INPUT.
+    orbitals
+        Where the orbital files must be; by default INPUT's ``orbital_dir``, the folder, or
+        ``orbitals/`` of the folder and its parents.
     verify
         Compare the eigenvalues of H and S with those that the run printed, if it did and
         converged, at one or two k-points (``provenance.eigenvalues`` is then "compared").
@@ -84,30 +94,26 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
     Returns
     -------
     Sample
-        Atoms in ABACUS's order at the positions that STRU gives. If ABACUS folded atoms into
-        the cell, the lattice vectors of the pairs are those of the positions given.
+        Atoms at the positions that STRU gives. If ABACUS folded atoms into the cell, the lattice
+        vectors of the pairs are those of the positions given.
 
     Raises
     ------
     DFTReadError
         If a file is missing, cut short, or contradicts another one.
     UnsupportedRunError
-        For magnetic calculations, for relaxations or molecular dynamics, and for others that INPUT
-        tells to be of a kind that is not supported.
+        For relaxations, molecular dynamics and others of a kind that is not supported.
     """
     folder = Path(folder)
     if not is_abacus(folder):
         raise DFTReadError(f"{folder} is not an ABACUS run: STRU or INPUT is missing")
     settings = read_input(folder)
-    said = ", ".join(f"{k} {settings.values[k]}" for k in SPIN_KEYS if settings.get(k, "0") != "0")
-    FORMAT.check_spin(folder, settings.spin, said)
     settings.check_supported()
-    structure = read_stru(settings.structure, settings.get("latname", "none"))
+    structure = _structure(settings)
     log = read_log(settings.out, [label for label, _, _ in structure.species])
     _check_structure(settings, structure, log)
-    basis = read_basis(settings, structure, log.n_valence)
-    n_electrons = _n_electrons(settings, log, basis, structure.atoms)
-    content, csr = _read_sparse(_hamiltonian_file(settings.out), structure, basis, settings.spin)
+    basis = read_basis(settings, structure, log.n_valence, orbitals)
+    content, csr = _hamiltonian(settings, structure, basis)
     # S follows from atoms and orbitals alone, so that a run without its file is as good
     s_path = find_one(settings.out, S_FILES)
     sample = Sample(
@@ -116,7 +122,7 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
         hamiltonian=_matrix(csr, structure.atoms, basis, "hamiltonian", Rydberg, settings.spin),
         overlap=_overlap(s_path, structure, basis, settings.spin),
         fermi_level=log.fermi_level,
-        n_electrons=n_electrons,
+        n_electrons=_n_electrons(settings, log, basis, structure.atoms),
         provenance=replace(
             log.provenance,
             name=name_of(folder),
@@ -128,15 +134,21 @@ def read_abacus(folder: str | Path, *, verify: bool = True) -> Sample:
     return _compared(sample, settings, csr.rounding) if verify else sample
 
 
+def _structure(settings: Settings) -> Structure:
+    structure = read_stru(settings.structure, settings.get("latname", "none"))
+    if settings.spin is Spin.POLARIZED:
+        structure.atoms.set_initial_magnetic_moments(structure.moments)
+    return structure
+
+
 def _compared(sample: Sample, settings: Settings, rounding: float) -> Sample:
     """The sample, after its eigenvalues were compared with the run's."""
     has_levels = find_one(settings.out, LEVEL_FILES) is not None
     if has_levels and sample.provenance.scf_converged:
         largest = float(np.abs(sample.hamiltonian.values).max())
         tolerance = max(EIGENVALUE_TOLERANCE, _ROUNDED * rounding * largest)
-        if check_against_run(sample, read_eigenvalues(settings.folder), tolerance):
-            return replace(sample, provenance=replace(sample.provenance, eigenvalues="compared"))
-    if settings.to_prove is not None:
+        sample = compared_with_run(sample, read_eigenvalues(settings.folder), tolerance)
+    if settings.to_prove is not None and sample.provenance.eigenvalues is None:
         raise UnsupportedRunError(
             f"{settings.folder} has {settings.to_prove}: whether H(R) is all of H can only be told "
             f"from the run's own eigenvalues ({LEVEL_FILES[0]}), which were not compared"
@@ -199,8 +211,10 @@ def _check_same(atoms: Atoms, scaled: np.ndarray, tolerance: float, source: str)
         )
 
 
-def _check_header(header: Header, structure: Structure, path: Path) -> None:
-    """Compare the structure in a matrix file, which has six digits."""
+def _check_header(header: Header | None, structure: Structure, path: Path) -> None:
+    """Compare the structure in a matrix file, if it has one; it has six digits."""
+    if header is None:
+        return
     atoms = structure.atoms
     if not np.allclose(header.cell, atoms.cell[:], rtol=2e-5, atol=1e-4):
         raise DFTReadError(
@@ -242,38 +256,48 @@ def _settings_record(settings: Settings, matrix: bytes, n_missing: int) -> dict[
 # --------------------------------------------------------------- basis, matrix
 
 
-def _hamiltonian_file(out: Path) -> Path:
-    other = find_one(out, _OF_OTHER_RUNS)
-    if other is not None:
-        raise DFTReadError(f"{other} is of a calculation with nspin 2, INPUT is not")
-    path = find_one(out, H_FILES)
-    if path is not None:
-        return path
-    npz = find_one(out, _NPZ_FILES)
-    if npz is not None:
-        raise UnsupportedRunError(f"{npz} is not read: run with out_hsr 1 for text")
-    raise DFTReadError(
-        f"{out} has no H(R) file ({H_FILES[0]} or {H_FILES[1]}): run with out_mat_hs2 1"
-    )
+def _hamiltonian(
+    settings: Settings, structure: Structure, basis: OrbitalBasis
+) -> tuple[bytes, SparseMatrix]:
+    """Content of the files of H, and their elements; a polarized run has one for each spin."""
+    up, down = (find_one(settings.out, names) for names in (H_FILES, DOWN_FILES))
+    if up is None:
+        raise DFTReadError(
+            f"{settings.out} has no H(R) file ({H_FILES[0]} or {H_FILES[1]}): run with "
+            "out_mat_hs2 1"
+        )
+    content, csr = _read_sparse(up, structure, basis, settings.spin)
+    if settings.spin is not Spin.POLARIZED:
+        if down is not None:
+            raise DFTReadError(f"{down} is of a calculation with nspin 2, INPUT is not")
+        return content, csr
+    if down is None:
+        raise DFTReadError(f"{settings.out} has H(R) of one spin only, {up.name}")
+    other, of_down = _read_sparse(down, structure, basis, settings.spin)
+    return content + other, joined(csr, of_down)
 
 
 def _read_sparse(
     path: Path, structure: Structure, basis: OrbitalBasis, spin: Spin
 ) -> tuple[bytes, SparseMatrix]:
     """Content of a matrix file, and its elements."""
-    n_basis = int(basis.n_orbitals(structure.atoms.numbers).sum())
+    n_orbitals = basis.n_orbitals(structure.atoms.numbers)
+    n_basis = int(n_orbitals.sum())
     n_rows = rows_of(n_basis, spin)
-    if ".dat" in path.suffixes:
+    if ".npz" in path.suffixes:
         if spin.is_spinor:
-            raise UnsupportedRunError(f"{path} is binary: of nspin 4 runs only text is read")
-        data = read_bytes(path)
-        return data, read_binary(data, n_basis, str(path))
+            raise UnsupportedRunError(f"{path} is npz: of nspin 4 runs only .csr and .dat are read")
+        matrix = read_npz(path, n_orbitals)
+        _check_header(matrix.header, structure, path)
+        return read_bytes(path, 16 * LARGE), matrix
+    if ".dat" in path.suffixes:
+        data = read_bytes(path, 16 * LARGE)
+        return data, read_binary(data, n_basis, str(path), spin)
     # the counts come first: they say how large the content can be
     n_vectors = read_counts(read_head(path, 2**16), n_rows, str(path))
     data = read_bytes(path, min(largest_size(n_rows, n_vectors), 16 * LARGE))
     matrix = read_csr(data, n_basis, str(path), spin)
-    if matrix.header is not None:
-        _check_header(matrix.header, structure, path)
+    _check_header(matrix.header, structure, path)
     return data, matrix
 
 
@@ -345,8 +369,15 @@ FORMAT = Format(
     name="ABACUS",
     files="STRU and INPUT",
     detect=is_abacus,
-    read=lambda folder, n_valence, verify: read_abacus(folder, verify=verify),
+    read=lambda folder, n_valence, orbitals, verify: read_abacus(
+        folder, orbitals=orbitals, verify=verify
+    ),
     convention="abacus",
     pseudopotentials=_pseudopotentials,
-    spins=(Spin.UNPOLARIZED, Spin.SPIN_ORBIT),
+    spins=tuple(Spin),
+    write=write_abacus,
+    written_spins=tuple(Spin),
+    word="abacus",
+    written_files="hrs1_nao.csr and STRU",
+    purpose="ABACUS with init_chg hr",
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +39,16 @@ class Structure:
         The lattice constant in Å.
     pseudopotentials : tuple of (symbol, file)
         Of the types for which the file names one.
+    moments : (n_atoms,)
+        Magnetic moments that the run starts from, in Bohr magnetons; of moments with three
+        components the last one.
     """
 
     atoms: Atoms
     species: tuple[tuple[str, str, str], ...]
     constant: float
-    pseudopotentials: tuple[tuple[str, str], ...] = ()
+    pseudopotentials: tuple[tuple[str, str], ...]
+    moments: np.ndarray = field(repr=False)
 
 
 def read_stru(path: str | Path, latname: str = "none") -> Structure:
@@ -76,7 +81,7 @@ def read_stru(path: str | Path, latname: str = "none") -> Structure:
         labels = [row[0] for row in sections["ATOMIC_SPECIES"]]
         orbitals = [row[0] for row in sections["NUMERICAL_ORBITAL"]]
         kind, *lines = sections["ATOMIC_POSITIONS"]
-        counts, positions = _positions(lines)
+        counts, positions, moments = _positions(lines)
         coordinates = np.array(positions, dtype=float).reshape(-1, 3)
     except KeyError as error:
         raise DFTReadError(f"{path} has no section {error.args[0]}") from error
@@ -100,7 +105,7 @@ def read_stru(path: str | Path, latname: str = "none") -> Structure:
     rows = zip(symbols, sections["ATOMIC_SPECIES"], strict=True)
     pseudopotentials = tuple((symbol, row[2]) for symbol, row in rows if len(row) > 2)
     species = tuple(zip(labels, symbols, orbitals, strict=True))
-    return Structure(atoms, species, constant, pseudopotentials)
+    return Structure(atoms, species, constant, pseudopotentials, moments)
 
 
 def _sections(path: Path) -> dict[str, list[list[str]]]:
@@ -171,21 +176,38 @@ def _cartesian(
     return coordinates + 0.5 * cell.sum(axis=0) * [axis in axes for axis in "xyz"]
 
 
-def _positions(rows: list[list[str]]) -> tuple[dict[str, int], list[list[str]]]:
-    """Number of atoms of each type and all coordinates, from label, moment, count, atoms."""
+def _positions(rows: list[list[str]]) -> tuple[dict[str, int], list[list[str]], np.ndarray]:
+    """Number of atoms of each type, all coordinates and moments, from label, moment, count, atoms.
+
+    After an atom's coordinates may stand ``mag`` and its own moment.
+    """
     counts: dict[str, int] = {}
     positions: list[list[str]] = []
+    moments: list[float] = []
     remaining = iter(rows)
     for label in remaining:
         if label[0] in counts:
             raise ValueError(f"the atoms of {label[0]} come twice")
-        float(next(remaining)[0])  # the starting magnetic moment
+        moment = float(next(remaining)[0])
         counts[label[0]] = int(next(remaining)[0])
         if counts[label[0]] < 0:
             raise ValueError(f"{label[0]} has {counts[label[0]]} atoms")
         for _ in range(counts[label[0]]):
-            positions.append(next(remaining)[:3])
-    return counts, positions
+            words = next(remaining)
+            positions.append(words[:3])
+            moments.append(_own_moment(words[3:], moment))
+    if not np.isfinite(moments).all():
+        raise ValueError("a magnetic moment is not a finite number")
+    return counts, positions, np.array(moments)
+
+
+def _own_moment(words: list[str], default: float) -> float:
+    """Of an atom, from what stands after its coordinates."""
+    at = next((k for k, word in enumerate(words) if word in ("mag", "magmom")), None)
+    if at is None:
+        return default
+    numbers = list(takewhile(lambda word: not word[:1].isalpha(), words[at + 1 :]))
+    return float(numbers[2] if len(numbers) > 2 else numbers[0])
 
 
 def _symbol(label: str, path: Path) -> str:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.problem import Pattern
     from hotham_ase.matrices.bloch import MatrixFormat
 
+SMALL = 0.03  # eigenvalues of S below it belong to functions that oscillate
+NEAR_SINGULAR = 3  # times the threshold: a bound of S's lowest eigenvalue above it needs no look
+
 
 @dataclass(frozen=True)
 class DenseSolver:
@@ -45,9 +48,12 @@ class DenseSolver:
     def solve(self, h_k: np.ndarray, s_k: np.ndarray | None, sought: Sought) -> Eigenstates:
         """All solutions of H C = S C ε, or those of a window."""
         h_k, s_k = real_if_real(h_k, s_k)
-        states = _solve_at_least(h_k, s_k, sought)
+        bound = np.inf if s_k is None else lowest_overlap_bound(s_k)
+        states = _solve_at_least(h_k, s_k, sought, bound)
         if not np.isneginf(sought.floor):
             sought.check_floor(_lowest(h_k, s_k, states, sought.floor), states.n_removed)
+        if s_k is not None and bound < sought.look:
+            sought.check_small(_lowest_of_small(h_k, s_k, sought.threshold), states.n_removed)
         window = sought.window
         return states if window is None else states.window(window.first, window.n_bands)
 
@@ -56,10 +62,12 @@ class DenseSolver:
         return float(scipy.linalg.eigh(s_k, eigvals_only=True, subset_by_index=[0, 0])[0])
 
 
-def _solve_at_least(h_k: np.ndarray, s_k: np.ndarray | None, sought: Sought) -> Eigenstates:
-    """The bands of a window, or all where these cost no more."""
+def _solve_at_least(
+    h_k: np.ndarray, s_k: np.ndarray | None, sought: Sought, bound: float
+) -> Eigenstates:
+    """The bands of a window, or all where these cost no more; S has no eigenvalue below a bound."""
     window, vectors = sought.window, sought.vectors
-    if s_k is not None and lowest_overlap_bound(s_k) <= 3 * sought.threshold:
+    if s_k is not None and bound <= NEAR_SINGULAR * sought.threshold:
         return _canonical(h_k, s_k, vectors, sought.threshold)
     first, subset = 0, None
     # all bands come faster by divide and conquer, a few of them by bisection
@@ -74,17 +82,28 @@ def _solve_at_least(h_k: np.ndarray, s_k: np.ndarray | None, sought: Sought) -> 
 def _canonical(h_k: np.ndarray, s_k: np.ndarray, vectors: bool, threshold: float) -> Eigenstates:
     """The solutions in the space of S's larger eigenvalues."""
     s, u = scipy.linalg.eigh(s_k)
-    if s[0] < -min(threshold, OVERLAP_THRESHOLD):
-        raise not_positive(s[0])
-    kept = s > threshold
-    if not kept.any():
-        raise EigenError(f"no eigenvalue of the overlap matrix exceeds {threshold:g}")
-    x = u[:, kept] / np.sqrt(s[kept])
+    n_removed = n_small(s, threshold)
+    x = u[:, n_removed:] / np.sqrt(s[n_removed:])
     solution = scipy.linalg.eigh(x.conj().T @ h_k @ x, eigvals_only=not vectors)
-    n_removed = int((~kept).sum())
     if not vectors:
         return Eigenstates(solution, None, 0, n_removed)
     return Eigenstates(solution[0], x @ solution[1], 0, n_removed)
+
+
+def n_small(overlaps: np.ndarray, threshold: float) -> int:
+    """How many eigenvalues of S, ascending, are left out.
+
+    Raises
+    ------
+    EigenError
+        If S is not positive, or none is left.
+    """
+    if overlaps[0] < -min(threshold, OVERLAP_THRESHOLD):
+        raise not_positive(overlaps[0])
+    n_removed = int(np.count_nonzero(overlaps <= threshold))
+    if n_removed == len(overlaps):
+        raise EigenError(f"no eigenvalue of the overlap matrix exceeds {threshold:g}")
+    return n_removed
 
 
 def _lowest(h_k: np.ndarray, s_k: np.ndarray | None, states: Eigenstates, floor: float) -> float:
@@ -97,6 +116,17 @@ def _lowest(h_k: np.ndarray, s_k: np.ndarray | None, states: Eigenstates, floor:
     if potrf(matrix, lower=False, overwrite_a=True)[1] == 0:
         return floor
     return float(scipy.linalg.eigh(h_k, s_k, eigvals_only=True, subset_by_index=[0, 0])[0])
+
+
+def _lowest_of_small(h_k: np.ndarray, s_k: np.ndarray, threshold: float) -> float:
+    """Lowest energy in the span of S's eigenvectors between the threshold and ``SMALL``, eV."""
+    if threshold >= SMALL:
+        return np.inf
+    s, u = scipy.linalg.eigh(s_k, subset_by_value=(threshold, SMALL))
+    if not len(s):
+        return np.inf
+    x = u / np.sqrt(s)
+    return float(np.linalg.eigvalsh(x.conj().T @ h_k @ x)[0])
 
 
 def lowest_overlap_bound(s_k: np.ndarray) -> float:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
+from hotham_ase.electronic.solvers import mumps_library
 from hotham_ase.electronic.solvers.accuracy import FactorError as FactorError
 from hotham_ase.electronic.solvers.mkl import MKLBackEnd
+from hotham_ase.electronic.solvers.mumps import MUMPSBackEnd
 from hotham_ase.electronic.solvers.pardiso import can_be_installed, is_installed
 from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 from hotham_ase.matrices.hermitian import HermitianMatrix
@@ -70,10 +72,21 @@ class BackEnd(Protocol):
         """Seconds for each of several right-hand sides, on one core."""
 
 
+def in_core() -> tuple[BackEnd, ...]:
+    """Those that work here with factors in memory, best first, in double and single precision."""
+    if is_installed():
+        return MKLBackEnd(), MKLBackEnd(single=True), SuperLUBackEnd()
+    if mumps_library.is_installed():
+        return MUMPSBackEnd(), MUMPSBackEnd(single=True), SuperLUBackEnd()
+    return (SuperLUBackEnd(),)
+
+
 def back_ends() -> tuple[BackEnd, ...]:
-    """Those that work here, best first; MKL in double and in single precision."""
-    mkl = (MKLBackEnd(), MKLBackEnd(single=True)) if is_installed() else ()
-    return (*mkl, SuperLUBackEnd())
+    """Those that work here, best first, and at last those with factors in files."""
+    if not mumps_library.is_installed():
+        return in_core()
+    files = MUMPSBackEnd(out_of_core=True), MUMPSBackEnd(single=True, out_of_core=True)
+    return *in_core(), *files
 
 
 def missing_extras_hint(n_factor: int) -> str | None:
@@ -84,7 +97,8 @@ def missing_extras_hint(n_factor: int) -> str | None:
     n_factor
         Elements of L.
     """
-    if n_factor < WORTH_MKL or is_installed() or not can_be_installed():
+    has_fast = mumps_library.is_installed() and mumps_library.has_fast_blas()
+    if n_factor < WORTH_MKL or is_installed() or has_fast or not can_be_installed():
         return None
     return (
         "the extra mkl (pip install 'hotham-ase[mkl]') brings a factorization that takes a third "

@@ -21,21 +21,22 @@ The cure is canonical orthogonalization with a larger threshold: such directions
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.linalg
 
-from hotham_ase.electronic.solvers.dense import lowest_overlap_bound
 from hotham_ase.electronic.solvers.problem import (
     OVERLAP_THRESHOLD,
+    BatchSolver,
     EigenError,
     Eigenstates,
     IllConditionedWarning,
     LevelError,
     Solver,
     Sought,
+    attempt,
     not_positive,
 )
 
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
 
 MAX_DEPTH = 20.0  # eV; three times the deepest level of any run
-SMALL = 0.03  # eigenvalues of S below it belong to functions that oscillate
 AMPLIFIED = 5.0  # eV; an expected error of H that S makes larger than this calls for a closer look
 UNKNOWN = 0.01  # threshold of S where there are ghosts and no error is expected
 MAX_THRESHOLD = 0.05  # no more is left out: beyond it valence bands would suffer
@@ -135,31 +135,54 @@ class Guard:
         EigenError
             If there are ghosts even where S is not small, or as the solver does.
         """
-        if s_k is None:  # no direction is small: what lies deep is what H says
-            return solver.solve(h_k, None, sought)
-        while True:
-            sought = replace(sought, threshold=self.threshold, floor=self.floor)
-            try:
-                states = solver.solve(h_k, s_k, sought)
-                ghost, n_removed = self._hidden(h_k, s_k), states.n_removed
-            except LevelError as error:
-                ghost, n_removed = error.energy, error.n_removed
-            if ghost is None:
-                self.n_removed = max(self.n_removed, n_removed)
-                return states
-            self.raise_threshold(ghost, n_removed, solver.lowest_overlap(s_k))
+        first = attempt(solver, h_k, s_k, self._wanted(s_k, sought))
+        return self._without_ghosts(first, solver, h_k, s_k, sought)
 
-    def _hidden(self, h_k: Any, s_k: Any) -> float | None:
-        """An energy at or above that of a ghost among the bands; None if there is no ghost."""
-        if not isinstance(s_k, np.ndarray):
-            return None
+    def solve_many(
+        self, solver: Solver, problems: Sequence[tuple[Any, Any]], sought: Sought
+    ) -> Iterator[tuple[Eigenstates, Guard]]:
+        """What :meth:`solve` gives for each H and S, with a copy of the guard that solved it.
+
+        Parameters
+        ----------
+        solver
+            Solves all of them at once if it can.
+        problems, sought
+            H(k) and S(k) each; S of all of them or of none.
+        """
+        if not isinstance(solver, BatchSolver) or len(problems) == 1:
+            for h_k, s_k in problems:
+                seen = replace(self)
+                yield seen.solve(solver, h_k, s_k, sought), seen
+            return
+        results = solver.solve_many(problems, self._wanted(problems[0][1], sought))
+        for first, (h_k, s_k) in zip(results, problems, strict=True):
+            seen = replace(self)
+            yield seen._without_ghosts(first, solver, h_k, s_k, sought), seen
+
+    def _wanted(self, s_k: Any, sought: Sought) -> Sought:
+        """What is sought where there may be ghosts; without S, what lies deep is what H says."""
+        if s_k is None:
+            return sought
         # a first look is worth its cost only if S amplifies the error that is expected of H
-        if self.threshold == OVERLAP_THRESHOLD and (
-            self.error is None or lowest_overlap_bound(s_k) >= self.error / AMPLIFIED
-        ):
-            return None
-        energy = _lowest_of_small(h_k, s_k, self.threshold)
-        return energy if energy < self.mean else None
+        look = 0.0 if self.error is None else self.error / AMPLIFIED
+        if self.threshold != OVERLAP_THRESHOLD:
+            look = np.inf
+        return replace(
+            sought, threshold=self.threshold, floor=self.floor, look=look, mean=self.mean
+        )
+
+    def _without_ghosts(
+        self, result: Eigenstates | LevelError, solver: Solver, h_k: Any, s_k: Any, sought: Sought
+    ) -> Eigenstates:
+        """A first result, or a later one for which more of S's directions are left out."""
+        while isinstance(result, LevelError):
+            if s_k is None:
+                raise result
+            self.raise_threshold(result.energy, result.n_removed, solver.lowest_overlap(s_k))
+            result = attempt(solver, h_k, s_k, self._wanted(s_k, sought))
+        self.n_removed = max(self.n_removed, result.n_removed)
+        return result
 
     def learn(self, other: Guard) -> bool:
         """Take over what a copy has found; whether it has raised the threshold."""
@@ -229,14 +252,3 @@ def onsite_levels(hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None)
     if not any(map(len, levels)):
         raise EigenError(f"no eigenvalue of the overlap matrix exceeds {OVERLAP_THRESHOLD:g}")
     return np.sort(np.concatenate(levels))
-
-
-def _lowest_of_small(h_k: np.ndarray, s_k: np.ndarray, threshold: float) -> float:
-    """Lowest energy in the span of S's eigenvectors between the threshold and ``SMALL``, eV."""
-    if threshold >= SMALL:
-        return np.inf
-    s, u = scipy.linalg.eigh(s_k, subset_by_value=(threshold, SMALL))
-    if not len(s):
-        return np.inf
-    x = u / np.sqrt(s)
-    return float(np.linalg.eigvalsh(x.conj().T @ h_k @ x)[0])

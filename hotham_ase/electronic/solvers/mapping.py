@@ -5,40 +5,51 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from functools import partial
-from typing import Protocol
+from itertools import chain
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from hotham_ase.electronic.solvers.guard import Guard
-from hotham_ase.electronic.solvers.problem import Eigenstates, LevelError, WorkerError
+from hotham_ase.electronic.solvers.problem import LevelError, WorkerError
+
+Solution = TypeVar("Solution")
+Solution_co = TypeVar("Solution_co", covariant=True)
 
 
-class Task(Protocol):
-    """What solves at a k-point with a guard; pickled where processes do."""
+class Task(Protocol[Solution_co]):
+    """What solves at k-points with a guard; pickled where processes do."""
 
-    def __call__(self, guard: Guard, kpt: np.ndarray) -> tuple[Eigenstates, Guard]:
-        """Solutions, and a copy of the guard with all that was found."""
+    def portions(self, kpts: list[np.ndarray]) -> list[list[np.ndarray]]:
+        """The k-points, in their order, divided into those that are solved at once."""
 
-    def found(self, guard: Guard, kpt: np.ndarray) -> tuple[Eigenstates, Guard] | None:
-        """The same, if they were solved before and kept."""
+    def __call__(self, guard: Guard, kpts: list[np.ndarray]) -> Sequence[tuple[Solution_co, Guard]]:
+        """Solutions, each with a copy of the guard with all that was found there.
+
+        The k-point at which the threshold was raised is the last: the others were solved with the
+        old one.
+        """
+
+    def found(self, guard: Guard, kpt: np.ndarray) -> tuple[Solution_co, Guard] | None:
+        """The same of one k-point, if it was solved before and kept."""
 
     def report(self, guard: Guard, found: list[np.ndarray], n_kpts: int) -> None:
         """Say how many of how many k-points were found in what another run has kept."""
 
 
 def solved_alike(
-    task: Task,
+    task: Task[Solution],
     kpts: Sequence[np.ndarray] | np.ndarray,
     guard: Guard,
     progress: Progress,
     executor: Executor | None = None,
-) -> list[Eigenstates]:
+) -> list[Solution]:
     """Solutions with one threshold: from the start again when a ghost has raised it.
 
     Parameters
     ----------
     task
-        Solves at one k-point; called with the guard as it is then, or in another process.
+        Solves a portion of them; called with the guard as it is then, or in another process.
     kpts : (n_kpts, 3)
     guard
         Learns what was found.
@@ -52,7 +63,7 @@ def solved_alike(
     WorkerError
         If processes of the executor have ended, or it takes nothing.
     """
-    done: list[Eigenstates] = []
+    done: list[Solution] = []
     while len(done) < len(kpts):
         try:
             for states, seen in _results(task, guard, kpts[len(done) :], executor):
@@ -66,21 +77,16 @@ def solved_alike(
         except LevelError as error:
             guard.ghost = error.energy
             raise
-        except Exception as error:
-            if not _is_loss(error):
-                raise
-            raise WorkerError(
-                "a worker process ended before its k-point was solved, as when memory does not "
-                "suffice for all of them: take fewer workers. K-points in a checkpoint are not "
-                f"lost ({str(error) or type(error).__name__})"
-            ) from error
     progress.passed += len(done)
     return done
 
 
 def _results(
-    task: Task, guard: Guard, kpts: Sequence[np.ndarray] | np.ndarray, executor: Executor | None
-) -> Iterator[tuple[Eigenstates, Guard]]:
+    task: Task[Solution],
+    guard: Guard,
+    kpts: Sequence[np.ndarray] | np.ndarray,
+    executor: Executor | None,
+) -> Iterator[tuple[Solution, Guard]]:
     """What is found at each k-point in turn; only those that were not kept are solved."""
     kept = [task.found(guard, kpt) for kpt in kpts]
     found, others = (
@@ -88,13 +94,39 @@ def _results(
         for is_new in (False, True)
     )
     task.report(guard, found, len(kept))
-    side_by_side = map if executor is None else executor.map
-    try:
-        solved = iter(side_by_side(partial(task, guard), others) if others else ())
-    except RuntimeError as error:  # of one that was shut down
-        raise WorkerError(f"the executor cannot take k-points: {error}") from error
+    portions = mapped(partial(task, guard), task.portions(others) if others else [], executor)
+    solved = chain.from_iterable(portions)
     for result in kept:
         yield next(solved) if result is None else result
+
+
+def mapped(
+    call: Callable[[Any], Solution], items: Sequence[Any], executor: Executor | None
+) -> Iterator[Solution]:
+    """What a call returns for each item in turn, side by side if there is an executor.
+
+    Raises
+    ------
+    WorkerError
+        If processes of the executor have ended, or it takes nothing.
+    """
+    if executor is None:
+        yield from map(call, items)
+        return
+    try:
+        results = executor.map(call, items) if items else iter(())
+    except RuntimeError as error:  # of one that was shut down
+        raise WorkerError(f"the executor cannot take k-points: {error}") from error
+    try:
+        yield from results
+    except Exception as error:
+        if not _is_loss(error):
+            raise
+        raise WorkerError(
+            "a worker process ended before its k-point was solved, as when memory does not "
+            "suffice for all of them: take fewer workers. K-points in a checkpoint are not "
+            f"lost ({str(error) or type(error).__name__})"
+        ) from error
 
 
 def _is_loss(error: Exception) -> bool:

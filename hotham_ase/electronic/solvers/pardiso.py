@@ -25,7 +25,9 @@ LP64 = 0  # interface with integers of 4 bytes, beside which pardiso_64 has 8
 SYMMETRIC = -2  # real matrices, indefinite ones
 ANALYSIS, FACTORIZATION, SOLUTION, RELEASE = 11, 22, 33, -1
 TOO_MANY = -8  # error: integers of 4 bytes overflow
-N_FACTOR = 17  # index in iparm of the elements of factors; negative where integers overflow
+# places in iparm, counted from zero
+N_FACTOR = 17  # elements of factors; negative where integers overflow
+NEGATIVE, KILOBYTES = 22, slice(15, 17)
 _ERRORS: dict[int, tuple[type[Exception], str]] = {
     -2: (MemoryError, "the memory does not suffice for the factors"),
     -4: (FactorError, "a pivot of the factorization vanishes"),
@@ -120,35 +122,41 @@ class Pardiso:
             self.close = weakref.finalize(self, self._routine, RELEASE)
             if upper.nnz > np.iinfo(integer).max:
                 continue
-            self._matrix: tuple[np.ndarray | None, ...] = (
+            matrix = (
                 upper.data,
                 upper.indptr.astype(integer, copy=False),
                 upper.indices.astype(integer, copy=False),
             )
             rows = rows.astype(integer)
-            error = self._routine(ANALYSIS, self._matrix, order=rows)
+            error = self._routine(ANALYSIS, matrix, order=rows)
             if error != TOO_MANY and (error or self.iparm[N_FACTOR] > 0):
                 break
             self.close()
         _raise(error)
-        _raise(self._routine(FACTORIZATION, self._matrix, order=rows))
+        _raise(self._routine(FACTORIZATION, matrix, order=rows))
 
     @property
     def iparm(self) -> np.ndarray:
         """What PARDISO tells of itself."""
         return self._routine.iparm
 
-    def forget(self) -> None:
-        """Forget the matrix, with which only ``SOLUTION`` can still be applied."""
-        self._matrix = (None, None, None)
+    @property
+    def n_negative(self) -> int:
+        """Eigenvalues below zero."""
+        return int(self.iparm[NEGATIVE])
 
-    def apply(self, phase: int, b: np.ndarray) -> np.ndarray:
-        """(n, m) what a phase makes of right-hand sides, in the precision of the factors."""
+    @property
+    def nbytes(self) -> int:
+        """Of the factors."""
+        return 1024 * int(self.iparm[KILOBYTES].sum())
+
+    def solve(self, b: np.ndarray) -> np.ndarray:
+        """(n, m) A⁻¹b in the precision of the factors."""
         if not self.close.alive:
             raise ValueError("the factors are closed")
         b = b.astype(self._dtype, order="F", casting="same_kind")
         x = np.empty_like(b)
-        _raise(self._routine(phase, self._matrix, b=b, x=x))
+        _raise(self._routine(SOLUTION, b=b, x=x))
         return x
 
 

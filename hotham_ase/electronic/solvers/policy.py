@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hotham_ase.electronic.solvers.adapted import AdaptedSolver
 from hotham_ase.electronic.solvers.cost import COPIES, Cost, estimate_cost
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.factors import back_ends
 from hotham_ase.electronic.solvers.mapping import n_side_by_side
 from hotham_ase.electronic.solvers.ordering import Elimination
-from hotham_ase.electronic.solvers.problem import BandWindow, Sought, n_rows, real_at
+from hotham_ase.electronic.solvers.problem import (
+    DEFAULT_OPTIONS,
+    GAMMA,
+    BandWindow,
+    Sought,
+    n_rows,
+    real_at,
+)
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.memory import MEMORY_SHARE, format_size, free_memory
 
 if TYPE_CHECKING:
+    from hotham_ase.electronic.solvers.little_group import LittleGroup
     from hotham_ase.electronic.solvers.problem import Pattern, Solver, SolverOptions
 
 FEW_BANDS = "ask for a few bands (n_bands)"
 QUICK = 30.0  # seconds for a k-point; up to it dense solution is taken wherever it fits
+FEWEST_ROWS = 200  # of H(k); LAPACK has solved fewer before a GPU has them
 
 
 @dataclass(frozen=True)
@@ -44,20 +54,79 @@ class Way:
     cost: Cost
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What k-points have in common that are solved alike.
+
+    Attributes
+    ----------
+    is_real
+        Whether H(k) is real.
+    groups
+        What divides it into smaller matrices, or makes it real; empty where dense solution is
+        quick, or where nothing is known of symmetries.
+    """
+
+    is_real: bool
+    groups: tuple[LittleGroup, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What H(k) is there, and the orders of the rotations that divide it."""
+        made_real = not self.is_real and any(group.is_real for group in self.groups)
+        text = "real" if self.is_real else "made real" if made_real else "complex"
+        orders = [str(group.order) for group in self.groups if group.order > 1]
+        return text + (f", C{', '.join(orders)}" if orders else "")
+
+
 def allowed_memory(options: SolverOptions) -> float:
     """Bytes that solving at a k-point may take, as many k-points as are solved at once here."""
     allowed = MEMORY_SHARE * free_memory() if options.memory is None else options.memory
     return allowed / (n_side_by_side(options.executor) or 1)
 
 
-def all_ways(hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> list[Way]:
+def dense_solver(hamiltonian: Pattern, options: SolverOptions) -> Solver:
+    """LAPACK, or what the options have in its place, where k-points are solved here."""
+    is_small = n_rows(hamiltonian) < FEWEST_ROWS
+    if options.dense is None or options.executor is not None or is_small:
+        return DenseSolver()
+    return options.dense
+
+
+def all_ways(
+    hamiltonian: Pattern,
+    sought: Sought,
+    options: SolverOptions = DEFAULT_OPTIONS,
+    *,
+    kind: Kind,
+) -> list[Way]:
     """Every way that there is here, the fastest first; sparse ones find a window only."""
-    solvers: list[Solver] = [DenseSolver()]
+    solvers: list[Solver] = [dense_solver(hamiltonian, options)]
     if sought.window is not None:
-        order = Elimination.of(hamiltonian).order
-        solvers += [ShiftInvertSolver(back_end, order) for back_end in back_ends()]
-    ways = [Way(s, is_real, s.cost(hamiltonian, sought, is_real=is_real)) for s in solvers]
+        elimination = Elimination.of(hamiltonian)
+        solvers += [ShiftInvertSolver(back_end, elimination) for back_end in back_ends()]
+    ways = [
+        Way(s, kind.is_real, s.cost(hamiltonian, sought, is_real=kind.is_real)) for s in solvers
+    ]
+    if sought.window is not None:
+        ways += _adapted_ways(hamiltonian, sought, kind)
     return sorted(ways, key=lambda way: way.cost.seconds)
+
+
+def _adapted_ways(hamiltonian: Pattern, sought: Sought, kind: Kind) -> list[Way]:
+    """By each back end, with the operations that make it fastest."""
+    fastest = []
+    # a group of order 1 makes H real, and divides nothing
+    groups = [group for group in kind.groups if group.order > 1 or not kind.is_real]
+    for back_end in back_ends():
+        ways = []
+        for group in groups:
+            solver = AdaptedSolver(group, ShiftInvertSolver(back_end))
+            cost = solver.cost(hamiltonian, sought, is_real=kind.is_real)
+            ways.append(Way(solver, kind.is_real, cost))
+        if ways:
+            fastest.append(min(ways, key=lambda way: way.cost.seconds))
+    return fastest
 
 
 def taken(ways: list[Way], allowed: float) -> Way | None:
@@ -73,7 +142,7 @@ def choose_solver(
     options: SolverOptions,
     *,
     vectors: bool = False,
-    is_real: bool = False,
+    kind: Kind = Kind(is_real=False),
 ) -> Solver:
     """The fastest solver whose memory suffices, or the one that the options name.
 
@@ -89,9 +158,8 @@ def choose_solver(
         Memory, and a solver that is taken whatever it costs.
     vectors
         Whether eigenvectors are wanted.
-    is_real
-        Whether H(k) is real at these k-points, see
-        :func:`~hotham_ase.electronic.solvers.problem.real_at`.
+    kind
+        What these k-points have in common; by default nothing that helps.
 
     Raises
     ------
@@ -100,11 +168,12 @@ def choose_solver(
     """
     if options.solver is not None and (options.solver.finds_all or window is not None):
         return options.solver
-    dense, sought, allowed = DenseSolver(), Sought(window, vectors), allowed_memory(options)
-    cost = dense.cost(hamiltonian, sought, is_real=is_real)
+    dense, allowed = dense_solver(hamiltonian, options), allowed_memory(options)
+    sought = Sought(window, vectors)
+    cost = dense.cost(hamiltonian, sought, is_real=kind.is_real)
     if cost.bytes <= allowed and cost.seconds < QUICK:
         return dense  # before symbolic elimination, which takes seconds for a large graph
-    ways = all_ways(hamiltonian, sought, is_real=is_real)
+    ways = all_ways(hamiltonian, sought, options, kind=kind)
     way = taken(ways, allowed)
     if way is None:
         raise MemoryError(refusal(hamiltonian, sought, ways, allowed))
@@ -113,22 +182,51 @@ def choose_solver(
 
 @dataclass(frozen=True)
 class Chosen:
-    """What solves where H(k) is real, and what elsewhere; None where there are no such k-points."""
+    """What solves at each k-point.
 
-    of_real: Solver | None
-    of_complex: Solver | None
+    Attributes
+    ----------
+    solvers
+        All of them.
+    which
+        The one of each k-point, by its bytes.
+    """
+
+    solvers: tuple[Solver, ...]
+    which: dict[bytes, int] = field(repr=False)
 
     @property
     def finds_all(self) -> bool:
         """Whether all bands are found everywhere."""
-        return all(s is None or s.finds_all for s in (self.of_real, self.of_complex))
+        return all(solver.finds_all for solver in self.solvers)
 
-    def at(self, hamiltonian: Pattern, kpt: np.ndarray) -> Solver:
+    def at(self, kpt: np.ndarray) -> Solver:
         """The solver of a k-point that was among those chosen for."""
-        solver = self.of_real if real_at(hamiltonian, kpt)[0] else self.of_complex
-        if solver is None:
-            raise ValueError(f"kpt must be of the kind that solvers were chosen for, got {kpt}")
-        return solver
+        return self.solvers[self.which[_bytes_of(kpt)]]
+
+
+def _bytes_of(kpt: np.ndarray) -> bytes:
+    return np.asarray(kpt, dtype=float).tobytes()
+
+
+def kinds_of(
+    hamiltonian: Pattern,
+    kpts: Sequence[np.ndarray] | np.ndarray,
+    sought: Sought,
+    options: SolverOptions,
+) -> list[Kind]:
+    """The kind of each k-point; symmetries are looked for where dense solution is not quick."""
+    reals = real_at(hamiltonian, kpts).tolist()
+    symmetries = options.symmetries
+    if symmetries is None or sought.window is None or _is_quick(hamiltonian, sought, options):
+        return [Kind(is_real) for is_real in reals]
+    return [Kind(r, symmetries.groups(k)) for r, k in zip(reals, kpts, strict=True)]
+
+
+def _is_quick(hamiltonian: Pattern, sought: Sought, options: SolverOptions) -> bool:
+    """Whether dense solution is taken at every k-point."""
+    cost = DenseSolver().cost(hamiltonian, sought, is_real=False)
+    return cost.bytes <= allowed_memory(options) and cost.seconds < QUICK
 
 
 def choose_solvers(
@@ -139,15 +237,14 @@ def choose_solvers(
     *,
     vectors: bool = False,
 ) -> Chosen:
-    """What :func:`choose_solver` takes for both kinds of k-points, as far as there are such."""
-    is_real = real_at(hamiltonian, kpts)
-    of_kind = [
-        choose_solver(hamiltonian, window, options, vectors=vectors, is_real=kind)
-        if (is_real == kind).any()
-        else None
-        for kind in (True, False)
-    ]
-    return Chosen(*of_kind)
+    """What :func:`choose_solver` takes for each kind of k-point."""
+    kinds = kinds_of(hamiltonian, kpts, Sought(window, vectors), options)
+    places = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
+    solvers = tuple(
+        choose_solver(hamiltonian, window, options, vectors=vectors, kind=kind) for kind in places
+    )
+    which = {_bytes_of(k): places[kind] for k, kind in zip(kpts, kinds, strict=True)}
+    return Chosen(solvers, which)
 
 
 def refusal(hamiltonian: Pattern, sought: Sought, ways: list[Way], allowed: float) -> str:
@@ -170,13 +267,13 @@ def refusal(hamiltonian: Pattern, sought: Sought, ways: list[Way], allowed: floa
         f"{window.n_bands} bands of {hamiltonian.layout.n_basis} orbitals take about {numbers}; "
         f"{format_size(allowed)} may be used"
     )
-    is_real = ways[0].is_real
     would_fit = []
     fewer = max(_bands_that_fit(hamiltonian, sought, way, allowed) for way in ways)
     if fewer:
         would_fit.append(f"n_bands={fewer}")
-    if not is_real and hamiltonian.spin.is_real:
-        real = min(all_ways(hamiltonian, sought, is_real=True), key=lambda way: way.cost.bytes)
+    if not ways[0].is_real and hamiltonian.spin.is_real:
+        at_gamma = all_ways(hamiltonian, sought, kind=Kind(is_real=True))
+        real = min(at_gamma, key=lambda way: way.cost.bytes)
         if real.cost.bytes <= allowed:
             size = format_size(real.cost.bytes)
             would_fit.append(f"k-points where H is real, such as Γ ({size} by {real.solver.name})")
@@ -199,7 +296,10 @@ def _bands_that_fit(hamiltonian: Pattern, sought: Sought, way: Way, allowed: flo
 
 
 def check_some_bands(
-    n_rows: int, n_bands: int, options: SolverOptions, foresee: Callable[[], Pattern]
+    n_rows: int,
+    n_bands: int,
+    options: SolverOptions,
+    foresee: Callable[[], tuple[Pattern, SolverOptions]],
 ) -> None:
     """Refuse bands that fit no way at any k-point, before H is there.
 
@@ -212,7 +312,8 @@ def check_some_bands(
     options
         Memory.
     foresee
-        Gives where H will have blocks; called where dense matrices do not fit.
+        Gives where H will have blocks, and the options with its symmetries; called where dense
+        matrices do not fit.
 
     Raises
     ------
@@ -222,8 +323,8 @@ def check_some_bands(
     window = BandWindow(0, n_bands, 0.0)
     needed = estimate_cost(n_rows, 1, window=window, is_real=True).bytes
     if options.solver is None and needed > allowed_memory(options):
-        hamiltonian = foresee()
-        choose_solver(hamiltonian, window, options, is_real=hamiltonian.spin.is_real)
+        hamiltonian, options = foresee()
+        choose_solvers(hamiltonian, [GAMMA], window, options)
 
 
 def finds_among_all(hamiltonian: Pattern, n_bands: int, options: SolverOptions) -> bool:
@@ -234,11 +335,10 @@ def finds_among_all(hamiltonian: Pattern, n_bands: int, options: SolverOptions) 
     MemoryError
         If the memory does not suffice either way.
     """
-    cost = DenseSolver().cost(hamiltonian, Sought(None, False), is_real=False)
-    if cost.bytes <= allowed_memory(options) and cost.seconds < QUICK:
+    if _is_quick(hamiltonian, Sought(None, False), options):
         return True
     window = BandWindow(0, min(n_bands, n_rows(hamiltonian)), math.nan)
-    return choose_solver(hamiltonian, window, options).finds_all
+    return choose_solvers(hamiltonian, [GAMMA], window, options).finds_all
 
 
 def check_all_bands(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from hotham_ase.errors import HothamError
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.cost import Cost
     from hotham_ase.electronic.solvers.guard import Guard
+    from hotham_ase.electronic.solvers.little_group import LittleGroup, Symmetries
     from hotham_ase.electronic.solvers.store import Checkpoint
     from hotham_ase.matrices import BlockLayout, Spin
     from hotham_ase.matrices.bloch import MatrixFormat
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 #: Directions in which S(k) has a smaller eigenvalue are projected out. An error δH is amplified
 #: by its inverse there: 1e-5 turns 1 meV into 100 eV.
 OVERLAP_THRESHOLD = 1e-5
+GAMMA = np.zeros(3)
 
 
 class EigenError(HothamError, ValueError):
@@ -183,12 +185,17 @@ class Sought:
         then smaller by ``n_removed``.
     floor
         eV; no level may lie below it.
+    look, mean
+        Where S may have a smaller eigenvalue than ``look``, solvers of dense matrices see whether
+        a direction in which S is small has an energy below ``mean``, in eV.
     """
 
     window: BandWindow | None = None
     vectors: bool = True
     threshold: float = OVERLAP_THRESHOLD
     floor: float = -np.inf
+    look: float = 0.0
+    mean: float = -np.inf
 
     def check_floor(self, lowest: float, n_removed: int) -> None:
         """Refuse a level below the floor.
@@ -202,6 +209,18 @@ class Sought:
             message = f"a level lies at {lowest:.6g} eV, below {self.floor:.6g} eV"
             raise LevelError(message, lowest, n_removed)
 
+    def check_small(self, lowest: float, n_removed: int) -> None:
+        """Refuse an energy below the mean where S is small: no function that oscillates has one.
+
+        Raises
+        ------
+        LevelError
+            If the lowest of these energies is such a one.
+        """
+        if lowest < self.mean:
+            message = f"S is small in a direction of {lowest:.6g} eV, below {self.mean:.6g} eV"
+            raise LevelError(message, lowest, n_removed)
+
 
 class Solver(Protocol):
     """A back end: one way to solve H(k) C = S(k) C ε at a k-point.
@@ -210,14 +229,15 @@ class Solver(Protocol):
 
     Attributes
     ----------
-    format
-        Of the matrices that it takes.
     finds_all
         Whether it finds all bands; one that does not needs a window with an energy in it.
     """
 
-    format: ClassVar[MatrixFormat]
     finds_all: ClassVar[bool]
+
+    @property
+    def format(self) -> MatrixFormat | LittleGroup:
+        """Of the matrices that it takes."""
 
     @property
     def name(self) -> str:
@@ -249,6 +269,27 @@ class Solver(Protocol):
         """The lowest eigenvalue of S."""
 
 
+@runtime_checkable
+class BatchSolver(Solver, Protocol):
+    """A back end that solves many k-points at once, as a GPU does."""
+
+    def at_once(self, n_rows: int, memory: float) -> int:
+        """How many k-points it takes at once, at least 1, in so many bytes of this machine."""
+
+    def solve_many(
+        self, problems: Sequence[tuple[Any, Any]], sought: Sought
+    ) -> list[Eigenstates | LevelError]:
+        """What :meth:`solve` returns for each H(k) and S(k), or the LevelError that it raises."""
+
+
+def attempt(solver: Solver, h_k: Any, s_k: Any, sought: Sought) -> Eigenstates | LevelError:
+    """What a solver finds, or a level where none can be."""
+    try:
+        return solver.solve(h_k, s_k, sought)
+    except LevelError as error:
+        return error
+
+
 @dataclass(frozen=True)
 class SolverOptions:
     """How eigenproblems at many k-points are solved, the same for all that follows from them.
@@ -266,18 +307,26 @@ class SolverOptions:
     solver
         The back end; None for what :func:`hotham_ase.electronic.solvers.policy.choose_solver`
         takes. Where it cannot find all bands, it is for windows only.
+    dense
+        What solves in the place of LAPACK where no executor does, such as a
+        :class:`BatchSolver` on a GPU; None for LAPACK.
     executor
         Threads or processes that solve k-points side by side; None solves one after another.
     checkpoint
         Where k-points are kept as they are solved, and looked for before.
+    symmetries
+        What leaves H and S as they are, which makes large problems smaller; None if that is not
+        known.
     """
 
     on_progress: Callable[[int, int], None] | None = None
     memory: int | None = None
     guard: Guard | None = None
     solver: Solver | None = None
+    dense: Solver | None = None
     executor: Executor | None = None
     checkpoint: Checkpoint | None = None
+    symmetries: Symmetries | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and other processes: an executor belongs to its process."""

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from hotham_ase.electronic.solvers.problem import WorkerError
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix
 from hotham_ase.matrices.bloch import MatrixFormat
 from hotham_ase.matrices.spin import Spin
+
+if TYPE_CHECKING:
+    from hotham_ase.electronic.solvers.little_group import LittleGroup
 
 _LOCK = threading.RLock()
 _WRITTEN: weakref.WeakKeyDictionary[RealSpaceMatrix, Path] = weakref.WeakKeyDictionary()
@@ -61,13 +64,17 @@ class SharedMatrices:
                 matrix.save(_WRITTEN[matrix])
             return _WRITTEN[matrix]
 
-    def at_k(self, kpt: np.ndarray, channel: int, format: MatrixFormat) -> tuple[Any, Any]:
-        """H(k) of one spin channel, and S(k) or None."""
+    def at_k(
+        self, kpt: np.ndarray, channel: int, format: MatrixFormat | LittleGroup
+    ) -> tuple[Any, Any]:
+        """H(k) of one spin channel, and S(k) or None; of sectors, where a group divides them."""
         spin: Spin = self.hamiltonian.spin
         with _LOCK:  # the patterns are built by the first of several threads
             self.hamiltonian.bloch(channel)
             if self.overlap is not None:
                 self.overlap.bloch(spin=spin)
+        if not isinstance(format, str):
+            return format.sectors(kpt, self.hamiltonian, self.overlap, channel)
         s_k = None if self.overlap is None else self.overlap.at_k(kpt, format=format, spin=spin)
         return self.hamiltonian.at_k(kpt, format=format, channel=channel), s_k
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -23,6 +24,7 @@ from hotham_ase.electronic.solvers.shift import NUDGES, SMALLEST_GAP, Factorizer
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.factors import BackEnd
+    from hotham_ase.electronic.solvers.ordering import Elimination
     from hotham_ase.electronic.solvers.problem import Pattern
     from hotham_ase.matrices.bloch import MatrixFormat
     from hotham_ase.matrices.hermitian import HermitianMatrix
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 ROOM = 4  # bands sought beyond a window, among which its edges are checked
 FARTHEST = 8  # times the bands of a window lie at most between it and the shift
 COUNTED_UP_TO = 4000  # rows; beyond, a search takes less time than counts at two edges
-PRODUCTS_FROM = 20_000  # rows; beyond, a thousand products take less time than factors
+PRODUCTS = 1500  # with S and H − ES, which tell as much as a factorization at the floor
+SECONDS_PRODUCT = 3e-9  # for each element of half the matrix; complex ones take twice as long
 DEEPER = 20.0  # eV; step of the search for a level below a floor
 MAX_ENERGY = 1e7  # eV; no band lies beyond it
 MAX_SEARCHED = 64  # states among which a band is looked for
@@ -41,6 +44,10 @@ MAX_DIRECTIONS = 500  # near-singular directions of S that can be projected out
 #: a second search (:meth:`Lanczos.overlooks`), at the price of a hundred solves.
 Proof = Literal["counts", "search"]
 
+#: Of an energy, a band and a slack: the energy that was taken, how many eigenvalues lie below it,
+#: and, unless these are so many up to the slack, the middle of the gap below a band that is near.
+Probe = Callable[[float, int, int], tuple[float, int, float | None]]
+
 
 @dataclass(frozen=True)
 class ShiftInvertSolver:
@@ -50,15 +57,14 @@ class ShiftInvertSolver:
     ----------
     back_end
         What factorizes; by default the best there is.
-    order : (n_rows,) int
-        Row that is eliminated k-th, see
-        :class:`~hotham_ase.electronic.solvers.ordering.Elimination`; None for the back end's own.
+    elimination
+        In which order rows are eliminated, and what that takes; None for the back end's own.
     proof
         How it is made sure that no band is missing; None for counts where they take little time.
     """
 
     back_end: BackEnd = field(default_factory=lambda: back_ends()[0])
-    order: np.ndarray | None = field(default=None, repr=False, compare=False)
+    elimination: Elimination | None = field(default=None, repr=False, compare=False)
     proof: Proof | None = None
     format: ClassVar[MatrixFormat] = "hermitian"
     finds_all: ClassVar[bool] = False
@@ -66,7 +72,16 @@ class ShiftInvertSolver:
     @property
     def factorizer(self) -> Factorizer:
         """What factorizes in this order."""
-        return Factorizer(self.back_end, self.order)
+        order = None if self.elimination is None else self.elimination.order
+        return Factorizer(self.back_end, order)
+
+    def prefers_products(self, *, is_real: bool) -> bool:
+        """Whether products tell in less time than factors that levels and S are sound."""
+        if self.elimination is None:
+            return False
+        factors = self.back_end.cost(self.elimination, is_real)
+        products = PRODUCTS * SECONDS_PRODUCT * self.elimination.n_matrix
+        return factors.seconds > (products if is_real else 2 * products)
 
     @property
     def name(self) -> str:
@@ -83,18 +98,54 @@ class ShiftInvertSolver:
         self, h_k: HermitianMatrix, s_k: HermitianMatrix | None, sought: Sought
     ) -> Eigenstates:
         """The bands of a window, which must be given."""
-        window, how = _window(sought), self.factorizer
+        window = _window(sought)
+
+        def wanted(n_below: int) -> tuple[int, int]:
+            sides = n_below - window.first, window.first + window.n_bands - n_below
+            if max(sides) > FARTHEST * (window.n_bands + ROOM):
+                raise EigenError(f"they are {max(sides)} bands away from it")
+            return sides
+
+        states = self.solve_beside(h_k, s_k, sought, window.energy, wanted)
+        return states.window(window.first, window.n_bands)
+
+    def solve_beside(
+        self,
+        h_k: HermitianMatrix,
+        s_k: HermitianMatrix | None,
+        sought: Sought,
+        energy: float,
+        wanted: Callable[[int], tuple[int, int]],
+    ) -> Eigenstates:
+        """Bands next to an energy, none missing between them.
+
+        Parameters
+        ----------
+        h_k, s_k, sought
+            As for :meth:`solve`; the window does not matter.
+        energy
+            eV.
+        wanted
+            How many below and above a shift near it, of the number of all below the shift.
+
+        Raises
+        ------
+        EigenError
+            If they are not found.
+        """
+        how = self.factorizer
         for matrix in (h_k, s_k):
             if matrix is not None and not np.isfinite(matrix.upper.data).all():
                 raise EigenError("H(k) and S(k) must be finite, but have values that are not")
         removed = None
-        if not _is_surely_sound(h_k, s_k, sought, how):
+        is_long = self.prefers_products(is_real=h_k.is_real)
+        if not _is_surely_sound(h_k, s_k, sought, how, by_products=is_long):
             removed = None if s_k is None else small_directions(s_k, sought.threshold, how)
             if not np.isneginf(sought.floor):
                 n_removed = 0 if removed is None else removed.shape[1]
                 sought.check_floor(_lowest(h_k, s_k, removed, sought.floor, how), n_removed)
         proof = self.proof or ("counts" if h_k.shape[0] <= COUNTED_UP_TO else "search")
-        states = counted_window(h_k, s_k, window, removed, how, proof=proof)
+        states = counted_beside(h_k, s_k, energy, wanted, removed, how, proof=proof)
         return states if sought.vectors else replace(states, vectors=None)
 
     def energy_of_band(
@@ -107,7 +158,14 @@ class ShiftInvertSolver:
         start: float = 0.0,
     ) -> float:
         """An energy below which ``band`` eigenvalues lie; see :func:`energy_of_band`."""
-        return energy_of_band(h_k, s_k, band, self.factorizer, slack, start)
+
+        def probe(energy: float, band: int, slack: int) -> tuple[float, int, float | None]:
+            with closing(ShiftInvert(h_k, s_k, energy, self.factorizer)) as factor:
+                sigma, n_below = factor.sigma, factor.n_below
+                is_it = abs(n_below - band) <= slack
+                return sigma, n_below, None if is_it else _below_band(factor, band)
+
+        return energy_of_band(probe, h_k.shape[0], band, slack, start)
 
     def lowest_overlap(self, s_k: HermitianMatrix) -> float:
         """The lowest eigenvalue of S."""
@@ -125,7 +183,12 @@ def _window(sought: Sought) -> BandWindow:
 
 
 def _is_surely_sound(
-    h: HermitianMatrix, s: HermitianMatrix | None, sought: Sought, factorizer: Factorizer
+    h: HermitianMatrix,
+    s: HermitianMatrix | None,
+    sought: Sought,
+    factorizer: Factorizer,
+    *,
+    by_products: bool,
 ) -> bool:
     """Whether S is far from singular and no level lies below the floor; False if not known.
 
@@ -136,12 +199,7 @@ def _is_surely_sound(
     if s is None or np.isneginf(sought.floor):
         return False
     positive = s.shifted(sought.threshold, None)
-    rows = h.shape[0] if h.is_real else 3 * h.shape[0]  # factors take eight times as long
-    if (
-        rows >= PRODUCTS_FROM
-        and surely_positive(positive)
-        and surely_positive(h.shifted(sought.floor, s))
-    ):
+    if by_products and surely_positive(positive) and surely_positive(h.shifted(sought.floor, s)):
         return True
     try:
         factor = ShiftInvert(h, s, sought.floor, factorizer)
@@ -195,16 +253,17 @@ def small_directions(
     return states.columns
 
 
-def counted_window(
+def counted_beside(
     h: HermitianMatrix,
     s: HermitianMatrix | None,
-    window: BandWindow,
+    energy: float,
+    wanted: Callable[[int], tuple[int, int]],
     removed: np.ndarray | None,
     factorizer: Factorizer,
     *,
     proof: Proof = "counts",
 ) -> Eigenstates:
-    """The bands of a window in the space without the removed directions.
+    """Bands next to an energy, in the space without the removed directions.
 
     A count at the shift tells their numbers, residuals are checked, and a proof is asked for that
     none is missing; where that fails, another shift is tried.
@@ -213,8 +272,8 @@ def counted_window(
     ----------
     h, s, removed, factorizer
         As for :class:`ShiftInvert`.
-    window
-        Which bands.
+    energy, wanted
+        See :meth:`ShiftInvertSolver.solve_beside`.
     proof
         How it is made sure that none is missing.
 
@@ -226,32 +285,32 @@ def counted_window(
     reason: EigenError | None = None
     for nudge in NUDGES:  # a shift may lie on a level, or a level have more copies than a block
         try:
-            shift = ShiftInvert(h, s, window.energy + nudge, factorizer, removed)
+            shift = ShiftInvert(h, s, energy + nudge, factorizer, removed)
             with closing(shift):
-                states = _searched(shift, window, proof, is_searched=reason is not None)
+                return _searched(shift, wanted, proof, is_searched=reason is not None)
         except EigenError as error:
             reason = error.with_traceback(None)  # whose frames would keep vectors
-            continue
-        return states.window(window.first, window.n_bands)
     raise EigenError(
-        f"bands {window.first} … {window.first + window.n_bands - 1} were not found near "
-        f"{window.energy:g} eV: choose an energy in their middle: {reason}"
+        f"the bands sought were not found near {energy:g} eV: choose an energy in their middle: "
+        f"{reason}"
     )
 
 
 def _searched(
-    factor: ShiftInvert, window: BandWindow, proof: Proof, *, is_searched: bool
+    factor: ShiftInvert,
+    sides: Callable[[int], tuple[int, int]],
+    proof: Proof,
+    *,
+    is_searched: bool,
 ) -> Eigenstates:
-    """Bands that hold a window for sure.
+    """Bands next to a shift, none missing for sure.
 
     The count at σ tells how many of them lie on either side, and all of a side's states are
     complete if they are as many as the count.
     """
     ends = factor.n_below, factor.n_bands - factor.n_below  # all that there are on either side
-    wanted = factor.n_below - window.first, window.first + window.n_bands - factor.n_below
-    wanted = max(wanted[0], 0), max(wanted[1], 0)
-    if max(wanted) > FARTHEST * (window.n_bands + ROOM):
-        raise EigenError(f"they are {max(wanted)} bands away from it")
+    below, above = sides(factor.n_below)
+    wanted = min(max(below, 0), ends[0]), min(max(above, 0), ends[1])
     states, edges = _with_edges(factor, wanted, ends)
     if proof == "search" or is_searched:
         rounds = iter(range(MOST_ROUNDS))
@@ -264,7 +323,8 @@ def _searched(
             expected = states.first_band + int((states.eigenvalues < energy).sum())
             if np.isfinite(energy) and factor.n_below_other(energy) != expected:
                 raise EigenError(f"bands near {factor.sigma:g} eV are missing")
-    return replace(states, is_counted=proof == "counts")
+    first = factor.n_below - wanted[0]
+    return replace(states, is_counted=proof == "counts").window(first, sum(wanted))
 
 
 def _with_edges(
@@ -299,12 +359,7 @@ def _widest_gap(energies: np.ndarray) -> float:
 
 
 def energy_of_band(
-    h: HermitianMatrix,
-    s: HermitianMatrix | None,
-    band: int,
-    factorizer: Factorizer,
-    slack: int = 0,
-    start: float = 0.0,
+    probe: Probe, n_rows: int, band: int, slack: int = 0, start: float = 0.0
 ) -> float:
     """An energy below which ``band`` eigenvalues lie, up to ``slack``.
 
@@ -312,8 +367,10 @@ def energy_of_band(
 
     Parameters
     ----------
-    h, s, factorizer
-        As for :class:`ShiftInvert`.
+    probe
+        Looks at an energy.
+    n_rows
+        Eigenvalues that there are at most.
     band
         Number of eigenvalues.
     slack
@@ -329,11 +386,9 @@ def energy_of_band(
     bracket: list[tuple[float, int] | None] = [None, None]  # energies below and above, with counts
     energy, step = start, 4.0
     while abs(energy) < MAX_ENERGY:
-        with closing(ShiftInvert(h, s, energy, factorizer)) as factor:
-            sigma, n_below = factor.sigma, factor.n_below
-            if abs(n_below - band) <= slack:
-                return sigma
-            between = _below_band(factor, band)
+        sigma, n_below, between = probe(energy, band, slack)
+        if abs(n_below - band) <= slack:
+            return sigma
         if between is not None:
             return between
         bracket[int(n_below > band)] = (sigma, n_below)
@@ -347,7 +402,7 @@ def energy_of_band(
             return high[0]
         part = (band - low[1]) / (high[1] - low[1])
         energy = low[0] + width * min(max(part, 0.1), 0.9)
-    raise EigenError(f"band must lie between 0 and {h.shape[0]}, got {band}")
+    raise EigenError(f"band must lie between 0 and {n_rows}, got {band}")
 
 
 def _below_band(factor: ShiftInvert, band: int) -> float | None:

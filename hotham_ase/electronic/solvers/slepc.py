@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass
 from glob import glob
@@ -25,16 +26,20 @@ from hotham_ase.electronic.solvers.problem import (
     real_if_real,
 )
 from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
+from hotham_ase.errors import UsageError
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.problem import Pattern
     from hotham_ase.matrices.bloch import MatrixFormat
+    from hotham_ase.matrices.hermitian import HermitianMatrix
 
 PROGRAM = Path(__file__).with_name("slepc_program.py")
 #: Where Debian's python3-slepc4py-real lies.
 DEBIAN = "/usr/lib/*dir/*/*-real/lib/python3*/dist-packages"
 ROOM = 6  # bands sought beyond a window, among which its edges are counted
 TRIES = 4
+FIRST_STEP = 4.0  # eV; how far from a guess a band is looked for at first
+NEAR = 2e-3  # eV; nearer to a level a shift would not be accurate
 SMALLEST_GAP = 1e-6  # eV; where levels are apart by more, those below can be counted
 RESIDUAL = 1e-7  # eV; largest ‖Hc − εSc‖ of a band
 
@@ -62,6 +67,23 @@ class SlepcSolver:
     command: tuple[str, ...] = ("mpirun", "-n", "2", "/usr/bin/python3")
     folder: str | None = None
 
+    @classmethod
+    def named(cls, name: str) -> SlepcSolver:
+        """``slepc:COMMAND``, or ``slepc`` for two processes of this machine.
+
+        Raises
+        ------
+        UsageError
+            If the name is another.
+        """
+        kind, _, command = name.partition(":")
+        if kind != "slepc" or (":" in name and not command.split()):
+            raise UsageError(
+                "solver must be slepc or slepc:COMMAND, an MPI launcher and a Python with "
+                f"slepc4py, such as 'slepc:mpirun -n 4 /usr/bin/python3', got {name!r}"
+            )
+        return cls(tuple(shlex.split(command))) if command else cls()
+
     def cost(self, hamiltonian: Pattern, sought: Sought, *, is_real: bool) -> Cost:
         """What one k-point takes with SuperLU: MUMPS stores half, so that this is a bound."""
         n_bands = _window(sought).n_bands
@@ -83,6 +105,35 @@ class SlepcSolver:
         with TemporaryDirectory(dir=self.folder) as folder:
             nearest = _Problem(self.command, Path(folder), s_k, None).nearest(0.0, 2)
         return float(nearest.eigenvalues[0])
+
+    def energy_of_band(
+        self,
+        h_k: HermitianMatrix,
+        s_k: HermitianMatrix | None,
+        band: int,
+        *,
+        slack: int = 0,
+        start: float = 0.0,
+    ) -> float:
+        """An energy below which ``band`` eigenvalues lie, up to ``slack``; by bisection.
+
+        Where levels are closer than 2 meV, as degenerate ones, it lies so near to that of the band.
+        """
+        full = (None if m is None else m.full() for m in (h_k, s_k))
+        with TemporaryDirectory(dir=self.folder) as folder:
+            problem = _Problem(self.command, Path(folder), *full)
+            low, high, step = start - FIRST_STEP, start + FIRST_STEP, FIRST_STEP
+            while problem.n_below(low) > band:
+                low, step = low - step, 2 * step
+            while problem.n_below(high) < band:
+                high, step = high + step, 2 * step
+            while high - low > NEAR:
+                middle = (low + high) / 2
+                n_below = problem.n_below(middle)
+                if abs(n_below - band) <= slack:
+                    return middle
+                low, high = (low, middle) if n_below > band else (middle, high)
+        return high
 
 
 def _window(sought: Sought) -> BandWindow:
@@ -148,6 +199,10 @@ class _Problem:
         if floor and found["counts"][0]:
             n = found["counts"][0] // self._copies
             raise LevelError(f"{n} levels lie below {sought.floor:.6g} eV", sought.floor)
+
+    def n_below(self, energy: float) -> int:
+        """How many eigenvalues lie below an energy."""
+        return int(self._run("--count", repr(energy))["counts"][0]) // self._copies
 
     def nearest(self, sigma: float, n_bands: int) -> Eigenstates:
         """The states nearest an energy, without levels that are there in part."""

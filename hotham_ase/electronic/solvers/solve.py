@@ -11,27 +11,34 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from hotham_ase.electronic.solvers.adapted import AdaptedSolver
 from hotham_ase.electronic.solvers.guard import GhostStateWarning, Guard, onsite_levels
 from hotham_ase.electronic.solvers.mapping import Progress, n_side_by_side, solved_alike
-from hotham_ase.electronic.solvers.policy import Chosen, check_memory, choose_solvers
+from hotham_ase.electronic.solvers.policy import (
+    Chosen,
+    allowed_memory,
+    check_memory,
+    choose_solvers,
+)
 from hotham_ase.electronic.solvers.problem import (
     DEFAULT_OPTIONS,
+    GAMMA,
     BandWindow,
+    BatchSolver,
     Eigenstates,
     IllConditionedWarning,
-    Solver,
     SolverOptions,
     Sought,
     n_rows,
 )
 from hotham_ase.electronic.solvers.sharing import SharedMatrices
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
+from hotham_ase.electronic.solvers.slepc import SlepcSolver
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.store import Checkpoint
     from hotham_ase.matrices import RealSpaceMatrix
 
-GAMMA = (0.0, 0.0, 0.0)
 AHEAD = 1 << 26  # bytes of eigenvectors that are held back until all have one threshold
 UNKNOWN = 16  # workers, where an executor does not tell how many it has
 
@@ -86,9 +93,8 @@ def solve_kpts(
     chosen = choose_solvers(hamiltonian, kpts, window, options, vectors=vectors)
     guard = options.guard or Guard.of(hamiltonian, overlap)
     if not chosen.finds_all and window is not None and math.isnan(window.energy):
-        sparse = (s for s in (chosen.of_real, chosen.of_complex) if s and not s.finds_all)
-        window = located(hamiltonian, overlap, window, next(sparse))
-    task = _task(hamiltonian, overlap, chosen, Sought(window, vectors), options.checkpoint)
+        window = located(hamiltonian, overlap, window, options)
+    task = _task(hamiltonian, overlap, chosen, Sought(window, vectors), options)
     # eigenvectors are held back in portions, eigenvalues all, until they have one threshold
     removed: list[int] = []
     portion = _portion(n_rows(hamiltonian), window, options)
@@ -112,37 +118,56 @@ def _task(
     overlap: RealSpaceMatrix | None,
     chosen: Chosen,
     sought: Sought,
-    checkpoint: Checkpoint | None,
+    options: SolverOptions,
 ) -> _KPointTask:
+    checkpoint, memory = options.checkpoint, allowed_memory(options)
     if checkpoint is None:
-        return _KPointTask(SharedMatrices(hamiltonian, overlap), chosen, sought)
-    hamiltonian = checkpoint.same(hamiltonian)
-    overlap = None if overlap is None else checkpoint.same(overlap)
-    matrices = SharedMatrices(hamiltonian, overlap, checkpoint.folder)
+        return _KPointTask(SharedMatrices(hamiltonian, overlap), chosen, sought, memory)
+    matrices = checkpoint.shared(hamiltonian, overlap)
     is_kept = checkpoint.vectors or not sought.vectors
-    return _KPointTask(matrices, chosen, sought, checkpoint if is_kept else None)
+    return _KPointTask(matrices, chosen, sought, memory, checkpoint if is_kept else None)
 
 
 @dataclass(frozen=True)
 class _KPointTask:
-    """Solves at one k-point, here or in another process; see :class:`Task`."""
+    """Solves at some k-points, here or in another process; see :class:`Task`."""
 
     matrices: SharedMatrices
     chosen: Chosen
     sought: Sought
+    memory: float
     checkpoint: Checkpoint | None = None
     channel: int = 0
 
-    def __call__(self, guard: Guard, kpt: np.ndarray) -> tuple[Eigenstates, Guard]:
-        # another worker that was killed since may have kept it
-        if (found := self.found(guard, kpt)) is not None:
-            return found
-        seen, solver = replace(guard), self.chosen.at(self.matrices.hamiltonian, kpt)
-        h_k, s_k = self.matrices.at_k(kpt, self.channel, solver.format)
-        states = seen.solve(solver, h_k, s_k, self.sought)
-        if self.checkpoint is not None:
-            self.checkpoint.keep(self._name(guard, kpt), states, seen, kpt)
-        return states, seen
+    def portions(self, kpts: list[np.ndarray]) -> list[list[np.ndarray]]:
+        portions = []
+        for solver, group in itertools.groupby(kpts, self.chosen.at):
+            size, some = 1, list(group)
+            if isinstance(solver, BatchSolver):
+                size = solver.at_once(n_rows(self.matrices.hamiltonian), self.memory)
+            portions += [some[start : start + size] for start in range(0, len(some), size)]
+        return portions
+
+    def __call__(self, guard: Guard, kpts: list[np.ndarray]) -> list[tuple[Eigenstates, Guard]]:
+        # another worker that was killed since may have kept some
+        kept = [self.found(guard, kpt) for kpt in kpts]
+        new = [kpt for kpt, result in zip(kpts, kept, strict=True) if result is None]
+        solved, results = self._solved(guard, new), []
+        for result in kept:
+            results.append(next(solved) if result is None else result)
+            if results[-1][1].threshold != guard.threshold:
+                break
+        return results
+
+    def _solved(self, guard: Guard, kpts: list[np.ndarray]) -> Iterator[tuple[Eigenstates, Guard]]:
+        if not kpts:
+            return
+        solver = self.chosen.at(kpts[0])
+        problems = [self.matrices.at_k(kpt, self.channel, solver.format) for kpt in kpts]
+        for kpt, found in zip(kpts, guard.solve_many(solver, problems, self.sought), strict=False):
+            if self.checkpoint is not None:
+                self.checkpoint.keep(self._name(guard, kpt), *found, kpt)
+            yield found
 
     def found(self, guard: Guard, kpt: np.ndarray) -> tuple[Eigenstates, Guard] | None:
         if self.checkpoint is None:
@@ -200,17 +225,17 @@ def located(
     hamiltonian: RealSpaceMatrix,
     overlap: RealSpaceMatrix | None,
     window: BandWindow,
-    solver: Solver | None = None,
+    options: SolverOptions = DEFAULT_OPTIONS,
 ) -> BandWindow:
     """A window with an energy near the middle of its bands at Γ, which shift-invert needs.
 
-    It is found by the solver if that is shift-invert, otherwise by its default.
+    It is found by what solves at Γ if that counts bands, otherwise by shift-invert.
     """
-    if not isinstance(solver, ShiftInvertSolver):
+    solver = choose_solvers(hamiltonian, [GAMMA], window, options).at(GAMMA)
+    if not isinstance(solver, ShiftInvertSolver | AdaptedSolver | SlepcSolver):
         solver = ShiftInvertSolver()
-    middle, spin = window.first + window.n_bands // 2, hamiltonian.spin
-    h_k = hamiltonian.at_k(GAMMA, format="hermitian")
-    s_k = None if overlap is None else overlap.at_k(GAMMA, format="hermitian", spin=spin)
+    middle = window.first + window.n_bands // 2
+    h_k, s_k = SharedMatrices(hamiltonian, overlap).at_k(GAMMA, 0, solver.format)
     levels = onsite_levels(hamiltonian, overlap)
     start = float(levels[min(middle, len(levels) - 1)])  # bands lie about where orbitals do
     slack = window.n_bands // 8

@@ -99,6 +99,13 @@ class Checkpoint:
                 matrix.save(file_in(self.folder, matrix))
         return known[self.folder] or matrix
 
+    def shared(
+        self, hamiltonian: RealSpaceMatrix, overlap: RealSpaceMatrix | None
+    ) -> SharedMatrices:
+        """Both, :meth:`same` as before, for processes that find them in the folder."""
+        s = None if overlap is None else self.same(overlap)
+        return SharedMatrices(self.same(hamiltonian), s, self.folder)
+
     def _earlier(self, matrix: RealSpaceMatrix) -> RealSpaceMatrix | None:
         for path in sorted(self.folder.glob("matrix-*.h5")):
             try:

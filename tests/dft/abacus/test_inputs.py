@@ -41,8 +41,6 @@ def test_structure_and_kpoints_of_other_names(tmp_path, write_abacus, sample):
     [
         ("gamma_only 1", "gamma_only 0"),
         ("gamma_only .true.", "gamma_only 0"),
-        ("noncolin 1", "non-collinear"),
-        ("noncolin 1\nlspinorb 1\nnspin 4", "non-collinear"),
         ("esolver_type tddft", "another method"),
         ("efield_flag 1", "electric field"),
         ("imp_sol 1", "solvent"),

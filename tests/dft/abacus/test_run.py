@@ -199,8 +199,14 @@ def test_labels_longer_than_the_symbol(tmp_path, write_abacus, sample: Sample):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [("nspin 2", "nspin 2"), ("nspin 4", "nspin 4"), ("calculation relax", "calculation scf")],
+    [("nspin 2", "of one spin only"), ("nspin 4", "has 36 orbitals, but .* 72")],
 )
+def test_runs_of_another_spin_than_their_files(tmp_path, write_abacus, settings: str, message: str):
+    with pytest.raises(DFTReadError, match=message):
+        read_abacus(write_abacus(tmp_path / "run", settings=settings))
+
+
+@pytest.mark.parametrize(("settings", "message"), [("calculation relax", "calculation scf")])
 def test_unsupported_runs(tmp_path, write_abacus, settings: str, message: str):
     with pytest.raises(UnsupportedRunError, match=message):
         read_abacus(write_abacus(tmp_path / "run", settings=settings))
@@ -270,7 +276,7 @@ def test_matrices_reproduce_the_eigenvalues_of_the_run(shared_data: Path, run: s
     folder = shared_data / "abacus" / run
     sample, printed = read_sample(folder), read_eigenvalues(folder)
     assert sample.provenance.scf_converged
-    n_bands = printed.eigenvalues.shape[1]
+    n_bands = printed.eigenvalues.shape[2]
     for index in SETS[run]:
         kpt = printed.kpts[index]
         levels = eigh(
@@ -278,7 +284,7 @@ def test_matrices_reproduce_the_eigenvalues_of_the_run(shared_data: Path, run: s
             sample.overlap.at_k(kpt, format="dense"),
             eigvals_only=True,
         )
-        error = np.abs(levels[:n_bands] - printed.eigenvalues[index]).max()
+        error = np.abs(levels[:n_bands] - printed.eigenvalues[0, index]).max()
         print(f"{run} k-point {index}: {error:.2e} eV")
         assert error < 2e-6  # S read or computed
 
@@ -295,4 +301,4 @@ def test_occupations_sum_up_to_the_electrons(shared_data: Path):
     folder = shared_data / "abacus" / "silicon" / "000"
     printed = read_eigenvalues(folder)
     assert printed.occupations.sum() == pytest.approx(32, abs=1e-6)
-    assert printed.kpts.shape == (len(printed.eigenvalues), 3)
+    assert printed.kpts.shape == (printed.eigenvalues.shape[1], 3)

@@ -31,7 +31,7 @@ def test_matrices_reproduce_the_eigenvalues_of_the_run(shared_data: Path, name: 
     assert sample.provenance.eigenvalues == "compared"
     assert sample.provenance.to_dict()["nspin"] == 4
     run = read_eigenvalues(shared_data / "abacus" / name)
-    n_bands = run.eigenvalues.shape[1]
+    n_bands = run.eigenvalues.shape[2]
     for index in (0, 5, len(run.kpts) // 2):
         h, s = (
             m.at_k(run.kpts[index], format="dense", spin=Spin.SPIN_ORBIT)
@@ -39,7 +39,7 @@ def test_matrices_reproduce_the_eigenvalues_of_the_run(shared_data: Path, name: 
         )
         levels = eigvalsh(h, s)[:n_bands]
         tolerance = TOLERANCES[sample.provenance.overlap]
-        np.testing.assert_allclose(levels, run.eigenvalues[index], rtol=0, atol=tolerance)
+        np.testing.assert_allclose(levels, run.eigenvalues[0, index], rtol=0, atol=tolerance)
 
 
 def test_runs_without_spin_have_nearly_the_same_scalar_part(shared_data: Path):
@@ -118,10 +118,19 @@ def test_magnetism_is_refused_with_its_size(run: Path):
     path.write_text(onsite_energy_of_spin_up(path.read_text(), 0.02))
     with pytest.raises(DFTReadError, match=r"not symmetric under time reversal: .* up to 0.136"):
         read_sample(run)
+
+
+def test_runs_with_moments_are_non_collinear(run: Path):
+    """The same H, read as four complex components."""
+    coupled = read_sample(run).hamiltonian
     inputs = (run / "INPUT").read_text()
     (run / "INPUT").write_text(inputs.replace("noncolin 0", "noncolin 1"))
-    with pytest.raises(UnsupportedRunError, match="only unpolarized or spin-orbit runs are"):
-        read_sample(run)
+    sample = read_sample(run)
+    assert sample.hamiltonian.spin is Spin.NON_COLLINEAR
+    assert sample.provenance.eigenvalues == "compared"
+    factors = np.array([1, 1j, 1j, 1j])[:, None]
+    found = sample.hamiltonian.on_pairs(coupled.pairs).values
+    np.testing.assert_allclose(found, factors * coupled.values, atol=2e-7)  # printed
 
 
 def test_overlap_that_couples_spins_is_refused(run: Path):

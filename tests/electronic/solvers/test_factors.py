@@ -8,29 +8,36 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from hotham_ase.electronic.solvers import factors, pardiso
+from hotham_ase.electronic.solvers import factors, mumps_library, pardiso
 from hotham_ase.electronic.solvers.factors import (
     FactorError,
     missing_extras_hint,
 )
 from hotham_ase.electronic.solvers.mkl import MKLBackEnd
+from hotham_ase.electronic.solvers.mumps import MUMPSBackEnd
 from hotham_ase.electronic.solvers.ordering import Elimination
 from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 from hotham_ase.matrices.hermitian import HermitianMatrix
 
 STOPPED = -13  # PARDISO's error where its progress routine says so
 needs_mkl = pytest.mark.skipif(not pardiso.is_installed(), reason="needs MKL: pip install mkl")
+needs_mumps = pytest.mark.skipif(
+    not mumps_library.is_installed(), reason="needs MUMPS: apt-get install libmumps-seq-5.5"
+)
+MUMPS = [MUMPSBackEnd(s, out_of_core=o) for o in (False, True) for s in (False, True)]
 BACK_ENDS = [
     SuperLUBackEnd(),
-    *(
-        pytest.param(back_end, marks=needs_mkl)
-        for back_end in (MKLBackEnd(), MKLBackEnd(single=True))
-    ),
+    *(pytest.param(b, marks=needs_mkl) for b in (MKLBackEnd(), MKLBackEnd(single=True))),
+    *(pytest.param(b, marks=needs_mumps) for b in MUMPS),
 ]
 
 
@@ -97,9 +104,8 @@ def test_what_is_not_finite_is_refused(back_end):
         back_end.factorize(matrix)
 
 
-@needs_mkl
-@pytest.mark.parametrize("single", [False, True])
-def test_counts_are_right_or_refused(single):
+@pytest.mark.parametrize("back_end", BACK_ENDS[1:], ids=str)
+def test_counts_are_right_or_refused(back_end):
     """Random sparse Hermitian matrices, also with a diagonal of zeros: no pivots of two rows."""
     counted = 0
     for seed in range(60):
@@ -110,7 +116,7 @@ def test_counts_are_right_or_refused(single):
             matrix.upper.data[matrix.upper.indptr[:-1]] = 0.0
         order = rng.permutation(n) if seed % 2 else None
         try:
-            factors = MKLBackEnd(single=single).factorize(matrix, order=order)
+            factors = back_end.factorize(matrix, order=order)
         except FactorError:
             continue
         counted += 1
@@ -222,8 +228,62 @@ print("fine")
     assert (run.stdout, run.stderr) == ("fine\n", "")
 
 
+@needs_mumps
+@pytest.mark.parametrize("single", [False, True])
+def test_factors_in_files(single, monkeypatch, tmp_path):
+    """Less memory, the same numbers, several at once, and nothing is left behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    line = sp.eye_array(22, k=1) + sp.eye_array(22, k=-1)
+    grid = sum(
+        sp.kron(sp.kron(a, b), c) for a, b, c in permutations((line, *[sp.eye_array(22)] * 2))
+    )
+    rng, n = np.random.default_rng(0), grid.shape[0]
+    pair = [
+        HermitianMatrix(sp.csr_array(sp.triu(grid + sp.diags_array(rng.normal(size=n)))))
+        for _ in range(2)
+    ]
+    kept = [MUMPSBackEnd(single, out_of_core=True).factorize(m) for m in pair]
+    assert len(list(tmp_path.iterdir())) == 2
+    b = rng.normal(size=(n, 9))
+    with ThreadPoolExecutor(2) as threads:  # MUMPS is called by one thread at a time
+        solved = [threads.submit(f.solve, b) for f in (*kept, *kept)]
+        for matrix, x in zip((*pair, *pair), solved, strict=True):
+            np.testing.assert_allclose(matrix @ x.result(), b, atol=1e-7)
+    in_core = MUMPSBackEnd(single).factorize(pair[1])
+    assert kept[1].n_negative == in_core.n_negative
+    assert kept[1].nbytes < 0.85 * in_core.nbytes
+    kept[0].close()
+    assert len(list(tmp_path.iterdir())) == 1
+    del kept, in_core
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+
+
+@needs_mumps
+def test_no_files_remain_of_what_fails(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    back_end = MUMPSBackEnd(out_of_core=True)
+    zeros = HermitianMatrix(sp.csr_array((np.zeros(3), np.arange(3), np.arange(4))))
+    with pytest.raises(FactorError, match="vanishes"):
+        back_end.factorize(zeros)
+    little = SimpleNamespace(free=1000)
+    monkeypatch.setattr(mumps_library.shutil, "disk_usage", lambda folder: little)
+    with pytest.raises(MemoryError, match=r"1000 bytes are free: let TMPDIR"):
+        back_end.factorize(random_matrix(100, 0, is_real=True))
+    assert not list(tmp_path.iterdir())
+
+
+@needs_mumps
+def test_unknown_versions_of_mumps_are_not_used(monkeypatch):
+    monkeypatch.setattr(mumps_library, "_library", mumps_library._library.__wrapped__)
+    assert mumps_library.is_installed()
+    monkeypatch.setattr(mumps_library, "_has_known_fields", lambda *a: False)
+    assert not mumps_library.is_installed()
+
+
 def test_the_best_comes_first_and_its_lack_is_told(monkeypatch):
     monkeypatch.setattr(factors, "is_installed", lambda: False)
+    monkeypatch.setattr(mumps_library, "is_installed", lambda: False)
     monkeypatch.setattr(factors, "can_be_installed", lambda: True)
     assert factors.back_ends() == (SuperLUBackEnd(),)
     assert missing_extras_hint(1000) is None
@@ -232,6 +292,9 @@ def test_the_best_comes_first_and_its_lack_is_told(monkeypatch):
     assert missing_extras_hint(10**9) is None
     monkeypatch.setattr(factors, "is_installed", lambda: True)
     assert factors.back_ends()[0] == MKLBackEnd()
+    monkeypatch.setattr(mumps_library, "is_installed", lambda: True)
+    assert factors.in_core() == (MKLBackEnd(), MKLBackEnd(single=True), SuperLUBackEnd())
+    assert factors.back_ends()[3:] == tuple(MUMPS[2:])
     assert missing_extras_hint(10**9) is None
 
 

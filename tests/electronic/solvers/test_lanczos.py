@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from hotham_ase.electronic.solvers import shift_invert
 from hotham_ase.electronic.solvers.lanczos import Lanczos
 from hotham_ase.electronic.solvers.positive import surely_positive
 from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, LevelError, Sought
@@ -219,7 +218,7 @@ def test_positive_without_factors(real):
 @pytest.mark.parametrize("is_large", [True, False])
 def test_sound_problems_take_few_factorizations(monkeypatch, is_large):
     """S and the floor need one factorization at most, and a search none."""
-    monkeypatch.setattr(shift_invert, "PRODUCTS_FROM", 0 if is_large else 1000)
+    monkeypatch.setattr(ShiftInvertSolver, "prefers_products", lambda *_, **__: is_large)
     Miscounting.calls.clear()
     levels = spread(300)
     h, s = problem_with(levels)

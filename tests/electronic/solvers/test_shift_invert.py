@@ -11,11 +11,11 @@ from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.lanczos import Lanczos
 from hotham_ase.electronic.solvers.problem import BandWindow, EigenError, Eigenstates, Sought
 from hotham_ase.electronic.solvers.shift import Factorizer, ShiftInvert
-from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver, energy_of_band
+from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 from tests.halves import half
 
-SUPERLU = Factorizer(SuperLUBackEnd())
+SUPERLU, SPARSE = Factorizer(SuperLUBackEnd()), ShiftInvertSolver(SuperLUBackEnd())
 
 
 def solve_dense(h, s, **sought) -> Eigenstates:
@@ -45,7 +45,7 @@ def test_inertia_counts_eigenvalues():
     exact = scipy.linalg.eigh(h.toarray(), s.toarray(), eigvals_only=True)
     for energy in (-10.0, -1.3, 0.0, 0.77, 10.0):
         assert ShiftInvert(half(h), half(s), energy, SUPERLU).n_below == (exact < energy).sum()
-    energy = energy_of_band(half(h), half(s), 20, SUPERLU)
+    energy = SPARSE.energy_of_band(half(h), half(s), 20)
     assert (exact < energy).sum() == 20
 
 
@@ -156,5 +156,5 @@ def test_energy_of_band_takes_few_factorizations(monkeypatch):
     monkeypatch.setattr(ShiftInvert, "__init__", counted)
     for band in (1, 60, 399):
         shifts.clear()
-        assert (exact < energy_of_band(half(h), half(s), band, SUPERLU)).sum() == band
+        assert (exact < SPARSE.energy_of_band(half(h), half(s), band)).sum() == band
         assert len(shifts) <= 8

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 import scipy.linalg
@@ -13,24 +9,18 @@ import scipy.sparse as sp
 
 from hotham_ase.electronic import BandWindow, SlepcSolver, SolverOptions
 from hotham_ase.electronic.solvers.problem import EigenError, LevelError, Sought, WorkerError
-from hotham_ase.electronic.solvers.slepc import DEBIAN
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
+from hotham_ase.errors import UsageError
+from hotham_ase.matrices.hermitian import HermitianMatrix
 from tests.electronic.solvers.slow import KPTS, closed_form, matrices
 
 PYTHON = "/usr/bin/python3"
 
 
 @pytest.fixture
-def solver(request, monkeypatch) -> SlepcSolver:
+def solver(request, mpirun) -> SlepcSolver:
     """Of one process, or as many as a test asks for."""
-    has_slepc = any((Path(place) / "slepc4py").exists() for place in glob.glob(DEBIAN))
-    if not has_slepc or shutil.which("mpirun") is None:
-        pytest.skip("needs Debian's python3-slepc4py-real and openmpi-bin")
-    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
-        monkeypatch.setenv(name, "1")
-    for name in ("rmaps_base_oversubscribe", "mpi_yield_when_idle"):  # there may be one core
-        monkeypatch.setenv(f"OMPI_MCA_{name}", "1")
-    return SlepcSolver(("mpirun", "-n", str(getattr(request, "param", 1)), PYTHON))
+    return SlepcSolver((*mpirun, str(getattr(request, "param", 1)), PYTHON))
 
 
 def random_problem(n: int, *, real: bool) -> tuple[sp.csr_array, sp.csr_array]:
@@ -97,6 +87,25 @@ def test_bands_of_graphene(solver):
     window = BandWindow(0, 2, 0.1)
     values = eigenvalues_at_kpts(*matrices(), KPTS[:2], window=window, options=options)
     np.testing.assert_allclose(values, closed_form()[:, :2], atol=1e-9)
+
+
+@pytest.mark.parametrize(("real", "band", "most"), [(False, 18, 0.0), (True, 19, 2e-3)])
+def test_where_a_band_is(solver, real, band, most):
+    """By counts alone: between two levels, or next to one that is there twice."""
+    problem = ((m + m.conj().T) / 2 for m in random_problem(40, real=real))
+    h, s = (HermitianMatrix(sp.triu(m, format="csr")) for m in problem)
+    exact = scipy.linalg.eigh(h.full().toarray(), s.full().toarray(), eigvals_only=True)
+    energy = solver.energy_of_band(h, s, band, start=float(exact[band]) + 6.0)
+    assert exact[band - 1] < energy < exact[band] + most
+
+
+def test_names_are_commands():
+    assert SlepcSolver.named("slepc") == SlepcSolver()
+    command = ("srun", "-n", "64", "/a path/python3")
+    assert SlepcSolver.named("slepc:srun -n 64 '/a path/python3'") == SlepcSolver(command)
+    for name in ("slepc:", "mumps", "slepc: "):
+        with pytest.raises(UsageError, match="solver must be slepc or slepc:COMMAND"):
+            SlepcSolver.named(name)
 
 
 def test_program_that_is_not_there():

@@ -1,0 +1,1 @@
+"""OpenMX: its ``.scfout`` with the input inside, and the ``.pao`` files of its orbitals."""

@@ -1,0 +1,1 @@
+"""SIESTA: ``.HSX`` and ``.TSHS`` matrices, ``.ion`` files of orbitals and projectors."""
