@@ -11,13 +11,15 @@ TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("*.py"))
 
 
 def test_there_are_tutorials():
-    assert [path.name[:2] for path in TUTORIALS] == ["01", "02", "03", "04", "05"]
+    assert [path.name[:2] for path in TUTORIALS] == ["01", "02", "03", "04", "05", "06"]
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_tutorial(path, tmp_path, monkeypatch):
     if path.stem == "04_spin_orbit" and "mos2" not in bundled_models():
         pytest.skip("needs the bundled model mos2")
+    if path.stem == "06_from_nothing":
+        pytest.importorskip("pyscf")
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(path), run_name="__main__")
     pictures = list(tmp_path.glob("*.png"))
