@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,12 @@ import numpy as np
 from hotham_ase.dft.format import Format
 from hotham_ase.dft.h5blocks import (
     H_FILE,
-    LARGEST_L,
     S_FILE,
     BlockFolder,
     blocks_of,
+    checked_shells,
     make_atoms,
+    named_blocks,
     our_info,
     read_info,
     read_rows,
@@ -44,7 +45,7 @@ def is_deeph(folder: Path) -> bool:
 
 
 def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None) -> Sample:
-    """Read a legacy DeepH folder.
+    """Read a legacy DeepH folder, of any spin.
 
     The folder says nothing about radial functions: the basis has none, and the cutoff of a
     species is half the longest pair of S in which it takes part, unless :func:`write_deeph`
@@ -66,7 +67,7 @@ def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None)
     DFTReadError
         If a file is missing or damaged, or the valence of an element is not known.
     UnsupportedRunError
-        If the data are spinful.
+        If orbitals are orthogonal, or differ between atoms of an element.
     """
     folder = Path(folder)
     info = read_info(folder, FORMAT)
@@ -75,7 +76,7 @@ def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None)
     positions = read_table(folder, "site_positions.dat", (3, -1)).T
     atoms = make_atoms(folder, numbers, positions, cell, True)
     try:
-        per_atom = [_checked_shells(row) for row in read_rows(folder, "orbital_types.dat")]
+        per_atom = [checked_shells(row) for row in read_rows(folder, "orbital_types.dat")]
     except ValueError as error:
         raise DFTReadError(f"{folder}/orbital_types.dat is not understood: {error}") from error
     shells: dict[str, tuple[int, ...]] = {}
@@ -86,7 +87,8 @@ def read_deeph(folder: str | Path, n_valence: Mapping[str, float] | None = None)
     for symbol, of_atom in zip(atoms.symbols, per_atom, strict=True):
         if shells.setdefault(symbol, of_atom) != of_atom:
             raise UnsupportedRunError(f"{folder} gives atoms of {symbol} different orbitals")
-    return BlockFolder(folder, FORMAT, atoms, shells, _parse_key, info).sample(n_valence or {})
+    blocks_in = named_blocks(_parse_key)
+    return BlockFolder(folder, FORMAT, atoms, shells, blocks_in, info).sample(n_valence or {})
 
 
 def _parse_key(key: str) -> tuple[int, int, list[int]]:
@@ -96,13 +98,6 @@ def _parse_key(key: str) -> tuple[int, int, list[int]]:
         raise DFTReadError(f"key {key!r} is not '[Rx, Ry, Rz, i, j]'")
     *shift, i, j = (int(n) for n in found.groups())
     return i - 1, j - 1, shift
-
-
-def _checked_shells(letters: Sequence[str | int]) -> tuple[int, ...]:
-    shells = tuple(int(l) for l in letters)
-    if not all(0 <= l <= LARGEST_L for l in shells):
-        raise ValueError(f"l must lie in 0 … {LARGEST_L}, got {shells}")
-    return shells
 
 
 # --------------------------------------------------------------------- writing
@@ -167,6 +162,7 @@ FORMAT = Format(
     files="hamiltonians.h5 and lat.dat",
     detect=is_deeph,
     read=lambda folder, n_valence, orbitals, verify: read_deeph(folder, n_valence),
+    spins=tuple(Spin),
     convention="deeph",
     write=write_deeph,
     written_spins=tuple(Spin),

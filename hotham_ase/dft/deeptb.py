@@ -20,6 +20,7 @@ from hotham_ase.dft.h5blocks import (
     BlockFolder,
     blocks_of,
     make_atoms,
+    named_blocks,
     read_file,
     read_info,
     read_table,
@@ -71,7 +72,8 @@ def read_deeptb(folder: str | Path, n_valence: Mapping[str, float] | None = None
         shells = {symbol: _shells_of_label(label) for symbol, label in labels.items()}
     except Exception as error:  # a literal may be anything, and too much for Python's parser
         raise DFTReadError(f"{folder}/basis.dat is not understood: {error}") from error
-    return BlockFolder(folder, FORMAT, atoms, shells, _parse_key, info).sample(n_valence or {})
+    blocks_in = named_blocks(_parse_key)
+    return BlockFolder(folder, FORMAT, atoms, shells, blocks_in, info).sample(n_valence or {})
 
 
 def _parse_key(key: str) -> tuple[int, int, list[int]]:

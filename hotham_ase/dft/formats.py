@@ -37,8 +37,9 @@ def formats() -> tuple[Format, ...]:
     from hotham_ase.dft.siesta import run as siesta
 
     return (
-        *(abacus.FORMAT, openmx.FORMAT, siesta.FORMAT, cp2k.FORMAT, deeph.FORMAT, deeptb.FORMAT),
-        *(deeph_new.FORMAT, write.FORMAT, sisl_files.FORMAT, wannier90.FORMAT, extxyz.FORMAT),
+        *(abacus.FORMAT, openmx.FORMAT, siesta.FORMAT, cp2k.FORMAT, deeph.FORMAT),
+        *(deeph_new.FORMAT, deeptb.FORMAT),
+        *(write.FORMAT, sisl_files.FORMAT, wannier90.FORMAT, extxyz.FORMAT),
     )
 
 

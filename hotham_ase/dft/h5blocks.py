@@ -1,14 +1,14 @@
-"""Folders with one HDF5 dataset per block: what DeepH's and DeePTB's formats have in common.
+"""Folders with blocks in HDF5: what DeepH's and DeePTB's formats have in common.
 
-Both hold one array per pair of atoms and lattice vector, in eV: the block ⟨φ_i, cell 0 | H | φ_j,
-cell R⟩. They differ in the names of the arrays, in the files that give the structure and its
+All hold a block ⟨φ_i, cell 0 | H | φ_j, cell R⟩ for each pair of atoms and lattice vector, in eV.
+They differ in where the blocks lie in the file, in the files that give the structure and its
 orbitals, and in the order of a shell's harmonics.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from pydantic import BaseModel, FiniteFloat
+from pydantic import AliasChoices, BaseModel, Field, FiniteFloat
 
 from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.format import Format
 from hotham_ase.dft.provenance import Provenance, name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
+from hotham_ase.dft.spinors import spinor_components
 from hotham_ase.dft.textfiles import SMALL, read_text
 from hotham_ase.dft.triplets import matrix_from_triplets, sorted_places
 from hotham_ase.errors import HothamError
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
 
 H_FILE, S_FILE = "hamiltonians.h5", "overlaps.h5"
 ParseKey = Callable[[str], tuple[int, int, list[int]]]  # name -> i, j from 0, and R
+Block = tuple[str, int, int, list[int], np.ndarray]  # its name, i, j from 0, R, and elements
 # elements whose pseudopotentials agree on the valence electrons
 _UNAMBIGUOUS_VALENCE = {
     **{"H": 1, "He": 2, "B": 3, "C": 4, "N": 5, "O": 6, "F": 7, "Ne": 8},
     **{"Al": 3, "Si": 4, "P": 5, "S": 6, "Cl": 7, "Ar": 8},
 }
+_SAME_NUMBER = 1e-6  # of electrons
 LARGEST_LENGTH = 1e6  # Å; beyond, positions have too few digits left
 LARGEST_L, LARGEST_SHIFT = 6, 1000  # of shells, and of lattice vectors R
 _WHOLE = {int: (-(2**31), 2**31, "whole numbers"), bool: (0, 1, "0 and 1")}
@@ -54,16 +57,21 @@ class _OurInfo(BaseModel):
     provenance: dict[str, Any] = {}
 
 
-class FolderInfo(BaseModel):
-    """What of ``info.json`` bears on the matrices; both formats' words."""
+def _called(default: Any, *words: str) -> Any:
+    return Field(default, validation_alias=AliasChoices(*words))
 
-    isspinful: bool = False
-    isorthogonal: bool = False
-    fermi_level: FiniteFloat | None = None
-    nsites: int | None = None
-    norbits: int | None = None
+
+class FolderInfo(BaseModel):
+    """What of ``info.json`` bears on the matrices, in all the formats' words."""
+
+    is_spinful: bool = _called(False, "isspinful", "spinful")
+    is_orthogonal: bool = _called(False, "isorthogonal", "orthogonal_basis")
+    fermi_level: FiniteFloat | None = _called(None, "fermi_level", "fermi_energy_eV")
+    n_electrons: FiniteFloat | None = _called(None, "occupation")
+    n_atoms: int | None = _called(None, "nsites", "natoms", "atoms_quantity")
+    n_orbitals: int | None = _called(None, "norbits", "orbits_quantity")
+    shells: dict[str, list[int]] = _called({}, "elements_orbital_map")
     nframes: int = 1
-    natoms: int | None = None
     pos_type: str = "cart"
     pbc: bool | list[bool] | None = None
     hotham_ase: _OurInfo = _OurInfo()
@@ -71,7 +79,7 @@ class FolderInfo(BaseModel):
     @property
     def spin(self) -> Spin:
         """Spinful blocks are complex [[uu, ud], [du, dd]] without any further symmetry."""
-        return Spin.NON_COLLINEAR if self.isspinful else Spin.UNPOLARIZED
+        return Spin.NON_COLLINEAR if self.is_spinful else Spin.UNPOLARIZED
 
 
 def read_file(folder: Path, name: str, limit: int = SMALL) -> str:
@@ -139,9 +147,17 @@ def read_info(folder: Path, form: Format) -> FolderInfo:
     except (ValueError, RecursionError) as error:
         raise DFTReadError(f"{folder}/info.json is not understood: {error}") from error
     form.check_spin(folder, info.spin, "spinful matrices")
-    if info.isorthogonal:
-        raise UnsupportedRunError(f"{folder} has orthogonal orbitals (isorthogonal): no S to read")
+    if info.is_orthogonal:
+        raise UnsupportedRunError(f"{folder} has orthogonal orbitals: no S to read")
     return info
+
+
+def checked_shells(letters: Iterable[str | int]) -> tuple[int, ...]:
+    """Degrees l of an atom's shells; ValueError if they are none."""
+    shells = tuple(int(l) for l in letters)
+    if not all(0 <= l <= LARGEST_L for l in shells):
+        raise ValueError(f"l must lie in 0 … {LARGEST_L}, got {shells}")
+    return shells
 
 
 def make_atoms(
@@ -183,10 +199,12 @@ class BlockFolder:
         The structure.
     shells
         Of each element, in the files' order of shells.
-    parse
-        From the name of an array to its atoms i and j, counted from 0, and R.
+    blocks_in
+        Blocks of the file of a matrix, see :func:`named_blocks`.
     info
         Content of ``info.json``.
+    files
+        Names of the files of H and S.
 
     Raises
     ------
@@ -199,8 +217,9 @@ class BlockFolder:
     form: Format
     atoms: Atoms
     shells: Mapping[str, tuple[int, ...]]
-    parse: ParseKey
+    blocks_in: Callable[[Path], Iterator[Block]]
     info: FolderInfo
+    files: tuple[str, str] = (H_FILE, S_FILE)
 
     def __post_init__(self) -> None:
         symbols = list(self.atoms.symbols)
@@ -209,11 +228,12 @@ class BlockFolder:
             raise DFTReadError(f"{self.path} gives no orbitals for {missing}")
         n_atoms = len(symbols)
         n_basis = sum(2 * l + 1 for symbol in symbols for l in self.shells[symbol])
-        for name, found in (("nsites", n_atoms), ("natoms", n_atoms), ("norbits", n_basis)):
-            said = getattr(self.info, name)
+        info = self.info
+        counts = (("atoms", info.n_atoms, n_atoms), ("orbitals", info.n_orbitals, n_basis))
+        for name, said, found in counts:
             if said is not None and said != found:
                 raise DFTReadError(
-                    f"{self.path}/info.json says {name} {said}, but there are {found}"
+                    f"{self.path}/info.json says {said} {name}, but there are {found}"
                 )
 
     def sample(self, n_valence: Mapping[str, float]) -> Sample:
@@ -238,30 +258,11 @@ class BlockFolder:
 
     def _sample(self, n_valence: Mapping[str, float]) -> Sample:
         atoms, ours = self.atoms, self.info.hotham_ase
-        symbols = sorted(set(atoms.symbols))
+        kinds = (self.info.spin, Spin.UNPOLARIZED)
+        h, s = (_read_blocks(self, *of_file) for of_file in zip(self.files, kinds, strict=True))
         valence = {**_UNAMBIGUOUS_VALENCE, **n_valence, **ours.n_valence}
-        for symbol in symbols:
-            if symbol not in valence:
-                raise DFTReadError(
-                    f"{self.path} does not say how many valence electrons {symbol} has: give "
-                    f"n_valence (hotham import --n-valence {symbol}=…)"
-                )
-        h, s = (_read_blocks(self, file) for file in (H_FILE, S_FILE))
-        # the formats do not tell how far orbitals reach, but pairs of S end where two of them do
-        longest = s.longest_pairs(atoms)
-        species = []
-        for symbol in symbols:
-            shells = tuple(sorted(self.shells[symbol]))
-            cutoffs = ours.cutoffs.get(symbol)
-            if cutoffs is None:
-                if longest[symbol] == 0:
-                    raise DFTReadError(
-                        f"{self.path} has no pairs with {symbol}, so no cutoff for it"
-                    )
-                cutoffs = [longest[symbol] / 2] * len(shells)
-            species.append(SpeciesBasis(symbol, shells, tuple(cutoffs), valence[symbol]))
-        basis = OrbitalBasis(tuple(species))
-        known = {*n_valence, *ours.n_valence}
+        basis = self._basis(valence, s.longest_pairs(atoms))
+        is_given = {*n_valence, *ours.n_valence} >= set(atoms.symbols)
         provenance = Provenance.from_dict(ours.provenance)
         return Sample(
             atoms=atoms,
@@ -269,17 +270,53 @@ class BlockFolder:
             hamiltonian=h.matrix(atoms, basis, self.form, "hamiltonian"),
             overlap=s.matrix(atoms, basis, self.form, "overlap"),
             fermi_level=self.info.fermi_level,
-            n_electrons=(
-                basis.n_electrons(atoms.numbers) if ours.n_electrons is None else ours.n_electrons
-            ),
+            n_electrons=self._n_electrons(basis, is_given=is_given),
             provenance=replace(
                 provenance,
                 name=name_of(self.path),
                 code=provenance.code or self.form.name,
                 overlap="read",
-                n_valence="given" if known >= set(symbols) else "assumed",
+                n_valence="given" if is_given else "assumed",
             ),
         )
+
+    def _basis(self, valence: Mapping[str, float], longest: Mapping[str, float]) -> OrbitalBasis:
+        """Without radial functions.
+
+        The formats do not tell how far orbitals reach, but pairs of S end where two of them do.
+        """
+        species = []
+        for symbol in sorted(set(self.atoms.symbols)):
+            if symbol not in valence:
+                raise DFTReadError(
+                    f"{self.path} does not say how many valence electrons {symbol} has: give "
+                    f"n_valence (hotham import --n-valence {symbol}=…)"
+                )
+            shells = tuple(sorted(self.shells[symbol]))
+            cutoffs = self.info.hotham_ase.cutoffs.get(symbol)
+            if cutoffs is None:
+                if longest[symbol] == 0:
+                    raise DFTReadError(
+                        f"{self.path} has no pairs with {symbol}, so no cutoff for it"
+                    )
+                cutoffs = [longest[symbol] / 2] * len(shells)
+            species.append(SpeciesBasis(symbol, shells, tuple(cutoffs), valence[symbol]))
+        return OrbitalBasis(tuple(species))
+
+    def _n_electrons(self, basis: OrbitalBasis, *, is_given: bool) -> float:
+        """As the folder says, else of neutral atoms."""
+        neutral = basis.n_electrons(self.atoms.numbers)
+        said = self.info.n_electrons
+        if self.info.hotham_ase.n_electrons is not None:
+            return self.info.hotham_ase.n_electrons
+        if said is None:
+            return neutral
+        if not is_given and abs(said - neutral) > _SAME_NUMBER:
+            raise DFTReadError(
+                f"{self.path}/info.json has {said:g} electrons, but neutral atoms would have "
+                f"{neutral:g}: give n_valence of all elements (hotham import --n-valence)"
+            )
+        return said
 
 
 @dataclass(frozen=True)
@@ -289,11 +326,13 @@ class _Blocks:
     Attributes
     ----------
     keys : (n_blocks, 5) int
-        i, j and R of every block.
-    rows, columns, values : (n,)
-        Orbitals and elements.
+        i, j and R of every block that is not zero.
+    rows, columns : (n,)
+        Orbitals.
     shifts : (n, 3) int
         R of every element.
+    values : (1 or 4, n)
+        Elements; of spinors uu, ud, du, dd.
     """
 
     keys: np.ndarray
@@ -315,11 +354,30 @@ class _Blocks:
 
     def matrix(self, atoms: Atoms, basis: OrbitalBasis, form: Format, name: str) -> RealSpaceMatrix:
         """In our order of harmonics; DFTReadError if it is not Hermitian or incomplete."""
-        triplets = (self.rows, self.columns, self.shifts, self.values)
-        return matrix_from_triplets(atoms, basis, form.convention, *triplets, name=name)
+        spin, values = _components(self.values)
+        triplets = (self.rows, self.columns, self.shifts, values)
+        matrix = matrix_from_triplets(
+            atoms, basis, form.convention, *triplets, name=name, spin=spin
+        )
+        # the newer layout lists the same pairs for H and S
+        layout = matrix.layout
+        sizes = np.maximum.reduceat(np.abs(matrix.values).max(axis=0), layout.offsets[:-1])
+        is_there = sizes[layout.pairs.n_atoms :] > 0
+        return matrix if is_there.all() else matrix.on_pairs(layout.pairs.select(is_there))
 
 
-def _read_blocks(folder: BlockFolder, file: str) -> _Blocks:
+def _components(values: np.ndarray) -> tuple[Spin, np.ndarray]:
+    """Kind and components of elements."""
+    if len(values) == 1:
+        return Spin.UNPOLARIZED, values
+    up, up_down, down_up, down = values
+    # the formats know spinors only: those of collinear spins are real and do not couple
+    if not any(part.any() for part in (up_down, down_up, up.imag, down.imag)):
+        return Spin.POLARIZED, np.stack([up.real, down.real])
+    return spinor_components(up, down, up_down, down_up)
+
+
+def _read_blocks(folder: BlockFolder, file: str, spin: Spin) -> _Blocks:
     path, atoms = folder.path / file, folder.atoms
     if not path.is_file():
         raise DFTReadError(f"{folder.path} has no {file}")
@@ -327,10 +385,11 @@ def _read_blocks(folder: BlockFolder, file: str) -> _Blocks:
     order = {symbol: sorted_places(shells) for symbol, shells in folder.shells.items()}
     places = [order[symbol] for symbol in atoms.symbols]
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in places])])
+    n_spins = 2 if spin.is_spinor else 1
+    sizes = (n_spins * np.diff(offsets)).tolist()
     rows, columns, values = [], [], []
     keys: dict[tuple[int, ...], str] = {}
-    for name, group in _block_names(path):
-        i, j, shift = folder.parse(name)
+    for name, i, j, shift, block in folder.blocks_in(path):
         if not (0 <= i < len(atoms) and 0 <= j < len(atoms)):
             raise DFTReadError(f"{path}: key {name!r} names an atom out of range")
         if max(map(abs, shift)) > LARGEST_SHIFT:
@@ -338,24 +397,48 @@ def _read_blocks(folder: BlockFolder, file: str) -> _Blocks:
         if (i, j, *shift) in keys:
             raise DFTReadError(f"{path} has the block {name!r} twice")
         keys[(i, j, *shift)] = name
-        block = read_array(group, name, "fc", (len(places[i]), len(places[j])))
-        if np.iscomplexobj(block):
-            raise UnsupportedRunError(f"{path} has complex blocks: spinors are not supported yet")
-        if not np.isfinite(block).all():
-            raise DFTReadError(f"{path}: block {name!r} has values that are not finite")
+        _check_block(f"{path}: block {name!r}", block, (sizes[i], sizes[j]), spin)
         rows.append(np.repeat(offsets[i] + places[i], len(places[j])))
         columns.append(np.tile(offsets[j] + places[j], len(places[i])))
-        values.append(block.ravel())
+        of_spins = block.reshape(n_spins, len(places[i]), n_spins, len(places[j]))
+        values.append(of_spins.transpose(0, 2, 1, 3).reshape(n_spins**2, -1))
     if not keys:
         raise DFTReadError(f"{path} has no blocks")
     key_array = np.array(list(keys), dtype=np.int64)
     return _Blocks(
-        keys=key_array,
+        keys=key_array[[block.any() for block in values]],
         rows=np.concatenate(rows),
         columns=np.concatenate(columns),
-        shifts=np.repeat(key_array[:, 2:], [len(v) for v in values], axis=0),
-        values=np.concatenate(values).astype(float),
+        shifts=np.repeat(key_array[:, 2:], [len(row) for row in rows], axis=0),
+        values=np.concatenate(values, axis=1).astype(complex if spin.is_spinor else float),
     )
+
+
+def _check_block(name: str, block: np.ndarray, shape: tuple[int, int], spin: Spin) -> None:
+    if block.shape != shape:
+        raise DFTReadError(
+            f"{name} has the shape {block.shape}, but its atoms' {spin.value} orbitals {shape}"
+        )
+    if np.iscomplexobj(block) and not spin.is_spinor:
+        raise UnsupportedRunError(f"{name} is complex, but not of spinors")
+    if not np.isfinite(block).all():
+        raise DFTReadError(f"{name} has values that are not finite")
+
+
+def named_blocks(parse: ParseKey) -> Callable[[Path], Iterator[Block]]:
+    """Reads files with one array for each block.
+
+    Parameters
+    ----------
+    parse
+        From the name of an array to its atoms i and j, counted from 0, and R.
+    """
+
+    def blocks_in(path: Path) -> Iterator[Block]:
+        for name, group in _block_names(path):
+            yield name, *parse(name), read_array(group, name, "fc", (None, None))
+
+    return blocks_in
 
 
 def _block_names(path: Path) -> Iterator[tuple[str, h5py.Group]]:

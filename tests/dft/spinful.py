@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from scipy.linalg import eigvalsh
 
 from hotham_ase.dft import Sample
 from hotham_ase.matrices.spin import Spin
 
+KINDS = pytest.mark.parametrize("kind", list(Spin), ids=lambda kind: kind.value)
 KPTS = np.random.default_rng(17).random((3, 3))
 
 
@@ -38,3 +40,9 @@ def levels(sample: Sample, kpt: np.ndarray) -> np.ndarray:
 def spinor_levels(sample: Sample, kpt: np.ndarray) -> np.ndarray:
     """(2 n_orbitals,) levels of both spins together, ascending."""
     return np.sort(levels(sample, kpt).ravel())
+
+
+def check_levels(found: Sample, expected: Sample, kpts: np.ndarray = KPTS) -> None:
+    """Levels of two samples are the same to 1e-8 eV; Hermitian parts are rounded."""
+    for kpt in kpts:
+        np.testing.assert_allclose(levels(found, kpt), levels(expected, kpt), rtol=0, atol=1e-8)

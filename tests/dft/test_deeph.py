@@ -13,7 +13,9 @@ from hotham_ase.basis.harmonics import real_spherical_harmonics
 from hotham_ase.dft import DFTReadError, Sample, UnsupportedRunError, read_sample
 from hotham_ase.dft.deeph import read_deeph, write_deeph
 from hotham_ase.dft.deeptb import read_deeptb
+from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
+from tests.dft.spinful import KINDS, check_levels, with_spin
 
 
 @pytest.fixture
@@ -185,17 +187,33 @@ def test_damaged_files(folder: Path):
     with pytest.raises(DFTReadError, match="not an HDF5 file"):
         read_deeph(folder)
     (folder / "orbital_types.dat").write_text("0 0 1 2\n0 0 1 2\n0 1 2\n")
-    with pytest.raises(DFTReadError, match="norbits 36, but there are 29"):
+    with pytest.raises(DFTReadError, match="36 orbitals, but there are 29"):
         read_deeph(folder)
     (folder / "element.dat").write_text("5\n5\n")
     with pytest.raises(DFTReadError, match="2 elements"):
         read_deeph(folder)
 
 
-def test_spinful_folder_is_not_supported_yet(folder: Path):
+@KINDS
+def test_spin(kind: Spin, sample: Sample, tmp_path: Path):
+    spinful = with_spin(sample, kind)
+    write_deeph(spinful, tmp_path / "run")
+    read = read_deeph(tmp_path / "run")
+    assert read.hamiltonian.spin is kind
+    assert read.hamiltonian.pairs.lists_the_same(sample.hamiltonian.pairs)
+    np.testing.assert_allclose(read.hamiltonian.values, spinful.hamiltonian.values, atol=1e-15)
+    np.testing.assert_array_equal(read.overlap.values, sample.overlap.values)
+    check_levels(read, spinful)
+
+
+def test_spinors_of_another_shape(folder: Path, sample: Sample, tmp_path: Path):
     (folder / "info.json").write_text('{"isspinful": true}')
-    with pytest.raises(UnsupportedRunError, match="spinful"):
+    with pytest.raises(DFTReadError, match="non-collinear orbitals .20, 20."):
         read_deeph(folder)
+    write_deeph(with_spin(sample, Spin.SPIN_ORBIT), tmp_path / "spinful")
+    (tmp_path / "spinful" / "info.json").unlink()
+    with pytest.raises(DFTReadError, match=r"\(20, 20\), but its atoms' unpolarized"):
+        read_deeph(tmp_path / "spinful", n_valence={"Mo": 14})
 
 
 def test_folder_that_exists_is_not_overwritten(folder: Path, sample: Sample):
@@ -238,8 +256,8 @@ def test_comments_and_empty_lines(folder: Path, sample: Sample, name: str):
         ("info.json", '{"fermi_level": "high"}', "not understood"),
         ("info.json", '{"fermi_level": NaN}', "not understood"),
         ("info.json", '{"hotham_ase": {"cutoffs": {"B": 3}}}', "not understood"),
-        ("info.json", '{"nsites": 4, "hotham_ase": {"n_valence": {"Mo": 14}}}', "nsites 4"),
-        ("info.json", '{"norbits": 9, "hotham_ase": {"n_valence": {"Mo": 14}}}', "norbits 9"),
+        ("info.json", '{"nsites": 4, "hotham_ase": {"n_valence": {"Mo": 14}}}', "says 4 atoms"),
+        ("info.json", '{"norbits": 9, "hotham_ase": {"n_valence": {"Mo": 14}}}', "says 9 orbitals"),
         ("info.json", '{"isorthogonal": true}', "orthogonal"),
     ],
 )
@@ -406,7 +424,7 @@ def write_boron(folder: Path) -> None:
         ("1 1 2\n", "{}", "pbc.dat must hold 0 and 1"),
         ("1 1 1 # all\n", '{"pbc": [true, true, false]}', "another pbc in info.json"),
         ("1 1 1\n", '{"pbc": [true, true]}', "a pbc of 2 directions"),
-        ("1 1 1\n", '{"pbc": true, "natoms": 2}', "natoms 2"),
+        ("1 1 1\n", '{"pbc": true, "natoms": 2}', "says 2 atoms"),
         ("1 1 1\n", '{"pbc": true, "natoms": 1}', "has no hamiltonians.h5"),
     ],
 )

@@ -23,7 +23,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def test_names_and_files_are_different():
     read = [one.name for one in formats() if one.is_read]
-    assert read == ["ABACUS", "OpenMX", "SIESTA", "CP2K", "DeepH", "DeePTB"]
+    blocks = ["DeepH", "DeepH, newer", "DeePTB"]
+    assert read == ["ABACUS", "OpenMX", "SIESTA", "CP2K", *blocks]
     for key in ("name", "files"):
         assert len({getattr(one, key) for one in formats()}) == len(formats())
 
@@ -85,8 +86,8 @@ def test_a_folder_of_none_is_told_what_would_be_one(tmp_path: Path):
     with pytest.raises(DFTReadError) as error:
         read_sample(tmp_path)
     assert str(error.value).endswith(
-        "CP2K (…-KS_SPIN_1….csr), DeepH (hamiltonians.h5 and lat.dat) or DeePTB "
-        "(hamiltonians.h5 and cell.dat)"
+        "CP2K (…-KS_SPIN_1….csr), DeepH (hamiltonians.h5 and lat.dat), DeepH, newer "
+        "(hamiltonian.h5 and POSCAR) or DeePTB (hamiltonians.h5 and cell.dat)"
     )
 
 

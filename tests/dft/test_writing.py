@@ -24,9 +24,7 @@ from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import overlap_matrix
 from tests.dft.conftest import abacus_matrices, make_atoms, make_basis, make_sample
 from tests.dft.layouts import Matrices, parse_first_layout
-from tests.dft.spinful import KPTS, levels, spinor_levels, with_spin
-
-KINDS = pytest.mark.parametrize("kind", list(Spin), ids=lambda kind: kind.value)
+from tests.dft.spinful import KINDS, KPTS, levels, spinor_levels, with_spin
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tests.fuzz import target_dataset, target_deeph, target_deeptb
+from tests.fuzz import target_dataset, target_deeph, target_deeph_new, target_deeptb
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of absurd numbers in the examination
-@pytest.mark.parametrize("target", [target_dataset, target_deeph, target_deeptb])
+@pytest.mark.parametrize("target", [target_dataset, target_deeph, target_deeph_new, target_deeptb])
 def test_damage_is_refused_or_harmless(target: ModuleType, tmp_path: Path):
     outcomes = []
     for seed in range(60):
