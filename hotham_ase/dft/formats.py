@@ -13,12 +13,19 @@ from hotham_ase.dft.format import Format
 from hotham_ase.dft.plausibility import check_electrons, check_sample
 from hotham_ase.dft.potentials import with_potentials
 from hotham_ase.dft.provenance import Provenance
-from hotham_ase.dft.sample import DFTReadError, ExportError, Sample, SampleError
+from hotham_ase.dft.sample import (
+    DFTReadError,
+    ExportError,
+    Sample,
+    SampleError,
+    UnsupportedRunError,
+)
 from hotham_ase.errors import HothamError
 from hotham_ase.files import check_new, check_writable
 from hotham_ase.matrices.spin import Spin
 
 INITIAL = "initial"  # where a run's folder has the run that H0 is taken from
+HAMGNN = "graph_data.npz"
 _OF_INITIAL_RUN = ("code", "version", "xc", "scf_steps")
 
 
@@ -92,7 +99,7 @@ def read_sample(
         its pseudopotentials.
     UnsupportedRunError
         If a calculation is of a kind that is not supported, or a pseudopotential in the folder
-        ``pseudopotentials`` is.
+        ``pseudopotentials`` is; or for HamGNN's ``graph_data.npz``.
 
     Warns
     -----
@@ -184,6 +191,12 @@ def check_target(path: str | Path, to: str, spin: Spin | None = None) -> Format:
 
 
 def _format_of(folder: Path) -> Format:
+    if folder.name == HAMGNN or (run_format(folder) is None and (folder / HAMGNN).is_file()):
+        raise UnsupportedRunError(
+            f"{folder}: HamGNN's {HAMGNN} holds pickled objects, which may do anything when they "
+            "are loaded, and is not read: import the runs of OpenMX, SIESTA or ABACUS that it was "
+            "made from"
+        )
     if not folder.is_dir():
         raise DFTReadError(f"{folder} is not a folder")
     found = run_format(folder)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hotham_ase.dft import (
@@ -89,6 +91,16 @@ def test_a_folder_of_none_is_told_what_would_be_one(tmp_path: Path):
         "CP2K (…-KS_SPIN_1….csr), DeepH (hamiltonians.h5 and lat.dat), DeepH, newer "
         "(hamiltonian.h5 and POSCAR) or DeePTB (hamiltonians.h5 and cell.dat)"
     )
+
+
+def test_pickles_of_hamgnn_are_not_loaded(tmp_path: Path, monkeypatch):
+    """As its own scripts write them; the advice is the same for the file and its folder."""
+    path = tmp_path / "graph_data.npz"
+    np.savez(path, graph=np.array({0: "a graph"}, dtype=object))
+    monkeypatch.setattr(pickle, "load", None)
+    for given in (path, tmp_path):
+        with pytest.raises(UnsupportedRunError, match="pickled objects.* import the runs of"):
+            read_sample(given)
 
 
 def test_spins_that_are_not_read_are_refused():
