@@ -306,6 +306,7 @@ class TwoCentreTables:
         mesh, radial = resolved_functions(self.functions(*place), FINE.k_max)
         weights = 4 * np.pi * mesh**2 * simpson_weights(len(mesh), mesh[1] - mesh[0])
         integrals = (radial * weights) @ radial.T
+        integrals = (integrals + integrals.T) / 2  # BLAS rounds both halves differently
         return np.array([integrals[c.bra, c.ket] for c in channels])
 
     def _density(
