@@ -11,7 +11,7 @@ TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("*.py"))
 
 
 def test_there_are_tutorials():
-    assert [path.name[:2] for path in TUTORIALS] == ["01", "02", "03", "04", "05"]
+    assert [path.name[:2] for path in TUTORIALS] == ["01", "02", "03", "04", "05", "07"]
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
