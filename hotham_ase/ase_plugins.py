@@ -34,7 +34,7 @@ def read_hotham_dataset(filename: str, index: slice) -> Iterator[Atoms]:
     filename
         The file.
     index
-        Which of them; ASE makes a slice of a number, too.
+        Which of them. ASE makes ``slice(n, None)`` of a number n, and takes the first.
 
     Yields
     ------
@@ -46,16 +46,15 @@ def read_hotham_dataset(filename: str, index: slice) -> Iterator[Atoms]:
     DatasetError
         If the file is not a data set, or is damaged.
     IndexError
-        If it is too short for the number that was asked for.
+        If it has no structure of the number that was asked for, or that such a slice begins with.
     """
     from hotham_ase.dataset import Dataset
 
     with Dataset(filename) as dataset:
-        n = len(dataset)
-        which = range(n)[index]
-        if not which and index.stop is None and index.start is not None:
-            raise IndexError(f"{filename} has {n} structures, but number {index.start} was wanted")
-        for number in which:
+        n, first = len(dataset), index.start
+        if first is not None and index.stop is None and not -n <= first < n:
+            raise IndexError(f"{filename} has {n} structures, but number {first} was wanted")
+        for number in range(n)[index]:
             stored = dataset.geometry(number)
             atoms = stored.atoms()
             atoms.info["name"] = stored.name
@@ -65,14 +64,15 @@ def read_hotham_dataset(filename: str, index: slice) -> Iterator[Atoms]:
 
 
 def __getattr__(name: str) -> Any:
-    """The plug-ins of ASE's experiment; whatever becomes of it, ASE leaves out what is not there."""
+    """The plug-ins of ASE's experiment; ASE leaves out what a module does not have."""
     if name == "__ase_plugins__":
         try:
             from ase._4.plugins.plugin import CalculatorPlugin
 
-            return {
-                CalculatorPlugin("hotham", implementation="hotham_ase.calculator.HotHamCalculator")
-            }
-        except (ImportError, TypeError):
+            found = CalculatorPlugin(
+                "hotham", implementation="hotham_ase.calculator.HotHamCalculator"
+            )
+            return {found}
+        except (ImportError, TypeError):  # it may move or change without notice
             pass
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

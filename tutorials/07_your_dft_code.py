@@ -60,8 +60,8 @@ print("smallest direct gap at", edges.k_direct.round(4))
 
 # %% [markdown]
 # ## A data set
-# `hotham import RUN_FOLDER ... -o data.h5` on the command line. ASE knows these files, too: `ase gui
-# data.h5`, `ase.io.read("data.h5@0")`.
+# `hotham import RUN_FOLDER ... -o data.h5` on the command line. ASE knows these files, too:
+# `ase gui data.h5`, `ase.io.read("data.h5@0")`.
 
 # %%
 import_folders([run], work / "data.h5")
@@ -72,17 +72,17 @@ print(f"{dataset.path.stat().st_size >> 10} KiB, H differs by {difference:.1e} e
 
 # %% [markdown]
 # ## To Wannier90's readers
-# `hotham convert RUN_FOLDER PATH --to wannier90`. Most tight-binding tools know no overlap, so these
-# files are between Löwdin's orthonormal orbitals, which reach farther than ours; the first line
-# says how far levels are off. A dozen lines read such a file, with nothing of hotham_ase, and find
-# the dots of the picture:
+# `hotham convert RUN_FOLDER PATH --to wannier90`. Most tight-binding tools know no overlap, so
+# these files are between Löwdin's orthonormal orbitals, which reach farther than ours; the first
+# line says how far levels are off. A dozen lines read such a file, with nothing of hotham_ase, and
+# find the dots of the picture:
 
 # %%
 write_sample(stored, work / "w90", "wannier90")
 
 
 def read_hr(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 3) lattice vectors R and (n, n_wann, n_wann) H(R) of a _hr.dat, divided by its weights."""
+    """(n, 3) lattice vectors R, and (n, n_wann, n_wann) H(R) over its weight in a _hr.dat."""
     lines = path.read_text().splitlines()
     print(lines[0])
     n_wann, n_cells = int(lines[1]), int(lines[2])
@@ -99,7 +99,9 @@ shifts, hoppings = read_hr(work / "w90" / "hotham_hr.dat")
 theirs = [
     np.linalg.eigvalsh(np.tensordot(np.exp(2j * np.pi * shifts @ kpt), hoppings, 1)) for kpt in kpts
 ]
-print(f"Wannier90: {1e3 * np.abs(theirs - ours).max():.3f} meV at {len(kpts)} k-points")
+error = np.abs(theirs - ours).max()
+print(f"Wannier90: {1e3 * error:.3f} meV at {len(kpts)} k-points")
+assert error < 5e-3
 
 axes = plot_bands(bands, window=(-22, 18))
 distances = bands.get_labels()[0][::10]
@@ -107,8 +109,8 @@ axes.plot(distances, np.array(theirs) - bands.reference, "o", color="C3", ms=3)
 axes.figure.savefig("bands_of_the_run.png", dpi=150)
 
 # %% [markdown]
-# `write_wannier90(sample, folder, error=1e-5)` of `hotham_ase.dft.wannier90` takes more cells and is
-# closer. Formats that have S keep H and S as they are, so that nothing is lost.
+# `write_wannier90(sample, folder, error=1e-5)` of `hotham_ase.dft.wannier90` takes more cells and
+# is closer. Formats that have S keep H and S as they are, so that nothing is lost.
 #
 # ## To DeepH
 # The files are those that DeepH is trained on; hotham_ase reads them as well.
@@ -122,7 +124,7 @@ assert error < 1e-6
 
 # %% [markdown]
 # ## To sisl, and by it to TBtrans
-# `to_sisl` gives sisl's own object, which finds these levels by itself; it needs `pip install sisl`.
+# `to_sisl` gives sisl's own object, which finds these levels by itself (`pip install sisl`).
 
 # %%
 try:
