@@ -35,13 +35,13 @@ else:
 # %% [markdown]
 # ## Read
 # The code is recognised from the files. Orders, signs and units of all codes become one: Å, eV,
-# real harmonics m = −l … l, H_ij(R) between cell 0 and cell R. What a run printed must come out of
-# H and S: here 31 k-points of its band structure, to 1e-6 eV, or reading fails.
+# real harmonics m = −l … l, H_ij(R) between cell 0 and cell R. Levels that the run printed must
+# come out of H and S within 1e-4 eV, or reading fails; here 31 k-points agree to 2e-7 eV.
 
 # %%
 sample = read_sample(run)
 h, s = sample.hamiltonian, sample.overlap
-print(f"{sample.atoms.symbols} by {sample.provenance.code} {sample.provenance.version}")
+print(f"{sample.atoms.symbols} by {sample.provenance.code}, {sample.provenance.xc or 'DFT'}")
 print(f"orbitals: {', '.join(f'{one.symbol} {one.label}' for one in sample.basis.species)}")
 print(f"{h.pairs.n_edges} pairs of atoms, eigenvalues of the run: {sample.provenance.eigenvalues}")
 
