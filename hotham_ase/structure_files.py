@@ -56,6 +56,22 @@ def read_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:
     """
     # a file's own name may contain an @ as well
     atoms = _read_last(text) if Path(text).is_file() else _read_index(*text.rpartition("@")[::2])
+    return _checked(text, atoms, pbc)
+
+
+def read_structures(text: str, pbc: Sequence[bool] | None = None) -> list[Atoms]:
+    """Read all structures of a file, or those that ASE's ``@index`` chooses, as ``@100::10``.
+
+    Parameters, errors and warnings are those of :func:`read_structure`.
+    """
+    path, _, index = (text, "", ":") if Path(text).is_file() else text.rpartition("@")
+    frames = list(_frames(path, index))
+    if not frames:
+        raise StructureError(f"{text} must hold at least one structure")
+    return [_checked(text, frame, pbc) for frame in frames]
+
+
+def _checked(text: str, atoms: Atoms, pbc: Sequence[bool] | None) -> Atoms:
     _check_occupancies(text, atoms)
     _check_values(text, atoms)
     if pbc is None:

@@ -22,7 +22,12 @@ from hotham_ase.honeycomb import Corrugation, Honeycomb, Twist, ribbon, twisted_
 from hotham_ase.layers import VACUUM, check_size, stack, with_vacuum
 from hotham_ase.match_names import MatchNames
 from hotham_ase.model.bundled import bundled_for
-from hotham_ase.structure_files import StructureError, StructureWarning, read_structure
+from hotham_ase.structure_files import (
+    StructureError,
+    StructureWarning,
+    read_structure,
+    read_structures,
+)
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -41,6 +46,7 @@ __all__ = [
     "StructureError",
     "StructureWarning",
     "build_structure",
+    "build_structures",
     "check_species",
     "structure_names",
     "twisted_bilayer_graphene",
@@ -84,22 +90,55 @@ def build_structure(text: str, pbc: Sequence[bool] | None = None) -> Atoms:
     >>> build_structure("silicon:5x5x5").get_chemical_formula()
     'Si250'
     """
+    atoms = _built_in(text)
+    if atoms is None:
+        _check_file(text)
+        return read_structure(text, pbc)
+    atoms.pbc = atoms.pbc if pbc is None else pbc
+    return atoms
+
+
+def build_structures(text: str) -> list[Atoms]:
+    """Build a named structure, or read all structures of a file, or those of its ``@index``.
+
+    Parameters
+    ----------
+    text
+        As for :func:`build_structure`.
+
+    Raises
+    ------
+    StructureError
+        As for :func:`build_structure`.
+    """
+    atoms = _built_in(text)
+    if atoms is not None:
+        return [atoms]
+    _check_file(text)
+    return read_structures(text)
+
+
+def _built_in(text: str) -> Atoms | None:
+    """The structure of a name, None if there is none of it."""
     name, *words = text.split(":")
-    if name.lower() in _NAMES:
-        counts = next(filter(None, map(REPETITIONS.fullmatch, words)), None)
-        if counts is not None:
-            words.remove(counts[0])
-        atoms = _NAMES[name.lower()].build_from(text, name, words)
-        if counts is not None:
-            atoms = _repeated(text, atoms, [int(count) for count in counts.groups()])
-        atoms.pbc = atoms.pbc if pbc is None else pbc
-        return atoms
-    # from here on it is a file's name, which may end in ASE's @index
-    path = Path(text)
+    if name.lower() not in _NAMES:
+        return None
+    counts = next(filter(None, map(REPETITIONS.fullmatch, words)), None)
+    if counts is not None:
+        words.remove(counts[0])
+    atoms = _NAMES[name.lower()].build_from(text, name, words)
+    if counts is not None:
+        atoms = _repeated(text, atoms, [int(count) for count in counts.groups()])
+    return atoms
+
+
+def _check_file(text: str) -> None:
+    """Refuse what is no file, whose name may end in ASE's @index."""
+    path, name = Path(text), text.partition(":")[0]
     if text and path.is_dir():
         raise StructureError(f"{text} is a folder; give one of the structure files in it")
     if path.is_file() or Path(text.rpartition("@")[0]).is_file():
-        return read_structure(text, pbc)
+        return
     close = difflib.get_close_matches(name.lower(), list(_NAMES), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise StructureError(
@@ -295,6 +334,18 @@ def _molybdenum_disulfide_bilayer() -> Atoms:
     return stack([_sulfide_layer(), upper], SULFIDE_DISTANCE)
 
 
+def _molecule(name: str) -> Atoms:
+    """One of ASE's molecules (G2 set), in its experimental or computed geometry."""
+    from ase.build import molecule
+    from ase.collections import g2
+
+    if name not in g2.names:
+        close = difflib.get_close_matches(name, g2.names, n=1, cutoff=0.4)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise StructureError(f"molecule:{name} is not one of ASE's G2 set, like molecule:H2O{hint}")
+    return molecule(name)
+
+
 def _nanotube(m: int, n: int) -> Atoms:
     from ase.build import nanotube
 
@@ -316,7 +367,7 @@ class _Builtin:
     build
         Gets the integers, or the twist that they are, then words.
     indices
-        How the integers are called.
+        How the integers are called; NAME is no integer but a word.
     words
         That may follow.
     takes_twist
@@ -347,6 +398,8 @@ class _Builtin:
         return self.build(*wanted)
 
     def _wanted_indices(self, text: str, name: str, word: str) -> list[Any]:
+        if self.indices == "NAME" and word:
+            return [word]
         if self.takes_twist and word.endswith("deg"):
             try:
                 angle = float(word.removesuffix("deg"))
@@ -414,6 +467,7 @@ _BUILTINS: dict[str, _Builtin] = {
     "mos2": _Builtin(lambda: with_vacuum(_sulfide_layer())),
     "bilayer-mos2": _Builtin(lambda: with_vacuum(_molybdenum_disulfide_bilayer())),
     "twisted-mos2": _Builtin(_twisted_molybdenum_disulfide, "M,N", takes_twist=True),
+    "molecule": _Builtin(_molecule, "NAME"),
 }
 _MATCHES = MatchNames(
     {

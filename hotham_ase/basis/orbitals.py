@@ -29,7 +29,8 @@ class SpeciesBasis:
     shells
         Angular momentum of each shell, ascending: ``(0, 0, 1, 1, 2)`` is 2s2p1d.
     cutoffs
-        Radius in Å beyond which each shell's radial function vanishes.
+        Radius in Å beyond which each shell's radial function vanishes. Of one without end, such as
+        a Gaussian, half the distance at which two of them stop overlapping; ``radial`` goes on.
     n_valence
         Valence electrons of the neutral atom.
     grid : (n_grid,) Å or None
@@ -104,6 +105,16 @@ class SpeciesBasis:
     def cutoff(self) -> float:
         """Largest shell cutoff in Å."""
         return max(self.cutoffs)
+
+    @cached_property
+    def extents(self) -> tuple[float, ...]:
+        """Å; where each shell's radial function ends: its cutoff, unless it goes on beyond."""
+        if self.grid is None or self.radial is None:
+            return self.cutoffs
+        last = [np.flatnonzero(function).max(initial=0) for function in self.radial]
+        ends = self.grid[np.minimum(np.array(last) + 1, len(self.grid) - 1)]
+        beyond = self.grid[last] > np.array(self.cutoffs) * (1 + 1e-12)
+        return tuple(np.where(beyond, ends, self.cutoffs).tolist())
 
     @property
     def l_max(self) -> int:

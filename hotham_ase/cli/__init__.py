@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hotham_ase.cli import data, electronic, exporting, learning, planning
+from hotham_ase.cli import data, electronic, exporting, generating, learning, planning
 from hotham_ase.cli.tables import printable
 from hotham_ase.errors import HothamError
 
@@ -46,6 +46,7 @@ app.command("dos")(electronic.dos)
 app.command("plan")(planning.plan)
 app.command("info")(learning.info)
 app.command("import-checkpoint")(learning.import_published)
+app.command("generate")(generating.generate_data)
 app.command("import")(data.import_runs)
 app.command("check")(data.check_data)
 app.command("export")(exporting.export)

@@ -77,7 +77,7 @@ class PlannedKind:
     Attributes
     ----------
     name
-        What H(k) is there, and the orders of the rotations that divide it into sectors.
+        What H(k) is there, and the highest order of the rotations that divide it into sectors.
     n_kpts
         How many there are.
     ways

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from hotham_ase.settings import Settings
 
 ConvolutionKind = Literal["gaunt", "so2"]
 
 
-class NetworkConfig(BaseModel):
+class NetworkConfig(Settings):
     """Settings of an architecture; unknown keys and values are errors."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
     if TYPE_CHECKING:  # a field of each class, which has its own place in files and templates
 

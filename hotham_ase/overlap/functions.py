@@ -99,7 +99,7 @@ def functions_of(kind: Kind, species: SpeciesBasis) -> RadialFunctions:
     if species.grid is None or species.radial is None:
         raise BasisError(f"species {species.symbol} must have radial functions")
     if kind is Kind.ORBITALS:
-        return RadialFunctions(species.shells, species.cutoffs, species.grid, species.radial)
+        return RadialFunctions(species.shells, species.extents, species.grid, species.radial)
     if kind is Kind.PRODUCTS:
         return _products(species, species.radial, species.grid)
     potential = species.potential
@@ -120,7 +120,7 @@ def functions_of(kind: Kind, species: SpeciesBasis) -> RadialFunctions:
         inside = species.grid < reach
         v = np.zeros(len(species.grid))
         v[inside] = CubicSpline(potential.grid, potential.neutral)(species.grid[inside])
-        cutoffs = tuple(min(c, reach) for c in species.cutoffs)
+        cutoffs = tuple(min(c, reach) for c in species.extents)
         return RadialFunctions(species.shells, cutoffs, species.grid, species.radial * v)
     return _separable(potential, kind)
 
@@ -138,7 +138,7 @@ def product_shells(species: SpeciesBasis) -> list[tuple[int, int, int]]:
 def _products(species: SpeciesBasis, radial: np.ndarray, grid: np.ndarray) -> RadialFunctions:
     """R_s(r) R_t(r), once for every degree."""
     parts = product_shells(species)
-    cutoffs = tuple(min(species.cutoffs[s], species.cutoffs[t]) for s, t, _ in parts)
+    cutoffs = tuple(min(species.extents[s], species.extents[t]) for s, t, _ in parts)
     products = np.array([radial[s] * radial[t] for s, t, _ in parts])
     return RadialFunctions(tuple(degree for *_, degree in parts), cutoffs, grid, products)
 

@@ -38,6 +38,7 @@ from hotham_ase.overlap.radial import (
     k_grid,
     resolved_functions,
     scaled_bessel,
+    simpson_weights,
 )
 
 CACHED_BASES = 8
@@ -198,12 +199,12 @@ class TwoCentreTables:
 
     def __init__(self, basis: OrbitalBasis) -> None:
         self.basis = basis
-        cutoffs = [species.cutoff for species in basis.species if species.has_radial]
-        if not cutoffs:
+        extents = [max(species.extents) for species in basis.species if species.has_radial]
+        if not extents:
             check_radial(basis, basis.symbols)
         potentials = [s.potential for s in basis.species if s.has_radial and s.potential]
         reaches = [max(p.reach, p.neutral_reach) for p in potentials]
-        reach = max(cutoffs) + max(cutoffs + reaches)
+        reach = max(extents) + max(extents + reaches)
         self._reach = reach
         # caches of this instance alone: a decorated method would keep every instance alive
         self._pairs: dict[tuple[str, str, Operator, Kind, Kind], PairTables] = {}
@@ -276,6 +277,9 @@ class TwoCentreTables:
             columns = [n for n, c in enumerate(channels) if c.degree == degree]
             density = self._density(a, b, [channels[n] for n in columns], operator, resolution)
             values[:, columns] = self._kernel(degree, resolution)[: len(r)] @ density.T
+        if a == b and operator is Operator.OVERLAP:
+            scalar = [n for n, c in enumerate(channels) if c.degree == 0]
+            values[0, scalar] = self._onsite(a, [channels[n] for n in scalar])
         if group is not None:
             values *= group.switch(r - bra.cutoff)[:, None]
         # even in R, hence no slope at 0
@@ -293,6 +297,16 @@ class TwoCentreTables:
             n_orb_a=bra.n_orbitals,
             n_orb_b=ket.n_orbitals,
         )
+
+    def _onsite(self, place: _Place, channels: list[_Channel]) -> np.ndarray:
+        """(n_channels,) T_0 = 4π ∫ r² R_a R_b dr of shells of one atom, and of equal l.
+
+        No wave number is left out, as the cores of all-electron bases have them beyond k_max.
+        """
+        mesh, radial = resolved_functions(self.functions(*place), FINE.k_max)
+        weights = 4 * np.pi * mesh**2 * simpson_weights(len(mesh), mesh[1] - mesh[0])
+        integrals = (radial * weights) @ radial.T
+        return np.array([integrals[c.bra, c.ket] for c in channels])
 
     def _density(
         self,

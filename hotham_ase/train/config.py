@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,24 +10,21 @@ from pydantic import (
     BeforeValidator,
     Field,
     SerializeAsAny,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
-from hotham_ase.errors import HothamError
 from hotham_ase.nn.architectures import config_class, read_config
 from hotham_ase.nn.config import ModelConfig, NetworkConfig
+from hotham_ase.settings import Settings, SettingsError, load_settings
 from hotham_ase.train.durations import Duration, parse_duration
 from hotham_ase.train.loss.config import LossConfig
-from hotham_ase.train.settings import Settings, SettingsError, read_settings
 
 DEFAULT_EPOCHS = 200
 LEARNING_RATES = {"soap": 1e-2, "adam": 4e-3}
 
 
-class ConfigError(HothamError, ValueError):
+class ConfigError(SettingsError):
     """A configuration that cannot be used; the message names the key."""
 
 
@@ -173,6 +169,11 @@ class TrainConfig(Settings):
     checkpoint_steps: int = Field(500, ge=1)
     """So many steps lie between checkpoints within an epoch; each epoch ends with one anyway."""
 
+    @classmethod
+    def section(cls, key: str, value: Any) -> type[BaseModel] | None:
+        """See :meth:`Settings.section`; the architecture has its own class of settings."""
+        return config_class(value) if key == "model" else super().section(key, value)
+
     @field_validator("precision", mode="before")
     @classmethod
     def _precision_is_text(cls, value: Any) -> Any:
@@ -212,84 +213,12 @@ def load_config(path: str | Path) -> TrainConfig:
     """
     path = Path(path)
     try:
-        content = read_settings(path)
+        config = load_settings(path, TrainConfig)
     except SettingsError as error:
         raise ConfigError(str(error)) from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold keys and values, at least 'data'")
-    try:
-        _refuse_truth(content, TrainConfig, "")
-        config = TrainConfig.model_validate(content)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except ValidationError as error:
-        raise ConfigError(
-            f"{path}: " + "; ".join(_explain(e, content) for e in error.errors())
-        ) from error
     # a name that is no file is that of a bundled model
     folder = path.resolve().parent
     places: dict[str, Path | str] = {"data": folder / config.data, "output": folder / config.output}
     if config.init_from is not None and (folder / config.init_from).is_file():
         places["init_from"] = str(folder / config.init_from)
     return config.model_copy(update=places)
-
-
-def keys(model: type[BaseModel]) -> dict[Any, FieldInfo]:
-    """The settings by their keys in a file."""
-    return {field.alias or name: field for name, field in model.model_fields.items()}
-
-
-def _refuse_truth(content: dict[Any, Any], model: type[BaseModel], where: str) -> None:
-    """Refuse yes and no where a number or a word is wanted; Python takes True for 1.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key.
-    """
-    for key, value in content.items():
-        field = keys(model).get(key)
-        if field is None:
-            continue
-        if isinstance(value, dict):
-            part = _model_of(field.annotation, key, value)
-            if part is not None:
-                _refuse_truth(value, part, f"{where}{key}.")
-                continue
-        wants_truth = field.annotation is bool
-        if not wants_truth and _has_truth(value):
-            raise ConfigError(f"{where}{key}: yes and no (true, false) have no meaning here")
-
-
-def _has_truth(value: Any) -> bool:
-    parts = value.values() if isinstance(value, dict) else value
-    if isinstance(value, (dict, list)):
-        return any(map(_has_truth, parts))
-    return isinstance(value, bool)
-
-
-def _model_of(annotation: Any, key: str, value: Any) -> type[BaseModel] | None:
-    """The class that a section of the file is."""
-    if key == "model":
-        return config_class(value)
-    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return annotation if is_section else None
-
-
-def _explain(error: Any, content: Any) -> str:
-    """One sentence for one pydantic error in a file's content."""
-    model: type[BaseModel] | None = TrainConfig
-    shown: list[str] = []
-    for part in map(str, error["loc"]):
-        if model is not None and shown:
-            field = keys(model).get(shown[-1])  # None: within a list or a table
-            content = content.get(shown[-1]) if isinstance(content, dict) else None
-            model = None if field is None else _model_of(field.annotation, shown[-1], content)
-        shown.append(part)
-    where = ".".join(shown)
-    if error["type"] != "extra_forbidden" or model is None:
-        return f"{where}: {error['msg']}" if where else str(error["msg"])
-    valid = list(keys(model))
-    near = difflib.get_close_matches(shown[-1], valid, n=1, cutoff=0.4)
-    hint = f", did you mean {near[0]!r}?" if near else f"; valid keys are {valid}"
-    return f"unknown key {where!r}{hint}"

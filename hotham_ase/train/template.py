@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel
 
 from hotham_ase.dataset import Dataset
-from hotham_ase.train.config import TrainConfig, keys
+from hotham_ase.settings import keys
+from hotham_ase.train.config import TrainConfig
 from hotham_ase.train.data.split import group_of
 
 # what the training set decides where the configuration does not

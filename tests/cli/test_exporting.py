@@ -91,6 +91,10 @@ def test_formats_are_listed(hotham):
     code, out, _ = hotham("formats")
     assert code == 0
     read, written = out.split("\n\n")
+    names = {
+        form: {line.split()[0] for line in part.splitlines()}
+        for form, part in {"read": read, "written": written}.items()
+    }
     for one in formats():
-        assert (one.name in read) is one.is_read
-        assert (f" {one.word} " in f" {written.replace(chr(10), ' ')} ") is bool(one.word)
+        assert (one.name in names["read"]) is one.is_read
+        assert not one.word or one.word in names["written"]

@@ -56,9 +56,10 @@ def test_detection_raises_nothing(tmp_path: Path):
 
 def test_what_is_written_is_read_by_the_same_format(tmp_path: Path, sample: Sample):
     for one in formats():
-        if one.is_read and one.word:
+        if one.name in ("DeepH", "DeePTB"):  # whole in what they write
             one.write(sample, tmp_path / one.name)
-            read = one.read(tmp_path / one.name, n_valence={}, orbitals=None, verify=True)
+            valence = {symbol: sample.basis[symbol].n_valence for symbol in sample.basis.symbols}
+            read = one.read(tmp_path / one.name, n_valence=valence, orbitals=None, verify=True)
             assert abs((read.hamiltonian - sample.hamiltonian).values).max() < 1e-12
 
 

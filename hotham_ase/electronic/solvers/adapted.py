@@ -124,15 +124,16 @@ class AdaptedSolver:
             off = abs(n_below - band)
             if off <= slack or off > NEAR or not 0 < band < n_rows:
                 return energy, n_below, None
+            sought = Sought(BandWindow(band - 1, 2, energy), vectors=False, threshold=0.0)
             try:
-                pair = self.solve(h_k, s_k, Sought(BandWindow(band - 1, 2, energy), vectors=False))
+                pair = self.solve(h_k, s_k, sought)
             except EigenError:
                 return energy, n_below, None
             below, above = pair.eigenvalues
             is_apart = above - below > SMALLEST_GAP
             return energy, n_below, float(below + above) / 2 if is_apart else None
 
-        return energy_of_band(probe, n_rows, band, slack, start)
+        return energy_of_band(probe, n_rows, band, max(slack, 2 * self.group.order), start)
 
     def _count(self, h_k: Sectors, s_k: Sectors | None, index: int, energy: float) -> int:
         """Eigenvalues in a sector below an energy, or one a little off."""

@@ -109,6 +109,11 @@ def _n_threads() -> int:
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # one number for each level
     if given.isdecimal() and int(given) > 0:
         return int(given)
+    return n_cores()
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -72,11 +72,11 @@ class Kind:
 
     @property
     def name(self) -> str:
-        """What H(k) is there, and the orders of the rotations that divide it."""
+        """What H(k) is there, and the highest order of the rotations that divide it."""
         made_real = not self.is_real and any(group.is_real for group in self.groups)
         text = "real" if self.is_real else "made real" if made_real else "complex"
-        orders = [str(group.order) for group in self.groups if group.order > 1]
-        return text + (f", C{', '.join(orders)}" if orders else "")
+        order = max((group.order for group in self.groups), default=1)
+        return f"{text}, C{order}" if order > 1 else text
 
 
 def allowed_memory(options: SolverOptions) -> float:

@@ -182,7 +182,7 @@ class Sought:
         Whether to compute the eigenvectors, several times the cost of all eigenvalues.
     threshold
         Directions in which S has a smaller eigenvalue are projected out; the number of bands is
-        then smaller by ``n_removed``.
+        then smaller by ``n_removed``. 0 where S is known to be positive.
     floor
         eV; no level may lie below it.
     look, mean

@@ -140,7 +140,8 @@ class ShiftInvertSolver:
         removed = None
         is_long = self.prefers_products(is_real=h_k.is_real)
         if not _is_surely_sound(h_k, s_k, sought, how, by_products=is_long):
-            removed = None if s_k is None else small_directions(s_k, sought.threshold, how)
+            if s_k is not None and sought.threshold > 0:
+                removed = small_directions(s_k, sought.threshold, how)
             if not np.isneginf(sought.floor):
                 n_removed = 0 if removed is None else removed.shape[1]
                 sought.check_floor(_lowest(h_k, s_k, removed, sought.floor, how), n_removed)

@@ -31,7 +31,6 @@ from hotham_ase.errors import UsageError
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.problem import Pattern
     from hotham_ase.matrices.bloch import MatrixFormat
-    from hotham_ase.matrices.hermitian import HermitianMatrix
 
 PROGRAM = Path(__file__).with_name("slepc_program.py")
 #: Where Debian's python3-slepc4py-real lies.
@@ -108,8 +107,8 @@ class SlepcSolver:
 
     def energy_of_band(
         self,
-        h_k: HermitianMatrix,
-        s_k: HermitianMatrix | None,
+        h_k: sp.csr_array,
+        s_k: sp.csr_array | None,
         band: int,
         *,
         slack: int = 0,
@@ -119,9 +118,9 @@ class SlepcSolver:
 
         Where levels are closer than 2 meV, as degenerate ones, it lies so near to that of the band.
         """
-        full = (None if m is None else m.full() for m in (h_k, s_k))
+        h_k, s_k = real_if_real(h_k, s_k)
         with TemporaryDirectory(dir=self.folder) as folder:
-            problem = _Problem(self.command, Path(folder), *full)
+            problem = _Problem(self.command, Path(folder), h_k, s_k)
             low, high, step = start - FIRST_STEP, start + FIRST_STEP, FIRST_STEP
             while problem.n_below(low) > band:
                 low, step = low - step, 2 * step

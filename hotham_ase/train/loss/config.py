@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hotham_ase.matrices.energy_zero import EnergyZero
-from hotham_ase.train.settings import Settings
+from hotham_ase.settings import Settings
 
 Weight = Annotated[float, Field(ge=0)]
 Distance = Annotated[float, Field(ge=0)]

@@ -1,0 +1,89 @@
+"""From matrices at the k-points of a mesh to blocks between atoms within the orbitals' reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hotham_ase.basis.conventions import index_and_sign
+from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
+from hotham_ase.matrices.pairs import PairList
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def enough_kpts(atoms: Atoms, reach: float) -> tuple[int, int, int]:
+    """Mesh on which no two pairs of atoms within a distance are told apart wrongly.
+
+    A mesh of N points knows lattice vectors up to N times one only, so that
+    N ≥ 2 reach / spacing of the lattice planes; 1 along directions that are not periodic.
+
+    Parameters
+    ----------
+    atoms
+        The structure.
+    reach
+        Å, beyond which blocks are negligible.
+    """
+    periodic = atoms.cell.copy()
+    periodic[~atoms.pbc] = 0.0
+    spacings = 1 / np.linalg.norm(np.linalg.inv(periodic.complete()[:]), axis=0)
+    n1, n2, n3 = np.where(atoms.pbc, np.ceil(2 * reach / spacings), 1).astype(int).tolist()
+    return n1, n2, n3
+
+
+def in_our_order(
+    matrices: np.ndarray, atoms: Atoms, basis: OrbitalBasis, convention: str
+) -> np.ndarray:
+    """Matrices (…, n_basis, n_basis) of a code with its orbitals in our order and signs.
+
+    Parameters
+    ----------
+    matrices
+        Atom by atom, in the order of the structure.
+    atoms, basis
+        The structure and its orbitals.
+    convention
+        See :func:`hotham_ase.basis.conventions.convention`.
+    """
+    shells = [l for symbol in atoms.symbols for l in basis[symbol].shells]
+    index, sign = index_and_sign(convention, shells)
+    return sign[:, None] * matrices[..., index, :][..., index] * sign
+
+
+def short_ranged(
+    matrices: np.ndarray, mesh: Iterable[int], atoms: Atoms, basis: OrbitalBasis, *, name: str
+) -> RealSpaceMatrix:
+    """A_ij(R) = 1/N Σ_k exp(−2πi k·R) A_ij(k), for pairs whose orbitals overlap.
+
+    Parameters
+    ----------
+    matrices : (n_kpts, n_basis, n_basis)
+        A(k) = Σ_R exp(2πi k·R) A(R), orbitals in our order; A(−k) is the conjugate.
+    mesh : three int
+        The k-points are (i/N₁, j/N₂, k/N₃), the last index fastest; enough of them, see
+        :func:`enough_kpts`.
+    atoms, basis
+        The structure and its orbitals.
+    name
+        For messages.
+    """
+    size = np.array([*mesh])
+    over_r = np.fft.fftn(matrices.reshape(*size, *matrices.shape[1:]), axes=(0, 1, 2)).real
+    over_r /= size.prod()
+    pairs = PairList.from_atoms(atoms, basis.pair_cutoffs)
+    layout = BlockLayout(pairs, basis.n_orbitals(atoms.numbers))
+    values = np.empty(layout.n_values)
+    for blocks, _ in layout.groups():
+        i, j = layout.orbital_offsets[layout.atoms[:, blocks]]
+        places = layout.index(blocks)
+        rows = i[:, None, None] + np.arange(places.shape[1])[:, None]
+        columns = j[:, None, None] + np.arange(places.shape[2])
+        shifts = (layout.shifts[blocks] % size).T[:, :, None, None]
+        values[places] = over_r[(*shifts, rows, columns)]
+    values = (values + layout.mirror(values)) / 2  # of rounding
+    return RealSpaceMatrix(pairs, layout.n_orbitals, values, name=name)

@@ -1,0 +1,1 @@
+"""Data sets from nothing: structures, more structures, and an engine on all cores."""
