@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from ase.calculators.calculator import external_calculators, register_calculator_class
 from ase.calculators.singlepoint import SinglePointDFTCalculator, arrays_to_kpoints
 from ase.dft.kpoints import BandPath
 from ase.spectrum.band_structure import BandStructure
@@ -295,3 +296,8 @@ class HotHamCalculator(SpectrumCalculator):
         frozen.info |= {"fermi_level": level, "band_gap": gap, "hotham_model": self._model.name}
         frozen.info["spin_orbit"] = self.parameters["spin_orbit"]
         return frozen
+
+
+# for ASE's get_calculator_class("hotham"), which has no entry points to look at
+if HotHamCalculator.name not in external_calculators:
+    register_calculator_class(HotHamCalculator.name, HotHamCalculator)

@@ -83,6 +83,8 @@ class DatasetWriter:
     def __enter__(self) -> DatasetWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._stack.enter_context(write_hdf5(self.path))
+        # first, so that it lies where programs look that tell files by their beginning
+        self._file.attrs["format"] = fixed_strings([FORMAT])[0]
         self._stack.push(self._finish)
         return self
 
@@ -153,7 +155,6 @@ class DatasetWriter:
         write_basis(file, self._basis)
         file["names"] = names
         texts = {
-            "format": FORMAT,
             "package_version": hotham_ase.__version__,
             "fingerprint": _fingerprint(self._basis, [*self._checksums.values()]),
         }
