@@ -187,10 +187,11 @@ def _merged(
         ]
     )
     needed: list[tuple[int, int]] = []
+    # all sectors that have more on that side: the next that would be too short is among them
     if window.first < first:
-        needed += [(index, 0) for index, e in enumerate(ends) if e[0] == low]
+        needed += [(index, 0) for index, e in enumerate(ends) if np.isfinite(e[0])]
     if window.first + window.n_bands > first + len(levels):
-        needed += [(index, 1) for index, e in enumerate(ends) if e[1] == high]
+        needed += [(index, 1) for index, e in enumerate(ends) if np.isfinite(e[1])]
     if needed:
         return needed
     order = np.argsort(levels, kind="stable")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PORTION = 1 << 18  # elements that are summed at a time
 NOTHING = 1e-6  # norm² of functions that a projection leaves nothing of
-ANY_MIX = 0.7318  # of two matrices with the same eigenvectors
+ANY_MIXES = 0.7318, -1.3171, 0.2239  # of two matrices with the same eigenvectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -372,9 +372,12 @@ def _square_roots(w: np.ndarray) -> np.ndarray:
 
     Real and imaginary parts of W commute: they have real eigenvectors in common.
     """
-    q = np.linalg.eigh((w.real + w.real.transpose(0, 2, 1)) / 2 + ANY_MIX * w.imag)[1]
-    values = np.einsum("nab,nac,ncb->nb", q, w, q)
-    return q * np.sqrt(values / np.abs(values))[:, None, :]
+    for mix in ANY_MIXES:  # two different phases may look alike in one of them
+        q = np.linalg.eigh((w.real + w.real.transpose(0, 2, 1)) / 2 + mix * w.imag)[1]
+        values = np.einsum("nab,nac,ncb->nb", q, w, q)
+        if (np.abs(np.abs(values) - 1) < NOTHING).all():
+            return q * np.sqrt(values / np.abs(values))[:, None, :]
+    raise ValueError("reversal must be antiunitary, and nothing when done twice")
 
 
 def _by(labels: np.ndarray, atoms: np.ndarray) -> Iterator[np.ndarray]:

@@ -256,8 +256,7 @@ class Symmetries:
         """Those that the structure has, and the matrices as far as they are known."""
         if any(m.spin is Spin.SPIN_ORBIT or np.iscomplexobj(m.values) for m in self.matrices):
             return ()
-        found = space_group(self.pairs)
-        return tuple(o for o in found if all(has_symmetry(m, o, self.turns) for m in self.matrices))
+        return _unbroken(space_group(self.pairs), self.matrices, self.turns)
 
     def groups(self, kpt: np.ndarray) -> tuple[LittleGroup, ...]:
         """What makes the matrices at k smaller or real, for each order of g the best.
@@ -351,28 +350,38 @@ def _unbroken(
     operations: Sequence[Operation], matrices: Sequence[RealSpaceMatrix], turns: OrbitalTurns
 ) -> tuple[Operation, ...]:
     """Operations that leave all matrices as they are: a group, whose generators are tried."""
-    group = {np.eye(3, dtype=int).tobytes()}
+    largest = [max(m.values.max(initial=0.0), -m.values.min(initial=0.0)) for m in matrices]
+    one = np.eye(3, dtype=int), np.arange(len(turns.numbers))
+    generators: list[tuple[np.ndarray, np.ndarray]] = []
+    group = {_key(one)}
     for operation in operations:
-        rotation = operation.rotation
-        if rotation.tobytes() in group or not all(
-            has_symmetry(matrix, operation, turns) for matrix in matrices
+        element = operation.rotation, operation.atoms
+        if _key(element) in group or not all(
+            has_symmetry(matrix, operation, turns, TOLERANCE * size)
+            for matrix, size in zip(matrices, largest, strict=True)
         ):
             continue
-        generators = [np.frombuffer(r, dtype=int).reshape(3, 3) for r in group] + [rotation]
-        front = [np.eye(3, dtype=int)]
-        group = {front[0].tobytes()}
+        generators.append(element)
+        # where atoms go tells products apart that differ by a translation of a cell of several
+        group, front = {_key(one)}, [one]
         while front:
-            products = [a @ b for a in front for b in generators]
-            front = list({p.tobytes(): p for p in products if p.tobytes() not in group}.values())
-            group |= {p.tobytes() for p in front}
-    return tuple(o for o in operations if o.rotation.tobytes() in group)
+            products = [(a @ c, b[d]) for a, b in front for c, d in generators]
+            front = list({_key(p): p for p in products if _key(p) not in group}.values())
+            group |= {_key(p) for p in front}
+    return tuple(o for o in operations if _key((o.rotation, o.atoms)) in group)
 
 
-def has_symmetry(matrix: RealSpaceMatrix, operation: Operation, turns: OrbitalTurns) -> bool:
+def _key(element: tuple[np.ndarray, np.ndarray]) -> tuple[bytes, bytes]:
+    return element[0].tobytes(), element[1].astype(np.int64).tobytes()
+
+
+def has_symmetry(
+    matrix: RealSpaceMatrix, operation: Operation, turns: OrbitalTurns, tolerance: float
+) -> bool:
     """Whether an operation leaves a matrix as it is: A(p i, p j) = D A(i, j) Dᵀ.
 
-    One number of each block is compared, the block between two vectors: u†A′v and (uᵀD)A(Dᵀv), for
-    u and v at random, which all elements contribute to.
+    One number of each block is compared, the block between two vectors: uᵀA′v and (uᵀD)A(Dᵀv), for
+    u and v at random, different ones, which all elements contribute to.
     """
     layout, rotation = matrix.layout, operation.rotation
     i, j = layout.atoms
@@ -380,16 +389,18 @@ def has_symmetry(matrix: RealSpaceMatrix, operation: Operation, turns: OrbitalTu
     images = layout.find(operation.atoms[i], operation.atoms[j], shifts)
     if (images < 0).any():  # a pair at the cutoff
         return False
-    rng, largest = np.random.default_rng(0), float(np.abs(matrix.values).max(initial=0.0))
-    vectors = {z: _unit(rng, len(turns.matrix(z, rotation))) for z in np.unique(turns.numbers)}
+    rng, numbers = np.random.default_rng(0), np.unique(turns.numbers)
+    left, right = (
+        {z: _unit(rng, len(turns.matrix(z, rotation))) for z in numbers} for _ in range(2)
+    )
     for values in matrix.values:
         here, there = np.empty(len(i)), np.empty(len(i))
-        for blocks, kind in layout.groups(labels=turns.numbers, n_elements=PORTION):
-            u, v = (vectors[z] for z in kind)
-            d, e = (turns.matrix(z, rotation) for z in kind)
+        for blocks, (z, other) in layout.groups(labels=turns.numbers, n_elements=PORTION):
+            u, v = left[z], right[other]
+            d, e = (turns.matrix(number, rotation) for number in (z, other))
             rows = sliding_window_view(values, u.size * v.size)[layout.offsets[blocks]]
             here[blocks], there[blocks] = rows @ np.kron(u @ d, v @ e), rows @ np.kron(u, v)
-        if np.abs(here - there[images]).max(initial=0.0) > TOLERANCE * largest:
+        if np.abs(here - there[images]).max(initial=0.0) > tolerance:
             return False
     return True
 

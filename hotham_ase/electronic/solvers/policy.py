@@ -217,7 +217,7 @@ def kinds_of(
 ) -> list[Kind]:
     """The kind of each k-point; symmetries are looked for where dense solution is not quick."""
     reals = real_at(hamiltonian, kpts).tolist()
-    symmetries = options.symmetries
+    symmetries = options.symmetries if options.solver is None else None
     if symmetries is None or sought.window is None or _is_quick(hamiltonian, sought, options):
         return [Kind(is_real) for is_real in reals]
     return [Kind(r, symmetries.groups(k)) for r, k in zip(reals, kpts, strict=True)]
