@@ -42,8 +42,8 @@ from hotham_ase.electronic import (
     check_all_bands,
     check_some_bands,
 )
-from hotham_ase.electronic.plan import Blueprint
 from hotham_ase.electronic.solvers.little_group import Symmetries
+from hotham_ase.electronic.solvers.problem import Blueprint
 from hotham_ase.matrices import RealSpaceMatrix, Spin
 from hotham_ase.memory import parse_size
 from hotham_ase.model.protocol import Foreseen, Model

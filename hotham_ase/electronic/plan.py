@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,24 +24,7 @@ from hotham_ase.electronic.solvers.problem import (
     Sought,
     n_rows,
 )
-from hotham_ase.matrices import BlockLayout, Spin
 from hotham_ase.memory import MEMORY_SHARE, free_memory
-
-
-@dataclass(frozen=True, eq=False)
-class Blueprint:
-    """A Hamiltonian that is not there yet: where it will have blocks.
-
-    Attributes
-    ----------
-    layout
-        Of its blocks.
-    spin
-        Its kind.
-    """
-
-    layout: BlockLayout = field(repr=False)
-    spin: Spin = Spin.UNPOLARIZED
 
 
 @dataclass(frozen=True)

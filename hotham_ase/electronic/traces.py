@@ -11,9 +11,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from hotham_ase.electronic.chebyshev import Interval, Operator, chebyshev_moments
-from hotham_ase.electronic.plan import Blueprint
 from hotham_ase.electronic.population import symmetrized
-from hotham_ase.electronic.solvers.problem import SolverOptions, n_rows
+from hotham_ase.electronic.solvers.problem import Blueprint, SolverOptions, n_rows
 from hotham_ase.electronic.solvers.s_inverse import OverlapInverse, overlap_inverse
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
 

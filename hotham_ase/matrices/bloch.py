@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import coo_array, csr_array
 
-from hotham_ase.matrices.hermitian import HermitianMatrix
+from hotham_ase.matrices.hermitian import HermitianMatrix, square_matrix
 from hotham_ase.matrices.layout import BlockLayout
 from hotham_ase.matrices.places import Slots, Storage
 
@@ -70,11 +70,9 @@ class BlochSum:
         storage = self._storage(format)
         is_real = format == "hermitian" and self._is_real and not np.iscomplexobj(weights)
         data = self._summed(storage, weights, is_real=is_real)
-        shape = (storage.n_rows,) * 2
         if format == "dense":
-            return data.reshape(shape)
-        matrix = csr_array((data, storage.indices, storage.indptr), shape=shape)
-        matrix.has_canonical_format = True  # which SciPy would find out by looking at it all
+            return data.reshape((storage.n_rows,) * 2)
+        matrix = square_matrix(data, storage.indices, storage.indptr)
         if format == "csr":
             return matrix
         if not is_real:

@@ -99,7 +99,7 @@ class HermitianMatrix:
             data[here][is_upper], indices[here][is_upper] = upper.data[above], upper.indices[above]
             data[here][~is_upper] = np.delete(lower.data[below], last).conj()
             indices[here][~is_upper] = np.delete(lower.indices[below], last)
-        return _canonical(data, indices, indptr.astype(indices.dtype))
+        return square_matrix(data, indices, indptr.astype(indices.dtype))
 
     def shifted(self, sigma: float, s: HermitianMatrix | None) -> HermitianMatrix:
         """H − σS, or H − σ without S.
@@ -135,7 +135,7 @@ class HermitianMatrix:
             part, members = data[of_union], union.members[of_union]
             part[members & 1 > 0] = h.data[of_h]
             part[members & 2 > 0] -= sigma * s.upper.data[of_s]
-        return HermitianMatrix(_canonical(data, union.indices, union.indptr))
+        return HermitianMatrix(square_matrix(data, union.indices, union.indptr))
 
     def plus_diagonal(self, d: float | np.ndarray) -> HermitianMatrix:
         """H + D, with one real number d, or (n,), on the diagonal."""
@@ -145,7 +145,7 @@ class HermitianMatrix:
 
     def _with_data(self, data: np.ndarray) -> HermitianMatrix:
         """Other elements in the same places."""
-        return HermitianMatrix(_canonical(data, self.upper.indices, self.upper.indptr))
+        return HermitianMatrix(square_matrix(data, self.upper.indices, self.upper.indptr))
 
 
 def index_dtype(n_elements: int) -> type[np.integer]:
@@ -153,7 +153,7 @@ def index_dtype(n_elements: int) -> type[np.integer]:
     return np.int32 if n_elements <= np.iinfo(np.int32).max else np.int64
 
 
-def _canonical(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray) -> csr_array:
+def square_matrix(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray) -> csr_array:
     """A square matrix whose indices are known to be sorted, each once."""
     matrix = csr_array((data, indices, indptr), shape=(len(indptr) - 1,) * 2)
     matrix.has_canonical_format = True  # which SciPy would find out by looking at it all

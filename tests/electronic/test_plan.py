@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hotham_ase.electronic import BandWindow, SolverOptions, plan_bands
-from hotham_ase.electronic.plan import Blueprint
 from hotham_ase.electronic.solvers.ordering import Elimination
 from hotham_ase.electronic.solvers.policy import choose_solvers
+from hotham_ase.electronic.solvers.problem import Blueprint
 from hotham_ase.matrices import Spin
 
 KPTS = np.array([(0, 0, 0), (0.5, 0, 0), (1 / 3, 1 / 3, 0)])

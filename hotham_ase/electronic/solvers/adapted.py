@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
@@ -17,6 +18,7 @@ from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver, energy
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.little_group import LittleGroup, Sectors
     from hotham_ase.electronic.solvers.problem import Pattern
+    from hotham_ase.matrices.hermitian import HermitianMatrix
 
 MORE = 4  # states sought in a sector beyond its share
 MOST_ROUNDS = 8  # each doubles what is sought
@@ -74,9 +76,9 @@ class AdaptedSolver:
         for _ in range(MOST_ROUNDS):
             for index in range(len(h_k)):
                 if found[index] is None:
-                    found[index] = self._of_sector(
-                        h_k, s_k, index, sought, window.energy, tuple(wanted[index])
-                    )
+                    h, s, inner = self._sector(h_k, s_k, index)
+                    sides = _always(int(wanted[index, 0]), int(wanted[index, 1]))
+                    found[index] = inner.solve_beside(h, s, sought, window.energy, sides)
             merged = _merged(h_k, [s for s in found if s is not None], window)
             if isinstance(merged, Eigenstates):
                 return merged
@@ -88,18 +90,13 @@ class AdaptedSolver:
             f"{window.energy:g} eV: choose an energy in their middle"
         )
 
-    def _of_sector(
-        self,
-        h_k: Sectors,
-        s_k: Sectors | None,
-        index: int,
-        sought: Sought,
-        energy: float,
-        sides: tuple[int, int],
-    ) -> Eigenstates:
-        h, s = h_k.matrix(index), None if s_k is None else s_k.matrix(index)
-        inner = replace(self.inner, elimination=Elimination.of(h_k.pattern(index)))
-        return inner.solve_beside(h, s, sought, energy, lambda _: sides)
+    def _sector(
+        self, h_k: Sectors, s_k: Sectors | None, index: int
+    ) -> tuple[HermitianMatrix, HermitianMatrix | None, ShiftInvertSolver]:
+        """H and S of one, and what solves there."""
+        s = None if s_k is None else s_k.matrix(index)
+        elimination = Elimination.of(h_k.pattern(index))
+        return h_k.matrix(index), s, replace(self.inner, elimination=elimination)
 
     def energy_of_band(
         self,
@@ -137,8 +134,7 @@ class AdaptedSolver:
 
     def _count(self, h_k: Sectors, s_k: Sectors | None, index: int, energy: float) -> int:
         """Eigenvalues in a sector below an energy, or one a little off."""
-        h, s = h_k.matrix(index), None if s_k is None else s_k.matrix(index)
-        inner = replace(self.inner, elimination=Elimination.of(h_k.pattern(index)))
+        h, s, inner = self._sector(h_k, s_k, index)
         with closing(ShiftInvert(h, s, energy, inner.factorizer)) as factor:
             return factor.n_below
 
@@ -150,6 +146,11 @@ class AdaptedSolver:
 def _share(n_bands: int, n_sectors: int) -> int:
     """States sought in each sector on either side of an energy."""
     return -(-n_bands // (2 * n_sectors)) + MORE
+
+
+def _always(below: int, above: int) -> Callable[[int], tuple[int, int]]:
+    """So many on both sides, whatever lies below."""
+    return lambda _: (below, above)
 
 
 def _merged(

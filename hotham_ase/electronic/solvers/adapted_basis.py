@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.sparse import csr_array
 
 from hotham_ase.basis.harmonics import orbital_rotation
 from hotham_ase.electronic.solvers.monomial import Monomial
-from hotham_ase.matrices.hermitian import HermitianMatrix
+from hotham_ase.matrices.bloch import PORTION
+from hotham_ase.matrices.hermitian import HermitianMatrix, square_matrix
 from hotham_ase.matrices.places import Part, Slots, Storage
 
 if TYPE_CHECKING:
     from hotham_ase.matrices import BlockLayout
     from hotham_ase.matrices.bloch import BlochSum
 
-PORTION = 1 << 18  # elements that are summed at a time
 NOTHING = 1e-6  # norm² of functions that a projection leaves nothing of
 ANY_MIXES = 0.7318, -1.3171, 0.2239  # of two matrices with the same eigenvectors
 
@@ -171,9 +170,7 @@ class AdaptedBasis:
                 data[places] = blocks[:, elements]
         if not self.is_real:
             data.imag[storage.indptr[:-1]] = 0  # of rounding
-        matrix = csr_array((data, storage.indices, storage.indptr), shape=(storage.n_rows,) * 2)
-        matrix.has_canonical_format = True  # which SciPy would find out by looking at it all
-        return HermitianMatrix(matrix)
+        return HermitianMatrix(square_matrix(data, storage.indices, storage.indptr))
 
     def _terms(
         self, slots: Slots, targets: Slots
@@ -199,7 +196,10 @@ class AdaptedBasis:
         i, j, rows, columns = i[used], j[used], rows[used], columns[used]
         n_orbits = int(self._places.max()) + 1
         there = targets.atoms[0] * n_orbits + targets.atoms[1]
-        target = np.searchsorted(there, rows * n_orbits + columns)
+        wanted = rows * n_orbits + columns
+        target = np.searchsorted(there, wanted)
+        if not np.array_equal(there[np.minimum(target, len(there) - 1)], wanted):
+            raise ValueError("layout must have a block wherever A(k) has elements between orbits")
         numbers = np.unique(self.turns.numbers, return_inverse=True)[1]
         size, n_kinds = self.blocks.n_functions, int(numbers.max()) + 1
         n_sizes = int(size.max()) + 1

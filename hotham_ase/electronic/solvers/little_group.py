@@ -26,6 +26,7 @@ from scipy.sparse.linalg import eigsh
 from hotham_ase.electronic.solvers.adapted_basis import AdaptedBasis, OrbitalTurns, adapted_bases
 from hotham_ase.electronic.solvers.monomial import Monomial
 from hotham_ase.electronic.solvers.ordering import atom_graph
+from hotham_ase.electronic.solvers.problem import Blueprint
 from hotham_ase.electronic.solvers.space_group import Operation, space_group
 from hotham_ase.matrices import BlockLayout, RealSpaceMatrix, Spin
 from hotham_ase.matrices.pairs import PairList
@@ -40,22 +41,6 @@ AXES = 3  # coordinates that tell where orbits are
 TOLERANCE = 1e-7  # of the largest element: by how much H may break a symmetry
 SAME_K = 1e-9  # reciprocal lattice vectors
 PORTION = 1 << 20  # elements that are compared at a time
-
-
-@dataclass(frozen=True, eq=False)
-class FoldedPattern:
-    """Where there are blocks between the orbits of a sector; see :class:`Pattern`.
-
-    Attributes
-    ----------
-    layout
-        Orbits in the place of atoms.
-    spin
-        Of what was folded.
-    """
-
-    layout: BlockLayout
-    spin: Spin = Spin.UNPOLARIZED
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +67,7 @@ class Sectors:
     def __len__(self) -> int:
         return len(self.bases)
 
-    def pattern(self, index: int) -> FoldedPattern:
+    def pattern(self, index: int) -> Blueprint:
         """Where a sector's matrix has blocks."""
         return self.group.folded(self.bloch.slots.layout.pairs, self.bases[index].n_functions)
 
@@ -154,7 +139,7 @@ class LittleGroup:
         s_k = None if overlap is None else Sectors(overlap.bloch(spin=spin), kpt, self, bases)
         return Sectors(hamiltonian.bloch(channel), kpt, self, bases), s_k
 
-    def folded(self, pairs: PairList, n_functions: np.ndarray | None = None) -> FoldedPattern:
+    def folded(self, pairs: PairList, n_functions: np.ndarray | None = None) -> Blueprint:
         """Pairs of orbits of which there are pairs of atoms.
 
         Parameters
@@ -170,11 +155,11 @@ class LittleGroup:
         known = self._folded.setdefault(pairs, {})
         key = n_functions.tobytes()
         if key not in known:
-            known[key] = FoldedPattern(self._layout(pairs, n_functions))
+            known[key] = Blueprint(self._layout(pairs, n_functions))
         return known[key]
 
     @cached_property
-    def _folded(self) -> WeakKeyDictionary[PairList, dict[bytes, FoldedPattern]]:
+    def _folded(self) -> WeakKeyDictionary[PairList, dict[bytes, Blueprint]]:
         return WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, object]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from hotham_ase.errors import HothamError
+from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from hotham_ase.electronic.solvers.cost import Cost
     from hotham_ase.electronic.solvers.guard import Guard
     from hotham_ase.electronic.solvers.little_group import LittleGroup, Symmetries
     from hotham_ase.electronic.solvers.store import Checkpoint
-    from hotham_ase.matrices import BlockLayout, Spin
+    from hotham_ase.matrices import BlockLayout
     from hotham_ase.matrices.bloch import MatrixFormat
 
 #: Directions in which S(k) has a smaller eigenvalue are projected out. An error δH is amplified
@@ -59,6 +60,22 @@ class Pattern(Protocol):
     @property
     def spin(self) -> Spin:
         """Its kind."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blueprint:
+    """Where a Hamiltonian has blocks, or will have; see :class:`Pattern`.
+
+    Attributes
+    ----------
+    layout
+        Of its blocks.
+    spin
+        Its kind.
+    """
+
+    layout: BlockLayout = field(repr=False)
+    spin: Spin = Spin.UNPOLARIZED
 
 
 class WorkerError(HothamError, RuntimeError):

@@ -14,6 +14,9 @@ from scipy.spatial import cKDTree
 from hotham_ase.matrices.pairs import PairList
 
 SYMPREC = 1e-5  # Å; atoms that are further off break a symmetry, as they do in H
+VACUUM = 17.3  # Å beyond all else of a layer's cell, so that no operation takes it elsewhere
+SHORTEST, LONGEST = 0.1, 1e4  # Å; of lattice vectors
+FLATTEST = 1e-3  # volume of a cell over the product of its edges
 PROBES = 12  # atoms that tell most translations from those of the structure
 
 
@@ -45,7 +48,7 @@ class Operation:
 
 
 def space_group(pairs: PairList) -> tuple[Operation, ...]:
-    """Operations of a crystal, or of a layer in vacuum; of others the identity alone.
+    """Operations of a crystal, or of a layer in vacuum, the identity first; of others it alone.
 
     One for each rotation: of the translations of a cell that is not primitive none is used. Spglib
     tells the rotations of the lattice; it compares all pairs of atoms then, which takes minutes for
@@ -56,34 +59,68 @@ def space_group(pairs: PairList) -> tuple[Operation, ...]:
     pairs
         Of the structure.
     """
-    x, cell, pbc = _fractional(pairs)
-    rotations = [np.eye(3, dtype=int)]
-    if pbc.sum() >= 2 and pairs.n_atoms:
-        with warnings.catch_warnings():
-            # spglib calls its own way of reporting errors outdated, whatever happens
-            warnings.simplefilter("ignore", DeprecationWarning)
-            lattice = (cell.tolist(), [[0.0, 0.0, 0.0]], [1])
-            found = spglib.get_symmetry(lattice, symprec=SYMPREC)
-        if found is not None:
-            rotations += [w for w in found["rotations"].astype(int) if not _mixes(w, pbc)]
-    places = _Places(x, pairs.numbers, cell, pbc)
-    operations: dict[bytes, Operation] = {}
-    for rotation in rotations:
-        moved = None if rotation.tobytes() in operations else places.operation(rotation)
-        if moved is not None:
-            operations[rotation.tobytes()] = moved
-    return tuple(operations.values())
+    one, atoms, pbc = np.eye(3, dtype=int), np.arange(pairs.n_atoms), pairs.pbc
+    identity = Operation(one, np.eye(3), atoms, np.zeros((pairs.n_atoms, 3), dtype=int))
+    is_known = pbc.sum() >= 2 and pairs.n_atoms > 0
+    cell = whole_cell(pairs.cell, pbc, pairs.positions) if is_known else None
+    found = None
+    if cell is not None:
+        found = spglib_symmetry(cell, np.zeros((1, 3)), np.ones(1, dtype=int))
+    if cell is None or found is None:
+        return (identity,)
+    places = _Places(pairs.positions @ np.linalg.inv(cell), pairs.numbers, cell, pbc)
+    rotations = [w for w in found["rotations"].astype(int) if not _mixes(w, pbc)]
+    others = [places.operation(w) for w in rotations if not np.array_equal(w, one)]
+    return (identity, *(operation for operation in others if operation is not None))
 
 
-def _fractional(pairs: PairList) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates in a cell that is whole, the cell, and which of its vectors are periodic."""
-    pbc, cell = pairs.pbc, pairs.cell * pairs.pbc[:, None]
-    cell = complete_cell(cell)
-    if pbc.sum() == 2:  # a layer: so far apart that no operation takes the normal elsewhere
-        normal = cell[~pbc][0] / np.linalg.norm(cell[~pbc][0])
-        length = np.ptp(pairs.positions @ normal) + np.linalg.norm(cell[pbc], axis=1).sum() + 17.3
-        cell[~pbc] = normal * length
-    return pairs.positions @ np.linalg.inv(cell), cell, pbc
+def whole_cell(cell: np.ndarray, pbc: np.ndarray, positions: np.ndarray) -> np.ndarray | None:
+    """A crystal's cell, or a layer's with vacuum so wide that no operation takes its normal away.
+
+    Parameters
+    ----------
+    cell : (3, 3) Å
+    pbc : (3,)
+        At least two directions.
+    positions : (n_atoms, 3) Å
+
+    Returns
+    -------
+    (3, 3), or None for cells that spglib cannot be trusted with.
+    """
+    if not _is_sound(cell[pbc], positions):
+        return None
+    if pbc.all():
+        return np.array(cell)
+    periodic = cell * pbc[:, None]
+    cell = complete_cell(periodic)
+    normal = cell[~pbc][0] / np.linalg.norm(cell[~pbc][0])
+    length = np.ptp(positions @ normal) + np.linalg.norm(periodic, axis=1).sum() + VACUUM
+    cell[~pbc] = normal * length
+    return cell
+
+
+def _is_sound(vectors: np.ndarray, positions: np.ndarray) -> bool:
+    """Whether spglib can be trusted with a cell: it ends the process for some that it cannot."""
+    if not (np.isfinite(vectors).all() and np.isfinite(positions).all()):
+        return False
+    lengths = np.linalg.norm(vectors, axis=1)
+    if lengths.min() < SHORTEST or max(lengths.max(), np.abs(positions).max()) > LONGEST:
+        return False
+    # volume of the parallelepiped of unit vectors: 0 where they depend on one another
+    directions = vectors / lengths[:, None]
+    return bool(np.sqrt(max(np.linalg.det(directions @ directions.T), 0.0)) > FLATTEST)
+
+
+def spglib_symmetry(
+    cell: np.ndarray, fractional: np.ndarray, numbers: np.ndarray, symprec: float = SYMPREC
+) -> dict[str, np.ndarray] | None:
+    """What spglib finds; None if it finds nothing."""
+    with warnings.catch_warnings():
+        # spglib calls its own way of reporting errors outdated, whatever happens
+        warnings.simplefilter("ignore", DeprecationWarning)
+        structure = cell.tolist(), fractional.tolist(), numbers.tolist()
+        return spglib.get_symmetry(structure, symprec=symprec)
 
 
 def _mixes(rotation: np.ndarray, pbc: np.ndarray) -> bool:

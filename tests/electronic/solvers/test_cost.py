@@ -17,11 +17,10 @@ from hotham_ase.electronic import (
     estimate_cost,
 )
 from hotham_ase.electronic.bands import window_about_fermi_level
-from hotham_ase.electronic.plan import Blueprint
 from hotham_ase.electronic.solvers.cost import estimate_sparse
 from hotham_ase.electronic.solvers.ordering import Elimination, half_elements
 from hotham_ase.electronic.solvers.policy import Kind, all_ways, choose_solver, choose_solvers
-from hotham_ase.electronic.solvers.problem import Sought, real_at
+from hotham_ase.electronic.solvers.problem import Blueprint, Sought, real_at
 from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 from hotham_ase.matrices import BlockLayout, RealSpaceMatrix, Spin
 from hotham_ase.matrices.pairs import PairList

@@ -11,8 +11,8 @@ from ase import Atoms
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import splu
 
-from hotham_ase.electronic.plan import Blueprint
 from hotham_ase.electronic.solvers.ordering import Elimination, _separator, atom_graph
+from hotham_ase.electronic.solvers.problem import Blueprint
 from hotham_ase.matrices import BlockLayout, Spin
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.structures import build_structure
