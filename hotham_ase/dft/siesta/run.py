@@ -318,11 +318,7 @@ def read_xv(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _kpoints_file(folder: Path) -> Path | None:
     """The k-points of the run itself; ``.PDOS.KP`` and others belong to other meshes."""
-    found = [
-        p
-        for p in folder.iterdir()
-        if p.name.endswith(tuple(".KP" + suffix for suffix in SUFFIXES)) and p.name.count(".") == 1
-    ]
+    found = [p for p in files_ending(folder, ".KP") if "." not in p.name.partition(".KP")[0]]
     return found[0] if len(found) == 1 else None
 
 

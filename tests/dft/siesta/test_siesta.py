@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,15 @@ def test_wrong_levels_are_noticed(tmp_path: Path, sample: Sample):
     path.write_text(" ".join(words))
     with pytest.raises(DFTReadError, match="do not give the run's own eigenvalues"):
         read_sample(folder)
+
+
+def test_compressed_files_are_compared_too(tmp_path: Path, sample: Sample):
+    folder = write_siesta(tmp_path / "run", sample, {"crystal.HSX": hsx_bytes(sample)})
+    (folder / "crystal.PDOS.KP").write_text("of another mesh")
+    for path in [*folder.glob("crystal.*"), *folder.glob("*.ion.xml")]:
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert read_sample(folder).provenance.eigenvalues == "compared"
 
 
 def test_a_molecule_at_gamma(tmp_path: Path):
