@@ -114,10 +114,10 @@ def read_cell(subsys: Section, path: Path) -> tuple[np.ndarray, np.ndarray]:
             cell = np.array([_lengths(section.keywords[axis][0]) for axis in "ABC"])
         if cell.shape != (3, 3) or not (np.abs(cell) < _LARGEST).all():
             raise ValueError(f"got {cell.tolist()}")
-    except (ValueError, KeyError, AssertionError) as error:
+    except (ValueError, IndexError, KeyError, AssertionError) as error:
         raise DFTReadError(f"{path}: &CELL has no lattice vectors: {error}") from error
     axes = " ".join(section.value("PERIODIC") or ["XYZ"]).upper()
-    return cell, np.array([axis in axes and axes != "NONE" for axis in "XYZ"])
+    return cell, np.array([axis in axes for axis in "XYZ"])
 
 
 def _lengths(words: list[str]) -> np.ndarray:

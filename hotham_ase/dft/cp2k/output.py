@@ -114,7 +114,7 @@ def read_output(path: Path) -> Output:
             images=images,
             levels=_orbital_levels(text),
         )
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError) as error:
         raise DFTReadError(f"{path} is not a whole output of CP2K: {error}") from error
 
 
@@ -151,8 +151,9 @@ def _images(text: str, label: str) -> np.ndarray:
         return np.zeros((0, 3), dtype=np.int64)
     count, body = tables[-1]
     table = np.array([line.split() for line in body.splitlines()][: int(count)], dtype=np.int64)
-    numbered = np.array_equal(table[:, 0], np.arange(1, int(count) + 1))
-    if table.shape[1] != 4 or not numbered or np.abs(table[:, 1:]).max() > _FARTHEST:
+    whole = len(table) == int(count) and table.shape[1] == 4  # a damaged count may be any number
+    numbered = whole and np.array_equal(table[:, 0], np.arange(1, len(table) + 1))
+    if not numbered or np.abs(table[:, 1:]).max() > _FARTHEST:
         raise ValueError(f"its table of the lattice vectors of {label} is damaged")
     return table[:, 1:]
 
@@ -197,8 +198,9 @@ def read_bands(path: Path) -> Eigenvalues:
         n_spins = max(int(head.group(1)) for head in heads)
         levels = np.array(bands).reshape(-1, n_spins, len(bands[0])).transpose(1, 0, 2)
         levels *= Hartree / CP2K_HARTREE
+        places = np.array(kpts)[::n_spins]
     except (ValueError, IndexError) as error:
         raise DFTReadError(f"{path} is not a band structure of CP2K: {error}") from error
-    if not levels.size or not (np.abs(levels) < 1e6).all():
+    if not levels.size or not (np.abs(levels) < 1e6).all() or not (np.abs(places) < 1e3).all():
         raise DFTReadError(f"{path} has no levels, or such that cannot be")
-    return Eigenvalues(np.array(kpts)[::n_spins], levels)
+    return Eigenvalues(places, levels)

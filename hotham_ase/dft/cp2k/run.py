@@ -88,7 +88,7 @@ def read_cp2k(
 def _atoms(output: Output, subsys: Section, path: Path) -> Atoms:
     """Positions of the output, which has them to six digits, in the cell of the input."""
     cell, pbc = read_cell(subsys, path)
-    if output.cell.shape == (3, 3) and not np.allclose(cell, output.cell, atol=_CELL_DIGITS):
+    if not np.allclose(cell, output.cell, atol=_CELL_DIGITS):
         raise DFTReadError(
             f"{path} has the cell {cell.tolist()}, the output {output.cell.tolist()}: it is not "
             "the input of this run"
