@@ -67,7 +67,7 @@ def read_openmx(
         raise DFTReadError(f"{folder} has no .scfout file: run with HS.fileout on")
     content = read_scfout(read_bytes(path, 16 * LARGE), str(path))
     given = parse_input(content.input_lines, f"the input in {path}")
-    if any(float(word) for word in _numbers(given, "scf.Electric.Field")):
+    if _has_field(given):
         raise UnsupportedRunError(f"{path} has an electric field: H depends on more than the atoms")
     places = _places(folder, given) if orbitals is None else (Path(orbitals),)
     atoms, basis = _structure(content, given, places, path, must_exist=orbitals is not None)
@@ -97,9 +97,12 @@ def read_openmx(
     return compared_with_run(sample, read_bands(bands))
 
 
-def _numbers(given: Input, key: str) -> list[str]:
-    words = given.values.get(key.lower(), "").split()
-    return [word for word in words if re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", word, re.I)]
+def _has_field(given: Input) -> bool:
+    words = given.values.get("scf.electric.field", "").split()
+    try:
+        return any(float(word) for word in words[:3])
+    except ValueError as error:
+        raise DFTReadError(f"{given.source}: scf.Electric.Field must be numbers: {error}") from None
 
 
 def _n_electrons(content: ScfOut, given: Input, basis: OrbitalBasis, atoms: Atoms) -> float:
@@ -178,7 +181,7 @@ def _orbitals(
     path = next((found for name in names if (found := find_in(places, name))), None)
     if path is not None:
         return read_pao(path, symbol, species, n_valence)
-    cutoff = re.match(r"[A-Za-z]+([\d.]+)", species.file)
+    cutoff = re.match(r"[A-Za-z]+(\d+\.?\d*)", species.file)
     if cutoff is None or must_exist:
         raise DFTReadError(f"{species.file}.pao was not found in {places[0]}")
     cutoffs = (float(cutoff.group(1)) * Bohr,) * len(species.shells)

@@ -120,6 +120,8 @@ def test_charged_cells(tmp_path: Path, sample: Sample):
     ("pattern", "replacement", "error", "message"),
     [
         (rb"scf.XcType GGA-PBE", b"scf.Electric.Field 0.0 1.0 0.0", None, "electric field"),
+        (rb"scf.XcType GGA-PBE", b"scf.Electric.Field . . .", DFTReadError, "must be numbers"),
+        (rb"B3.6-s2p1d1", b"B..6-s2p1d1", DFTReadError, "B..6.pao was not found"),
         (rb"B3.6-s2p1d1", b"B3.6-s2>1p1", UnsupportedRunError, "contracted orbitals"),
         (rb"B3.6-s2p1d1", b"B3.6", DFTReadError, "expected such as C6.0-s2p2d1"),
         (rb"B3.6-s2p1d1", b"B3.6-s1p1d1", DFTReadError, "orbitals on its atoms, its input"),
