@@ -81,11 +81,11 @@ def _header(sample: Sample, matrices: OrthogonalMatrices) -> str:
 
     mesh = "x".join(map(str, matrices.mesh))
     text = (
-        f"hotham_ase {__version__}: {sample.name}, Löwdin's orbitals on a mesh of {mesh}, levels "
+        f"hotham_ase {__version__}: {sample.name}, Loewdin's orbitals on a mesh of {mesh}, levels "
+        f"within {matrices.error:.1e} eV"
     )
-    text += f"within {matrices.error:.1e} eV"
     spinors = ", up and down of each orbital" if sample.hamiltonian.spin.is_spinor else ""
-    return (text + spinors).replace("ö", "oe")
+    return (text + spinors).encode("ascii", "replace").decode()  # a folder may have any name
 
 
 def _write_channel(

@@ -140,6 +140,12 @@ def test_a_mesh_that_does_not_fit_is_said(sample: Sample, tmp_path: Path, monkey
     assert (tmp_path / "run" / "hotham_hr.dat").is_file()
 
 
+def test_names_of_any_letters(sample: Sample, tmp_path: Path):
+    named = replace(sample, provenance=replace(sample.provenance, name="graphène/石墨"))
+    write_wannier90(named, tmp_path / "run", error=0.1)
+    assert "graph?ne/??, Loewdin's" in (tmp_path / "run" / "hotham_hr.dat").read_text("ascii")
+
+
 def test_what_fails_leaves_nothing(sample: Sample, tmp_path: Path):
     from hotham_ase.electronic.lowdin import OrthogonalizationError
 
