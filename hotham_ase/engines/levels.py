@@ -26,11 +26,12 @@ def fermi_level(levels: np.ndarray, n_electrons: float, width: float) -> float:
         eV, kT of the Fermi distribution.
     """
     n_filled = round(n_electrons / 2)
-    if n_filled == levels.shape[1]:  # nothing above
-        return float(levels.max())
-    top, bottom = levels[:, n_filled - 1].max(), levels[:, n_filled].min()
-    if abs(n_electrons - 2 * n_filled) < 1e-6 and bottom > top:
-        return float(top + bottom) / 2
+    if abs(n_electrons - 2 * n_filled) < 1e-6:
+        if n_filled == levels.shape[1]:  # nothing above
+            return float(levels.max())
+        top, bottom = levels[:, n_filled - 1].max(), levels[:, n_filled].min()
+        if bottom > top:
+            return float(top + bottom) / 2
 
     def excess(level: float) -> float:
         return float(2 * expit((level - levels) / width).sum() / len(levels) - n_electrons)

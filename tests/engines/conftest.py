@@ -1,7 +1,0 @@
-"""PySCF, where it is installed."""
-
-from __future__ import annotations
-
-import pytest
-
-pytest.importorskip("pyscf")
