@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from ase.units import Bohr, Hartree
-from pydantic import Field
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.provenance import Provenance
@@ -56,7 +56,7 @@ class PySCF(Engine):
     in molecules only."""
     grid_level: int = Field(3, ge=0, le=9)
     """Of molecules, how fine the grid about the atoms is, 0 to 9."""
-    kpts: float | tuple[int, int, int] = 2.5
+    kpts: PositiveFloat | tuple[PositiveInt, PositiveInt, PositiveInt] = 2.5
     """Of crystals, k-points per Å⁻¹ of each reciprocal lattice vector (2π included), or a mesh. All
     structures of a data set should have the same density."""
     energy_cutoff: float = Field(3800.0, gt=0)

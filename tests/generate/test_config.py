@@ -43,6 +43,7 @@ STRUCTURES = "output: a.h5\nstructures: [{start: silicon}]\n"
         ("output: a.h5", "structures: Field required"),
         ("- a", "must hold keys and values, at least output, structures"),
         (f"{STRUCTURES}engine: {{name: vasp}}", "engine: .*one of pyscf, replay, got 'vasp'"),
+        (f"{STRUCTURES}engine: {{kpts: [2, 2, 0]}}", "engine.kpts.*greater than 0"),
         (f"{STRUCTURES}engine: {{xcc: pbe}}", "unknown key 'engine.xcc', did you mean 'xc'"),
         (
             "output: a.h5\nstructures: [{start: a}, {start: b, displacment: 1}]",
