@@ -54,9 +54,8 @@ def export(
 
     kind = spin.Spin.SPIN_ORBIT if spin_orbit else spin.Spin.UNPOLARIZED
     check_target(output, to, kind)
-    options: dict[str, Any] = {"charge": charge, "device": device, "memory": memory}
+    options = {"charge": charge, "device": device, "memory": memory, "spin_orbit": spin_orbit}
     with progress_bar("loading") as update:
-        options["spin_orbit"] = spin_orbit
         _, calculator = calculation(structure, pbc, model, options, initial, update)
         sample = calculator.get_sample(fermi_level=not no_fermi_level)
         update(0, 1, "writing")

@@ -191,7 +191,8 @@ def check_target(path: str | Path, to: str, spin: Spin | None = None) -> Format:
 
 
 def _format_of(folder: Path) -> Format:
-    if folder.name == HAMGNN or (run_format(folder) is None and (folder / HAMGNN).is_file()):
+    found = run_format(folder)
+    if folder.name == HAMGNN or (found is None and (folder / HAMGNN).is_file()):
         raise UnsupportedRunError(
             f"{folder}: HamGNN's {HAMGNN} holds pickled objects, which may do anything when they "
             "are loaded, and is not read: import the runs of OpenMX, SIESTA or ABACUS that it was "
@@ -199,7 +200,6 @@ def _format_of(folder: Path) -> Format:
         )
     if not folder.is_dir():
         raise DFTReadError(f"{folder} is not a folder")
-    found = run_format(folder)
     if found is None:
         *others, last = (f"{one.name} ({one.files})" for one in formats() if one.is_read)
         raise DFTReadError(

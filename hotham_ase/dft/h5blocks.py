@@ -361,8 +361,7 @@ class _Blocks:
         )
         # the newer layout lists the same pairs for H and S
         layout = matrix.layout
-        sizes = np.maximum.reduceat(np.abs(matrix.values).max(axis=0), layout.offsets[:-1])
-        is_there = sizes[layout.pairs.n_atoms :] > 0
+        is_there = layout.largest(matrix.values)[layout.pairs.n_atoms :] > 0
         return matrix if is_there.all() else matrix.on_pairs(layout.pairs.select(is_there))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,17 @@ class DFTReadError(HothamError, ValueError):
 
 class UnsupportedRunError(DFTReadError):
     """A valid calculation of a kind that is not supported yet."""
+
+
+@contextmanager
+def damage_refused(name: str) -> Iterator[None]:
+    """Whatever a parser stumbles over within becomes a DFTReadError that names the file."""
+    try:
+        yield
+    except DFTReadError:
+        raise
+    except (ValueError, IndexError, OverflowError) as error:
+        raise DFTReadError(f"{name} is damaged or cut short: {error}") from error
 
 
 class ExportError(HothamError, ValueError):

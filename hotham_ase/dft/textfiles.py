@@ -41,12 +41,7 @@ def find_one(folder: Path, names: Sequence[str]) -> Path | None:
         for suffix in SUFFIXES
         if (folder / (name + suffix)).is_file()
     ]
-    if len(found) > 1:
-        raise DFTReadError(
-            f"{folder} has both {found[0].name} and {found[1].name}: remove the one that does not "
-            "belong to the run"
-        )
-    return found[0] if found else None
+    return _the_one(folder, found)
 
 
 def files_ending(folder: Path, ending: str) -> list[Path]:
@@ -65,7 +60,10 @@ def find_ending(folder: Path, ending: str) -> Path | None:
     DFTReadError
         If more than one is there: nothing says which belongs to the run.
     """
-    found = files_ending(folder, ending)
+    return _the_one(folder, files_ending(folder, ending))
+
+
+def _the_one(folder: Path, found: Sequence[Path]) -> Path | None:
     if len(found) > 1:
         raise DFTReadError(
             f"{folder} has both {found[0].name} and {found[1].name}: remove the one that does not "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -174,6 +174,13 @@ def sorted_places(shells: tuple[int, ...]) -> np.ndarray:
     starts = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells])])
     taken = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in order])
     return np.argsort(taken)
+
+
+def sorted_places_of_atoms(shells: Iterable[tuple[int, ...]]) -> np.ndarray:
+    """Place of each orbital of a structure once those of every atom are sorted by l."""
+    parts = [sorted_places(of_atom) for of_atom in shells]
+    begins = np.cumsum([0, *map(len, parts)])
+    return np.concatenate([begin + part for begin, part in zip(begins, parts, strict=False)])
 
 
 def _matrix(layout: BlockLayout, values: np.ndarray, spin: Spin, name: str) -> RealSpaceMatrix:

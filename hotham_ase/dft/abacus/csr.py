@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
+from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError, damage_refused
 from hotham_ase.dft.triplets import joined_spins
 from hotham_ase.matrices.spin import Spin
 
@@ -185,15 +185,11 @@ def read_csr(
     _check_supported(data, name, spin)
     # only the newer layout announces every array, and only it may leave out empty matrices
     newer = b"# CSR values" in data
-    try:
+    with damage_refused(name):
         head, start = _split(data, newer)
         records = list(_records(data[start:], n_rows))
         matrix = _components(*_collect(records, n_rows), spin, name)
         header = _structure(head) if newer else None
-    except (ValueError, IndexError, OverflowError) as error:
-        if isinstance(error, DFTReadError):
-            raise
-        raise DFTReadError(f"{name} is damaged or cut short: {error}") from error
     if len(records) > n_vectors or (len(records) < n_vectors and not newer):
         raise DFTReadError(
             f"{name} is cut short: {len(records)} of {n_vectors} lattice vectors are there"

@@ -120,10 +120,8 @@ def write_pyatb(sample: Sample, folder: str | Path) -> None:
     """
     sample = by_element(sample)
     s = sample.overlap
-    others, layouts = (
-        [_matrix("S", s.layout, s.values, sample)],
-        [sample.hamiltonian.layout, s.layout],
-    )
+    others = [_matrix("S", s.layout, s.values, sample)]
+    layouts = [sample.hamiltonian.layout, s.layout]
     if sample.basis.subset(sample.atoms.symbols).has_radial:
         r = position_matrix(sample.atoms, sample.basis)  # from the origin of the cell
         layouts.append(r.overlap.layout)

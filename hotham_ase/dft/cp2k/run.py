@@ -20,7 +20,7 @@ from hotham_ase.dft.plausibility import EIGENVALUE_TOLERANCE, compared_with_run
 from hotham_ase.dft.provenance import Provenance, name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.textfiles import find_ending, find_in, read_head
-from hotham_ase.dft.triplets import joined_spins, matrix_from_triplets, sorted_places
+from hotham_ase.dft.triplets import joined_spins, matrix_from_triplets, sorted_places_of_atoms
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.spin import Spin
 
@@ -224,13 +224,7 @@ def _matrix(
                 f"that H(R) is lost: run with &KPOINTS and REAL_SPACE T"
             )
         images = np.zeros((1, 3), dtype=np.int64)
-    sizes = basis.n_orbitals(atoms.numbers)
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    parts = [
-        offset + sorted_places(shells[symbol])
-        for offset, symbol in zip(offsets[:-1], atoms.symbols, strict=True)
-    ]
-    places = np.concatenate(parts)
+    places = sorted_places_of_atoms(shells[symbol] for symbol in atoms.symbols)
     spins = sorted({one.spin for one in files})
     elements = [
         read_elements([one for one in files if one.spin == spin], images, len(places))

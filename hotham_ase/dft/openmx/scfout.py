@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
+from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError, damage_refused
 from hotham_ase.dft.spinors import conjugate_reverse, spinor_components
 from hotham_ase.matrices.spin import Spin
 
@@ -123,12 +123,8 @@ def read_scfout(data: bytes, name: str = "scfout") -> ScfOut:
     order = _byte_order(data)
     if order is None:
         raise DFTReadError(f"{name} does not begin like an .scfout file of OpenMX")
-    try:
+    with damage_refused(name):
         return _parse(_Stream(data, order), name)
-    except (ValueError, IndexError, OverflowError) as error:
-        if isinstance(error, DFTReadError):
-            raise
-        raise DFTReadError(f"{name} is damaged or cut short: {error}") from error
 
 
 class _Stream:

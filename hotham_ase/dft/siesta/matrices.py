@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hotham_ase.dft.fortran import Records
-from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
+from hotham_ase.dft.sample import UnsupportedRunError, damage_refused
 from hotham_ase.dft.spinors import spinor_components
 from hotham_ase.matrices.spin import Spin
 
@@ -128,7 +128,7 @@ def read_hsx(data: bytes, name: str = "HSX") -> SparseMatrices:
     UnsupportedRunError
         For other versions.
     """
-    try:
+    with damage_refused(name):
         records = Records(data)
         if records.next_size() == 16:
             return _read_hsx_0(records)
@@ -138,20 +138,12 @@ def read_hsx(data: bytes, name: str = "HSX") -> SparseMatrices:
                 f"{name} is of version {version} of the format, expected 0, 1 or 2"
             )
         return _read_hsx(records, version)
-    except (ValueError, IndexError, OverflowError) as error:
-        if isinstance(error, DFTReadError):
-            raise
-        raise DFTReadError(f"{name} is damaged or cut short: {error}") from error
 
 
 def read_tshs(data: bytes, name: str = "TSHS") -> SparseMatrices:
     """Read a ``.TSHS`` file; parameters and errors as of :func:`read_hsx`."""
-    try:
+    with damage_refused(name):
         return _read_tshs(Records(data), name)
-    except (ValueError, IndexError, OverflowError) as error:
-        if isinstance(error, DFTReadError):
-            raise
-        raise DFTReadError(f"{name} is damaged or cut short: {error}") from error
 
 
 # ----------------------------------------------------------------------- layouts

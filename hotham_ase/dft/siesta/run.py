@@ -26,7 +26,7 @@ from hotham_ase.dft.textfiles import (
     read_bytes,
     read_text,
 )
-from hotham_ase.dft.triplets import matrix_from_triplets, sorted_places
+from hotham_ase.dft.triplets import matrix_from_triplets, sorted_places_of_atoms
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.spin import Spin
@@ -133,15 +133,10 @@ class _Run:
     basis: OrbitalBasis
     ions: tuple[Ion, ...]
 
-    @property
-    def offsets(self) -> np.ndarray:
-        """(n_atoms + 1,) first orbital of every atom."""
-        sizes = [sum(2 * l + 1 for l in ion.shells) for ion in self.ions]
-        return np.concatenate([[0], np.cumsum(sizes)])
-
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Atoms of every element's row and column."""
-        atom_of = np.repeat(np.arange(len(self.atoms)), np.diff(self.offsets))
+        n_orbitals = self.basis.n_orbitals(self.atoms.numbers)
+        atom_of = np.repeat(np.arange(len(self.atoms)), n_orbitals)
         return atom_of[self.content.rows], atom_of[self.content.columns]
 
     def shifts(self) -> np.ndarray:
@@ -199,12 +194,7 @@ class _Run:
 
         Spinors are given transposed, see :meth:`SparseMatrices.components`.
         """
-        places = np.concatenate(
-            [
-                offset + sorted_places(ion.shells)
-                for offset, ion in zip(self.offsets, self.ions, strict=False)
-            ]
-        )
+        places = sorted_places_of_atoms(ion.shells for ion in self.ions)
         kept = np.flatnonzero(np.abs(values).max(axis=0) > 0)
         rows, columns = places[self.content.rows[kept]], places[self.content.columns[kept]]
         shifts = shifts[kept]
