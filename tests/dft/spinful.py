@@ -1,7 +1,8 @@
-"""The crystal of conftest with every kind of spin, and levels of samples."""
+"""The crystal of conftest with every kind of spin, levels, and dense matrices in a code's order."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from scipy.linalg import eigvalsh
 
 from hotham_ase.dft import Sample
+from hotham_ase.matrices import BlockLayout
 from hotham_ase.matrices.spin import Spin
 
 KINDS = pytest.mark.parametrize("kind", list(Spin), ids=lambda kind: kind.value)
+Dense = dict[tuple[int, ...], np.ndarray]  # by R
 KPTS = np.random.default_rng(17).random((3, 3))
 
 
@@ -46,3 +49,31 @@ def check_levels(found: Sample, expected: Sample, kpts: np.ndarray = KPTS) -> No
     """Levels of two samples are the same to 1e-8 eV; Hermitian parts are rounded."""
     for kpt in kpts:
         np.testing.assert_allclose(levels(found, kpt), levels(expected, kpt), rtol=0, atol=1e-8)
+
+
+def spinor_blocks(sample: Sample) -> np.ndarray:
+    """(2, 2, n_values) uu, ud; du, dd."""
+    coefficients = sample.hamiltonian.spin.coefficients[0]
+    return np.einsum("cst,cn->stn", coefficients, sample.hamiltonian.values)
+
+
+def dense_matrices(
+    layout: BlockLayout, values: np.ndarray, sample: Sample, transform: Callable[[int], np.ndarray]
+) -> Dense:
+    """(n, n) matrix of every R; ``transform`` gives a code's harmonics of degree l from ours."""
+    blocks = []
+    for symbol in sample.atoms.symbols:
+        blocks += [transform(l) for l in sample.basis[symbol].shells]
+    n_basis = layout.n_basis
+    turn = np.zeros((n_basis, n_basis))
+    at = 0
+    for block in blocks:
+        turn[at : at + len(block), at : at + len(block)] = block
+        at += len(block)
+    offsets = layout.orbital_offsets
+    dense: Dense = {}
+    for block, shift in enumerate(layout.shifts):
+        i, j = layout.atoms[:, block]
+        of_r = dense.setdefault(tuple(shift.tolist()), np.zeros((n_basis,) * 2, values.dtype))
+        of_r[offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]] = layout.block(values, block)
+    return {shift: turn @ of_r @ turn.T for shift, of_r in sorted(dense.items())}

@@ -11,10 +11,9 @@ import pytest
 from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.dft import ExportError, Sample, to_sisl, write_sample
 from hotham_ase.matrices.spin import Spin
-from tests.dft.spinful import KPTS, levels, with_spin
+from tests.dft.spinful import KINDS, KPTS, levels, with_spin
 
 sisl = pytest.importorskip("sisl", reason="needs sisl")
-KINDS = pytest.mark.parametrize("kind", list(Spin), ids=lambda kind: kind.value)
 
 
 def signs(sample: Sample) -> np.ndarray:

@@ -16,7 +16,7 @@ from hotham_ase.dft.openmx.run import read_bands
 from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import overlap_matrix
 from tests.dft.openmx.files import scfout_bytes, write_openmx
-from tests.dft.spins import with_spin
+from tests.dft.spinful import with_spin
 
 # OpenMX's H is Hermitian to 1e-9 Ha, which is what its own levels are uncertain by
 OF_LEVELS = 2e-7  # eV

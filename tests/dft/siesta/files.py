@@ -12,7 +12,7 @@ from scipy.linalg import eigvalsh
 from hotham_ase.basis.orbitals import SpeciesBasis
 from hotham_ase.dft import Sample
 from hotham_ase.matrices.spin import Spin
-from tests.dft.spins import dense_matrices, spinor_blocks
+from tests.dft.spinful import dense_matrices, spinor_blocks
 
 NUMBERS = {"B": 5, "Mo": 42}
 

@@ -19,7 +19,7 @@ from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import nonlocal_matrix, overlap_matrix, spin_orbit_matrix
 from tests.dft.conftest import make_basis, make_sample
 from tests.dft.siesta.files import hsx_bytes, tshs_bytes, write_siesta
-from tests.dft.spins import with_spin
+from tests.dft.spinful import with_spin
 
 
 def levels_at(sample: Sample, kpt: np.ndarray) -> np.ndarray:
