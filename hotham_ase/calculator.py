@@ -68,7 +68,8 @@ class HotHamCalculator(SpectrumCalculator):
         Of the cell, in elementary charges: −0.1 adds a tenth of an electron. By default the sum of
         the structure's initial charges.
     symmetry
-        Whether meshes are reduced by the crystal's symmetry; time reversal reduces them always.
+        Whether the crystal's symmetry reduces meshes, which time reversal does always, and divides
+        the matrices of large systems.
     device
         ``auto`` (a GPU where there is one), or a torch device; on a CUDA GPU dense eigenproblems
         are solved, too.

@@ -74,7 +74,7 @@ class MatchNames:
             match = match_layers(*(self.layers[layer]() for layer in names), **given)[0]
         except HothamError as error:
             raise StructureError(f"{text}: {error}") from error
-        warnings.warn(f"{text} is {_said(match, names)}", StructureWarning, stacklevel=3)
+        warnings.warn(f"{text} is {_said(match, names)}", StructureWarning, stacklevel=4)
         return match.build(distance)
 
     def _settings(self, text: str, name: str, words: Sequence[str]) -> dict[str, Any]:

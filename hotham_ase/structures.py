@@ -410,7 +410,7 @@ class _Builtin:
                 f"{text} is taken as {name}:{twist.m},{twist.n}, {twist.angle:.4f}°, the smallest "
                 "cell within 2 %",
                 StructureWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             return [twist]
         try:

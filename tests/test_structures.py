@@ -195,8 +195,9 @@ def test_space_groups(name, group):
     [("1.08", (30, 31), 11164), ("2", (16, 17), 3268), ("3.89", (8, 9), 868), ("21.8", (1, 2), 28)],
 )
 def test_twists_by_angle(text, taken, n_atoms):
-    with pytest.warns(StructureWarning, match=f"graphene:{taken[0]},{taken[1]}, .*°, the"):
+    with pytest.warns(StructureWarning, match=f"graphene:{taken[0]},{taken[1]}, .*°, the") as told:
         atoms = build_structure(f"twisted-graphene:{text}deg")
+    assert told[0].filename == __file__  # where it was asked for
     assert len(atoms) == n_atoms
     assert atoms.info["twist_indices"].tolist() == list(taken)
     m, n = taken
@@ -425,8 +426,11 @@ def test_unreadable_files_and_folders_are_named(tmp_path):
 def test_two_layers_are_matched_by_name():
     """hBN and graphene: one cell of either with 1.8 % of strain, or √27 on √28 cells of 0.05 %."""
     text = "match:hbn,graphene"
-    with pytest.warns(StructureWarning, match=r"4 atoms, graphene turned by 0\.00°.* 1\.79%"):
+    with pytest.warns(
+        StructureWarning, match=r"4 atoms, graphene turned by 0\.00°.* 1\.79%"
+    ) as told:
         small = build_structure(text)
+    assert told[0].filename == __file__
     assert small.get_chemical_formula() == "C2BN"
     heights = small.positions[:, 2]
     assert heights[small.symbols == "C"].min() - heights[small.symbols == "B"].max() == (

@@ -75,7 +75,10 @@ Charge = Annotated[
     typer.Option(help="Of the cell in elementary charges; −0.1 adds a tenth of an electron."),
 ]
 NoSymmetry = Annotated[
-    bool, typer.Option("--no-symmetry", help="Reduce meshes by time reversal only.")
+    bool,
+    typer.Option(
+        "--no-symmetry", help="Meshes are reduced by time reversal only, no matrix is divided."
+    ),
 ]
 SpinOrbit = Annotated[
     bool,

@@ -208,7 +208,8 @@ def _canonical(
         return
     overlaps, u = torch.linalg.eigh(s)
     u /= overlaps.clamp(min=1e-300).sqrt()[:, None, :]
-    n_removed = [n_small(values, sought.threshold) for values in overlaps.cpu().numpy()]
+    n_rows = overlaps.shape[1]
+    n_removed = [n_small(v, sought.threshold, n_rows) for v in overlaps.cpu().numpy()]
     found: dict[int, Eigenstates] = {}
     for n in set(n_removed):
         which = [k for k, n_of_k in enumerate(n_removed) if n_of_k == n]

@@ -366,7 +366,7 @@ def one_orbital_chain() -> RealSpaceMatrix:
     return RealSpaceMatrix(pairs, np.ones(12, int), np.r_[np.zeros(12), -np.ones(pairs.n_edges)])
 
 
-def test_a_calculator_on_a_cpu_has_lapack(monkeypatch):
+def test_a_calculator_on_a_cpu_has_lapack():
     assert gpu_solver("cpu") is None
     calc = HotHamCalculator("carbon", device="cpu")
     assert calc._solver_options().dense is None

@@ -82,7 +82,7 @@ def _solve_at_least(
 def _canonical(h_k: np.ndarray, s_k: np.ndarray, vectors: bool, threshold: float) -> Eigenstates:
     """The solutions in the space of S's larger eigenvalues."""
     s, u = scipy.linalg.eigh(s_k)
-    n_removed = n_small(s, threshold)
+    n_removed = n_small(s, threshold, len(s))
     x = u[:, n_removed:] / np.sqrt(s[n_removed:])
     solution = scipy.linalg.eigh(x.conj().T @ h_k @ x, eigvals_only=not vectors)
     if not vectors:
@@ -90,18 +90,18 @@ def _canonical(h_k: np.ndarray, s_k: np.ndarray, vectors: bool, threshold: float
     return Eigenstates(solution[0], x @ solution[1], 0, n_removed)
 
 
-def n_small(overlaps: np.ndarray, threshold: float) -> int:
-    """How many eigenvalues of S, ascending, are left out.
+def n_small(overlaps: np.ndarray, threshold: float, n_rows: int) -> int:
+    """How many eigenvalues of S, ascending, are left out; larger ones need not be given.
 
     Raises
     ------
     EigenError
         If S is not positive, or none is left.
     """
-    if overlaps[0] < -min(threshold, OVERLAP_THRESHOLD):
+    if len(overlaps) and overlaps[0] < -min(threshold, OVERLAP_THRESHOLD):
         raise not_positive(overlaps[0])
     n_removed = int(np.count_nonzero(overlaps <= threshold))
-    if n_removed == len(overlaps):
+    if n_removed == n_rows:
         raise EigenError(f"no eigenvalue of the overlap matrix exceeds {threshold:g}")
     return n_removed
 

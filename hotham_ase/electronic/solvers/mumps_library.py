@@ -40,7 +40,8 @@ _ERRORS: dict[int, tuple[type[Exception], str]] = {
     -90: (MemoryError, "the factors cannot be written to the temporary folder"),
 }
 
-_turn = threading.Lock()  # MUMPS has variables that all of its matrices share
+# MUMPS has variables that all of its matrices share; one may be collected, and end, amid a call
+_turn = threading.RLock()
 
 
 def is_installed() -> bool:

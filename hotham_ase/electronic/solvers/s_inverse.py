@@ -12,12 +12,12 @@ import scipy.linalg
 from scipy.sparse import block_diag, csr_array
 
 from hotham_ase.electronic.solvers.accuracy import FactorError
+from hotham_ase.electronic.solvers.dense import n_small
 from hotham_ase.electronic.solvers.factors import in_core
 from hotham_ase.electronic.solvers.ordering import Elimination
 from hotham_ase.electronic.solvers.policy import allowed_memory
 from hotham_ase.electronic.solvers.positive import surely_positive
 from hotham_ase.electronic.solvers.problem import (
-    OVERLAP_THRESHOLD,
     EigenError,
     SolverOptions,
     not_positive,
@@ -139,11 +139,8 @@ def _within(s_k: HermitianMatrix, threshold: float, factorizer: Factorizer) -> O
 def _small_of_dense(s_k: HermitianMatrix, threshold: float) -> np.ndarray | None:
     """As :func:`small_directions`, any number of them."""
     values, u = scipy.linalg.eigh(s_k.full().toarray(), subset_by_value=(-np.inf, threshold))
-    if len(values) and values[0] < -min(threshold, OVERLAP_THRESHOLD):
-        raise not_positive(values[0])
-    if len(values) == s_k.shape[0]:
-        raise EigenError(f"no eigenvalue of the overlap matrix exceeds {threshold:g}")
-    return u if len(values) else None
+    n_removed = n_small(values, threshold, s_k.shape[0])
+    return u[:, :n_removed] if n_removed else None
 
 
 def _of_any_kind(factors: Factors, s_k: HermitianMatrix) -> Solve:

@@ -360,7 +360,13 @@ def _widest_gap(energies: np.ndarray) -> float:
 
 
 def energy_of_band(
-    probe: Probe, n_rows: int, band: int, slack: int = 0, start: float = 0.0
+    probe: Probe,
+    n_rows: int,
+    band: int,
+    slack: int = 0,
+    start: float = 0.0,
+    *,
+    nearest: float = 1e-6,
 ) -> float:
     """An energy below which ``band`` eigenvalues lie, up to ``slack``.
 
@@ -378,6 +384,8 @@ def energy_of_band(
         How many more or fewer there may be.
     start
         eV; a first guess.
+    nearest
+        eV; so near to a level the search ends.
 
     Raises
     ------
@@ -399,7 +407,7 @@ def energy_of_band(
             step *= 2
             continue
         width = high[0] - low[0]
-        if width < 1e-6:
+        if width < nearest:
             return high[0]
         part = (band - low[1]) / (high[1] - low[1])
         energy = low[0] + width * min(max(part, 0.1), 0.9)

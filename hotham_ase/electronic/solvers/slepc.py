@@ -25,6 +25,8 @@ from hotham_ase.electronic.solvers.problem import (
     WorkerError,
     real_if_real,
 )
+from hotham_ase.electronic.solvers.shift import SMALLEST_GAP
+from hotham_ase.electronic.solvers.shift_invert import energy_of_band
 from hotham_ase.electronic.solvers.superlu import SuperLUBackEnd
 from hotham_ase.errors import UsageError
 
@@ -37,9 +39,7 @@ PROGRAM = Path(__file__).with_name("slepc_program.py")
 DEBIAN = "/usr/lib/*dir/*/*-real/lib/python3*/dist-packages"
 ROOM = 6  # bands sought beyond a window, among which its edges are counted
 TRIES = 4
-FIRST_STEP = 4.0  # eV; how far from a guess a band is looked for at first
 NEAR = 2e-3  # eV; nearer to a level a shift would not be accurate
-SMALLEST_GAP = 1e-6  # eV; where levels are apart by more, those below can be counted
 RESIDUAL = 1e-7  # eV; largest ‖Hc − εSc‖ of a band
 
 
@@ -114,25 +114,18 @@ class SlepcSolver:
         slack: int = 0,
         start: float = 0.0,
     ) -> float:
-        """An energy below which ``band`` eigenvalues lie, up to ``slack``; by bisection.
+        """An energy below which ``band`` eigenvalues lie, up to ``slack``; by counts alone.
 
         Where levels are closer than 2 meV, as degenerate ones, it lies so near to that of the band.
         """
         h_k, s_k = real_if_real(h_k, s_k)
         with TemporaryDirectory(dir=self.folder) as folder:
             problem = _Problem(self.command, Path(folder), h_k, s_k)
-            low, high, step = start - FIRST_STEP, start + FIRST_STEP, FIRST_STEP
-            while problem.n_below(low) > band:
-                low, step = low - step, 2 * step
-            while problem.n_below(high) < band:
-                high, step = high + step, 2 * step
-            while high - low > NEAR:
-                middle = (low + high) / 2
-                n_below = problem.n_below(middle)
-                if abs(n_below - band) <= slack:
-                    return middle
-                low, high = (low, middle) if n_below > band else (middle, high)
-        return high
+
+            def probe(energy: float, band: int, slack: int) -> tuple[float, int, None]:
+                return energy, problem.n_below(energy), None
+
+            return energy_of_band(probe, h_k.shape[0], band, slack, start, nearest=NEAR)
 
 
 def _window(sought: Sought) -> BandWindow:

@@ -149,6 +149,7 @@ class _KPointTask:
         return portions
 
     def __call__(self, guard: Guard, kpts: list[np.ndarray]) -> list[tuple[Eigenstates, Guard]]:
+        guard = replace(guard)  # threads share it with what learns of a ghost meanwhile
         # another worker that was killed since may have kept some
         kept = [self.found(guard, kpt) for kpt in kpts]
         new = [kpt for kpt, result in zip(kpts, kept, strict=True) if result is None]

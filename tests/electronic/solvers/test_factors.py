@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from types import SimpleNamespace
@@ -271,6 +272,21 @@ def test_no_files_remain_of_what_fails(monkeypatch, tmp_path):
     with pytest.raises(MemoryError, match=r"1000 bytes are free: let TMPDIR"):
         back_end.factorize(random_matrix(100, 0, is_real=True))
     assert not list(tmp_path.iterdir())
+
+
+@needs_mumps
+def test_factors_that_are_collected_amid_a_call_end():
+    """As by Python's collector, in the thread that has the turn."""
+    factors = MUMPSBackEnd().factorize(random_matrix(20, 0, is_real=True))
+
+    def collected() -> None:
+        with mumps_library._turn:
+            factors.close()
+
+    thread = threading.Thread(target=collected, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 @needs_mumps

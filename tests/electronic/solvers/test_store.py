@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from hotham_ase.electronic.population import solve_with_shares
 from hotham_ase.electronic.solvers.guard import GhostStateWarning, Guard
-from hotham_ase.electronic.solvers.problem import BandWindow, SolverOptions
+from hotham_ase.electronic.solvers.problem import (
+    BandWindow,
+    IllConditionedWarning,
+    SolverOptions,
+)
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, solve_kpts
 from hotham_ase.electronic.solvers.store import Checkpoint, CheckpointWarning
 from hotham_ase.errors import UsageError
@@ -69,6 +73,31 @@ def test_how_states_were_proved_complete_is_kept(kept):
         states = list(solve_kpts(*matrices(), KPTS[:2], options=options))
         assert not any(s.is_counted for s in states)
     assert kept.n_solved == 2
+
+
+@dataclass(frozen=True)
+class Overtaken(SlowSolver):
+    """While it solves, a ghost is found at another k-point, as where threads solve side by side."""
+
+    guard: Guard | None = field(default=None, compare=False)
+
+    def solve(self, h_k, s_k, sought):
+        states = super().solve(h_k, s_k, sought)
+        self.guard.threshold, self.guard.ghost = 0.95, -50.0
+        return states
+
+
+def test_what_was_solved_with_the_old_threshold_is_not_kept_for_the_new(kept):
+    """Graphene's S has the eigenvalues 1 ± 0.129 |f|: one of two directions is left out."""
+    h, s = matrices()
+    guard = Guard.of(h, s)
+    solver = Overtaken(diary=str(kept.diary), guard=guard)
+    eigenvalues_at_kpts(h, s, KPTS[:1], options=replace(kept.options(guard=guard), solver=solver))
+    options = kept.options(guard=replace(Guard.of(h, s), threshold=0.95))
+    with pytest.warns(IllConditionedWarning):
+        values = eigenvalues_at_kpts(h, s, KPTS[:1], options=options)
+    np.testing.assert_allclose(values, closed_form()[:, :1, :1], atol=1e-10)
+    assert (kept.n_solved, kept.found) == (2, [])
 
 
 def test_what_was_solved_otherwise_is_not_taken(kept):
