@@ -11,6 +11,7 @@ from benchmarks._common import significant, table
 from benchmarks.large.cases import CASES, PUBLISHED
 from benchmarks.large.record import SOLVING, Record
 from benchmarks.large.stages import Usage
+from hotham_ase import build_structure
 from hotham_ase.plotting import STYLE
 
 FLAT = 4  # bands: two valleys, each with one below and one above the Fermi level
@@ -138,7 +139,8 @@ def draw(records: Sequence[Record], path: Path) -> None:
             ax.set_xticks(x[special], [labels[n] for n in special])
             ax.axhline(0, color="0.45", lw=0.8, ls=(0, (4, 3)), zorder=0)
             ax.set_ylim(-SHOWN, SHOWN)
-            ax.set_title(f"{record.n_atoms} atoms", fontsize=10)
+            angle = build_structure(record.structure).info["twist_angle"]
+            ax.set_title(f"{angle:.2f}°, {record.n_atoms} atoms", fontsize=10)
         axes[0].set_ylabel(r"$E - E_\mathrm{F}$ (eV)")
         figure.savefig(path)
 
