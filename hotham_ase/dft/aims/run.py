@@ -111,9 +111,7 @@ def _needed(folder: Path, name: str) -> Path:
 
 
 def _hamiltonian_files(folder: Path) -> tuple[Path, ...]:
-    found = [
-        names for names in _HAMILTONIANS if all((folder / name).is_file() for name in names)
-    ]
+    found = [names for names in _HAMILTONIANS if all((folder / name).is_file() for name in names)]
     if len(found) != 1:
         words = " and ".join(names[0] for names in found) or "none"
         raise DFTReadError(

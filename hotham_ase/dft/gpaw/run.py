@@ -2,13 +2,15 @@
 
 The file has the density, not H. GPAW makes H(k) and S(k) of it on a mesh so dense that H(R) follows
 without error, whatever the k-points of the calculation were. S is that of the projector-augmented
-waves: it has parts of the projectors of third atoms, and is not that of the orbitals alone.
+waves: it has parts of the projectors of third atoms, and is not that of the orbitals alone. GPAW's
+second functions of a shell have smaller norms; here every orbital of a free atom has norm 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.units import Bohr
+from scipy.integrate import simpson
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.format import Format
@@ -28,6 +31,7 @@ from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.spin import Spin
 
 _NOTHING = 1e-8  # eV, and 1: blocks between atoms that no projector connects are rounding
+_N_RADIAL = 1001
 
 
 def is_gpaw(folder: Path) -> bool:
@@ -95,42 +99,22 @@ def _errors_named(path: Path) -> Iterator[None]:
 def _sample(calculator: Any, path: Path, verify: bool) -> Sample:
     with _errors_named(path):
         _check_kind(calculator, path)
-        atoms = _atoms(calculator)
-        basis, shells, projectors = _basis(calculator, atoms, path)
+        orbitals = _Orbitals.of(calculator, path)
+        atoms, basis = orbitals.atoms, orbitals.basis
         # two orbitals meet at the projectors of a third atom
-        mesh = enough_kpts(atoms, basis.cutoff + 2 * projectors)
+        mesh = enough_kpts(atoms, basis.cutoff + 2 * orbitals.projectors)
         h, s = _on_mesh(calculator, mesh)
-        places = np.argsort(sorted_places_of_atoms(shells))
-
-    def real_space(of_spins: np.ndarray, name: str) -> RealSpaceMatrix:
-        spin = (Spin.UNPOLARIZED, Spin.POLARIZED)[len(of_spins) - 1]
-        parts = [
-            short_ranged(
-                in_our_order(one[:, places][:, :, places], atoms, basis, FORMAT.convention),
-                *(mesh, atoms, basis),
-                name=name,
-                beyond=2 * projectors,
-            )
-            for one in of_spins
-        ]
-        values = np.concatenate([part.values for part in parts])
-        layout = parts[0].layout
-        is_there = layout.largest(values)[len(atoms) :] > _NOTHING
-        whole = RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, spin, name)
-        return whole.on_pairs(layout.pairs.select(is_there))
-
-    with _errors_named(path):
         sample = Sample(
             atoms=atoms,
             basis=basis,
-            hamiltonian=real_space(h, "hamiltonian"),
-            overlap=real_space(s[None], "overlap"),
+            hamiltonian=orbitals.real_space(h, mesh, "hamiltonian"),
+            overlap=orbitals.real_space(s, mesh, "overlap"),
             fermi_level=_fermi_level(calculator),
             n_electrons=float(calculator.get_number_of_electrons()),
             provenance=Provenance(
                 name=name_of(path.parent),
                 code=FORMAT.name,
-                xc=_functional(calculator),
+                xc=str(calculator.get_xc_functional()),
                 overlap="read",
                 n_valence="given",
                 extra={"mesh": list(mesh)},
@@ -159,29 +143,94 @@ def _atoms(calculator: Any) -> Atoms:
     return atoms
 
 
-def _basis(
-    calculator: Any, atoms: Atoms, path: Path
-) -> tuple[OrbitalBasis, list[tuple[int, ...]], float]:
-    """Orbitals of every element, shells of every atom in GPAW's order, and reach of projectors."""
-    bases: dict[str, SpeciesBasis] = {}
-    shells: list[tuple[int, ...]] = []
-    projectors = 0.0
-    for symbol, setup in zip(atoms.symbols, calculator.wfs.setups, strict=True):
-        # called so since 24.1, and before
-        splines = getattr(setup, "basis_functions_J", None) or setup.phit_j
-        of_atom = [(f.get_angular_momentum_number(), f.get_cutoff() * Bohr) for f in splines]
-        shells.append(tuple(l for l, _ in of_atom))
-        ls, cutoffs = zip(*sorted(of_atom, key=lambda one: one[0]), strict=True)
-        species = SpeciesBasis(symbol, ls, cutoffs, float(setup.Nv))
-        known = bases.setdefault(symbol, species)
-        if OrbitalBasis((known,)) != OrbitalBasis((species,)):
-            raise UnsupportedRunError(f"{path} has atoms of {symbol} with different orbitals")
-        projectors = max(projectors, *(f.get_cutoff() * Bohr for f in setup.pt_j))
-    return OrbitalBasis(tuple(bases.values())), shells, projectors
+@dataclass(frozen=True)
+class _Orbitals:
+    """The structure and its orbitals.
+
+    Attributes
+    ----------
+    atoms, basis
+    shells
+        Of every atom, in GPAW's order.
+    scales : (n_basis,)
+        By which GPAW's orbitals are multiplied, in its order.
+    projectors
+        Å, how far they reach.
+    """
+
+    atoms: Atoms
+    basis: OrbitalBasis
+    shells: list[tuple[int, ...]]
+    scales: np.ndarray
+    projectors: float
+
+    @classmethod
+    def of(cls, calculator: Any, path: Path) -> _Orbitals:
+        atoms = _atoms(calculator)
+        bases: dict[str, SpeciesBasis] = {}
+        shells, scales, projectors = [], [], 0.0
+        for symbol, setup in zip(atoms.symbols, calculator.wfs.setups, strict=True):
+            functions = _functions(setup)
+            ls = tuple(f.get_angular_momentum_number() for f in functions)
+            order = sorted(range(len(ls)), key=lambda k: ls[k])
+            cutoffs = tuple(functions[k].get_cutoff() * Bohr for k in order)
+            species = SpeciesBasis(symbol, tuple(ls[k] for k in order), cutoffs, float(setup.Nv))
+            known = bases.setdefault(symbol, species)
+            if OrbitalBasis((known,)) != OrbitalBasis((species,)):
+                raise UnsupportedRunError(f"{path} has atoms of {symbol} with different orbitals")
+            shells.append(ls)
+            norms = [_norm(f, setup) for f in functions]
+            scales.append(np.repeat(norms, [2 * l + 1 for l in ls]) ** -0.5)
+            projectors = max(projectors, *(f.get_cutoff() * Bohr for f in setup.pt_j))
+        basis = OrbitalBasis(tuple(bases.values()))
+        return cls(atoms, basis, shells, np.concatenate(scales), projectors)
+
+    def real_space(
+        self, of_spins: np.ndarray, mesh: tuple[int, int, int], name: str
+    ) -> RealSpaceMatrix:
+        """A(R) of A(k), (n_spins, n_kpts, n, n), in our order and with orbitals of norm 1."""
+        places = np.argsort(sorted_places_of_atoms(self.shells))
+        scaled = (of_spins * self.scales[:, None] * self.scales)[..., places, :][..., places]
+        ours = in_our_order(scaled, self.atoms, self.basis, FORMAT.convention)
+        parts = [
+            short_ranged(
+                *(one, mesh, self.atoms, self.basis), name=name, beyond=2 * self.projectors
+            )
+            for one in ours
+        ]
+        layout = parts[0].layout
+        values = np.concatenate([part.values for part in parts])
+        spin = (Spin.UNPOLARIZED, Spin.POLARIZED)[len(parts) - 1]
+        is_there = layout.largest(values)[len(self.atoms) :] > _NOTHING
+        whole = RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, spin, name)
+        return whole.on_pairs(layout.pairs.select(is_there))
+
+
+def _functions(setup: Any) -> list[Any]:
+    """Orbitals as splines of r^−l φ(r) in Bohr; called otherwise before 23.6."""
+    return list(setup.basis_functions_J if hasattr(setup, "basis_functions_J") else setup.phit_j)
+
+
+def _norm(function: Any, setup: Any) -> float:
+    """⟨φ|S|φ⟩ on a free atom: ∫ r² φ² dr + Σ P_n ΔO_nn' P_n', P_n = ∫ r² p_n φ dr."""
+    l = function.get_angular_momentum_number()
+    mesh = np.linspace(0, function.get_cutoff(), _N_RADIAL)
+    phi = np.array([function(r) for r in mesh]) * mesh**l
+    projections, places = [], []
+    ls = [one.get_angular_momentum_number() for one in setup.pt_j]
+    begins = np.cumsum([0, *(2 * other + 1 for other in ls)])
+    for projector, other, begin in zip(setup.pt_j, ls, begins, strict=False):
+        if other == l:
+            inside = mesh < projector.get_cutoff()
+            p = np.array([projector(r) for r in mesh[inside]]) * mesh[inside] ** l
+            projections.append(simpson(mesh[inside] ** 2 * p * phi[inside], x=mesh[inside]))
+            places.append(begin)
+    p = np.array(projections)
+    return float(simpson(mesh**2 * phi**2, x=mesh) + p @ setup.dO_ii[np.ix_(places, places)] @ p)
 
 
 def _on_mesh(calculator: Any, mesh: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """H(k) in eV of every spin, (n_spins, n_kpts, n, n), and S(k); half of them by A(−k) = A(k)*."""
+    """H(k) in eV of every spin, (n_spins, n_kpts, n, n), and S(k), (1, …); A(−k) = A(k)*."""
     tools = import_module("gpaw.lcao.tools")
     points = np.indices(mesh).reshape(3, -1).T
     opposite = np.ravel_multi_index(tuple((-points % mesh).T), mesh)
@@ -194,7 +243,7 @@ def _on_mesh(calculator: Any, mesh: tuple[int, int, int]) -> tuple[np.ndarray, n
         matrices[:, opposite[half]] = of_half.conj()
         matrices[:, half] = of_half
         whole.append(matrices)
-    return whole[0], whole[1][0]
+    return whole[0], whole[1]
 
 
 def _fermi_level(calculator: Any) -> float | None:
@@ -203,10 +252,6 @@ def _fermi_level(calculator: Any) -> float | None:
         return float(calculator.get_fermi_level())
     except ValueError:
         return None
-
-
-def _functional(calculator: Any) -> str:
-    return str(calculator.get_xc_functional())
 
 
 def _levels(calculator: Any) -> Eigenvalues:

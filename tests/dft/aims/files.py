@@ -48,7 +48,7 @@ def aims_order(sample: Sample) -> tuple[np.ndarray, list[list[int]]]:
     return np.array(order), shells
 
 
-def write_aims(folder: Path, sample: Sample, layout: Layout = Layout()) -> Path:  # noqa: B008
+def write_aims(folder: Path, sample: Sample, layout: Layout = Layout()) -> Path:
     """A run's folder with these matrices and their levels at three k-points."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_input(folder, sample)

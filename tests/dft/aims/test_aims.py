@@ -1,4 +1,4 @@
-"""FHI-aims: one real molecule beside this file, a table of a real crystal, and generated crystals."""
+"""FHI-aims: a real molecule beside this file, cells of a real crystal, and generated crystals."""
 
 from __future__ import annotations
 
@@ -115,8 +115,10 @@ def test_generated_crystals(layout: Layout, tmp_path: Path, sample: Sample):
     words = "rows" if layout.rows_in_cells else "columns"
     assert read.provenance.extra["placement"].startswith(words)
     assert read.fermi_level == pytest.approx(sample.fermi_level)
-    assert read.n_electrons == sample.atoms.numbers.sum() == read.basis.n_electrons(
-        sample.atoms.numbers
+    assert (
+        read.n_electrons
+        == sample.atoms.numbers.sum()
+        == read.basis.n_electrons(sample.atoms.numbers)
     )
     assert read.basis.cutoff == pytest.approx(sample.basis.cutoff)
     assert read.atoms.get_initial_magnetic_moments().tolist() == [1.5, 0, 0]
