@@ -1,7 +1,8 @@
 """What GPAW 26.7 answers to the reader about runs of 22.8, recorded, and what replays it.
 
 ``chain``: NO in a chain, both spins, three k-points, ``szp(dzp)``; ``molecule``: CO in the
-direction (3, 5, 9), ``dzp``. ``python -m tests.dft.gpaw.replay RUN.gpw NAME`` records, where GPAW is.
+direction (3, 5, 9), ``dzp``. Where GPAW is, ``python -m tests.dft.gpaw.replay RUN.gpw NAME``
+records.
 """
 
 from __future__ import annotations
