@@ -75,6 +75,7 @@ _CONVENTIONS = {
         HarmonicConvention("aims", _ascending, _aims),
         HarmonicConvention("pyscf", _pyscf, _plus),
         HarmonicConvention("cp2k", _ascending, _plus),
+        HarmonicConvention("gpaw", _ascending, _plus),
     )
 }
 
@@ -86,7 +87,7 @@ def convention(code: str) -> HarmonicConvention:
     ----------
     code
         One of ``wiki``, ``e3nn``, ``deeptb``, ``abacus``, ``openmx``, ``deeph``, ``siesta``,
-        ``aims``, ``pyscf``, ``cp2k``.
+        ``aims``, ``pyscf``, ``cp2k``, ``gpaw``.
 
     Raises
     ------
