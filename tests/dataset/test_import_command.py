@@ -87,7 +87,7 @@ def test_names_cannot_steer_the_terminal(hotham, tmp_path: Path, samples: list[S
 def test_sets_of_molecules(hotham, runs: Path, tmp_path: Path):
     """Two H2; what is damaged is named and left out."""
     pytest.importorskip("pyscf")
-    atoms, fock = hydrogen()
+    atoms, fock, _ = hydrogen()
     rows = [row_of(atoms, fock, id=n) for n in (1, 2, 3)]
     rows[1]["Ham"] = b""
     database = write(tmp_path / "QH9Stable.db", STABLE, *rows)

@@ -9,13 +9,9 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
-from ase.units import Hartree
 from scipy.linalg import eigh
 
 from hotham_ase.dft import Sample
-from hotham_ase.engines.gaussians import orbital_basis
-from hotham_ase.engines.sets.molecules import BASIS
-from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 
 STABLE = "id INTEGER NOT NULL PRIMARY KEY, N INTEGER, Z BLOB, pos BLOB, Ham BLOB"
 DYNAMIC = (
@@ -44,15 +40,16 @@ def row_of(atoms: Atoms, fock: np.ndarray, **other) -> dict:
     return {**row, **other}
 
 
-def hydrogen() -> tuple[Atoms, np.ndarray]:
-    """A molecule and an H in Ha whose lowest level is near that of its kind."""
+def hydrogen() -> tuple[Atoms, np.ndarray, np.ndarray]:
+    """A molecule with H in Ha and S of PySCF."""
+    from pyscf import dft, gto
+
     atoms = molecule("H2")
-    basis = orbital_basis(["H"], BASIS, None)
-    kinetic, overlap = (
-        matrix(atoms, basis).at_k((0, 0, 0), format="dense").real
-        for matrix in (kinetic_matrix, overlap_matrix)
-    )
-    return atoms, kinetic / Hartree / 4 - 0.35 * overlap
+    pairs = list(zip(atoms.symbols, atoms.positions, strict=True))
+    field = dft.RKS(gto.M(atom=pairs, basis="def2svp", verbose=0), xc="pbe")
+    field.grids.level = 0
+    field.kernel()
+    return atoms, field.get_fock(), field.get_ovlp()
 
 
 # each harmonic in PySCF's shell: p = x, y, z; d = xy, yz, z², xz, x²-y²

@@ -12,7 +12,16 @@ from hotham_ase.dataset import Dataset, DatasetWriter
 from hotham_ase.dft import DFTReadError
 from hotham_ase.engines.sets import open_set
 from tests.engines.conftest import Water
-from tests.engines.set_files import DYNAMIC, STABLE, levels_of, row_of, write
+from tests.engines.set_files import (
+    DYNAMIC,
+    ORCA,
+    PHISNET,
+    STABLE,
+    levels_of,
+    reordered,
+    row_of,
+    write,
+)
 
 pytest.importorskip("pyscf")
 
@@ -91,3 +100,12 @@ def test_h_in_another_unit(water: Water, tmp_path: Path):
         write(path, STABLE, row_of(water.atoms, unit * water.fock))
         with pytest.raises(DFTReadError, match="another unit"):
             open_set(path).read(0)
+
+
+@pytest.mark.parametrize("order", [ORCA, PHISNET])
+def test_another_order(water: Water, tmp_path: Path, order: dict):
+    """There is no S, but H is like it."""
+    fock = reordered(water.fock, water.atoms, order).astype(float)
+    path = write(tmp_path / "x.db", STABLE, row_of(water.atoms, fock))
+    with pytest.raises(DFTReadError, match="not in the order of PySCF"):
+        open_set(path).read(0)

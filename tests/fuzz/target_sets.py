@@ -11,10 +11,7 @@ from ase.db import connect
 from ase.units import Bohr
 
 from hotham_ase.dft import DFTReadError, Sample
-from hotham_ase.engines.gaussians import orbital_basis
 from hotham_ase.engines.sets import open_set
-from hotham_ase.engines.sets.molecules import BASIS
-from hotham_ase.overlap import overlap_matrix
 from tests.engines.set_files import STABLE, hydrogen, row_of, write, write_phisnet
 from tests.fuzz.mutations import BINARY, Outcome, mutate
 from tests.fuzz.target_deeph import difference
@@ -26,17 +23,14 @@ NAME = "sets"
 def base(kind: str) -> tuple[bytes, Sample]:
     """An undamaged database of one molecule, and what it holds."""
     path = Path(tempfile.mkdtemp(prefix="hotham-fuzz-")) / "x.db"
-    atoms, fock = hydrogen()
+    atoms, fock, overlap = hydrogen()
     if kind == "qh9":
         write(path, STABLE, row_of(atoms, fock))
+    elif kind == "phisnet":
+        write_phisnet(path, atoms.numbers, (atoms.positions / Bohr, fock, overlap))
     else:
-        basis = orbital_basis(["H"], BASIS, None)
-        overlap = overlap_matrix(atoms, basis).at_k((0, 0, 0), format="dense").real
-        if kind == "phisnet":
-            write_phisnet(path, atoms.numbers, (atoms.positions / Bohr, fock, overlap))
-        else:
-            with connect(path) as database:
-                database.write(atoms, data={"hamiltonian": fock, "overlap": overlap})
+        with connect(path) as database:
+            database.write(atoms, data={"hamiltonian": fock, "overlap": overlap})
     (sample,) = open_set(path)
     return path.read_bytes(), sample
 

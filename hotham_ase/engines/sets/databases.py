@@ -102,7 +102,7 @@ def open_set(text: str | Path) -> MoleculeSet:
             form, columns = _layout(path, database)
             query = f"SELECT rowid FROM {form.table} ORDER BY rowid"
             rows = [row for (row,) in database.execute(query)]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # names are text, damaged or not
         raise DFTReadError(f"{path} is not a database, or is damaged: {error}") from error
     return MoleculeSet(path, form, columns, _chosen(rows, tail, path))
 

@@ -34,6 +34,9 @@ OVERLAP_ERROR = 1e-4  # S of other orbitals, or in another order, is far beyond 
 # −ε/Z² in Ha of the lowest level: 1/2 without other electrons, 0.28 of C, 0.29 of O; in another
 # unit at least twice as much
 LEAST_DEPTH, LARGEST_DEPTH = 0.15, 0.5
+# of the likeness to H of an estimate from S: of 18 small molecules it is 0.66 to 0.89 in the right
+# order, and less by 0.2 at least in the others
+UNLIKE = 0.1
 WIDTH = 0.01  # eV, of occupations where there is no gap
 
 
@@ -112,11 +115,13 @@ def sample_of(molecule: Molecule) -> Sample:
     overlap = overlap_matrix(atoms, basis)
     gamma, n_electrons = np.zeros((1, 3)), basis.n_electrons(atoms.numbers)
     s = overlap.at_k(gamma[0], format="dense")
+    fock = _symmetric(molecule.fock, n_basis, "the Fock matrix")
     order, extra = "pyscf", {"basis": BASIS, **molecule.extra}
-    if molecule.overlap is not None:
+    if molecule.overlap is None:
+        _check_order(fock, s, atoms, basis)
+    else:
         given = _symmetric(molecule.overlap, n_basis, "the overlap matrix")
         order, extra["largest_overlap_error"] = _order_of(given, s, atoms, basis)
-    fock = _symmetric(molecule.fock, n_basis, "the Fock matrix")
     fock = in_our_order(Hartree * fock[None], atoms, basis, order)
     levels = eigh(fock[0], s, eigvals_only=True)[None]
     _check_unit(levels.min() / Hartree, atoms)
@@ -167,6 +172,23 @@ def _order_of(
             "other orbitals, in an unknown order, or of atoms elsewhere"
         )
     return best, errors[best]
+
+
+def _check_order(fock: np.ndarray, overlap: np.ndarray, atoms: Atoms, basis: OrbitalBasis) -> None:
+    """Hoppings are nearly (H_ii + H_jj) S_ij times a number, as Wolfsberg and Helmholz had it."""
+    atom_of = np.repeat(np.arange(len(atoms)), basis.n_orbitals(atoms.numbers))
+    hopping = atom_of[:, None] != atom_of
+    likeness = {}
+    for order in ORDERS:
+        h = in_our_order(fock, atoms, basis, order)
+        estimate = ((np.diag(h)[:, None] + np.diag(h)) * overlap)[hopping]
+        sizes = np.linalg.norm(h[hopping]) * np.linalg.norm(estimate)
+        likeness[order] = (h[hopping] @ estimate) / sizes if sizes else 0.0
+    best = max(likeness, key=lambda order: likeness[order])
+    if likeness["pyscf"] < likeness[best] - UNLIKE:
+        raise DFTReadError(
+            f"its orbitals are not in the order of PySCF, as they should be, but rather of {best}"
+        )
 
 
 def _check_unit(lowest: float, atoms: Atoms) -> None:
