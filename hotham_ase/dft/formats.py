@@ -198,7 +198,7 @@ def _format_of(folder: Path) -> Format:
         raise UnsupportedRunError(
             f"{folder}: HamGNN's {HAMGNN} holds pickled objects, which may do anything when they "
             "are loaded, and is not read: import the runs of OpenMX, SIESTA or ABACUS that it was "
-            "made from"
+            "made from, or convert it with the script in docs/data.md, section HamGNN"
         )
     if not folder.is_dir():
         raise DFTReadError(f"{folder} is not a folder")
