@@ -17,9 +17,9 @@ from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.plausibility import check_sample
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import DFTReadError, Sample
+from hotham_ase.dft.short_ranged import in_our_order, short_ranged
 from hotham_ase.engines.gaussians import orbital_basis
 from hotham_ase.engines.levels import fermi_level, largest_error
-from hotham_ase.dft.short_ranged import in_our_order, short_ranged
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import overlap_matrix
 
