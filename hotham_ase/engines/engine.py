@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 #: Modules and classes by the name that a file has.
 ENGINES = {
     "pyscf": ("hotham_ase.engines.pyscf", "PySCF"),
+    "cp2k": ("hotham_ase.engines.cp2k", "CP2K"),
+    "abacus": ("hotham_ase.engines.abacus", "Abacus"),
+    "siesta": ("hotham_ase.engines.siesta", "Siesta"),
+    "openmx": ("hotham_ase.engines.openmx", "OpenMX"),
     "replay": ("hotham_ase.engines.replay", "Replay"),
 }
 
