@@ -44,9 +44,13 @@ class Engine(Settings, ABC):
         """The same with paths relative to the folder of a configuration."""
         return self
 
+    def identity(self) -> dict[str, Any]:
+        """What decides what it computes, JSON-able: data sets are not continued with another."""
+        return self.model_dump(mode="json")
+
     @abstractmethod
-    def basis_of(self, symbols: Iterable[str]) -> OrbitalBasis:
-        """The orbitals of some elements.
+    def basis_of(self, symbols: Iterable[str]) -> OrbitalBasis | None:
+        """The orbitals of some elements; None where only a run tells them.
 
         Raises
         ------

@@ -69,6 +69,10 @@ class Program(Engine):
         """The structure as the program wants it: with three lattice vectors, atoms in the cell."""
         return placed(atoms)
 
+    def orbitals(self) -> Path | None:
+        """Folder of the orbitals, where the reader shall look for them there alone."""
+        return None
+
     def finished(self, sample: Sample, folder: Path) -> Sample:
         """What was read, with what else the run says."""
         return sample
@@ -82,7 +86,7 @@ class Program(Engine):
             record = self.write(for_program.atoms, atoms, folder)
             stdin = None if self.stdin is None else folder / self.stdin
             run_program([*command, *self.arguments], folder, stdin, self.time_limit)
-            sample = self.finished(_read(folder), folder)
+            sample = self.finished(_read(folder, self.orbitals()), folder)
             sample = for_program.undone(sample, atoms)
         known = sample.provenance
         seconds = round(time.perf_counter() - started, 2)
@@ -90,7 +94,7 @@ class Program(Engine):
         return replace(sample, provenance=replace(known, name=name, extra=extra))
 
 
-def _read(folder: Path) -> Sample:
+def _read(folder: Path, orbitals: Path | None) -> Sample:
     """What the run found.
 
     Raises
@@ -101,7 +105,7 @@ def _read(folder: Path) -> Sample:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*did not converge")
         try:
-            sample = read_sample(folder)
+            sample = read_sample(folder, orbitals=orbitals)
         except HothamError as error:
             raise EngineError(f"{error}; the program said: {last_lines(folder)}") from error
     if sample.provenance.scf_converged is False:

@@ -19,7 +19,9 @@ _PATIENCE = 5  # s between asking a program to end and ending it
 _WATCH = "read line; kill -TERM -$0; sleep $1; kill -KILL -$0"
 
 
-def run_program(command: Sequence[str], folder: Path, stdin: Path | None, limit: float | None) -> None:
+def run_program(
+    command: Sequence[str], folder: Path, stdin: Path | None, limit: float | None
+) -> None:
     """Run a program and wait for its end; what it prints goes to ``output.txt``.
 
     It is ended, with all that it started, when this process ends, however that may be.
