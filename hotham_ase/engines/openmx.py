@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,11 +13,14 @@ from hotham_ase.dft.openmx.input import Input, parse_input
 from hotham_ase.dft.openmx.run import element_of, orbitals_of
 from hotham_ase.dft.textfiles import read_text
 from hotham_ase.engines.engine import EngineError
+from hotham_ase.engines.running import OUTPUT
 from hotham_ase.engines.template import Keywords, Template, numbers, without
 from hotham_ase.errors import HothamError
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from hotham_ase.dft.sample import Sample
 
 INPUT = "input.dat"
 DAT = Keywords(
@@ -29,6 +33,7 @@ _REPLACED = (
     "Atoms.SpeciesAndCoordinates.Unit", "Atoms.SpeciesAndCoordinates", "Atoms.UnitVectors.Unit",
     "Atoms.UnitVectors",
 )  # fmt: skip
+_ERRORS = re.compile(r"<DFT>\s+NormRD =\s*([\d.]+)\s+Criterion =\s*([\d.]+)")
 
 
 class OpenMX(Template):
@@ -44,9 +49,7 @@ class OpenMX(Template):
     structure of it changes."""
 
     arguments: ClassVar[tuple[str, ...]] = (INPUT,)
-    said_version: ClassVar[re.Pattern[str] | None] = re.compile(
-        r"Welcome to OpenMX\s+Ver\.\s+(\S+)"
-    )
+    said_version: ClassVar[str] = r"Welcome to OpenMX\s+Ver\.\s+(\S+)"
 
     def inputs(self) -> list[Path]:
         """See :meth:`Template.inputs`."""
@@ -91,6 +94,19 @@ class OpenMX(Template):
             lines.append(f"scf.Kgrid {' '.join(map(str, mesh))}")
         (folder / INPUT).write_text("\n".join(lines) + "\n", encoding="utf-8")
         return {} if mesh is None else {"kpts": mesh}
+
+    def finished(self, sample: Sample, folder: Path) -> Sample:
+        """With the release, and whether the density converged, which files do not say."""
+        sample = super().finished(sample, folder)
+        text = (folder / OUTPUT).read_text(errors="replace")
+        errors, steps = _ERRORS.findall(text), re.findall(r"SCF=\s*(\d+)", text)
+        if not errors or not steps:
+            return sample
+        error, criterion = map(float, errors[-1])
+        known = replace(
+            sample.provenance, scf_converged=error <= criterion, scf_steps=int(steps[-1])
+        )
+        return replace(sample, provenance=known)
 
     def _given(self) -> Input:
         path = self.the_file(".dat")

@@ -33,8 +33,8 @@ class Program(Engine):
     """
 
     command: str
-    """What runs the program, such as ``mpirun -n 4 program``; where it runs on several cores, set
-    ``workers``."""
+    """What runs the program, such as ``mpirun -n 4 program``, in a folder of its own: paths must be
+    absolute. Where it runs on several cores, set ``workers``."""
     time_limit: float | None = Field(None, gt=0)
     """So many seconds a structure may take; then it fails."""
 
@@ -87,8 +87,10 @@ class Program(Engine):
             stdin = None if self.stdin is None else folder / self.stdin
             run_program([*command, *self.arguments], folder, stdin, self.time_limit)
             sample = self.finished(_read(folder, self.orbitals()), folder)
+            known = sample.provenance
+            if known.scf_converged is False:
+                raise EngineError(f"the density does not converge in {known.scf_steps} steps")
             sample = for_program.undone(sample, atoms)
-        known = sample.provenance
         seconds = round(time.perf_counter() - started, 2)
         extra = {**known.extra, **record, "command": self.command, "seconds": seconds}
         return replace(sample, provenance=replace(known, name=name, extra=extra))
@@ -100,17 +102,14 @@ def _read(folder: Path, orbitals: Path | None) -> Sample:
     Raises
     ------
     EngineError
-        If its density did not converge, or there is nothing to read.
+        If there is nothing to read, or it cannot be right.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*did not converge")
         try:
-            sample = read_sample(folder, orbitals=orbitals)
+            return read_sample(folder, orbitals=orbitals)
         except HothamError as error:
             raise EngineError(f"{error}; the program said: {last_lines(folder)}") from error
-    if sample.provenance.scf_converged is False:
-        raise EngineError(f"the density does not converge in {sample.provenance.scf_steps} steps")
-    return sample
 
 
 @contextmanager

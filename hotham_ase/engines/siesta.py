@@ -51,9 +51,7 @@ class Siesta(Template):
     pseudopotentials. Only the structure of it changes."""
 
     stdin: ClassVar[str | None] = INPUT
-    said_version: ClassVar[re.Pattern[str] | None] = re.compile(
-        r"^\s*(?:siesta )?version\s*:\s*(\S+)", re.I | re.M
-    )
+    said_version: ClassVar[str] = r"(?im)^\s*(?:siesta )?version\s*:\s*(\S+)"
 
     def basis_of(self, symbols: Iterable[str]) -> None:
         """Not known before a run, which makes the orbitals."""

@@ -180,20 +180,22 @@ def plan(config: GenerateConfig) -> GeneratePlan:
         )
 
 
-def _measured(part: Path) -> tuple[int, int]:
+def _measured(part: Path) -> tuple[float, float]:
     """Bytes of a data set that do not depend on its structures, and those of the one in ``part``.
 
-    A file with this structure twice tells them.
+    Files that have it three and five times tell them: tables of the first few are there at once.
     """
-    with TemporaryDirectory() as folder:
-        twice = Path(folder) / part.name
-        with Dataset(part) as one, DatasetWriter(twice) as writer:
-            sample = one[0]
-            for name in ("group/0000", "group/0001"):
-                writer.add(replace(sample, provenance=replace(sample.provenance, name=name)))
-        both = twice.stat().st_size
-    each = both - part.stat().st_size
-    return both - 2 * each, each
+    with TemporaryDirectory() as folder, Dataset(part) as one:
+        sample, file = one[0], Path(folder) / part.name
+        sizes = []
+        for count in (3, 5):
+            with DatasetWriter(file) as writer:
+                for n in range(count):
+                    known = replace(sample.provenance, name=f"group/{n:04d}")
+                    writer.add(replace(sample, provenance=known))
+            sizes.append(file.stat().st_size)
+    each = (sizes[1] - sizes[0]) / 2
+    return sizes[0] - 3 * each, each
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ seen, stored, *arguments = sys.argv[1:]
 shutil.copytree(".", seen, dirs_exist_ok=True)  # links are followed
 Path(seen, "stdin").write_bytes(sys.stdin.buffer.read())
 Path(seen, "arguments").write_text("\n".join(arguments))
-print("Siesta Version  : 4.1.5\n Welcome to OpenMX   Ver. 3.9.9")
+print("Siesta Version  : 4.1.5")
+for said in Path(stored).glob("*.std"):
+    print(said.read_text())
 inputs = {".fdf", ".dat"}
 for path in Path(stored).rglob("*"):
     here = Path(path.relative_to(stored))
