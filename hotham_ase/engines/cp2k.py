@@ -143,7 +143,7 @@ class CP2K(Program):
     def _molecule(self) -> list[str]:
         return [
             *_section("POISSON", "PERIODIC NONE", "PSOLVER WAVELET"),
-            *_section("SCF", f"EPS_SCF {self.scf_accuracy:g}", "MAX_SCF 100", "ADDED_MOS -1"),
+            *self._scf(),
             *_section(
                 "PRINT",
                 *_section(
@@ -167,17 +167,12 @@ class CP2K(Program):
                 "UNITS B_VECTOR",
                 *(f"KPOINT {_numbers(kpt)} {weight:.15g}" for kpt, weight in points),
             ),
-            *_section(
-                "SCF",
-                f"EPS_SCF {self.scf_accuracy:g}",
-                "MAX_SCF 100",
-                "ADDED_MOS -1",
+            *self._scf(
                 *_section(
                     "SMEAR",
                     "METHOD FERMI_DIRAC",
                     f"ELECTRONIC_TEMPERATURE {self.smearing / kB:.10g}",
-                ),
-                *_section("MIXING", "METHOD BROYDEN_MIXING", "ALPHA 0.4"),
+                )
             ),
             *_section(
                 "PRINT",
@@ -190,6 +185,12 @@ class CP2K(Program):
                 *_matrices("REAL_SPACE T"),
             ),
         ]
+
+    def _scf(self, *lines: str) -> list[str]:
+        # Without density mixing CP2K extrapolates H, whose empty levels it prints then.
+        mixing = _section("MIXING", "METHOD BROYDEN_MIXING", "ALPHA 0.4")
+        accuracy = f"EPS_SCF {self.scf_accuracy:g}"
+        return _section("SCF", accuracy, "MAX_SCF 100", "ADDED_MOS -1", *lines, *mixing)
 
     def _structure(self, atoms: Atoms) -> list[str]:
         rows = zip("ABC", atoms.cell[:], strict=True)

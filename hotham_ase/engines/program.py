@@ -109,7 +109,7 @@ def _read(folder: Path, orbitals: Path | None) -> Sample:
         try:
             return read_sample(folder, orbitals=orbitals)
         except HothamError as error:
-            raise EngineError(f"{error}; the program said: {last_lines(folder)}") from error
+            raise EngineError(f"{error}; it said: {last_lines(folder, 3)}") from error
 
 
 @contextmanager

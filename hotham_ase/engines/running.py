@@ -12,7 +12,7 @@ from pathlib import Path
 from hotham_ase.engines.engine import EngineError
 
 OUTPUT = "output.txt"
-_SHOWN = 12  # lines of a program that failed
+_SHOWN = 10  # lines of a program that failed
 _PATIENCE = 5  # s between asking a program to end and ending it
 # A signal that nothing can catch may end the caller: then this shell's input ends. It leads a group
 # of its own, so that what ends the caller does not reach it.
@@ -65,13 +65,13 @@ def run_program(
         raise EngineError(f"{command[0]} failed, {_reason(status)}; it said: {last_lines(folder)}")
 
 
-def last_lines(folder: Path) -> str:
-    """What a program said at its end, without empty lines."""
+def last_lines(folder: Path, n: int = _SHOWN) -> str:
+    """What a program said at its end, so many lines without the empty ones."""
     with (folder / OUTPUT).open("rb") as file:
         file.seek(max(file.seek(0, os.SEEK_END) - 8192, 0))
         text = file.read().decode(errors="replace")
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-_SHOWN:]) or "nothing"
+    return "\n".join(lines[-n:]) or "nothing"
 
 
 def _reason(status: int) -> str:

@@ -30,7 +30,7 @@ def test_what_a_program_prints_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("for n in $(seq 20); do echo line $n; done; exit 3", r"status 3; .*line 9\n.*line 20$"),
+        ("for n in $(seq 20); do echo line $n; done; exit 3", r"status 3; .*line 11\n.*line 20$"),
         ("echo no >&2; kill -SEGV $$", "SIGSEGV; it said: no"),
         ("exit 1", "it said: nothing"),
     ],
@@ -38,7 +38,7 @@ def test_what_a_program_prints_is_kept(tmp_path):
 def test_failures_are_told_with_the_last_lines(tmp_path, text, message):
     with pytest.raises(EngineError, match=f"(?s)sh failed, .*{message}") as error:
         shell(text, tmp_path)
-    assert "line 8" not in str(error.value)
+    assert "line 10" not in str(error.value)
 
 
 def test_a_command_that_is_not_there(tmp_path):
