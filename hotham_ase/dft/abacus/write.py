@@ -6,11 +6,12 @@ sorted by element, as in ABACUS.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 from ase.units import Bohr, Rydberg
 from scipy.sparse import coo_array, csr_array
@@ -194,22 +195,40 @@ def _numbers(values: np.ndarray) -> str:
     return " ".join(f"{x:.12e}" for x in values.tolist())
 
 
-def _stru(sample: Sample) -> str:
-    atoms = sample.atoms
+def stru_text(
+    atoms: Atoms, files: Mapping[str, tuple[str, str]], moments: Mapping[str, float] | None = None
+) -> str:
+    """Text of a STRU.
+
+    Parameters
+    ----------
+    atoms
+        Those of an element one after another.
+    files
+        Names of pseudopotential and orbitals of every element.
+    moments
+        From which the elements' atoms start, in Bohr magnetons; 0 by default.
+    """
     symbols = atoms.get_chemical_symbols()
     kinds = list(dict.fromkeys(symbols))
-    lines = ["ATOMIC_SPECIES"]
-    lines += [f"{kind} {atomic_masses[atomic_numbers[kind]]:.4f} {kind}.upf" for kind in kinds]
-    lines += ["", "NUMERICAL_ORBITAL", *(f"{kind}.orb" for kind in kinds)]
+    masses = {kind: atomic_masses[atomic_numbers[kind]] for kind in kinds}
+    lines = ["ATOMIC_SPECIES", *(f"{kind} {masses[kind]:.4f} {files[kind][0]}" for kind in kinds)]
+    lines += ["", "NUMERICAL_ORBITAL", *(files[kind][1] for kind in kinds)]
     lines += ["", "LATTICE_CONSTANT", f"{1 / Bohr:.15f}", "", "LATTICE_VECTORS"]  # 1 Å
     lines += [" ".join(f"{x:.15f}" for x in vector) for vector in atoms.cell[:]]
     lines += ["", "ATOMIC_POSITIONS", "Direct"]
     scaled = atoms.get_scaled_positions(wrap=False)
     for kind in kinds:
         rows = scaled[[symbol == kind for symbol in symbols]]
-        lines += ["", kind, "0.0", str(len(rows))]
+        lines += ["", kind, str((moments or {}).get(kind, 0.0)), str(len(rows))]
         lines += [" ".join(f"{x:.15f}" for x in row) + " 1 1 1" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _stru(sample: Sample) -> str:
+    """Of files that are not written."""
+    files = {symbol: (f"{symbol}.upf", f"{symbol}.orb") for symbol in sample.atoms.symbols}
+    return stru_text(sample.atoms, files)
 
 
 def _pyatb_input(sample: Sample, has_position: bool) -> str:

@@ -1,7 +1,8 @@
-"""CP2K's files of Gaussian basis sets."""
+"""CP2K's files of Gaussian basis sets and of pseudopotentials, as far as their electrons."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,11 +15,38 @@ from hotham_ase.basis.orbitals import BasisError, SpeciesBasis
 from hotham_ase.dft.sample import DFTReadError
 from hotham_ase.dft.textfiles import read_text
 
+DATA_DIR = "CP2K_DATA_DIR"  # the variable by which CP2K finds its data
+_INSTALLED = Path("/usr/share/cp2k")
 _MOST = 64 * 2**20  # bytes
 _STEP = 0.01  # Bohr, of the mesh that functions are put on
 _ENDS = 1e-5  # of R(r), Bohr^(-3/2): smaller values are left out
 _FARTHEST = 60.0  # Bohr
 _MOST_NUMBERS = 200  # sets, exponents, l
+
+
+def data_folders() -> list[Path]:
+    """Where CP2K's data may be, besides a run's folder."""
+    return [*([Path(os.environ[DATA_DIR])] if DATA_DIR in os.environ else []), _INSTALLED]
+
+
+def find_valence(files: Iterable[Path], symbol: str, name: str) -> float:
+    """Electrons that a pseudopotential leaves, which are listed by their l.
+
+    Parameters
+    ----------
+    files, symbol, name
+        As of :func:`find_basis`.
+
+    Raises
+    ------
+    DFTReadError
+        If no file has it.
+    """
+    path, rows = _found(files, symbol, name, "pseudopotential")
+    try:
+        return float(sum(int(word) for word in rows[0]))
+    except (ValueError, IndexError) as error:
+        raise DFTReadError(f"{path} has no electrons of {symbol} {name}: {error}") from error
 
 
 def find_basis(files: Iterable[Path], symbol: str, name: str) -> tuple[Path, list[str]]:
@@ -36,6 +64,14 @@ def find_basis(files: Iterable[Path], symbol: str, name: str) -> tuple[Path, lis
     DFTReadError
         If no file has it.
     """
+    path, rows = _found(files, symbol, name, "basis set")
+    return path, [word for row in rows for word in row]
+
+
+def _found(
+    files: Iterable[Path], symbol: str, name: str, what: str
+) -> tuple[Path, list[list[str]]]:
+    """The file that has something under a header, and the words of the lines that follow."""
     looked = []
     for path in files:
         looked.append(str(path))
@@ -43,9 +79,9 @@ def find_basis(files: Iterable[Path], symbol: str, name: str) -> tuple[Path, lis
         for at, row in enumerate(rows):
             words = [word.upper() for word in row]
             if words[:1] == [symbol.upper()] and name.upper() in words[1:]:
-                return path, [word for later in rows[at + 1 :] for word in later]
+                return path, rows[at + 1 :]
     raise DFTReadError(
-        f"basis set {name} of {symbol} was not found in {', '.join(looked) or 'any file'}"
+        f"{what} {name} of {symbol} was not found in {', '.join(looked) or 'any file'}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from ase.data import chemical_symbols
 from ase.units import Hartree
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.dft.cp2k.basis import find_basis, read_species
+from hotham_ase.dft.cp2k.basis import data_folders, find_basis, read_species
 from hotham_ase.dft.cp2k.csr import check_real_space, find_matrices, has_matrices, read_elements
 from hotham_ase.dft.cp2k.input import Section, read_cell, read_input
 from hotham_ase.dft.cp2k.output import Output, is_output, read_bands, read_output
@@ -24,8 +23,6 @@ from hotham_ase.dft.triplets import joined_spins, matrix_from_triplets, sorted_p
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.spin import Spin
 
-DATA_DIR = "CP2K_DATA_DIR"  # the variable by which CP2K finds its data
-_INSTALLED = Path("/usr/share/cp2k")
 _DROPPED = 100  # dropped elements add up to about so many in a level
 _CELL_DIGITS = 6e-4  # Å, what the output rounds
 
@@ -175,11 +172,7 @@ def _basis(
 
 
 def _basis_files(folder: Path, dft: Section, orbitals: str | Path | None) -> list[Path]:
-    places = [folder, _INSTALLED]
-    if DATA_DIR in os.environ:
-        places.insert(1, Path(os.environ[DATA_DIR]))
-    if orbitals is not None:
-        places = [Path(orbitals)]
+    places = [folder, *data_folders()] if orbitals is None else [Path(orbitals)]
     lines = dft.keywords.get("BASIS_SET_FILE_NAME", [["BASIS_SET"]])
     names = [Path(words[0].strip("\"'")).name for words in lines if words]
     found = [find_in(places, name) for name in names]
