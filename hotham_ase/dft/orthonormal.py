@@ -1,4 +1,4 @@
-"""Löwdin's orbitals of a sample, for tools that know no overlap, and the order in which these go."""
+"""Löwdin's orbitals of a sample, and their order, for tools that know no overlap."""
 
 from __future__ import annotations
 

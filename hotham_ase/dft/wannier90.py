@@ -69,9 +69,11 @@ def _header(sample: Sample, matrices: OrthogonalMatrices) -> str:
     from hotham_ase import __version__
 
     mesh = "x".join(map(str, matrices.mesh))
-    origin = sample.provenance.extra.get("hotham_model") or sample.provenance.code
+    # the sample's name would do no harm but where it is that of a temporary folder
+    code = sample.provenance.extra.get("hotham_model") or sample.provenance.code
+    origin = f"{sample.atoms.get_chemical_formula()} by {code or 'an unknown code'}"
     text = (
-        f"hotham_ase {__version__}: {sample.atoms.get_chemical_formula()} by {origin or 'an unknown code'}, "
+        f"hotham_ase {__version__}: {origin}, "
         f"Loewdin's orbitals on a mesh of {mesh}, levels within {matrices.error:.1e} eV"
     )
     spinors = ", up and down of each orbital" if sample.hamiltonian.spin.is_spinor else ""
