@@ -120,13 +120,17 @@ def test_kwant(kind: Spin, spinful: Sample):
 
 @KINDS
 def test_pybinding(kind: Spin, spinful: Sample):
-    """Its wave vector is minus ours, in 1/nm; elements of one cell are those that it was given."""
+    """Its wave vector is minus ours, in 1/nm; its elements at Γ are kwant's."""
     pybinding = tool("pybinding")
     error, kpts = mesh_and_error(kind)
     lattice = to_pybinding(spinful, error=error)
     double = pybinding.force_double_precision()
     model = pybinding.Model(lattice, pybinding.translational_symmetry(), double)
     solver = pybinding.solver.lapack(model)
+    kwant = tool("kwant")
+    wrapped = kwant.wraparound.wraparound(to_kwant(spinful, error=error)).finalized()
+    at_gamma = wrapped.hamiltonian_submatrix(params={"k_x": 0.0, "k_y": 0.0, "k_z": 0.0})
+    np.testing.assert_allclose(model.hamiltonian.toarray(), at_gamma, atol=1e-9)
     for kpt in kpts:
         solver.set_wave_vector(-2 * np.pi * np.linalg.solve(0.1 * spinful.atoms.cell[:], kpt))
         np.testing.assert_allclose(solver.eigenvalues, spinful_levels(spinful, kpt), atol=1e-6)
