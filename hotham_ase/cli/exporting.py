@@ -87,9 +87,13 @@ def convert(
 def list_formats() -> None:
     """List what is read and written of other codes."""
     from hotham_ase.dft.formats import formats
+    from hotham_ase.engines.sets import FORMATS
 
     known = formats()
     read = [(one.name, one.files, _kinds(one.spins)) for one in known if one.is_read]
+    read += [
+        (one.name, f"SQLite of molecules, table {one.table}", "unpolarized") for one in FORMATS
+    ]
     show_table(read, header=["read", "files", "spin"])
     typer.echo()
     written = [(one.word, _kinds(one.written_spins), one.purpose) for one in known if one.word]

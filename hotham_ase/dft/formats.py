@@ -39,13 +39,15 @@ def formats() -> tuple[Format, ...]:
     from hotham_ase.dft import deeph, deeph_new, deeptb, extxyz, sisl_files, wannier90
     from hotham_ase.dft.abacus import run as abacus
     from hotham_ase.dft.abacus import write
+    from hotham_ase.dft.aims import run as aims
     from hotham_ase.dft.cp2k import run as cp2k
+    from hotham_ase.dft.gpaw import run as gpaw
     from hotham_ase.dft.openmx import run as openmx
     from hotham_ase.dft.siesta import run as siesta
 
     return (
-        *(abacus.FORMAT, openmx.FORMAT, siesta.FORMAT, cp2k.FORMAT, deeph.FORMAT),
-        *(deeph_new.FORMAT, deeptb.FORMAT),
+        *(abacus.FORMAT, openmx.FORMAT, siesta.FORMAT, cp2k.FORMAT, aims.FORMAT, gpaw.FORMAT),
+        *(deeph.FORMAT, deeph_new.FORMAT, deeptb.FORMAT),
         *(write.FORMAT, sisl_files.FORMAT, wannier90.FORMAT, extxyz.FORMAT),
     )
 
@@ -199,7 +201,7 @@ def _format_of(folder: Path) -> Format:
         raise UnsupportedRunError(
             f"{folder}: HamGNN's {HAMGNN} holds pickled objects, which may do anything when they "
             "are loaded, and is not read: import the runs of OpenMX, SIESTA or ABACUS that it was "
-            "made from"
+            "made from, or convert it with the script in docs/data.md, section HamGNN"
         )
     if not folder.is_dir():
         raise DFTReadError(f"{folder} is not a folder")
