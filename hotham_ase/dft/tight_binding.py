@@ -107,7 +107,8 @@ def to_kwant(sample: Sample, *, error: float = ERROR) -> Any:
     """A ``kwant.Builder`` of the structure, with a translational symmetry along what is periodic.
 
     Sites are atoms, on a ``kwant.lattice.Polyatomic`` of three vectors in Å, so that tags are three
-    integers: a template for ``fill``, or ``kwant.wraparound.wraparound`` for bands.
+    integers: a template for ``fill``, or ``kwant.wraparound.wraparound`` for bands. Families are
+    named by element and atom, such as C0; finalized systems have their sites in an order of kwant's.
 
     Parameters
     ----------
