@@ -108,7 +108,7 @@ def to_kwant(sample: Sample, *, error: float = ERROR) -> Any:
 
     Sites are atoms, on a ``kwant.lattice.Polyatomic`` of three vectors in Å, so that tags are three
     integers: a template for ``fill``, or ``kwant.wraparound.wraparound`` for bands. Families are
-    named by element and atom, such as C0; finalized systems have their sites in an order of kwant's.
+    named by element and atom, such as C0; kwant sorts the sites of finalized systems.
 
     Parameters
     ----------
