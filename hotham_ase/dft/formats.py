@@ -145,7 +145,7 @@ def write_sample(sample: Sample, path: str | Path, to: str) -> None:
         A calculation that was read, one of a data set, or a prediction:
         :meth:`HotHamCalculator.get_sample`.
     path
-        The file, or a folder that must not exist yet.
+        The file, ending as the format's do, or a folder that must not exist yet.
     to
         A word of :func:`written_formats`: ``abacus``, ``deeph``, ``deeph-new``, ``deeptb``,
         ``extxyz``, ``pyatb``, ``tshs``, ``wannier90``.
@@ -174,7 +174,7 @@ def check_target(path: str | Path, to: str, spin: Spin | None = None) -> Format:
     Raises
     ------
     ExportError
-        If the format is not known, or has no matrices of this spin kind.
+        If the format is not known, has no matrices of this spin kind, or its files end otherwise.
     OSError
         If the folder exists, or the file cannot be written.
     """
@@ -185,7 +185,10 @@ def check_target(path: str | Path, to: str, spin: Spin | None = None) -> Format:
     if spin is not None and spin not in form.written_spins:
         kinds = " or ".join(kind.value for kind in form.written_spins)
         raise ExportError(f"{form.name} files can hold {kinds} matrices, but H is {spin.value}")
-    if form.suffix:
+    if form.suffixes:
+        if path.suffix not in form.suffixes:  # its readers know the format by it
+            endings = " or ".join(form.suffixes)
+            raise ExportError(f"{form.name} files must end in {endings}, got {path.name}")
         check_writable(path)
     else:
         check_new(path)

@@ -353,7 +353,7 @@ def read_eigenvalues(levels: Path, kpoints: Path, cell: np.ndarray) -> Eigenvalu
 
 FORMAT = Format(
     name="SIESTA",
-    files="a file that ends in .HSX or .TSHS, or LABEL.nc",
+    files="a file .HSX, .TSHS or LABEL.nc",
     detect=is_siesta,
     read=lambda folder, n_valence, orbitals, verify: read_siesta(
         folder, orbitals=orbitals, verify=verify
