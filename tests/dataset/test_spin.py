@@ -188,7 +188,7 @@ def test_what_cannot_be_stored(tmp_path: Path, samples: list[Sample]):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_real_runs(tmp_path: Path, shared_data: Path, hotham, name: str):
-    """Imported, checked, and as a DeepH folder: with the levels of the run, which reading compares."""
+    """Imported, checked, and as a DeepH folder: the levels of the run, which reading compares."""
     folder, kind = shared_data / "abacus" / name, RUNS[name]
     path = tmp_path / "data.h5"
     assert hotham("import", folder, "-o", path)[0] == 0
