@@ -265,21 +265,10 @@ def adapted_bases(
     partner
         What takes sectors to others; None if nothing does.
     """
-    powers = [Monomial.identity(len(turns.numbers))]
-    for _ in range(order):
-        powers.append(turn @ powers[-1])
-    whole = powers.pop().factor()
-    if whole is None:
-        raise ValueError(f"turn must be a number after {order} times")
-    numbers = np.exp((1j * np.angle(whole) + 2j * np.pi * np.arange(order)) / order)
+    powers = _powers(turn, order)
     roots = np.min([power.atoms for power in powers], axis=0)  # of the inverse of each, as well
-    images = numbers if partner is None else _images(numbers, turn, partner)
     bases = []
-    for index, (number, image) in enumerate(zip(numbers, images, strict=True)):
-        same = np.flatnonzero(np.abs(numbers - image) < NOTHING)  # the sector with these levels
-        if len(same) and same[0] < index:
-            continue
-        has_partner = len(same) > 0 and same[0] > index
+    for number, has_partner in distinct_sectors(turn, order, partner):
         blocks = _projected(turns, powers, number, roots)
         orbits = roots
         if reversal is not None:
@@ -289,6 +278,37 @@ def adapted_bases(
         other = partner if has_partner else None
         bases.append(AdaptedBasis(blocks, orbits, reversal is not None, other, turns))
     return [basis for basis in bases if basis.n_functions.any()]
+
+
+def distinct_sectors(
+    turn: Monomial, order: int, partner: Monomial | None
+) -> list[tuple[complex, bool]]:
+    """Numbers of the sectors, of two with the same levels the first, and whether there are two.
+
+    Parameters
+    ----------
+    turn, order, partner
+        As for :func:`adapted_bases`.
+    """
+    whole = (turn @ _powers(turn, order)[-1]).factor()
+    if whole is None:
+        raise ValueError(f"turn must be a number after {order} times")
+    numbers = np.exp((1j * np.angle(whole) + 2j * np.pi * np.arange(order)) / order)
+    images = numbers if partner is None else _images(numbers, turn, partner)
+    found = []
+    for index, (number, image) in enumerate(zip(numbers, images, strict=True)):
+        same = np.flatnonzero(np.abs(numbers - image) < NOTHING)  # the sector with these levels
+        if not len(same) or same[0] >= index:
+            found.append((complex(number), len(same) > 0 and bool(same[0] > index)))
+    return found
+
+
+def _powers(turn: Monomial, order: int) -> list[Monomial]:
+    """The turn done 0 … order − 1 times."""
+    powers = [Monomial.identity(len(turn.atoms))]
+    for _ in range(order - 1):
+        powers.append(turn @ powers[-1])
+    return powers
 
 
 def _images(numbers: np.ndarray, turn: Monomial, partner: Monomial) -> np.ndarray:
