@@ -24,7 +24,7 @@ from hotham_ase.electronic.chebyshev import (
 from hotham_ase.electronic.dos import DosError, layers, orbital_groups
 from hotham_ase.electronic.kmesh import build_mesh
 from hotham_ase.electronic.kpm import estimated_density
-from hotham_ase.electronic.population import group_weights, mulliken_weights
+from hotham_ase.electronic.population import Projector, mulliken_factors
 from hotham_ase.electronic.solvers import s_inverse
 from hotham_ase.electronic.solvers.dense import DenseSolver
 from hotham_ase.electronic.solvers.executors import worker_pool
@@ -138,7 +138,7 @@ def test_all_unit_vectors_are_the_kernel_over_all_eigenvalues(matrices, projecti
     for kpt, weight in zip(mesh.ibz_kpts, mesh.weights, strict=True):
         s_k = None if s is None else s.at_k(kpt, format="dense")
         levels, c = scipy.linalg.eigh(h.at_k(kpt, format="dense"), s_k)
-        shares = group_weights(mulliken_weights(c, s_k), group)
+        shares = Projector.of(group).shares(*mulliken_factors(c, s_k))
         theta = np.arccos(interval.scaled(levels))
         moments = np.cos(np.arange(found.n_moments)[:, None] * theta)  # (n_moments, n_bands)
         counts = counts + 2 * weight * shares @ (coefficients @ moments).T

@@ -9,7 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from ase.data import chemical_symbols
+from ase.geometry import complete_cell
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy.sparse import block_diag, csr_array
 
 from hotham_ase.basis.harmonics import orbital_rotation
 from hotham_ase.electronic.solvers.monomial import Monomial
@@ -18,8 +21,10 @@ from hotham_ase.matrices.hermitian import HermitianMatrix, square_matrix
 from hotham_ase.matrices.places import Part, Slots, Storage
 
 if TYPE_CHECKING:
+    from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.matrices import BlockLayout
     from hotham_ase.matrices.bloch import BlochSum
+    from hotham_ase.matrices.pairs import PairList
 
 NOTHING = 1e-6  # norm² of functions that a projection leaves nothing of
 ANY_MIXES = 0.7318, -1.3171, 0.2239  # of two matrices with the same eigenvectors
@@ -51,6 +56,17 @@ class OrbitalTurns:
             cartesian = self.cell.T @ rotation @ np.linalg.inv(self.cell.T)
             self._known[key] = orbital_rotation(self.shells[int(number)], cartesian)
         return self._known[key]
+
+    @classmethod
+    def of(cls, pairs: PairList, basis: OrbitalBasis) -> OrbitalTurns:
+        """Those of a structure."""
+        symbols = {z: chemical_symbols[z] for z in np.unique(pairs.numbers).tolist()}
+        shells = {z: basis[symbol].shells for z, symbol in symbols.items()}
+        return cls(pairs.numbers, shells, complete_cell(pairs.cell * pairs.pbc[:, None]))
+
+    def whole(self, rotation: np.ndarray) -> csr_array:
+        """(n_basis, n_basis) D of all orbitals, each atom's within its own."""
+        return csr_array(block_diag([self.matrix(number, rotation) for number in self.numbers]))
 
     def n_orbitals(self) -> np.ndarray:
         """(n_atoms,) orbitals of each atom."""

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from ase.data import atomic_numbers
-from ase.geometry import complete_cell
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
@@ -47,6 +45,8 @@ AXES = 3  # coordinates that tell where orbits are
 TOLERANCE = 1e-7  # of the largest element: by how much H may break a symmetry
 SAME_K = 1e-9  # reciprocal lattice vectors
 PORTION = 1 << 20  # elements that are compared at a time
+# here, by orbits and functions of each: a worker gets every k-point with another copy of the group
+_FOLDED: WeakKeyDictionary[PairList, dict[tuple[bytes, bytes], Blueprint]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,18 +161,11 @@ class LittleGroup:
         if n_functions is None:
             sizes = self.turns.n_orbitals()
             n_functions = -(-np.bincount(self.orbits, sizes).astype(int) // self.order)
-        known = self._folded.setdefault(pairs, {})
-        key = n_functions.tobytes()
+        known = _FOLDED.setdefault(pairs, {})
+        key = self.orbits.tobytes(), n_functions.tobytes()
         if key not in known:
             known[key] = Blueprint(self._layout(pairs, n_functions))
         return known[key]
-
-    @cached_property
-    def _folded(self) -> WeakKeyDictionary[PairList, dict[bytes, Blueprint]]:
-        return WeakKeyDictionary()
-
-    def __getstate__(self) -> dict[str, object]:
-        return {key: value for key, value in self.__dict__.items() if key != "_folded"}
 
     def _layout(self, pairs: PairList, n_functions: np.ndarray) -> BlockLayout:
         kept = np.flatnonzero(n_functions)
@@ -250,10 +243,7 @@ class Symmetries:
     @cached_property
     def turns(self) -> OrbitalTurns:
         """How orbitals turn."""
-        symbols = {z: s for s, z in atomic_numbers.items() if z in self.pairs.numbers}
-        shells = {z: self.basis[s].shells for z, s in symbols.items()}
-        cell = complete_cell(self.pairs.cell * self.pairs.pbc[:, None])
-        return OrbitalTurns(self.pairs.numbers, shells, cell)
+        return OrbitalTurns.of(self.pairs, self.basis)
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
