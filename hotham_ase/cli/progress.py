@@ -21,7 +21,7 @@ class Update(Protocol):
     """Says how far a stage is."""
 
     def __call__(self, done: int, total: int, task: str | None = None) -> None:
-        """``task`` names the stage from now on.
+        """``task`` names the stage from now on; a total of 0 is not known.
 
         Another name or total starts another estimate of time.
         """
@@ -68,8 +68,8 @@ def _bar(console: Console, task: str) -> Iterator[Update]:
         stage = task or current[0], total
         if stage != current:
             current = stage
-            progress.reset(bar, description=stage[0])
-        progress.update(bar, completed=done, total=total)
+            progress.reset(bar, description=stage[0], total=total or None)
+        progress.update(bar, completed=done)
 
     timer = threading.Timer(DELAY, progress.start)
     timer.daemon = True

@@ -60,7 +60,9 @@ class AdaptedSolver:
             share = _share(sought.window.n_bands, self.group.order)
             sought = replace(sought, window=replace(sought.window, n_bands=2 * share))
         cost = self.inner.cost(folded, sought, is_real=self.group.is_real)
-        return Cost(cost.bytes, self.group.n_solved * cost.seconds)
+        n_solved = self.group.n_solved
+        bases = n_solved * self.group.basis_bytes(folded.layout.n_orbitals)
+        return Cost(cost.bytes + bases, n_solved * cost.seconds)
 
     def solve(self, h_k: Sectors, s_k: Sectors | None, sought: Sought) -> Eigenstates:
         """The bands of a window, which must be given."""

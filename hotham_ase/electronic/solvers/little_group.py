@@ -148,6 +148,10 @@ class LittleGroup:
         s_k = None if overlap is None else Sectors(overlap.bloch(spin=spin), kpt, self, bases)
         return Sectors(hamiltonian.bloch(channel), kpt, self, bases), s_k
 
+    def basis_bytes(self, n_functions: np.ndarray) -> int:
+        """What the functions of a sector take, (n_orbits,) of each orbit."""
+        return 16 * int(self.turns.n_orbitals() @ n_functions[self.orbits])
+
     def folded(self, pairs: PairList, n_functions: np.ndarray | None = None) -> Blueprint:
         """Pairs of orbits of which there are pairs of atoms.
 
@@ -238,7 +242,9 @@ class Symmetries:
 
         A spinor turns with its orbital, which is not known here.
         """
-        return None if hamiltonian.spin.is_spinor else cls(hamiltonian.layout.pairs, basis, matrices)
+        return (
+            None if hamiltonian.spin.is_spinor else cls(hamiltonian.layout.pairs, basis, matrices)
+        )
 
     @cached_property
     def turns(self) -> OrbitalTurns:
