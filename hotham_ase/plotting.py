@@ -384,16 +384,8 @@ def _size_dots(ax: Axes, dots: PathCollection, places: np.ndarray, area: float) 
 def _line_styles() -> Iterator[dict[str, Any]]:
     """Colours, those beside one another of other dashes: of two that coincide both are seen."""
     # eight and three: 24 that differ
-    colours = [
-        "#e69f00",
-        "#009e73",
-        "#c0392b",
-        "#7b3fa0",
-        "#7f4f24",
-        "#e377c2",
-        "#00a6c8",
-        "#4d4d4d",
-    ]
+    colours = ["#e69f00", "#009e73", "#c0392b", "#7b3fa0"]
+    colours += ["#7f4f24", "#e377c2", "#00a6c8", "#4d4d4d"]
     kinds = ("-", (0, (4, 2)), (0, (1, 1.2)))
     for colour, dashes in zip(cycle(colours), cycle(kinds), strict=False):
         yield {"color": colour, "ls": dashes, "zorder": 2.0 if dashes == "-" else 2.1}

@@ -21,7 +21,7 @@ from hotham_ase.electronic.chebyshev import (
     chebyshev_moments,
     jackson_kernel,
 )
-from hotham_ase.electronic.dos import DosError, layers, orbital_groups
+from hotham_ase.electronic.dos import CoarseMeshWarning, DosError, layers, orbital_groups
 from hotham_ase.electronic.kmesh import build_mesh
 from hotham_ase.electronic.kpm import estimated_density
 from hotham_ase.electronic.population import Projector, mulliken_factors
