@@ -134,7 +134,7 @@ def _mesh_of(cell: np.ndarray, crossed: np.ndarray, length: float) -> tuple[int,
 
 
 def _fits(h: RealSpaceMatrix, mesh: tuple[int, int, int], *, with_position: bool) -> bool:
-    n_rows = h.n_basis * (2 if h.spin.is_spinor else 1)
+    n_rows = h.spin.n_rows(h.n_basis)
     matrices = h.spin.n_spins + (3 if with_position else 0)
     # of the mesh, of its transform, of R and of −R
     return 4 * matrices * 16 * math.prod(mesh) * n_rows**2 <= MOST_SHARE * free_memory()

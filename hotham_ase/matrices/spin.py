@@ -56,6 +56,10 @@ class Spin(str, Enum):
         """Whether H(k) couples both spins: it has two rows for each orbital."""
         return self.n_components == 4
 
+    def n_rows(self, n_basis: int) -> int:
+        """Rows of H(k) of so many orbitals: one for each, or two where spins are coupled."""
+        return 2 * n_basis if self.is_spinor else n_basis
+
     @property
     def degeneracy(self) -> int:
         """Electrons that a state holds."""
