@@ -11,6 +11,8 @@ import numpy as np
 from ase.units import Bohr
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.basis.potentials import AtomicPotential
+from hotham_ase.dft.gth import GTHPotential
 from hotham_ase.engines.engine import EngineError
 
 if TYPE_CHECKING:
@@ -87,7 +89,23 @@ def _species(symbol: str, basis: str, pseudopotential: str | None) -> SpeciesBas
         float(atom.atom_charge(0)),
         mesh * Bohr,
         radial / Bohr**1.5,
+        _potential(atom, symbol, pseudopotential),
     )
+
+
+def _potential(atom: Mole, symbol: str, name: str | None) -> AtomicPotential | None:
+    """What PySCF has as electrons, r_loc, number of C, C, number of l, and (r_l, n, h) of each."""
+    if name is None:
+        return None
+    electrons, radius, _, local, _, *channels = atom._pseudo[symbol]
+    return GTHPotential(
+        electrons=tuple(electrons),
+        local_radius=radius,
+        local_coefficients=tuple(local),
+        projector_radii=tuple(r for r, *_ in channels),
+        strengths=tuple(np.reshape(h, (n, n)) for _, n, h in channels),
+        source=f"{name} of {symbol}, PySCF",
+    ).atomic_potential()
 
 
 def _atom(symbol: str, basis: str, pseudopotential: str | None) -> Mole:

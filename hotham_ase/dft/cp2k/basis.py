@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,41 +11,11 @@ from scipy.special import gamma
 
 from hotham_ase.basis.orbitals import BasisError, SpeciesBasis
 from hotham_ase.dft.sample import DFTReadError
-from hotham_ase.dft.textfiles import read_text
 
-_MOST = 64 * 2**20  # bytes
 _STEP = 0.01  # Bohr, of the mesh that functions are put on
 _ENDS = 1e-5  # of R(r), Bohr^(-3/2): smaller values are left out
 _FARTHEST = 60.0  # Bohr
 _MOST_NUMBERS = 200  # sets, exponents, l
-
-
-def find_basis(files: Iterable[Path], symbol: str, name: str) -> tuple[Path, list[str]]:
-    """The file with a basis set, and the set's words.
-
-    Parameters
-    ----------
-    files
-        Where to look, in this order.
-    symbol, name
-        Element and name as the file's header has them, in any case.
-
-    Raises
-    ------
-    DFTReadError
-        If no file has it.
-    """
-    looked = []
-    for path in files:
-        looked.append(str(path))
-        rows = [line.partition("#")[0].split() for line in read_text(path, _MOST).splitlines()]
-        for at, row in enumerate(rows):
-            words = [word.upper() for word in row]
-            if words[:1] == [symbol.upper()] and name.upper() in words[1:]:
-                return path, [word for later in rows[at + 1 :] for word in later]
-    raise DFTReadError(
-        f"basis set {name} of {symbol} was not found in {', '.join(looked) or 'any file'}"
-    )
 
 
 def read_species(
@@ -60,7 +29,7 @@ def read_species(
     Parameters
     ----------
     path, words
-        As of :func:`find_basis`.
+        The file of the set, and what it has after the set's names.
     symbol, n_valence
         Element and its valence electrons.
 
