@@ -11,7 +11,6 @@ import numpy as np
 from ase.units import Bohr
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.dft.gth import GTHPotential
 from hotham_ase.engines.engine import EngineError
 
@@ -82,6 +81,9 @@ def _species(symbol: str, basis: str, pseudopotential: str | None) -> SpeciesBas
     step = min(STEP, 1 / np.sqrt(2 * exponents.max()) / POINTS_PER_WIDTH)
     mesh = step * np.arange(int(np.ceil(ends.max() / step)) + 2)
     radial = np.where(mesh <= ends[:, None], _radial(atom, mesh), 0.0)
+    potential = None
+    if pseudopotential is not None:
+        potential = gth_of(atom, symbol, pseudopotential).atomic_potential()
     return SpeciesBasis(
         symbol,
         tuple(l for l, _ in shells),
@@ -89,14 +91,20 @@ def _species(symbol: str, basis: str, pseudopotential: str | None) -> SpeciesBas
         float(atom.atom_charge(0)),
         mesh * Bohr,
         radial / Bohr**1.5,
-        _potential(atom, symbol, pseudopotential),
+        potential,
     )
 
 
-def _potential(atom: Mole, symbol: str, name: str | None) -> AtomicPotential | None:
-    """What PySCF has as electrons, r_loc, number of C, C, number of l, and (r_l, n, h) of each."""
-    if name is None:
-        return None
+def gth_of(atom: Mole, symbol: str, name: str) -> GTHPotential:
+    """The numbers of a potential, which PySCF has as a list.
+
+    Parameters
+    ----------
+    atom
+        With the element.
+    symbol, name
+        Of the element and of the set of potentials.
+    """
     electrons, radius, _, local, _, *channels = atom._pseudo[symbol]
     return GTHPotential(
         electrons=tuple(electrons),
@@ -105,7 +113,7 @@ def _potential(atom: Mole, symbol: str, name: str | None) -> AtomicPotential | N
         projector_radii=tuple(r for r, *_ in channels),
         strengths=tuple(np.reshape(h, (n, n)) for _, n, h in channels),
         source=f"{name} of {symbol}, PySCF",
-    ).atomic_potential()
+    )
 
 
 def _atom(symbol: str, basis: str, pseudopotential: str | None) -> Mole:

@@ -47,7 +47,9 @@ def _element_of(section: Section) -> str:
     return ""
 
 
-def find_entry(files: Iterable[Path], symbol: str, name: str) -> tuple[Path, list[list[str]]]:
+def find_entry(
+    files: Iterable[Path], symbol: str, name: str, what: str
+) -> tuple[Path, list[list[str]]]:
     """The file with an element's basis set or potential, and what it has from there on.
 
     Parameters
@@ -56,6 +58,8 @@ def find_entry(files: Iterable[Path], symbol: str, name: str) -> tuple[Path, lis
         Where to look, in this order.
     symbol, name
         Element and name as the entry's first line has them, in any case.
+    what
+        What it is, for the message.
 
     Returns
     -------
@@ -77,4 +81,6 @@ def find_entry(files: Iterable[Path], symbol: str, name: str) -> tuple[Path, lis
             words = [word.upper() for word in row]
             if words[:1] == [symbol.upper()] and name.upper() in words[1:]:
                 return path, [later for later in rows[at + 1 :] if later]
-    raise DFTReadError(f"{name} of {symbol} was not found in {', '.join(looked) or 'any file'}")
+    raise DFTReadError(
+        f"{what} {name} of {symbol} was not found in {', '.join(looked) or 'any file'}"
+    )

@@ -63,7 +63,7 @@ def read_gth(path: Path, symbol: str, name: str) -> AtomicPotential:
     DFTReadError
         If it is not there, is of another form, or is damaged.
     """
-    _, rows = find_entry([path], symbol, name)
+    _, rows = find_entry([path], symbol, name, "pseudopotential")
     entry = tuple(tuple(row) for row in rows[:LINES])
     try:
         return _potential(entry, f"{name} of {symbol}, {path.name}")

@@ -171,7 +171,7 @@ def _basis(
             raise UnsupportedRunError(
                 f"{input_path} gives {symbol} the basis sets {sorted(names)}, expected one"
             )
-        path, rows = find_entry(files, symbol, names.pop())
+        path, rows = find_entry(files, symbol, names.pop(), "basis set")
         words = [word for row in rows for word in row]
         bases[symbol], shells[symbol] = read_species(path, words, symbol, float(n_valence))
     return OrbitalBasis(tuple(bases.values())), shells
