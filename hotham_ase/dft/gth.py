@@ -56,7 +56,8 @@ class GTHPotential:
             raise ValueError(f"its electrons of s, p, d, … are {self.electrons}")
         if len(self.local_coefficients) > 4 or len(self.electrons) > 4:
             raise ValueError("it has more than four coefficients or degrees")
-        if not all(np.isfinite(np.sum(n)) for n in (self.local_coefficients, *self.strengths)):
+        numbers = (np.array(self.local_coefficients), *self.strengths)
+        if not all(np.isfinite(n).all() for n in numbers):
             raise ValueError("its coefficients are not numbers")
         if len(self.strengths) != len(self.projector_radii) or len(radii) > 5:
             raise ValueError(f"it has {len(self.strengths)} sets of projectors of {radii[1:]}")
