@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import textwrap
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -15,6 +17,7 @@ from hotham_ase.errors import HothamError
 
 LARGEST = 2**20  # bytes
 DEEPEST = 20  # levels
+WIDTH = 96  # of comments
 
 
 class SettingsError(HothamError, ValueError):
@@ -147,6 +150,50 @@ def load_settings(path: Path, kind: type[_Kind]) -> _Kind:
 def keys(model: type[BaseModel]) -> dict[Any, FieldInfo]:
     """The settings by their keys in a file."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def commented(settings: BaseModel, off: Collection[str] = (), indent: str = "") -> list[str]:
+    """Lines of YAML: every setting with its value, under a comment that says what it means.
+
+    Parameters
+    ----------
+    settings
+        Those to be written.
+    off
+        Names of settings whose lines are comments, too.
+    indent
+        What the lines begin with.
+    """
+    lines, content = [], settings.model_dump(mode="json", by_alias=True)
+    for (name, value), (key, field) in zip(settings, keys(type(settings)).items(), strict=True):
+        lines += comment(field.description or "", indent)
+        parts = value if isinstance(value, tuple) else ()
+        if isinstance(value, BaseModel):
+            part = [f"{indent}{key}:", *commented(value, off, indent + "  ")]
+        elif parts and isinstance(parts[0], BaseModel):
+            part = [f"{indent}{key}:"]
+            for one in parts:
+                rows = commented(one, off, indent + "  ")
+                first = next(n for n, row in enumerate(rows) if not row.lstrip().startswith("#"))
+                rows[first] = f"{indent}- {rows[first].lstrip()}"
+                part += rows
+        else:
+            part = [f"{indent}{key}: {_scalar(content[key])}"]
+        begin = f"{indent}# " if name in off else indent
+        lines += [begin + line.removeprefix(indent) for line in part]
+    return lines
+
+
+def comment(text: str, indent: str = "") -> list[str]:
+    """Lines of a comment."""
+    text = text.replace("``", "")
+    return [f"{indent}# {line}" for line in textwrap.wrap(text, WIDTH - len(indent))]
+
+
+def _scalar(value: Any) -> str:
+    """One value on one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
 
 
 def _section(model: type[BaseModel], key: str, value: Any) -> type[BaseModel] | None:

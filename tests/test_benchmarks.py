@@ -484,3 +484,43 @@ def test_cases_without_a_model_are_skipped_with_a_sentence(tmp_path):
     for case in cases.CASES.values():
         assert case.path.startswith("G")
         build_structure(case.structure.replace("30,31", "8,9"))
+
+
+def test_errors_of_molecules_are_those_of_the_matrices():
+    from dataclasses import replace
+
+    from ase.build import molecule
+    from ase.units import Hartree
+    from scipy.linalg import eigh
+
+    pytest.importorskip("pyscf")
+    from hotham_ase.engines.pyscf import PySCF
+
+    errors = load("molecules.__main__").MolecularErrors
+    water = PySCF(basis="sto-3g", grid_level=0).calculate(molecule("H2O"), "water")
+    h, s = water.hamiltonian, water.overlap
+
+    class Model:
+        def __init__(self, change):
+            self.change = change
+
+        def predict(self, atoms, options):
+            return replace(h, values=h.values + self.change)
+
+    exact = errors.of(Model(0.0), [water], "cpu")
+    assert (exact.hamiltonian, exact.levels) == (0, 0)
+    assert exact.orbitals == pytest.approx(1, abs=1e-12)
+    shifted = errors.of(Model(1e-3 * s.values), [water, water], "cpu")  # one zero of energy
+    dense = s.at_k(np.zeros(3), format="dense").real
+    assert shifted.hamiltonian == pytest.approx(1e3 * np.abs(dense).mean() / Hartree, rel=1e-9)
+    assert shifted.levels == pytest.approx(1e3 / Hartree, rel=1e-6)
+    assert shifted.orbitals == pytest.approx(1, abs=1e-9)
+    mixed = errors.of(Model(0.3 * np.abs(s.values)), [water], "cpu")
+    ours = h.at_k(np.zeros(3), format="dense").real
+    theirs = Model(0.3 * np.abs(s.values)).predict(None, None).at_k(np.zeros(3), format="dense")
+    cosines = [
+        abs(a @ b) / np.sqrt((a @ a) * (b @ b))
+        for a, b in zip(eigh(ours, dense)[1].T[:5], eigh(theirs.real, dense)[1].T[:5], strict=True)
+    ]
+    assert mixed.orbitals == pytest.approx(np.mean(cosines), abs=1e-9)
+    assert mixed.orbitals < 0.99999

@@ -50,6 +50,10 @@ def _pyscf(l: int) -> tuple[int, ...]:
     return (1, -1, 0) if l == 1 else _ascending(l)
 
 
+def _orca(m: int) -> int:
+    return -1 if abs(m) in (3, 4) else 1
+
+
 def _plus(m: int) -> int:
     return 1
 
@@ -75,6 +79,8 @@ _CONVENTIONS = {
         HarmonicConvention("aims", _ascending, _aims),
         HarmonicConvention("pyscf", _pyscf, _plus),
         HarmonicConvention("cp2k", _ascending, _plus),
+        HarmonicConvention("gpaw", _ascending, _plus),
+        HarmonicConvention("orca", _alternating, _orca),
     )
 }
 
@@ -86,7 +92,7 @@ def convention(code: str) -> HarmonicConvention:
     ----------
     code
         One of ``wiki``, ``e3nn``, ``deeptb``, ``abacus``, ``openmx``, ``deeph``, ``siesta``,
-        ``aims``, ``pyscf``, ``cp2k``.
+        ``aims``, ``pyscf``, ``cp2k``, ``orca``, ``gpaw``.
 
     Raises
     ------

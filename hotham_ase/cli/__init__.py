@@ -9,14 +9,29 @@ import warnings
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from hotham_ase.cli import data, electronic, exporting, generating, learning, planning
 from hotham_ase.cli.tables import printable
 from hotham_ase.errors import HothamError
 
 
-class _Commands(TyperGroup):
+class _PlainFlags:
+    """Help without a type beside flags: typer writes ``<bool>``, as if a word had to follow."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+
+class _Command(_PlainFlags, TyperCommand):
+    pass
+
+
+class _Commands(_PlainFlags, TyperGroup):
     """Ends any command that Ctrl-C interrupts in the same way; typer would say ``Aborted``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -54,6 +69,8 @@ app.command("convert")(exporting.convert)
 app.command("formats")(exporting.list_formats)
 app.command("train")(learning.train_model)
 app.command("evaluate")(learning.evaluate_model)
+for command in app.registered_commands:
+    command.cls = _Command
 
 
 def _print_version(wanted: bool) -> None:

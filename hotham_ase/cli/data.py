@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from hotham_ase.errors import UsageError
 from hotham_ase.files import check_writable
 
 if TYPE_CHECKING:
-    from hotham_ase.dataset.importing import ImportReport
+    from hotham_ase.dataset.importing import ImportReport, Source
 
 
 Valence = Annotated[
@@ -46,8 +47,12 @@ Pseudopotentials = Annotated[
 
 
 def import_runs(
-    folders: Annotated[
-        list[Path], typer.Argument(help="Run folders of DFT codes; the format is detected.")
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders of DFT codes, or databases of molecules, as QH9Stable.db@:1000; the "
+            "format is detected.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The HDF5 file to write.")],
     recursive: Annotated[
@@ -61,7 +66,7 @@ def import_runs(
     orbitals: Orbitals = None,
     pseudopotentials: Pseudopotentials = None,
 ) -> None:
-    """Collect DFT results in one data set; folders that cannot be read are reported and skipped."""
+    """Collect DFT results in one data set; what cannot be read is reported and skipped."""
     # what can be refused is refused now: reading the runs may take hours
     check_writable(output)
     if force and append:
@@ -70,37 +75,66 @@ def import_runs(
         raise UsageError(f"{output} exists already: give --force to replace it, --append to add")
     valence = dict(map(parse_valence, n_valence or []))
 
-    from hotham_ase.dataset.importing import find_runs, import_folders
+    from hotham_ase.dataset.importing import find_runs, folder_sources, import_sources
 
-    runs = [run for folder in folders for run in find_runs(folder)] if recursive else folders
-    if not runs:
-        raise UsageError(f"no runs in {', '.join(map(str, folders))} or the folders below")
+    sets = [run for run in runs if _is_set(run)]
+    if sets and (valence or orbitals or pseudopotentials):
+        raise UsageError(
+            f"{sets[0]} is a set of molecules: --n-valence, --orbitals and --pseudopotentials are "
+            "for folders of runs"
+        )
+    folders = [run for run in runs if run not in sets]
+    if recursive:
+        folders = [found for folder in folders for found in find_runs(folder)]
+    sources = folder_sources(
+        folders, n_valence=valence, orbitals=orbitals, pseudopotentials=pseudopotentials
+    )
+    sources += [source for one in sets for source in _molecules(one)]
+    if not sources:
+        raise UsageError(f"no runs in {', '.join(map(str, runs))} or the folders below")
     with progress_bar("importing") as advance:
-        report = import_folders(
-            runs,
+        report = import_sources(
+            sources,
             output,
             on_progress=lambda n, total, _: advance(n, total),
             existing="append" if append else "replace" if force else "refuse",
-            n_valence=valence,
-            orbitals=orbitals,
-            pseudopotentials=pseudopotentials,
         )
-    _show(report, len(runs))
+    _show(report, len(sources))
+
+
+def _is_set(run: Path) -> bool:
+    """Whether it is a file, or ``FILE@index``; what is pickled is refused as a run."""
+    from hotham_ase.dft.formats import HAMGNN
+
+    head = run if run.exists() else Path(str(run).rpartition("@")[0])
+    return head.is_file() and head.name != HAMGNN
+
+
+def _molecules(file: Path) -> list[Source]:
+    """One source for each molecule of a set."""
+    from hotham_ase.dataset.importing import Source
+    from hotham_ase.engines.sets import open_set
+
+    found = open_set(file)
+    name, place = found.form.name, str(found.path)
+    return [
+        Source(f"{place}, molecule {key}", name, place, partial(found.read, index))
+        for index, key in enumerate(found.rows)
+    ]
 
 
 def _show(report: ImportReport, n_runs: int) -> None:
-    """Say what became of the folders."""
-    for folder, reason in report.skipped:
-        reason = reason.removeprefix(f"{folder} ").removeprefix(f"{folder}: ")
-        typer.echo(printable(f"skipped {folder}: {reason}"), err=True)
+    """Say what became of the structures."""
+    for label, reason in report.skipped:
+        reason = reason.removeprefix(f"{label} ").removeprefix(f"{label}: ")
+        typer.echo(printable(f"skipped {label}: {reason}"), err=True)
     if report.output is None:
-        raise UsageError(f"none of the {n_runs} folders could be imported, nothing is written")
+        raise UsageError(f"none of the {n_runs} structures could be imported, nothing is written")
     if report.without_potential:
         elements = ", ".join(report.without_potential)
         note = f"no pseudopotentials of {elements} to use: models of these data cannot have H0"
         typer.echo(f"note: {note}", err=True)
-    places = (str(Path(folder).parent) for folder in report.imported)
-    counts = Counter(zip(report.formats, places, strict=True))
+    counts = Counter(report.origins)
     show_table((count, code, place) for (code, place), count in counts.items())
     n_imported = f"{len(report.imported)} of {n_runs} structures"
     typer.echo(f"wrote {printable(str(report.output))}: {n_imported}")

@@ -87,29 +87,37 @@ def convert(
 def list_formats() -> None:
     """List what is read and written of other codes."""
     from hotham_ase.dft.formats import formats
+    from hotham_ase.engines.sets import FORMATS
 
     known = formats()
     read = [(one.name, one.files, _kinds(one.spins)) for one in known if one.is_read]
+    read += [
+        (one.name, f"SQLite of molecules, table {one.table}", "unpolarized") for one in FORMATS
+    ]
     show_table(read, header=["read", "files", "spin"])
     typer.echo()
-    written = [
-        (one.word, one.name, one.written_files or one.files, _kinds(one.written_spins), one.purpose)
-        for one in known
-        if one.word
-    ]
-    show_table(written, header=["--to", "written", "files", "spin", "for"])
+    written = [(one.word, _kinds(one.written_spins), one.purpose) for one in known if one.word]
+    show_table(written, header=["--to", "spin", "for"])
 
 
 def _kinds(spins: Sequence[Spin]) -> str:
-    return ", ".join(kind.value for kind in spins)
+    from hotham_ase.matrices.spin import Spin
+
+    return "all" if set(spins) == set(Spin) else ", ".join(kind.value for kind in spins)
 
 
 def _read(source: str, **given: Any) -> Sample:
     """A run, with what is given of it, or a structure of a data set."""
     name, _, index = source.rpartition("@")
     if Path(source).is_dir() or not index.isdecimal():
+        import h5py
+
         from hotham_ase.dft import read_sample
 
+        if Path(source).is_file() and h5py.is_hdf5(source):
+            raise UsageError(
+                f"{source} is no run's folder; of a data set give one structure, as {source}@0"
+            )
         return read_sample(source, **given)
     from hotham_ase.dataset import Dataset
 

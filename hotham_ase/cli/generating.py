@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hotham_ase.cli.output import write_template
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.tables import printable, show_entries
+from hotham_ase.errors import UsageError
 from hotham_ase.memory import format_size
 
 if TYPE_CHECKING:
@@ -18,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def generate_data(
-    config: Annotated[Path, typer.Argument(help="A YAML file that says what to compute.")],
+    config: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A YAML file that says what to compute; with --init the name of an engine."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -26,11 +33,33 @@ def generate_data(
         ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    init: Annotated[
+        bool,
+        typer.Option(
+            "--init", help="Write a commented configuration instead, for pyscf or another engine."
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where --init writes; by default on the screen."),
+    ] = None,
 ) -> None:
     """Make a data set without a file of a DFT code: structures, and an engine that computes them.
 
     The same command goes on where it was ended.
     """
+    if init:
+        if dry_run or force:
+            raise UsageError("--init goes with no --dry-run or --force")
+        from hotham_ase.generate.template import template
+
+        write_template(template("pyscf" if config is None else str(config)), output)
+        return
+    if config is None:
+        raise UsageError("give a configuration; hotham generate --init writes one")
+    if output is not None:
+        raise UsageError("--output goes with --init; the configuration says where data go")
+
     from hotham_ase.generate.config import load_config
 
     settings = load_config(config)
@@ -84,7 +113,7 @@ def _show_plan(settings: GenerateConfig, found: GeneratePlan) -> None:
             "structures": found.n_structures,
             "computed before": found.n_done,
             "atoms": span(found.n_atoms),
-            "orbitals": span(found.n_orbitals),
+            "orbitals": "a run tells" if found.n_orbitals is None else span(found.n_orbitals),
             "size of the data set": format_size(found.n_bytes),
             "side by side": found.n_workers,
             "first structure": "none was left" if first is None else f"{first:.1f} s, kept",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hotham_ase.cli.output import announced
+from hotham_ase.cli.output import announced, write_template
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.tables import show_entries
 from hotham_ase.errors import UsageError
@@ -81,19 +81,9 @@ def train_model(
 
 
 def _write_template(data: Path, output: Path | None) -> None:
-    if output is not None:
-        check_writable(output)
-        if output.exists():
-            raise UsageError(f"{output} exists already; choose another file")
-
     from hotham_ase.train.template import template
 
-    if output is None:
-        typer.echo(template(data), nl=False)
-        return
-    text = template(data, output.parent)
-    with announced(output) as file:
-        file.write_text(text, encoding="utf-8")
+    write_template(template(data, "." if output is None else output.parent), output)
 
 
 def evaluate_model(

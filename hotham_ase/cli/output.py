@@ -83,6 +83,23 @@ def announced(path: Path, say: Say = typer.echo) -> Iterator[Path]:
     say(f"wrote {printable(str(path))}")
 
 
+def write_template(text: str, output: Path | None) -> None:
+    """Write a configuration to a new file, or to the screen.
+
+    Raises
+    ------
+    UsageError
+        If the file exists.
+    """
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    if output.exists():
+        raise UsageError(f"{output} exists already; choose another file")
+    with announced(output) as file:
+        file.write_text(text, encoding="utf-8")
+
+
 def write_bands(
     bands: BandStructure,
     path: Path,

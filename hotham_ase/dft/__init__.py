@@ -10,6 +10,7 @@ from hotham_ase.dft.sample import (
     UnsupportedRunError,
 )
 from hotham_ase.dft.sisl_files import to_sisl
+from hotham_ase.dft.tight_binding import to_kwant, to_pybinding
 
 __all__ = [
     "DFTReadError",
@@ -20,6 +21,8 @@ __all__ = [
     "UnsupportedRunError",
     "read_sample",
     "run_format",
+    "to_kwant",
+    "to_pybinding",
     "to_sisl",
     "write_sample",
 ]

@@ -44,6 +44,6 @@ FORMAT = Format(
     write=write_extxyz,
     written_spins=NONMAGNETIC,
     word="extxyz",
-    suffix=".extxyz",
-    purpose="ASE, OVITO: charges, Fermi level and gap, no matrices",
+    suffixes=(".extxyz", ".xyz"),
+    purpose="ASE, OVITO: charges and gap, no matrices",
 )

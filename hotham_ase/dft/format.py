@@ -123,8 +123,8 @@ class Format:
         Kinds of matrices that it takes.
     word
         What the command line calls the format; empty where it is only read.
-    suffix
-        Of the file that is written; empty where it is a folder.
+    suffixes : tuple of str
+        How the file that is written may end, with the point; empty where it is a folder.
     written_files
         What is in that folder, in words, where it is not ``files``.
     purpose
@@ -142,7 +142,7 @@ class Format:
     write: Writer = _only_read
     written_spins: tuple[Spin, ...] = ()
     word: str = ""
-    suffix: str = ""
+    suffixes: tuple[str, ...] = ()
     written_files: str = ""
     purpose: str = ""
     pseudopotentials: Callable[[Path], PseudopotentialFiles] | None = None

@@ -39,13 +39,15 @@ def formats() -> tuple[Format, ...]:
     from hotham_ase.dft import deeph, deeph_new, deeptb, extxyz, sisl_files, wannier90
     from hotham_ase.dft.abacus import run as abacus
     from hotham_ase.dft.abacus import write
+    from hotham_ase.dft.aims import run as aims
     from hotham_ase.dft.cp2k import run as cp2k
+    from hotham_ase.dft.gpaw import run as gpaw
     from hotham_ase.dft.openmx import run as openmx
     from hotham_ase.dft.siesta import run as siesta
 
     return (
-        *(abacus.FORMAT, openmx.FORMAT, siesta.FORMAT, cp2k.FORMAT, deeph.FORMAT),
-        *(deeph_new.FORMAT, deeptb.FORMAT),
+        *(abacus.FORMAT, openmx.FORMAT, siesta.FORMAT, cp2k.FORMAT, aims.FORMAT, gpaw.FORMAT),
+        *(deeph.FORMAT, deeph_new.FORMAT, deeptb.FORMAT),
         *(write.FORMAT, sisl_files.FORMAT, wannier90.FORMAT, extxyz.FORMAT),
     )
 
@@ -143,7 +145,7 @@ def write_sample(sample: Sample, path: str | Path, to: str) -> None:
         A calculation that was read, one of a data set, or a prediction:
         :meth:`HotHamCalculator.get_sample`.
     path
-        The file, or a folder that must not exist yet.
+        The file, ending as the format's do, or a folder that must not exist yet.
     to
         A word of :func:`written_formats`: ``abacus``, ``deeph``, ``deeph-new``, ``deeptb``,
         ``extxyz``, ``pyatb``, ``tshs``, ``wannier90``.
@@ -172,7 +174,7 @@ def check_target(path: str | Path, to: str, spin: Spin | None = None) -> Format:
     Raises
     ------
     ExportError
-        If the format is not known, or has no matrices of this spin kind.
+        If the format is not known, has no matrices of this spin kind, or its files end otherwise.
     OSError
         If the folder exists, or the file cannot be written.
     """
@@ -183,7 +185,10 @@ def check_target(path: str | Path, to: str, spin: Spin | None = None) -> Format:
     if spin is not None and spin not in form.written_spins:
         kinds = " or ".join(kind.value for kind in form.written_spins)
         raise ExportError(f"{form.name} files can hold {kinds} matrices, but H is {spin.value}")
-    if form.suffix:
+    if form.suffixes:
+        if path.suffix not in form.suffixes:  # its readers know the format by it
+            endings = " or ".join(form.suffixes)
+            raise ExportError(f"{form.name} files must end in {endings}, got {path.name}")
         check_writable(path)
     else:
         check_new(path)
@@ -196,7 +201,7 @@ def _format_of(folder: Path) -> Format:
         raise UnsupportedRunError(
             f"{folder}: HamGNN's {HAMGNN} holds pickled objects, which may do anything when they "
             "are loaded, and is not read: import the runs of OpenMX, SIESTA or ABACUS that it was "
-            "made from"
+            "made from, or convert it with the script in docs/data.md, section HamGNN"
         )
     if not folder.is_dir():
         raise DFTReadError(f"{folder} is not a folder")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from scipy.sparse import coo_array, csr_array
 
 from hotham_ase.basis.orbitals import SpeciesBasis
 from hotham_ase.dft.format import Format
+from hotham_ase.dft.orthonormal import tool
 from hotham_ase.dft.rearranged import in_full_cell
 from hotham_ase.dft.sample import ExportError, Sample
 from hotham_ase.dft.triplets import triplets_of
@@ -85,12 +85,7 @@ def write_tshs(sample: Sample, path: str | Path) -> None:
 
 
 def _sisl() -> Any:
-    try:
-        return import_module("sisl")
-    except ImportError as error:
-        raise ExportError(
-            "sisl is needed for its Hamiltonian and for TSHS files: pip install sisl"
-        ) from error
+    return tool("sisl", "its Hamiltonian and for TSHS files", "pip install sisl")
 
 
 def _geometry(module: Any, sample: Sample, cells: np.ndarray) -> Any:
@@ -149,6 +144,6 @@ FORMAT = Format(
     write=write_tshs,
     written_spins=tuple(Spin),
     word="tshs",
-    suffix=".TSHS",
+    suffixes=(".TSHS",),
     purpose="TBtrans, sisl",
 )

@@ -6,22 +6,21 @@ PythTB and others need beside them. Numbers have 11 digits, where Wannier90 itse
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from hotham_ase.dft.format import Format
+from hotham_ase.dft.orthonormal import ERROR, orthonormal, spin_fastest
 from hotham_ase.dft.rearranged import in_full_cell
 from hotham_ase.dft.sample import Sample
-from hotham_ase.electronic.lowdin import OrthogonalMatrices, orthogonalized
+from hotham_ase.electronic.lowdin import OrthogonalMatrices
 from hotham_ase.files import new_folder
 from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import position_matrix
 
 SEED = "hotham"
-ERROR = 1e-3  # eV
 
 
 def write_wannier90(sample: Sample, folder: str | Path, *, error: float = ERROR) -> None:
@@ -55,18 +54,8 @@ def write_wannier90(sample: Sample, folder: str | Path, *, error: float = ERROR)
         If no mesh that fits makes the error as small.
     """
     has_position = sample.basis.subset(sample.atoms.symbols).has_radial
-    matrices = orthogonalized(
-        sample.hamiltonian,
-        sample.overlap,
-        error=error,
-        position=position_matrix(sample.atoms, sample.basis) if has_position else None,
-    )
-    if matrices.error > error:
-        warnings.warn(
-            f"levels of {sample.name} are off by up to {matrices.error:.2g} eV between Löwdin's "
-            f"orbitals, more than {error:.2g} eV: no larger mesh fits",
-            stacklevel=2,
-        )
+    position = position_matrix(sample.atoms, sample.basis) if has_position else None
+    matrices = orthonormal(sample, error, position)
     spin = sample.hamiltonian.spin
     seeds = [f"{SEED}_up", f"{SEED}_dn"] if spin is Spin.POLARIZED else [SEED]
     sample = in_full_cell(sample)
@@ -80,19 +69,22 @@ def _header(sample: Sample, matrices: OrthogonalMatrices) -> str:
     from hotham_ase import __version__
 
     mesh = "x".join(map(str, matrices.mesh))
+    # the sample's name would do no harm but where it is that of a temporary folder
+    code = sample.provenance.extra.get("hotham_model") or sample.provenance.code
+    origin = f"{sample.atoms.get_chemical_formula()} by {code or 'an unknown code'}"
     text = (
-        f"hotham_ase {__version__}: {sample.name}, Loewdin's orbitals on a mesh of {mesh}, levels "
-        f"within {matrices.error:.1e} eV"
+        f"hotham_ase {__version__}: {origin}, "
+        f"Loewdin's orbitals on a mesh of {mesh}, levels within {matrices.error:.1e} eV"
     )
     spinors = ", up and down of each orbital" if sample.hamiltonian.spin.is_spinor else ""
-    return (text + spinors).encode("ascii", "replace").decode()  # a folder may have any name
+    return (text + spinors).encode("ascii", "replace").decode()  # a model may have any name
 
 
 def _write_channel(
     sample: Sample, matrices: OrthogonalMatrices, channel: int, seed: Path, header: str
 ) -> None:
     """The files of one seed name."""
-    order = _wannier_order(sample)
+    order = spin_fastest(sample)
     h = matrices.hamiltonian[channel][:, order[:, None], order]
     r = matrices.position
     r = None if r is None else r[:, :, order[:, None], order]
@@ -112,13 +104,6 @@ def _write_channel(
     seed.with_name(f"{name}.win").write_text(_win(sample, matrices, header))
     centres = _centres(sample, r, matrices)
     seed.with_name(f"{name}_centres.xyz").write_text(_centres_text(sample, centres, header))
-
-
-def _wannier_order(sample: Sample) -> np.ndarray:
-    """(n_rows,) our row of each function: of spinors we have all of spin up first."""
-    n = sample.hamiltonian.n_basis
-    n_spins = 2 if sample.hamiltonian.spin.is_spinor else 1
-    return np.arange(n * n_spins).reshape(n_spins, n).T.ravel()
 
 
 def _head(header: str, cell: list[str], matrices: OrthogonalMatrices, n_rows: int) -> str:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 #: Modules and classes by the name that a file has.
 ENGINES = {
     "pyscf": ("hotham_ase.engines.pyscf", "PySCF"),
+    "cp2k": ("hotham_ase.engines.cp2k", "CP2K"),
+    "abacus": ("hotham_ase.engines.abacus", "Abacus"),
+    "siesta": ("hotham_ase.engines.siesta", "Siesta"),
+    "openmx": ("hotham_ase.engines.openmx", "OpenMX"),
     "replay": ("hotham_ase.engines.replay", "Replay"),
 }
 
@@ -40,9 +44,13 @@ class Engine(Settings, ABC):
         """The same with paths relative to the folder of a configuration."""
         return self
 
+    def identity(self) -> dict[str, Any]:
+        """What decides what it computes, JSON-able: data sets are not continued with another."""
+        return self.model_dump(mode="json")
+
     @abstractmethod
-    def basis_of(self, symbols: Iterable[str]) -> OrbitalBasis:
-        """The orbitals of some elements.
+    def basis_of(self, symbols: Iterable[str]) -> OrbitalBasis | None:
+        """The orbitals of some elements; None where only a run tells them.
 
         Raises
         ------

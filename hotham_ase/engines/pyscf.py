@@ -21,10 +21,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
+from hotham_ase.dft.short_ranged import enough_kpts, in_our_order, short_ranged
 from hotham_ase.engines.engine import Engine, EngineError
 from hotham_ase.engines.gaussians import orbital_basis, pyscf_module
 from hotham_ase.engines.levels import fermi_level, largest_error
-from hotham_ase.engines.short_ranged import enough_kpts, in_our_order, short_ranged
 from hotham_ase.overlap import overlap_matrix
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from hotham_ase.dataset import Dataset, DatasetWriter
@@ -64,14 +65,17 @@ class GeneratePlan:
     ----------
     n_structures, n_done
         All, and those that an earlier start computed.
-    n_atoms, n_orbitals : (int, int)
+    n_atoms : (int, int)
         Smallest and largest.
+    n_orbitals : (int, int) or None
+        The same; None where only runs tell the orbitals of some elements.
     first_seconds
         The first that was missing took so long; None if none was.
     seconds
-        What is left then, for time that grows as the square of the orbitals.
+        What is left then, for time that grows as the square of the orbitals, or of the atoms where
+        these are not known.
     n_bytes
-        Of the data set's matrices, before they are compressed.
+        Of the data set, as the first one takes on the disk.
     n_workers
         Structures computed side by side.
     """
@@ -79,7 +83,7 @@ class GeneratePlan:
     n_structures: int
     n_done: int
     n_atoms: tuple[int, int]
-    n_orbitals: tuple[int, int]
+    n_orbitals: tuple[int, int] | None
     first_seconds: float | None
     seconds: float
     n_bytes: float
@@ -115,7 +119,7 @@ def generate(
     FileExistsError
         If the data set exists and is not to be replaced.
     """
-    _check_output(config, replace=replace)
+    _check_output(config.output, may_exist=replace)
     with _work(config) as work:
         missing = work.missing()
         outcomes = work.compute(missing, on_progress)
@@ -158,21 +162,40 @@ def plan(config: GenerateConfig) -> GeneratePlan:
         ready = next(n for n in range(len(work.names)) if work.part(n).exists())
         symbols = {s for atoms in work.structures for s in atoms.get_chemical_symbols()}
         basis = config.engine.basis_of(symbols)
-        sizes = [int(basis.n_orbitals(atoms.numbers).sum()) for atoms in work.structures]
         n_atoms = [len(atoms) for atoms in work.structures]
+        sizes = n_atoms
+        if basis is not None:
+            sizes = [int(basis.n_orbitals(atoms.numbers).sum()) for atoms in work.structures]
         cost = sum((sizes[n] / sizes[missing[0]]) ** 2 for n in missing[1:])
-        with Dataset(work.part(ready)) as part:
-            n_bytes = part.stored(0).n_bytes
+        fixed, each = _measured(work.part(ready))
         return GeneratePlan(
             n_structures=len(sizes),
             n_done=before,
             n_atoms=(min(n_atoms), max(n_atoms)),
-            n_orbitals=(min(sizes), max(sizes)),
+            n_orbitals=None if basis is None else (min(sizes), max(sizes)),
             first_seconds=seconds,
             seconds=0.0 if seconds is None else seconds * cost / work.n_workers,
-            n_bytes=n_bytes / sizes[ready] * sum(sizes),
+            n_bytes=fixed + each / sizes[ready] * sum(sizes),
             n_workers=work.n_workers,
         )
+
+
+def _measured(part: Path) -> tuple[float, float]:
+    """Bytes of a data set that do not depend on its structures, and those of the one in ``part``.
+
+    Files that have it three and five times tell them: tables of the first few are there at once.
+    """
+    with TemporaryDirectory() as folder, Dataset(part) as one:
+        sample, file = one[0], Path(folder) / part.name
+        sizes = []
+        for count in (3, 5):
+            with DatasetWriter(file) as writer:
+                for n in range(count):
+                    known = replace(sample.provenance, name=f"group/{n:04d}")
+                    writer.add(replace(sample, provenance=known))
+            sizes.append(file.stat().st_size)
+    each = (sizes[1] - sizes[0]) / 2
+    return sizes[0] - 3 * each, each
 
 
 @dataclass(frozen=True)
@@ -250,9 +273,10 @@ def _compute(engine: Engine, atoms: Atoms, path: Path) -> _Outcome:
     return _Outcome(None, time.perf_counter() - started)
 
 
-def _check_output(config: GenerateConfig, *, replace: bool) -> None:
-    if config.output.exists() and not replace:
-        raise FileExistsError(errno.EEXIST, "exists already", str(config.output))
+def _check_output(output: Path, *, may_exist: bool) -> None:
+    if output.exists() and not may_exist:
+        text = "exists already: choose another output, or replace it with --force (replace=True)"
+        raise FileExistsError(errno.EEXIST, text, str(output))
 
 
 @contextmanager
@@ -282,7 +306,8 @@ def _structures(config: GenerateConfig, folder: Path) -> list[Atoms]:
     """
     from ase.io import read, write
 
-    settings = config.model_dump(mode="json", include={"structures", "engine"})
+    settings = config.model_dump(mode="json", include={"structures"})
+    settings["engine"] = config.engine.identity()
     text = json.dumps(settings, indent=1, sort_keys=True)
     if (folder / SETTINGS).exists():
         if (folder / SETTINGS).read_text(encoding="utf-8") != text:

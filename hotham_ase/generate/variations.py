@@ -146,7 +146,7 @@ def _calculator(config: DynamicsConfig) -> Any:
     try:
         make = getattr(import_module(module), name) if name else get_calculator_class(module)
         return make(**config.arguments)
-    except (ImportError, AttributeError, TypeError) as error:
+    except Exception as error:  # of whatever the user's calculator raises
         raise UsageError(
             f"dynamics: calculator {config.calculator} cannot be made: {error}"
         ) from error

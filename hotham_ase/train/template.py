@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from collections import Counter
 from pathlib import Path
-from typing import Any
-
-import yaml
-from pydantic import BaseModel
 
 from hotham_ase.dataset import Dataset
-from hotham_ase.settings import keys
+from hotham_ase.settings import comment, commented
 from hotham_ase.train.config import TrainConfig
 from hotham_ase.train.data.split import group_of
 
 # what the training set decides where the configuration does not
 FROM_DATA = {"average_degree", "hopping_margin", "l_max"}
-WIDTH = 96
 
 
 def template(data: str | Path, folder: str | Path = ".") -> str:
@@ -34,7 +28,7 @@ def template(data: str | Path, folder: str | Path = ".") -> str:
     with Dataset(data) as dataset:
         lines = [*_describe(dataset), ""]
     relative = os.path.relpath(Path(data).resolve(), Path(folder).resolve())
-    lines += _section(TrainConfig(data=Path(relative)), "")
+    lines += commented(TrainConfig(data=Path(relative)), FROM_DATA)
     return "\n".join(lines) + "\n"
 
 
@@ -58,28 +52,4 @@ def _describe(dataset: Dataset) -> list[str]:
         *([f"initial Hamiltonians: of {n_initial} structures"] if n_initial else []),
         "Run it with: hotham train THIS_FILE. Lines may be left out; these are the defaults.",
     ]
-    return [line for text in found for line in _comment(text, "")]
-
-
-def _section(settings: BaseModel, indent: str) -> list[str]:
-    """The settings of one class, each under a comment that says what it means."""
-    lines, content = [], settings.model_dump(mode="json", by_alias=True)
-    for (name, value), (key, field) in zip(settings, keys(type(settings)).items(), strict=True):
-        lines += _comment(field.description or "", indent)
-        if isinstance(value, BaseModel):
-            lines += [f"{indent}{key}:", *_section(value, indent + "  ")]
-        else:
-            off = "# " if name in FROM_DATA else ""
-            lines.append(f"{indent}{off}{key}: {_scalar(content[key])}")
-    return lines
-
-
-def _scalar(value: Any) -> str:
-    """One value on one line of YAML."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
-    return text.removesuffix("\n").removesuffix("\n...").strip()
-
-
-def _comment(text: str, indent: str) -> list[str]:
-    text = text.replace("``", "")
-    return [f"{indent}# {line}" for line in textwrap.wrap(text, WIDTH - len(indent))]
+    return [line for text in found for line in comment(text)]

@@ -72,6 +72,13 @@ LISTINGS = {
         "xy yz z2 -xz x2-y2",
         "y(3x2-y2) xyz yz2 z3 -xz2 z(x2-y2) -x(x2-3y2)",
     ),
+    # ORCA's manual: m = 0, 1, -1, …, f of |m| = 3 negative
+    "orca": (
+        "s",
+        "z x y",
+        "z2 xz yz x2-y2 xy",
+        "z3 xz2 yz2 z(x2-y2) xyz -x(x2-3y2) -y(3x2-y2)",
+    ),
 }
 LISTINGS["deeph"] = LISTINGS["openmx"]
 

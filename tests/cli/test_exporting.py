@@ -58,6 +58,9 @@ def test_convert_a_structure_of_a_data_set(hotham, data_file, tmp_path):
     assert "diamond" in out
     with Dataset(data_file) as data, h5py.File(tmp_path / "run" / "hamiltonians.h5") as file:
         np.testing.assert_allclose(file["0/0_0_0_0_0"], data[1].hamiltonian.onsite_block(0))
+    code, _, err = hotham("convert", data_file, tmp_path / "x", "--to", "deeptb")
+    assert code == 2
+    assert f"of a data set give one structure, as {data_file}@0" in err
     code, _, err = hotham("convert", f"{data_file}@2", tmp_path / "x", "--to", "deeptb")
     assert code == 2
     assert "has 2 structures, numbered from 0, got @2" in err
@@ -90,6 +93,7 @@ def test_export_of_results_as_ase_keeps_them(hotham, model_file, tmp_path):
 def test_formats_are_listed(hotham):
     code, out, _ = hotham("formats")
     assert code == 0
+    assert max(map(len, out.splitlines())) <= 80  # a terminal's width
     read, written = out.split("\n\n")
     # names end where the column does
     names = {line.split("  ")[0].strip() for line in read.splitlines()}
@@ -97,3 +101,11 @@ def test_formats_are_listed(hotham):
     for one in formats():
         assert (one.name in names) is one.is_read
         assert not one.word or one.word in words
+
+
+def test_help_names_no_type_of_flags(hotham):
+    for command in (["export"], []):
+        code, out, _ = hotham(*command, "--help")
+        assert code == 0
+        assert "--help" in out
+        assert "bool" not in out

@@ -11,6 +11,7 @@ import pytest
 from hotham_ase.dataset import Dataset, DatasetWriter, check_dataset
 from hotham_ase.dft import Provenance, Sample
 from hotham_ase.dft.deeph import write_deeph
+from tests.engines.set_files import STABLE, hydrogen, row_of, write
 
 
 @pytest.fixture
@@ -81,6 +82,41 @@ def test_names_cannot_steer_the_terminal(hotham, tmp_path: Path, samples: list[S
         writer.add(replace(samples[0], provenance=Provenance(name="\x1b[2J")))
     _, out, _ = hotham("check", path)
     assert "\x1b" not in out
+
+
+def test_sets_of_molecules(hotham, runs: Path, tmp_path: Path):
+    """Two H2; what is damaged is named and left out."""
+    pytest.importorskip("pyscf")
+    atoms, fock, _ = hydrogen()
+    rows = [row_of(atoms, fock, id=n) for n in (1, 2, 3)]
+    rows[1]["Ham"] = b""
+    database = write(tmp_path / "QH9Stable.db", STABLE, *rows)
+    path = tmp_path / "data.h5"
+    code, out, err = hotham("import", database, "-o", path)
+    assert code == 0
+    assert f"skipped {database}, molecule 2: the Fock matrix must have the 10 orbitals" in err
+    assert f"2  QH9  {database}\nwrote {path}: 2 of 3 structures" in out
+    assert Dataset(path).names == ["QH9Stable/1", "QH9Stable/3"]
+    assert {finding.code for finding in check_dataset(path)} <= {"duplicate", "unconverged"}
+    code, out, _ = hotham("import", f"{database}@:1", runs / "0", "-r", "-o", path, "--force")
+    assert code == 0
+    assert Dataset(path).names == ["runs/0", "QH9Stable/1"]
+    for wrong, message in (
+        ((f"{database}@7",), "chooses none of the 3 molecules"),
+        ((f"{database}@1",), "none of the 1 structures could be imported"),
+        (
+            (database, "--n-valence", "C=4"),
+            "--n-valence, --orbitals and --pseudopotentials are for",
+        ),
+        ((path,), "neither a folder of a run nor a database of molecules"),
+        ((tmp_path / "graph_data.npz",), "pickled objects"),
+        ((tmp_path / "absent.db",), "absent.db: is not a folder"),
+    ):
+        (tmp_path / "graph_data.npz").write_bytes(b"x")
+        code, _, err = hotham("import", *wrong, "-o", tmp_path / "b.h5")
+        assert code == 2
+        assert message in err
+    assert not (tmp_path / "b.h5").exists()
 
 
 def test_a_terminated_import_leaves_nothing(runs: Path, tmp_path: Path):

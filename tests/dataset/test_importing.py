@@ -25,7 +25,7 @@ def test_imports_every_folder(tmp_path: Path, folders: list[Path], samples: list
     )
     assert report.output == tmp_path / "data.h5"
     assert report.imported == tuple(str(f) for f in folders)
-    assert report.formats == ("DeepH",) * 3
+    assert report.origins == (("DeepH", str(tmp_path / "runs")),) * 3
     assert report.skipped == ()
     assert calls == [(i + 1, 3, str(f)) for i, f in enumerate(folders)]
     with Dataset(report.output) as dataset:

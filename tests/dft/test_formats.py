@@ -26,7 +26,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_names_and_files_are_different():
     read = [one.name for one in formats() if one.is_read]
     blocks = ["DeepH", "DeepH, newer", "DeePTB"]
-    assert read == ["ABACUS", "OpenMX", "SIESTA", "CP2K", *blocks]
+    assert read == ["ABACUS", "OpenMX", "SIESTA", "CP2K", "FHI-aims", "GPAW", *blocks]
     for key in ("name", "files"):
         assert len({getattr(one, key) for one in formats()}) == len(formats())
 
@@ -88,8 +88,9 @@ def test_a_folder_of_none_is_told_what_would_be_one(tmp_path: Path):
     with pytest.raises(DFTReadError) as error:
         read_sample(tmp_path)
     assert str(error.value).endswith(
-        "CP2K (…-KS_SPIN_1….csr), DeepH (hamiltonians.h5 and lat.dat), DeepH, newer "
-        "(hamiltonian.h5 and POSCAR) or DeePTB (hamiltonians.h5 and cell.dat)"
+        "CP2K (…-KS_SPIN_1….csr), FHI-aims (rs_indices.out and geometry.in), GPAW (a file that "
+        "ends in .gpw), DeepH (hamiltonians.h5 and lat.dat), DeepH, newer (hamiltonian.h5 and "
+        "POSCAR) or DeePTB (hamiltonians.h5 and cell.dat)"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from functools import cache
 from pathlib import Path
@@ -9,11 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.units import Rydberg
+from scipy.linalg import block_diag, sqrtm
 
-from hotham_ase.dft import Sample, read_sample, write_sample
+from hotham_ase.dft import (
+    ExportError,
+    Sample,
+    read_sample,
+    to_kwant,
+    to_pybinding,
+    write_sample,
+)
 from hotham_ase.dft.wannier90 import write_wannier90
+from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import position_matrix
-from tests.dft.spinful import KPTS, levels
+from tests.dft.conftest import make_sample
+from tests.dft.spinful import KINDS, KPTS, levels, spinor_levels, with_spin
+
+MESH = np.array([[0, 0, 0], [1 / 3, 0, -1 / 3], [1 / 3, 1 / 3, 1 / 3]])  # of 3x3x3
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the other tools
 
@@ -60,21 +73,109 @@ def test_z2pack(written):
     assert len(result.wcc) == 1
 
 
-def test_pythtb(written):
-    """Its own model has as many hops as the files: of a part of them, its levels are those."""
+def test_pythtb(sample: Sample, written):
+    """Of releases before 2, which take minutes for all hops, its own model of the largest ones."""
     pythtb = tool("pythtb")
+    if hasattr(pythtb, "W90"):
+        model = pythtb.W90(str(written()), "hotham").model()
+        exact = [levels(sample, kpt)[0] for kpt in KPTS]
+        np.testing.assert_allclose(model.solve_ham(KPTS), exact, atol=1e-6)
+        return
     read = pythtb.w90(str(written()), "hotham")
-    largest = 2.0  # eV, so that it takes seconds
-    model = read.model(min_hopping_norm=largest)
-    kpt = KPTS[0]
+    largest, kpt = 2.0, KPTS[0]  # eV, so that it takes seconds
     h = np.zeros((read.num_wan,) * 2, dtype=complex)
     for shift, entry in read.ham_r.items():
         block = entry["h"] / entry["deg"]
         onsite = np.eye(len(block), dtype=bool) & (not any(shift))
         kept = np.where((abs(block) >= largest) | onsite, block, 0)
         h += np.exp(2j * np.pi * (kpt @ np.array(shift))) * kept
-    solve = model.solve_one if hasattr(model, "solve_one") else model.solve_ham
-    np.testing.assert_allclose(np.ravel(solve(kpt)), np.linalg.eigvalsh(h), atol=1e-6)
+    found = read.model(min_hopping_norm=largest).solve_one(kpt)
+    np.testing.assert_allclose(found, np.linalg.eigvalsh(h), atol=1e-6)
+
+
+def spinful_levels(sample: Sample, kpt: np.ndarray) -> np.ndarray:
+    unpolarized = sample.hamiltonian.spin is Spin.UNPOLARIZED
+    return levels(sample, kpt)[0] if unpolarized else spinor_levels(sample, kpt)
+
+
+def mesh_and_error(kind: Spin) -> tuple[float, np.ndarray]:
+    """Error between the mesh's points, and k: of spinors points of the smallest mesh, exact."""
+    return (5e-7, KPTS) if kind is Spin.UNPOLARIZED else (10.0, MESH)
+
+
+def lowdin_at_gamma(sample: Sample) -> np.ndarray:
+    """Up and down of each orbital side by side, of collinear spins too."""
+    h, gamma = sample.hamiltonian, np.zeros(3)
+    parts = [h.at_k(gamma, format="dense", channel=c) for c in range(h.spin.n_spins)]
+    matrix, n_spins = block_diag(*parts), 1 if h.spin is Spin.UNPOLARIZED else 2
+    root = np.linalg.inv(sqrtm(sample.overlap.at_k(gamma, format="dense")))
+    root = np.kron(np.eye(n_spins), root)
+    blocks = (root @ matrix @ root).reshape(n_spins, h.n_basis, n_spins, h.n_basis)
+    return blocks.transpose(1, 0, 3, 2).reshape(matrix.shape)
+
+
+@pytest.fixture
+def spinful(kind: Spin, sample: Sample) -> Sample:
+    return with_spin(sample, kind)
+
+
+@KINDS
+def test_kwant(kind: Spin, spinful: Sample):
+    kwant = tool("kwant")
+    error, kpts = mesh_and_error(kind)
+    wrapped = kwant.wraparound.wraparound(to_kwant(spinful, error=error)).finalized()
+    for kpt in kpts:
+        phases = dict(zip(("k_x", "k_y", "k_z"), 2 * np.pi * kpt, strict=True))
+        found = np.linalg.eigvalsh(wrapped.hamiltonian_submatrix(params=phases))
+        np.testing.assert_allclose(found, spinful_levels(spinful, kpt), atol=1e-6)
+
+
+@KINDS
+def test_pybinding(kind: Spin, spinful: Sample):
+    """Its wave vector is minus ours, in 1/nm; elements at Γ are S^(−1/2) H S^(−1/2)."""
+    pybinding = tool("pybinding")
+    error, kpts = mesh_and_error(kind)
+    lattice = to_pybinding(spinful, error=error)
+    double = pybinding.force_double_precision()
+    model = pybinding.Model(lattice, pybinding.translational_symmetry(), double)
+    solver = pybinding.solver.lapack(model)
+    np.testing.assert_allclose(model.hamiltonian.toarray(), lowdin_at_gamma(spinful), atol=1e-9)
+    for kpt in kpts:
+        solver.set_wave_vector(-2 * np.pi * np.linalg.solve(0.1 * spinful.atoms.cell[:], kpt))
+        np.testing.assert_allclose(solver.eigenvalues, spinful_levels(spinful, kpt), atol=1e-6)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), (False, False, False)], ids=["layer", "0d"])
+def test_layers_and_molecules_of_kwant_and_pybinding(pbc, atoms, basis):
+    """Symmetry along what is periodic only; a molecule's levels are those of its one matrix."""
+    flat = atoms.copy()
+    flat.pbc = pbc
+    sample = make_sample(flat, basis)
+    kwant, pybinding = tool("kwant"), tool("pybinding")
+    builder = to_kwant(sample, error=1e-6)
+    assert len(builder.symmetry.periods) == sum(pbc)
+    lattice = to_pybinding(sample, error=1e-6)
+    if not any(pbc):
+        exact = levels(sample, np.zeros(3))[0]
+        found = builder.finalized().hamiltonian_submatrix()
+        np.testing.assert_allclose(np.linalg.eigvalsh(found), exact, atol=1e-9)
+        model = pybinding.Model(lattice, pybinding.force_double_precision())
+        np.testing.assert_allclose(pybinding.solver.lapack(model).eigenvalues, exact, atol=1e-9)
+        return
+    assert lattice.ndim == 2
+    wrapped = kwant.wraparound.wraparound(builder).finalized()
+    kpt = np.array([0.21, -0.37, 0.0])
+    found = wrapped.hamiltonian_submatrix(
+        params={"k_x": 2 * np.pi * 0.21, "k_y": -2 * np.pi * 0.37}
+    )
+    np.testing.assert_allclose(np.linalg.eigvalsh(found), levels(sample, kpt)[0], atol=2e-6)
+
+
+def test_without_them_the_error_says_what_to_install(sample: Sample, monkeypatch):
+    for name, function in (("kwant", to_kwant), ("pybinding", to_pybinding)):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(ExportError, match=f"{name} is needed for its models: .* install"):
+            function(sample)
 
 
 def test_wannierberri(sample: Sample, written):

@@ -140,10 +140,13 @@ def test_a_mesh_that_does_not_fit_is_said(sample: Sample, tmp_path: Path, monkey
     assert (tmp_path / "run" / "hotham_hr.dat").is_file()
 
 
-def test_names_of_any_letters(sample: Sample, tmp_path: Path):
-    named = replace(sample, provenance=replace(sample.provenance, name="graphène/石墨"))
-    write_wannier90(named, tmp_path / "run", error=0.1)
-    assert "graph?ne/??, Loewdin's" in (tmp_path / "run" / "hotham_hr.dat").read_text("ascii")
+def test_the_header_names_atoms_and_model_but_no_folder(sample: Sample, tmp_path: Path):
+    extra = {"hotham_model": "graphène/石墨"}
+    named = replace(sample.provenance, name="tmp1x2y/run", extra=extra)
+    write_wannier90(replace(sample, provenance=named), tmp_path / "run", error=0.1)
+    text = (tmp_path / "run" / "hotham_hr.dat").read_text("ascii")
+    assert ": B2Mo by graph?ne/??, Loewdin's" in text
+    assert "tmp1x2y" not in text
 
 
 def test_what_fails_leaves_nothing(sample: Sample, tmp_path: Path):

@@ -15,9 +15,11 @@ from ase import Atoms
 from ase.units import Rydberg
 from scipy.linalg import eigvalsh
 
-from hotham_ase.dft import ExportError, Sample, read_sample, write_sample
+from hotham_ase.dft import DFTReadError, ExportError, Sample, read_sample, write_sample
 from hotham_ase.dft.abacus.csr import read_csr
+from hotham_ase.dft.abacus.input import read_input
 from hotham_ase.dft.abacus.stru import read_stru
+from hotham_ase.dft.abacus.write import write_abacus
 from hotham_ase.dft.formats import written_formats
 from hotham_ase.electronic import ElectronicSystem
 from hotham_ase.matrices.spin import Spin
@@ -167,6 +169,23 @@ def test_abacus(kind: Spin, mixed: Sample, tmp_path: Path):
             np.testing.assert_allclose(found, levels(spinful, kpt)[channel], atol=1e-6)
 
 
+@KINDS
+def test_input_of_abacus(kind: Spin, sample: Sample, tmp_path: Path):
+    """It is a run of the same spin, cell charge and directions that begins with the file of H."""
+    spinful = replace(with_spin(sample, kind), n_electrons=19.5)
+    spinful.atoms.pbc = (True, True, False)
+    write_abacus(spinful, tmp_path / "run")
+    settings = read_input(tmp_path / "run")
+    settings.check_supported()
+    assert settings.spin is kind
+    assert (settings.get("init_chg", ""), settings.get("read_file_dir", "")) == ("hr", "./")
+    assert settings.number("nelec_delta") == pytest.approx(-0.5)
+    assert settings.get("kspacing", "").split()[2] == "100"
+    # it is no calculation yet
+    with pytest.raises(DFTReadError, match=r"has no OUT.ABACUS: ABACUS was not run there"):
+        read_sample(tmp_path / "run")
+
+
 def test_pyatb_in_abacus_s_order(sample: Sample, tmp_path: Path):
     """Every element by the test's own table of harmonics; all files have the same R."""
     write_sample(sample, tmp_path / "run", "pyatb")
@@ -274,10 +293,19 @@ def test_spins_that_a_format_lacks_are_refused(kind: Spin, sample: Sample, tmp_p
 def test_folders_that_exist_stay_as_they_are(sample: Sample, tmp_path: Path):
     (tmp_path / "mine").write_text("dear")
     for word, form in written_formats().items():
-        if not form.suffix:
+        if not form.suffixes:
             with pytest.raises(FileExistsError, match="exists already"):
                 write_sample(sample, tmp_path, word)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(("word", "name"), [("tshs", "run"), ("tshs", "a.tshs"), ("extxyz", "a")])
+def test_files_that_no_reader_would_know_are_refused(
+    word: str, name: str, sample: Sample, tmp_path: Path
+):
+    with pytest.raises(ExportError, match=rf"files must end in \..*, got {name}$"):
+        write_sample(sample, tmp_path / name, word)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_formats_are_refused(sample: Sample, tmp_path: Path):

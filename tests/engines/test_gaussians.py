@@ -9,9 +9,9 @@ from ase.build import molecule
 from ase.units import Bohr
 from scipy.integrate import simpson
 
+from hotham_ase.dft.short_ranged import in_our_order
 from hotham_ase.engines import EngineError
 from hotham_ase.engines.gaussians import LEAST_HOPPING, orbital_basis
-from hotham_ase.engines.short_ranged import in_our_order
 from hotham_ase.overlap import overlap_matrix
 
 gto = pytest.importorskip("pyscf.gto")

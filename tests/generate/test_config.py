@@ -6,6 +6,7 @@ import pytest
 
 from hotham_ase.engines.pyscf import PySCF
 from hotham_ase.engines.replay import Replay
+from hotham_ase.engines.siesta import Siesta
 from hotham_ase.generate.config import load_config
 from hotham_ase.settings import SettingsError
 
@@ -34,6 +35,11 @@ def test_files_are_relative_to_the_configuration(tmp_path):
     assert config.engine == Replay(name="replay", data=tmp_path / "b.h5")
 
 
+def test_a_template_is_relative_to_the_configuration(tmp_path):
+    config = load(tmp_path, f"{STRUCTURES}engine: {{name: siesta, template: run, kpts: [2, 2, 1]}}")
+    assert config.engine == Siesta(template=tmp_path / "run", kpts=(2, 2, 1))
+
+
 STRUCTURES = "output: a.h5\nstructures: [{start: silicon}]\n"
 
 
@@ -42,8 +48,13 @@ STRUCTURES = "output: a.h5\nstructures: [{start: silicon}]\n"
     [
         ("output: a.h5", "structures: Field required"),
         ("- a", "must hold keys and values, at least output, structures"),
-        (f"{STRUCTURES}engine: {{name: vasp}}", "engine: .*one of pyscf, replay, got 'vasp'"),
+        (
+            f"{STRUCTURES}engine: {{name: vasp}}",
+            "engine: .*one of pyscf, cp2k, .*, replay, got 'vasp'",
+        ),
         (f"{STRUCTURES}engine: {{kpts: [2, 2, 0]}}", "engine.kpts.*greater than 0"),
+        (f"{STRUCTURES}engine: {{name: abacus}}", "engine.template: Field required"),
+        (f"{STRUCTURES}engine: {{name: cp2k, xc: B3LYP}}", "engine.xc: .*'PBE', 'PADE' or 'BLYP'"),
         (f"{STRUCTURES}engine: {{xcc: pbe}}", "unknown key 'engine.xcc', did you mean 'xc'"),
         (
             "output: a.h5\nstructures: [{start: a}, {start: b, displacment: 1}]",

@@ -96,6 +96,10 @@ def calculator():
     return EMT()
 
 
+def no_calculator():
+    raise ValueError("no such parameters")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -105,6 +109,13 @@ def calculator():
         (
             {"start": "graphene", "number": 2, "dynamics": {"calculator": "emf"}},
             "calculator emf cannot be made",
+        ),
+        *(
+            ({"start": "graphene", "number": 2, "dynamics": {"calculator": name}}, message)
+            for name, message in (
+                (f"{__name__}:no_calculator", "cannot be made: no such parameters"),
+                (":calculator", "cannot be made: Empty module name"),
+            )
         ),
     ],
 )

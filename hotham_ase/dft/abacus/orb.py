@@ -13,7 +13,7 @@ from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.abacus.input import Settings
 from hotham_ase.dft.abacus.stru import Structure
 from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
-from hotham_ase.dft.textfiles import find_in
+from hotham_ase.dft.textfiles import find_in, read_text
 
 _LARGEST_ORB = 64 * 2**20  # bytes of an orbital file
 _LARGEST_VALUE = 1e6  # of a radial function, Bohr^(-3/2)
@@ -88,13 +88,13 @@ def read_orb(path: str | Path, n_valence: Mapping[str, float] | float) -> Specie
     Raises
     ------
     DFTReadError
-        If the file is not of this format or is cut short, or n_valence lacks the element.
+        If the file cannot be read, is not of this format or is cut short, or n_valence lacks the
+        element.
     """
     path = Path(path)
+    words = read_text(path, _LARGEST_ORB).split()
     try:
-        if path.stat().st_size > _LARGEST_ORB:
-            raise ValueError(f"it has more than {_LARGEST_ORB} bytes")
-        symbol, step, blocks = _parse_orb(path.read_text(errors="replace").split())
+        symbol, step, blocks = _parse_orb(words)
     except (ValueError, IndexError) as error:
         raise DFTReadError(f"{path} is not a complete ABACUS .orb file: {error}") from error
     if isinstance(n_valence, Mapping):

@@ -110,6 +110,8 @@ def read_abacus(
         raise DFTReadError(f"{folder} is not an ABACUS run: STRU or INPUT is missing")
     settings = read_input(folder)
     settings.check_supported()
+    if not settings.out.is_dir():
+        raise DFTReadError(f"{folder} has no {settings.out.name}: ABACUS was not run there")
     structure = _structure(settings)
     log = read_log(settings.out, [label for label, _, _ in structure.species])
     _check_structure(settings, structure, log)
@@ -379,6 +381,6 @@ FORMAT = Format(
     write=write_abacus,
     written_spins=tuple(Spin),
     word="abacus",
-    written_files="hrs1_nao.csr and STRU",
+    written_files="hrs1_nao.csr, STRU and INPUT",
     purpose="ABACUS with init_chg hr",
 )

@@ -6,11 +6,12 @@ sorted by element, as in ABACUS.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 from ase.units import Bohr, Rydberg
 from scipy.sparse import coo_array, csr_array
@@ -23,6 +24,9 @@ from hotham_ase.files import new_folder
 from hotham_ase.matrices import BlockLayout
 from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import position_matrix
+
+SPACING = 0.14  # 1/Bohr, of k-points
+LEAST_CHARGE = 1e-6  # electrons
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +82,9 @@ def _csr(values: np.ndarray, where: tuple[np.ndarray, np.ndarray], n_rows: int) 
 def write_abacus(sample: Sample, folder: str | Path) -> None:
     """Write H for ABACUS to start a calculation from, whole or not at all.
 
-    The folder gets ``hrs1_nao.csr``, for collinear spins also ``hrs2_nao.csr``, and a ``STRU`` in
-    whose order of atoms they are; pseudopotentials and orbitals that it names are not written. With
-    ``init_chg hr`` and ``read_file_dir`` ABACUS takes its first density from them.
+    The folder gets ``hrs1_nao.csr``, for collinear spins also ``hrs2_nao.csr``, a ``STRU`` in whose
+    order of atoms they are, and an ``INPUT`` with which ABACUS takes its first density from them,
+    ``init_chg hr``. Pseudopotentials and orbitals that ``STRU`` names are not written.
 
     Parameters
     ----------
@@ -94,9 +98,11 @@ def write_abacus(sample: Sample, folder: str | Path) -> None:
     FileExistsError
         If the folder exists.
     """
+    text = _input(sample)
     sample = by_element(sample)
     shifts = _lattice_vectors(sample.hamiltonian.layout)
     with new_folder(folder) as temporary:
+        (temporary / "INPUT").write_text(text)
         (temporary / "STRU").write_text(_stru(sample))
         for n, matrix in enumerate(_hamiltonians(sample)):
             _write(matrix, shifts, temporary / f"hrs{n + 1}_nao.csr")
@@ -194,30 +200,68 @@ def _numbers(values: np.ndarray) -> str:
     return " ".join(f"{x:.12e}" for x in values.tolist())
 
 
-def _stru(sample: Sample) -> str:
-    atoms = sample.atoms
+def stru_text(
+    atoms: Atoms, files: Mapping[str, tuple[str, str]], moments: Mapping[str, float] | None = None
+) -> str:
+    """Text of a STRU.
+
+    Parameters
+    ----------
+    atoms
+        Those of an element one after another.
+    files
+        Names of pseudopotential and orbitals of every element.
+    moments
+        From which the elements' atoms start, in Bohr magnetons; 0 by default.
+    """
     symbols = atoms.get_chemical_symbols()
     kinds = list(dict.fromkeys(symbols))
-    lines = ["ATOMIC_SPECIES"]
-    lines += [f"{kind} {atomic_masses[atomic_numbers[kind]]:.4f} {kind}.upf" for kind in kinds]
-    lines += ["", "NUMERICAL_ORBITAL", *(f"{kind}.orb" for kind in kinds)]
+    masses = {kind: atomic_masses[atomic_numbers[kind]] for kind in kinds}
+    lines = ["ATOMIC_SPECIES", *(f"{kind} {masses[kind]:.4f} {files[kind][0]}" for kind in kinds)]
+    lines += ["", "NUMERICAL_ORBITAL", *(files[kind][1] for kind in kinds)]
     lines += ["", "LATTICE_CONSTANT", f"{1 / Bohr:.15f}", "", "LATTICE_VECTORS"]  # 1 Å
     lines += [" ".join(f"{x:.15f}" for x in vector) for vector in atoms.cell[:]]
     lines += ["", "ATOMIC_POSITIONS", "Direct"]
     scaled = atoms.get_scaled_positions(wrap=False)
     for kind in kinds:
         rows = scaled[[symbol == kind for symbol in symbols]]
-        lines += ["", kind, "0.0", str(len(rows))]
+        lines += ["", kind, str((moments or {}).get(kind, 0.0)), str(len(rows))]
         lines += [" ".join(f"{x:.15f}" for x in row) + " 1 1 1" for row in rows]
     return "\n".join(lines) + "\n"
 
 
+def _stru(sample: Sample) -> str:
+    """Of files that are not written."""
+    files = {symbol: (f"{symbol}.upf", f"{symbol}.orb") for symbol in sample.atoms.symbols}
+    return stru_text(sample.atoms, files)
+
+
+def _input(sample: Sample) -> str:
+    """INPUT of a run in this folder that begins with H."""
+    spin, atoms = sample.hamiltonian.spin, sample.atoms
+    lines = ["INPUT_PARAMETERS", "calculation scf", "basis_type lcao", f"nspin {_nspin(spin)}"]
+    if spin is Spin.NON_COLLINEAR:
+        lines += ["noncolin 1"]
+    if spin.is_spinor:  # without coupling ABACUS stops at pseudopotentials that have none
+        lines += ["lspinorb 1"]
+    charge = sample.basis.n_electrons(atoms.numbers) - sample.n_electrons
+    if abs(charge) > LEAST_CHARGE:
+        lines += [f"nelec_delta {-charge:.10f}"]
+    spacings = [SPACING if periodic else 100 for periodic in atoms.pbc]  # one point where not
+    lines += ["ecutwfc 100", "kspacing {} {} {}".format(*spacings)]
+    lines += ["pseudo_dir ./", "orbital_dir ./", "init_chg hr", "read_file_dir ./"]
+    return "\n".join(lines) + "\n"
+
+
+def _nspin(spin: Spin) -> int:
+    return {Spin.UNPOLARIZED: 1, Spin.POLARIZED: 2}.get(spin, 4)
+
+
 def _pyatb_input(sample: Sample, has_position: bool) -> str:
     spin = sample.hamiltonian.spin
-    nspin = {Spin.UNPOLARIZED: 1, Spin.POLARIZED: 2}.get(spin, 4)
     files = [f"data-HR-sparse_SPIN{n}.csr" for n in range(spin.n_spins)]
     level = "Auto" if sample.fermi_level is None else f"{sample.fermi_level:.10f}"
-    lines = ["INPUT_PARAMETERS", "{", f"    nspin {nspin}", "    package ABACUS"]
+    lines = ["INPUT_PARAMETERS", "{", f"    nspin {_nspin(spin)}", "    package ABACUS"]
     lines += [f"    fermi_energy {level}", "    fermi_energy_unit eV"]
     lines += [f"    HR_route {' '.join(files)}", "    SR_route data-SR-sparse_SPIN0.csr"]
     if has_position:
@@ -230,7 +274,7 @@ def _pyatb_input(sample: Sample, has_position: bool) -> str:
 
 FORMAT = Format(
     name="pyatb",
-    files="data-HR-sparse_SPIN0.csr and data-SR-sparse_SPIN0.csr",
+    files="data-HR-… and data-SR-sparse_SPIN0.csr",
     convention="abacus",
     write=write_pyatb,
     written_spins=tuple(Spin),

@@ -1,7 +1,9 @@
-"""CP2K's files of Gaussian basis sets."""
+"""CP2K's files of Gaussian basis sets and of pseudopotentials, as far as their electrons."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,89 @@ from scipy.special import gamma
 
 from hotham_ase.basis.orbitals import BasisError, SpeciesBasis
 from hotham_ase.dft.sample import DFTReadError
+from hotham_ase.dft.textfiles import read_text
 
+DATA_DIR = "CP2K_DATA_DIR"  # the variable by which CP2K finds its data
+_INSTALLED = Path("/usr/share/cp2k")
+_MOST = 64 * 2**20  # bytes
 _STEP = 0.01  # Bohr, of the mesh that functions are put on
 _ENDS = 1e-5  # of R(r), Bohr^(-3/2): smaller values are left out
 _FARTHEST = 60.0  # Bohr
 _MOST_NUMBERS = 200  # sets, exponents, l
+
+
+def data_folders() -> list[Path]:
+    """Where CP2K's data may be, besides a run's folder."""
+    return [*([Path(os.environ[DATA_DIR])] if DATA_DIR in os.environ else []), _INSTALLED]
+
+
+def find_valence(files: Iterable[Path], symbol: str, name: str) -> float:
+    """Electrons that a pseudopotential leaves, which are listed by their l.
+
+    Parameters
+    ----------
+    files, symbol, name
+        As of :func:`find_basis`.
+
+    Raises
+    ------
+    DFTReadError
+        If no file has it.
+    """
+    path, rows = find_entry(files, symbol, name, "pseudopotential")
+    try:
+        return float(sum(int(word) for word in rows[0]))
+    except (ValueError, IndexError) as error:
+        raise DFTReadError(f"{path} has no electrons of {symbol} {name}: {error}") from error
+
+
+def find_basis(files: Iterable[Path], symbol: str, name: str) -> tuple[Path, list[str]]:
+    """The file with a basis set, and the set's words.
+
+    Parameters
+    ----------
+    files
+        Where to look, in this order.
+    symbol, name
+        Element and name as the file's header has them, in any case.
+
+    Raises
+    ------
+    DFTReadError
+        If no file has it.
+    """
+    path, rows = find_entry(files, symbol, name, "basis set")
+    return path, [word for row in rows for word in row]
+
+
+def find_entry(
+    files: Iterable[Path], symbol: str, name: str, what: str
+) -> tuple[Path, list[list[str]]]:
+    """The file that has a basis set or a pseudopotential, and the words of the lines that follow.
+
+    Parameters
+    ----------
+    files, symbol, name
+        As of :func:`find_basis`.
+    what
+        What it is, for the message.
+
+    Raises
+    ------
+    DFTReadError
+        If no file has it.
+    """
+    looked = []
+    for path in files:
+        looked.append(str(path))
+        rows = [line.partition("#")[0].split() for line in read_text(path, _MOST).splitlines()]
+        for at, row in enumerate(rows):
+            words = [word.upper() for word in row]
+            if words[:1] == [symbol.upper()] and name.upper() in words[1:]:
+                return path, [later for later in rows[at + 1 :] if later]
+    raise DFTReadError(
+        f"{what} {name} of {symbol} was not found in {', '.join(looked) or 'any file'}"
+    )
 
 
 def read_species(
@@ -29,7 +109,7 @@ def read_species(
     Parameters
     ----------
     path, words
-        The file of the set, and what it has after the set's names.
+        As of :func:`find_basis`.
     symbol, n_valence
         Element and its valence electrons.
 

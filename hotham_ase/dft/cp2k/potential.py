@@ -6,8 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from hotham_ase.basis.potentials import AtomicPotential
+from hotham_ase.dft.cp2k.basis import data_folders, find_entry
 from hotham_ase.dft.cp2k.input import Section
-from hotham_ase.dft.cp2k.kinds import data_folders, file_names, find_entry, kinds_of
+from hotham_ase.dft.cp2k.kinds import file_names, kinds_of
 from hotham_ase.dft.format import PseudopotentialFiles
 from hotham_ase.dft.gth import LINES, gth_from_rows
 from hotham_ase.dft.sample import DFTReadError, UnsupportedRunError
@@ -39,7 +40,7 @@ def potential_files(
         return read_gth(path, symbol, *named[symbol])
 
     names = tuple((symbol, name) for symbol in named for name in files)
-    return PseudopotentialFiles(names, data_folders(folder), read)
+    return PseudopotentialFiles(names, (folder, *data_folders()), read)
 
 
 def _name(section: Section) -> str:

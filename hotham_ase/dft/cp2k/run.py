@@ -10,10 +10,10 @@ from ase.data import chemical_symbols
 from ase.units import Hartree
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
-from hotham_ase.dft.cp2k.basis import read_species
+from hotham_ase.dft.cp2k.basis import data_folders, find_basis, read_species
 from hotham_ase.dft.cp2k.csr import check_real_space, find_matrices, has_matrices, read_elements
 from hotham_ase.dft.cp2k.input import Section, read_cell, read_input
-from hotham_ase.dft.cp2k.kinds import data_folders, file_names, find_entry, kinds_of
+from hotham_ase.dft.cp2k.kinds import file_names, kinds_of
 from hotham_ase.dft.cp2k.output import Output, is_output, read_bands, read_output
 from hotham_ase.dft.cp2k.potential import potential_files
 from hotham_ase.dft.format import Format, PseudopotentialFiles
@@ -157,7 +157,7 @@ def _basis(
     input_path: Path,
 ) -> tuple[OrbitalBasis, dict[str, tuple[int, ...]]]:
     """Orbitals of every element, and their shells in CP2K's order."""
-    places = data_folders(folder) if orbitals is None else [Path(orbitals)]
+    places = [folder, *data_folders()] if orbitals is None else [Path(orbitals)]
     found = [find_in(places, name) for name in file_names(dft, "BASIS_SET_FILE_NAME", "BASIS_SET")]
     files = [path for path in found if path is not None]
     bases: dict[str, SpeciesBasis] = {}
@@ -171,8 +171,7 @@ def _basis(
             raise UnsupportedRunError(
                 f"{input_path} gives {symbol} the basis sets {sorted(names)}, expected one"
             )
-        path, rows = find_entry(files, symbol, names.pop(), "basis set")
-        words = [word for row in rows for word in row]
+        path, words = find_basis(files, symbol, names.pop())
         bases[symbol], shells[symbol] = read_species(path, words, symbol, float(n_valence))
     return OrbitalBasis(tuple(bases.values())), shells
 

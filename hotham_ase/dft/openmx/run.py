@@ -142,12 +142,12 @@ def _structure(
         if label not in species:
             raise DFTReadError(f"{given.source} does not define the species {label}")
         one = species[label]
-        symbol = _element(one, given)
-        orbitals = _orbitals(one, symbol, n_valence, places, must_exist=must_exist)
+        symbol = element_of(one, given)
+        orbitals = orbitals_of(one, symbol, n_valence, places, must_exist=must_exist)
         if symbol in bases and OrbitalBasis((bases[symbol],)) != OrbitalBasis((orbitals,)):
             raise UnsupportedRunError(f"{path} uses different orbitals for atoms of {symbol}")
         bases[symbol] = orbitals
-    symbols = [_element(species[label], given) for label, _ in listed]
+    symbols = [element_of(species[label], given) for label, _ in listed]
     atoms = Atoms(symbols, positions=content.positions * Bohr, cell=content.cell * Bohr, pbc=True)
     basis = OrbitalBasis(tuple(bases.values()))
     if not np.array_equal(basis.n_orbitals(atoms.numbers), content.n_orbitals):
@@ -158,7 +158,7 @@ def _structure(
     return atoms, basis
 
 
-def _element(species: Species, given: Input) -> str:
+def element_of(species: Species, given: Input) -> str:
     """The element whose name begins that of the orbitals' file, such as Mo7.0 or Fe5.5H."""
     found = re.match(r"[A-Z][a-z]?", species.file)
     if found is None or found.group() not in atomic_numbers or found.group() == "E":
@@ -168,7 +168,7 @@ def _element(species: Species, given: Input) -> str:
     return found.group()
 
 
-def _orbitals(
+def orbitals_of(
     species: Species,
     symbol: str,
     n_valence: float,

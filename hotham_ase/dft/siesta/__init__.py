@@ -1,1 +1,1 @@
-"""SIESTA: ``.HSX`` and ``.TSHS`` matrices, ``.ion`` files of orbitals and projectors."""
+"""SIESTA: ``.HSX``, ``.TSHS`` and ``.nc`` matrices, ``.ion`` files of orbitals and projectors."""

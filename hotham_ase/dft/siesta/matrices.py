@@ -27,20 +27,17 @@ _LABEL = 20  # characters of a species' label
 
 @dataclass(frozen=True)
 class SpeciesRecord:
-    """A species as ``.HSX`` files describe it.
+    """A species as the files of matrices describe it.
 
     Attributes
     ----------
     label
         By which its files are named.
-    n_valence
-        Valence electrons.
     shells
-        Angular momentum of each shell, in the file's order.
+        Angular momentum of each shell, in the file's order; empty where it does not tell.
     """
 
     label: str
-    n_valence: float
     shells: tuple[int, ...]
 
 
@@ -151,7 +148,7 @@ def read_tshs(data: bytes, name: str = "TSHS") -> SparseMatrices:
 
 def _read_hsx_0(records: Records) -> SparseMatrices:
     n_basis, n_supercell, n_spins, n_elements = records.take("i4", 4).tolist()
-    _check_counts(n_basis, n_spins, n_supercell)
+    check_counts(n_basis, n_spins, n_supercell)
     is_folded = bool(records.take("i4", 1)[0])
     copy_of = np.arange(n_basis) if is_folded else records.take("i4", n_supercell) - 1
     counts = records.take("i4", n_basis)
@@ -168,7 +165,7 @@ def _read_hsx_0(records: Records) -> SparseMatrices:
     species = _species(records, n_species, together=False)
     n_atoms = int(records.take("i4", 1)[0])
     index = records.take("i4", n_atoms) - 1
-    return _checked(
+    return checked(
         SparseMatrices(
             rows=rows,
             columns=copy_of[columns],
@@ -193,7 +190,7 @@ def _read_hsx_0(records: Records) -> SparseMatrices:
 def _read_hsx(records: Records, version: int) -> SparseMatrices:
     real = "f8" if records.take("i4", 1)[0] else "f4"
     n_atoms, n_basis, n_spins, n_species, *copies = records.take("i4", 7).tolist()
-    n_copies = _check_counts(n_basis, n_spins, *copies)
+    n_copies = check_counts(n_basis, n_spins, *copies)
     cell, numbers = records.parts(("f8", 3, 3), ("f8", 3))  # E_F, electrons, temperature
     # the last orbital of every atom follows from its species, and some programs write it otherwise
     offsets, positions, index, _ = records.parts(
@@ -206,7 +203,7 @@ def _read_hsx(records: Records, version: int) -> SparseMatrices:
     rows, columns = _pattern(records, counts, n_copies * n_basis)
     hamiltonian = np.array([_by_rows(records, counts, real) for _ in range(n_spins)])
     overlap = _by_rows(records, counts, real)
-    return _checked(
+    return checked(
         SparseMatrices(
             rows=rows,
             columns=columns % n_basis,
@@ -233,7 +230,7 @@ def _read_tshs(records: Records, name: str) -> SparseMatrices:
     if version != 1:
         raise UnsupportedRunError(f"{name} is of version {version} of the format, expected 1")
     n_atoms, n_basis, n_supercell, n_spins, n_elements = records.take("i4", 5).tolist()
-    n_copies = _check_counts(n_basis, n_spins, *records.take("i4", 3).tolist())
+    n_copies = check_counts(n_basis, n_spins, *records.take("i4", 3).tolist())
     if n_supercell != n_copies * n_basis:
         raise ValueError(f"its supercell has {n_supercell} orbitals, {n_copies} cells of {n_basis}")
     cell, positions = records.parts(("f8", 3, 3), ("f8", n_atoms, 3))
@@ -251,7 +248,7 @@ def _read_tshs(records: Records, name: str) -> SparseMatrices:
     overlap = _by_rows(records, counts, "f8")
     hamiltonian = np.array([_by_rows(records, counts, "f8") for _ in range(n_spins)])
     offsets = np.zeros((1, 3), int) if is_folded else records.take("i4", n_copies, 3)
-    return _checked(
+    return checked(
         SparseMatrices(
             rows=rows,
             columns=columns % n_basis,
@@ -275,8 +272,8 @@ def _read_tshs(records: Records, name: str) -> SparseMatrices:
 # ------------------------------------------------------------------------- parts
 
 
-def _check_counts(n_basis: int, n_spins: int, *copies: int) -> int:
-    """Number of copies of the unit cell."""
+def check_counts(n_basis: int, n_spins: int, *copies: int) -> int:
+    """Number of copies of the unit cell; ValueError for numbers that cannot be."""
     if n_spins not in (1, 2, 4, 8) or not 0 < n_basis < _MOST:
         raise ValueError(f"it has {n_basis} orbitals and {n_spins} spin components")
     if min(copies) < 1 or np.prod([float(n) for n in copies]) > _MOST:
@@ -285,13 +282,32 @@ def _check_counts(n_basis: int, n_spins: int, *copies: int) -> int:
 
 
 def _pattern(records: Records, counts: np.ndarray, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
-    if not (counts >= 0).all():
-        raise ValueError("a row has a negative number of elements")
-    rows = np.repeat(np.arange(len(counts)), counts)
     columns = np.concatenate([records.take("i4", int(n)) for n in counts]).astype(np.int64) - 1
+    return checked_columns(counts, columns, n_columns), columns
+
+
+def checked_columns(counts: np.ndarray, columns: np.ndarray, n_columns: int) -> np.ndarray:
+    """Row of every element.
+
+    Parameters
+    ----------
+    counts : (n_rows,)
+        Elements of each row.
+    columns : (n,)
+        Counted from 0.
+    n_columns
+        Of the supercell.
+
+    Raises
+    ------
+    ValueError
+        If they do not go together.
+    """
+    if not (counts >= 0).all() or counts.sum() != len(columns):
+        raise ValueError(f"its rows have {counts.sum()} elements, but {len(columns)} are there")
     if len(columns) and not (columns.min() >= 0 and columns.max() < n_columns):
         raise ValueError(f"a column is outside 1 … {n_columns}")
-    return rows, columns
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def _by_rows(records: Records, counts: np.ndarray, kind: str) -> np.ndarray:
@@ -299,20 +315,20 @@ def _by_rows(records: Records, counts: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _species(records: Records, n_species: int, *, together: bool) -> tuple[SpeciesRecord, ...]:
-    """Labels, valences and orbitals; each orbital's (n, l, zeta), one or all of them a record."""
+    """Labels and orbitals; each orbital's (n, l, zeta), one or all of them a record."""
     if not 0 < n_species < _MOST:
         raise ValueError(f"it has {n_species} species")
     kinds: list[tuple[str | int, ...]] = [("u1", _LABEL), ("f8", 1), ("i4", 1)]
     fields = records.parts(*(kinds * n_species))
     found = []
-    for label, n_valence, n_orbitals in zip(fields[::3], fields[1::3], fields[2::3], strict=True):
+    for label, n_orbitals in zip(fields[::3], fields[2::3], strict=True):
         count = int(n_orbitals[0])
         if together:
             table = records.take("i4", count, 3)
         else:
             table = np.array([records.take("i4", 3) for _ in range(count)]).reshape(-1, 3)
         text = label.tobytes().decode(errors="replace").strip()
-        found.append(SpeciesRecord(text, float(n_valence[0]), _shells(table)))
+        found.append(SpeciesRecord(text, _shells(table)))
     return tuple(found)
 
 
@@ -331,7 +347,8 @@ def _shells(table: np.ndarray) -> tuple[int, ...]:
     return tuple(shells)
 
 
-def _checked(found: SparseMatrices, n_basis: int) -> SparseMatrices:
+def checked(found: SparseMatrices, n_basis: int) -> SparseMatrices:
+    """The same matrices; ValueError for numbers that cannot be."""
     arrays = (found.hamiltonian, found.overlap, found.cell, found.positions, found.vectors)
     if not all((np.abs(array) < _LARGEST).all() for array in arrays if array is not None):
         raise ValueError("it has numbers that cannot be")

@@ -1,4 +1,4 @@
-"""SIESTA runs: ``.HSX`` or ``.TSHS``, ``.ion`` files, and what the run printed."""
+"""SIESTA runs: ``.HSX``, ``.TSHS`` or ``LABEL.nc``, ``.ion`` files, and what the run printed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hotham_ase.dft.provenance import Provenance, name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.siesta.ion import Ion, read_ion
 from hotham_ase.dft.siesta.matrices import SparseMatrices, read_hsx, read_tshs
+from hotham_ase.dft.siesta.netcdf import nc_files, read_nc
 from hotham_ase.dft.textfiles import (
     LARGE,
     SUFFIXES,
@@ -37,7 +38,9 @@ _NOT_WHOLE = 1e-3  # of lattice vectors, which files of single precision give to
 
 def is_siesta(folder: Path) -> bool:
     """Whether a folder has matrices of SIESTA."""
-    return any(files_ending(folder, ending) for ending in (".HSX", ".TSHS"))
+    return any(files_ending(folder, ending) for ending in (".HSX", ".TSHS")) or bool(
+        nc_files(folder)
+    )
 
 
 def read_siesta(
@@ -45,9 +48,9 @@ def read_siesta(
 ) -> Sample:
     """Read a calculation of SIESTA made with ``SaveHS`` or ``TS.HS.Save``.
 
-    ``.HSX`` is read, or where it is not there ``.TSHS``; of every species ``LABEL.ion.xml`` or
-    ``LABEL.ion.nc``, which have the potential too. A ``.HSX`` of version 0 has no structure: it is
-    that of ``.XV``. ``.EIG`` and ``.KP``, if there, are compared with.
+    ``.HSX`` is read, or where it is not there ``.TSHS`` or ``LABEL.nc``; of every species
+    ``LABEL.ion.xml`` or ``LABEL.ion.nc``, which have the potential too. A ``.HSX`` of version 0 has
+    no structure: it is that of ``.XV``. ``.EIG`` and ``.KP``, if there, are compared with.
 
     A run at Γ alone adds up the elements of all lattice vectors. They are told apart where at most
     one image of each pair of atoms is near enough to have elements.
@@ -96,11 +99,15 @@ def read_siesta(
 
 
 def _content(folder: Path) -> tuple[SparseMatrices, Path]:
-    hsx, tshs = (find_ending(folder, ending) for ending in (".HSX", ".TSHS"))
-    path = hsx or tshs
-    if path is None:
-        raise DFTReadError(f"{folder} has no .HSX or .TSHS file: run with SaveHS true")
-    return (read_tshs if hsx is None else read_hsx)(read_bytes(path, 16 * LARGE), str(path)), path
+    for ending, read in ((".HSX", read_hsx), (".TSHS", read_tshs)):
+        if path := find_ending(folder, ending):
+            return read(read_bytes(path, 16 * LARGE), str(path)), path
+    if len(found := nc_files(folder)) != 1:
+        raise DFTReadError(
+            f"{folder} must have one .HSX, .TSHS or .nc file, got {len(found)} .nc files: run with "
+            "SaveHS true"
+        )
+    return read_nc(found[0]), found[0]
 
 
 def _fermi_level(folder: Path, content: SparseMatrices) -> float | None:
@@ -248,7 +255,7 @@ def _listed_ions(place: Path, path: Path, content: SparseMatrices) -> tuple[Ion,
     ions = []
     for one in content.species:
         ion = _ion_of_label(place, one.label)
-        if ion.shells != one.shells:
+        if one.shells and ion.shells != one.shells:
             raise DFTReadError(
                 f"{path} has {one.label} with shells of l = {one.shells}, its .ion file "
                 f"{ion.shells}"
@@ -346,7 +353,7 @@ def read_eigenvalues(levels: Path, kpoints: Path, cell: np.ndarray) -> Eigenvalu
 
 FORMAT = Format(
     name="SIESTA",
-    files="a file that ends in .HSX or .TSHS",
+    files="a file .HSX, .TSHS or LABEL.nc",
     detect=is_siesta,
     read=lambda folder, n_valence, orbitals, verify: read_siesta(
         folder, orbitals=orbitals, verify=verify

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 from ase.units import Bohr
@@ -84,9 +86,7 @@ def test_orb_files_that_lack_a_declared_shell_are_refused(tmp_path):
         read_orb(path, 4)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "ITEM: TIMESTEP\n0\n", "Element C\nMesh many\ndr 0.1\n", "\x00\x01binary"]
-)
+@pytest.mark.parametrize("text", ["", "ITEM: TIMESTEP\n0\n", "Element C\nMesh many\ndr 0.1\n"])
 def test_other_files_are_refused(tmp_path, text):
     path = tmp_path / "C.orb"
     path.write_text(text)
@@ -99,6 +99,16 @@ def test_binary_files_are_refused(tmp_path):
     path.write_bytes(bytes(range(128, 256)))
     with pytest.raises(DFTReadError, match="not a complete ABACUS"):
         read_orb(path, 4)
+    path.write_bytes(b"\0\1binary")
+    with pytest.raises(DFTReadError, match="NUL bytes"):
+        read_orb(path, 4)
+
+
+def test_compressed_files_are_read(tmp_path):
+    path = tmp_path / "C.orb.gz"
+    path.write_bytes(gzip.compress(orb_text().encode()))
+    (tmp_path / "C.orb").write_text(orb_text())
+    np.testing.assert_array_equal(read_orb(path, 4).radial, read_orb(tmp_path / "C.orb", 4).radial)
 
 
 def test_a_function_that_is_zero_cannot_be_normalised(tmp_path):
@@ -153,7 +163,7 @@ def test_missing_valence_and_missing_file(tmp_path):
     path.write_text(orb_text())
     with pytest.raises(DFTReadError, match="n_valence lacks C"):
         read_orb(path, {"Si": 4})
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DFTReadError, match="missing.orb cannot be read"):
         read_orb(tmp_path / "missing.orb", 4)
 
 

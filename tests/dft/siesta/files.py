@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import h5py
 import numpy as np
 from ase.units import Bohr, Rydberg
 from scipy.linalg import eigvalsh
@@ -163,6 +164,33 @@ def tshs_bytes(sample: Sample, *, gamma: bool = False) -> bytes:
     for spin in range(elements.n_spins):
         parts += [record(pack("d", row[spin])) for row in elements.h]
     return b"".join([*parts, *([] if gamma else [record(pack("i", shifts))])])
+
+
+def write_nc(path: Path, sample: Sample, *, gamma: bool = False) -> Path:
+    """A ``LABEL.nc`` file, as HDF5; netCDF writes attributes that are numbers as arrays of one."""
+    elements = _Elements(sample, folded=gamma)
+    atoms, symbols = sample.atoms, [one.symbol for one in sample.basis.species]
+    with h5py.File(path, "w") as file:
+        file["lasto"] = np.cumsum(sample.hamiltonian.n_orbitals).astype("i4")
+        file["Ef"] = [(sample.fermi_level or 0.0) / Rydberg]
+        file["Qtot"] = [sample.n_electrons]
+        file["cell"], file["xa"] = atoms.cell[:] / Bohr, atoms.positions / Bohr
+        file["nsc"] = np.array([len(elements.shifts), 1, 1], "i4")
+        sparse = file.create_group("SPARSE")
+        sparse["isc_off"] = np.array(elements.shifts, "i4")
+        sparse["n_col"] = np.array([len(row) for row in elements.columns], "i4")
+        sparse["list_col"] = np.concatenate(elements.columns).astype("i4") + 1
+        sparse["S"] = np.concatenate(elements.s)
+        sparse["H"] = np.concatenate(elements.h, axis=1)
+        sparse["H"].attrs["unit"] = np.bytes_("Ry")
+        basis = file.create_group("BASIS")
+        basis["basis"] = np.array([1 + symbols.index(symbol) for symbol in atoms.symbols], "i4")
+        for number, one in enumerate(sample.basis.species, start=1):
+            group = basis.create_group(one.symbol)
+            group["orbnl_l"] = np.array(one.shells, "i4")
+            group.attrs["Label"] = np.bytes_(one.symbol)
+            group.attrs["ID"] = np.array([number], "i4")
+    return path
 
 
 def ion_text(species: SpeciesBasis) -> str:

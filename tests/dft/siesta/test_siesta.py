@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -18,7 +19,7 @@ from hotham_ase.dft.siesta.run import read_eigenvalues
 from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import nonlocal_matrix, overlap_matrix, spin_orbit_matrix
 from tests.dft.conftest import make_basis, make_sample
-from tests.dft.siesta.files import hsx_bytes, tshs_bytes, write_siesta
+from tests.dft.siesta.files import hsx_bytes, tshs_bytes, write_nc, write_siesta
 from tests.dft.spinful import with_spin
 
 
@@ -142,20 +143,54 @@ def test_hamiltonians_equal_those_of_sisl(silicon: Path, tmp_path: Path):
     np.testing.assert_allclose(levels_at(again, kpt), theirs.eigh(kpt), atol=1e-5)
 
 
+@pytest.mark.parametrize("run", ["Si_pdos_k", "Pt2_soc"])
+def test_nc_of_a_real_run_as_sisl_writes_it(shared_data: Path, tmp_path: Path, run: str):
+    """Matrices are those of the run's ``.HSX``; sisl takes E_F away when it reads one."""
+    sisl = pytest.importorskip("sisl")
+    pytest.importorskip("netCDF4")
+    source = shared_data / "siesta" / run
+    expected = read_sample(source)
+    theirs = sisl.get_sile(next(source.glob("*.HSX"))).read_hamiltonian()
+    theirs.shift(expected.fermi_level)
+    theirs.write(
+        tmp_path / "run.nc", Ef=expected.fermi_level, Qtot=expected.n_electrons, sort=False
+    )
+    for kind in ("*.ion.xml", "*.EIG", "*[a-z].KP"):
+        for path in source.glob(kind):
+            shutil.copyfile(path, tmp_path / path.name)
+    found = read_sample(tmp_path)
+    assert found.provenance.extra == {"matrices": "run.nc"}
+    assert found.hamiltonian.spin is expected.hamiltonian.spin
+    assert found.provenance.eigenvalues == "compared"
+    # sisl's Rydberg differs from ours by 1e-8 of itself
+    assert found.fermi_level == pytest.approx(expected.fermi_level, abs=1e-7)
+    assert found.n_electrons == expected.n_electrons
+    for mine, other in (
+        (found.hamiltonian, expected.hamiltonian),
+        (found.overlap, expected.overlap),
+    ):
+        np.testing.assert_allclose(mine.on_pairs(other.pairs).values, other.values, atol=1e-6)
+
+
 # --------------------------------------------------------------- generated files
 
 
 @pytest.mark.parametrize("spin", list(Spin))
-@pytest.mark.parametrize("kind", ["HSX 0", "HSX 1", "HSX 2", "HSX single", "HSX big", "TSHS"])
+@pytest.mark.parametrize("kind", ["HSX 0", "HSX 1", "HSX 2", "HSX single", "HSX big", "TSHS", "nc"])
 def test_every_version_and_spin(tmp_path: Path, sample: Sample, kind: str, spin: Spin):
     magnetic = with_spin(sample, spin)
     options = {"HSX single": {"double": False}, "HSX big": {"order": ">"}}
     if kind == "TSHS":
         files = {"crystal.TSHS": tshs_bytes(magnetic)}
+    elif kind == "nc":
+        files = {}
     else:
         version = int(kind[-1]) if kind[-1].isdigit() else 1
         files = {"crystal.HSX": hsx_bytes(magnetic, version, **options.get(kind, {}))}
-    read = read_sample(write_siesta(tmp_path / "run", magnetic, files), verify=False)
+    folder = write_siesta(tmp_path / "run", magnetic, files)
+    if kind == "nc":
+        write_nc(folder / "crystal.nc", magnetic)
+    read = read_sample(folder, verify=False)
     assert read.hamiltonian.spin is spin
     single = kind in ("HSX 0", "HSX single")
     expected = magnetic.hamiltonian.on_pairs(read.hamiltonian.pairs)
@@ -212,6 +247,57 @@ def test_a_molecule_at_gamma(tmp_path: Path):
                 {"a.TSHS": tshs_bytes(make_sample(small, make_basis()), gamma=True)},
             )
         )
+
+
+def test_files_of_netcdf(tmp_path: Path, sample: Sample):
+    """A run at Γ alone; damage, two Fermi levels, and files without matrices."""
+    folder = write_siesta(tmp_path / "run", sample, {})
+    path = write_nc(folder / "crystal.nc", sample, gamma=True)
+    with pytest.raises(UnsupportedRunError, match="ForceAuxCell true"):
+        read_sample(folder)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DFTReadError, match=r"crystal.nc is not an HDF5 file, or is damaged"):
+        read_sample(folder)
+    write_nc(path, sample)
+    for change, error, message in (
+        (lambda file: file.pop("SPARSE/H"), DFTReadError, "SPARSE/H is missing"),
+        (
+            lambda file: _replace(file, "SPARSE/n_col", np.full(36, 9)),
+            DFTReadError,
+            "rows",
+        ),
+        (
+            lambda file: _replace(file, "Ef", [0.1, 0.2]),
+            UnsupportedRunError,
+            "total spin was fixed",
+        ),
+        (
+            lambda file: _replace(file, "BASIS/basis", [1, 7, 1]),
+            DFTReadError,
+            "species that is not",
+        ),
+        (lambda file: file["SPARSE/H"].attrs.modify("unit", "eV"), UnsupportedRunError, "in 'eV'"),
+    ):
+        write_nc(path, sample)
+        with h5py.File(path, "r+") as file:
+            change(file)
+        with pytest.raises(error, match=message):
+            read_sample(folder)
+    path.rename(folder / "crystal.grid.nc")
+    with h5py.File(folder / "weather.nc", "w") as file:
+        file["wind"] = [1.0]
+    with pytest.raises(DFTReadError, match="no files of a known format"):
+        read_sample(folder)
+    for name in ("a.nc", "b.nc"):
+        write_nc(folder / name, sample)
+    with pytest.raises(DFTReadError, match="must have one .HSX, .TSHS or .nc file, got 2"):
+        read_sample(folder)
+
+
+def _replace(file: h5py.File, name: str, values) -> None:
+    del file[name]
+    file[name] = values
 
 
 def test_files_that_are_missing_or_damaged(tmp_path: Path, sample: Sample):

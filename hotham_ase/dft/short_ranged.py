@@ -56,7 +56,13 @@ def in_our_order(
 
 
 def short_ranged(
-    matrices: np.ndarray, mesh: Iterable[int], atoms: Atoms, basis: OrbitalBasis, *, name: str
+    matrices: np.ndarray,
+    mesh: Iterable[int],
+    atoms: Atoms,
+    basis: OrbitalBasis,
+    *,
+    name: str,
+    beyond: float = 0.0,
 ) -> RealSpaceMatrix:
     """A_ij(R) = 1/N Σ_k exp(−2πi k·R) A_ij(k), for pairs whose orbitals overlap.
 
@@ -71,11 +77,14 @@ def short_ranged(
         The structure and its orbitals.
     name
         For messages.
+    beyond
+        Å by which pairs may be longer than their orbitals overlap.
     """
     size = np.array([*mesh])
     over_r = np.fft.fftn(matrices.reshape(*size, *matrices.shape[1:]), axes=(0, 1, 2)).real
     over_r /= size.prod()
-    pairs = PairList.from_atoms(atoms, basis.pair_cutoffs)
+    cutoffs = {key: cutoff + beyond for key, cutoff in basis.pair_cutoffs.items()}
+    pairs = PairList.from_atoms(atoms, cutoffs)
     layout = BlockLayout(pairs, basis.n_orbitals(atoms.numbers))
     values = np.empty(layout.n_values)
     for blocks, _ in layout.groups():

@@ -1,4 +1,4 @@
-"""Damage to QH9's databases; longer: ``python -m tests.fuzz qh9 10000``."""
+"""Damage to databases of molecules; longer: ``python -m tests.fuzz sets 10000``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import target_qh9
+from tests.fuzz import target_sets
 from tests.fuzz.bounded import attacks
 
 pytest.importorskip("pyscf")
 
 
 def test_damage_is_refused_or_harmless(tmp_path: Path):
-    assert {"refused", "identical"} <= attacks(target_qh9, 60, tmp_path).keys()
+    assert {"refused", "identical"} <= attacks(target_sets, 90, tmp_path).keys()

@@ -1,0 +1,1 @@
+"""FHI-aims: the sparse matrices that ``output_rs_matrices`` writes."""

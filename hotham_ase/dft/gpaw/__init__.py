@@ -1,0 +1,1 @@
+"""GPAW's calculations with local orbitals."""
