@@ -60,8 +60,8 @@ def test_nonlocal_and_kinetic_matrices_are_pyscf_s(atoms, basis):
     pytest.importorskip("pyscf")
     from pyscf.scf.atom_hf_pp import get_pp_nl
 
-    from hotham_ase.engines.gaussians import orbital_basis
     from hotham_ase.dft.short_ranged import in_our_order
+    from hotham_ase.engines.gaussians import orbital_basis
     from hotham_ase.overlap import kinetic_matrix, nonlocal_matrix
 
     atoms.rattle(0.2, seed=1)
