@@ -188,20 +188,23 @@ class ModelCalculator(AttachedCalculator, GetOutputsMixin):
 
     def _n_rows(self, atoms: Atoms) -> int:
         """Rows of H(k), as many as there are bands."""
-        n_basis = int(orbitals_of(self._model, atoms).sum())
-        return n_basis * (2 if self.parameters["spin_orbit"] else 1)
+        return self._spin.n_rows(int(orbitals_of(self._model, atoms).sum()))
+
+    @property
+    def _spin(self) -> Spin:
+        """The kind of H."""
+        return Spin.SPIN_ORBIT if self.parameters["spin_orbit"] else Spin.UNPOLARIZED
 
     def _foreseen(
         self, atoms: Atoms, options: SolverOptions
     ) -> tuple[Blueprint, SolverOptions, Foreseen]:
         """Where H of a structure will have blocks, how to solve, and what predicting it takes."""
         seen = foresee(self._model, atoms, network_options(self.parameters))
-        if self.parameters["spin_orbit"]:
-            return Blueprint(seen.layout, Spin.SPIN_ORBIT), options, seen
+        blueprint = Blueprint(seen.layout, self._spin)
         if self.parameters["symmetry"]:
-            symmetries = Symmetries(seen.layout.pairs, self._model.basis)
+            symmetries = Symmetries.of(blueprint, self._model.basis)
             options = replace(options, symmetries=symmetries)
-        return Blueprint(seen.layout, Spin.UNPOLARIZED), options, seen
+        return blueprint, options, seen
 
     def _system_of(self, atoms: Atoms) -> ElectronicSystem:
         """The electrons of a structure in its H and S; those of ``self.atoms`` are kept."""

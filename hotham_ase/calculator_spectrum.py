@@ -27,6 +27,7 @@ from hotham_ase.electronic import (
     n_rows,
     plan_bands,
 )
+from hotham_ase.electronic.solvers.solve import distinct_kpts
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -60,7 +61,8 @@ class SpectrumCalculator(ModelCalculator):
         check_n_bands(n_bands, self._n_rows(atoms))
         kpts = self._mesh(atoms).ibz_kpts
         if atoms.pbc.any():
-            kpts = np.concatenate([kpts, band_path(atoms, path, npoints=npoints).kpts])
+            on_path = distinct_kpts(band_path(atoms, path, npoints=npoints).kpts)[0]
+            kpts = np.concatenate([kpts, on_path])  # those of the mesh are solved for themselves
         blueprint, options, seen = self._foreseen(atoms, self._solver_options())
         predicting = seen.bytes, seen.seconds
         return plan_bands(blueprint, kpts, n_bands=n_bands, options=options, predicting=predicting)

@@ -18,15 +18,19 @@ if TYPE_CHECKING:
     from ase.spectrum.dosdata import GridDOSData
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
+    from matplotlib.colors import Colormap
     from matplotlib.ticker import MaxNLocator
 
 ENERGY_WINDOW = (-10.0, 10.0)  # eV, about the Fermi level
+MARGIN, NARROWEST = 0.04, 0.01  # beyond the bands, of their range or in eV
 SPIN_COLOURS = ("#1f4e8c", "#c0392b")
 NO_SPIN, NO_SPIN_COLOUR = 0.01, "0.68"  # ħ; less is rounding
 GREY = "0.45"
 MAX_WIDTH = 10.0  # inches of a figure; labels that need more are put on several lines
 MARGINS = 0.8  # inches beside the axes
 LEGEND_ROWS = 12
+EVEN = 0.02  # of the largest; smaller differences of states are not drawn as contrast
+FAINTEST = 0.12  # of a map's colours; fainter ones are not seen on white
 LABEL_ROOM = 5.0  # points between two labels
 STYLE: dict[Any, Any] = {  # Any: Matplotlib types the keys as literals
     "font.size": 10,
@@ -128,10 +132,33 @@ def _in_window(energies: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     return (energies.max(axis=0) >= window[0]) & (energies.min(axis=0) <= window[1])
 
 
+def bands_window(
+    bands: BandStructure, low: float | None = None, high: float | None = None
+) -> tuple[float, float]:
+    """Energies to show, in eV relative to the Fermi level: within 10 eV, where bands were found.
+
+    Parameters
+    ----------
+    bands
+        ASE's band structure.
+    low, high
+        An end that is given stays.
+    """
+    ends = [ENERGY_WINDOW[0] if low is None else low, ENERGY_WINDOW[1] if high is None else high]
+    energies = bands.energies - bands.reference
+    found = min(float(energies.min()), 0.0), max(float(energies.max()), 0.0)
+    margin = max(MARGIN * (min(found[1], ends[1]) - max(found[0], ends[0])), NARROWEST)
+    narrowed = (
+        max(ends[0], found[0] - margin) if low is None else low,
+        min(ends[1], found[1] + margin) if high is None else high,
+    )
+    return narrowed if narrowed[0] < narrowed[1] else (ends[0], ends[1])
+
+
 def plot_bands(
     bands: BandStructure,
     *,
-    window: tuple[float, float] = ENERGY_WINDOW,
+    window: tuple[float, float] | None = None,
     spins: np.ndarray | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -142,7 +169,8 @@ def plot_bands(
     bands
         ASE's band structure.
     window
-        Lowest and highest energy in eV, relative to the Fermi level.
+        Lowest and highest energy in eV, relative to the Fermi level; by default that of
+        :func:`bands_window`.
     spins : (n_kpts, n_bands)
         One component of the states' spins in ħ, such as ⟨S_z⟩ of a spin texture, which colours the
         bands; where all are 0, as with an inversion centre, they are drawn as without.
@@ -156,6 +184,7 @@ def plot_bands(
     """
     import matplotlib as mpl
 
+    window = bands_window(bands) if window is None else window
     with mpl.rc_context(STYLE):
         distances, positions, labels = bands.get_labels()
         if len(distances) != len(bands.path.kpts):
@@ -320,8 +349,10 @@ def plot_states_on_atoms(
         colours = np.tile(states, len(shifts))
         order = np.argsort(colours, kind="stable")  # the most lies on top
         x, y = places[order].T
-        least = min(float(states.min(initial=0.0)), 0.0)
-        dots = ax.scatter(x, y, c=colours[order], cmap="magma", vmin=least, lw=0)
+        # from the least to the most, unless all are alike; the most is dark, on white
+        is_uneven = np.ptp(states) > EVEN * np.abs(states).max() if len(states) else False
+        least = float(states.min()) if is_uneven else min(float(states.min(initial=0.0)), 0.0)
+        dots = ax.scatter(x, y, c=colours[order], cmap=_map_colours(), vmin=least, lw=0)
         ax.plot(*edge.T, color=GREY, lw=0.8)
         ax.set_aspect("equal")
         _size_dots(ax, dots, places, area)
@@ -329,8 +360,17 @@ def plot_states_on_atoms(
         ax.set_ylabel("y (Å)")
         figure = ax.get_figure()
         if figure is not None:
-            figure.colorbar(dots, ax=ax, label=label, pad=0.02)
+            figure.colorbar(dots, cax=ax.inset_axes((1.03, 0, 0.04, 1)), label=label)
     return ax
+
+
+def _map_colours() -> Colormap:
+    """From light to dark, without what cannot be seen on white."""
+    import matplotlib as mpl
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = mpl.colormaps["magma_r"](np.linspace(FAINTEST, 1, 256))
+    return LinearSegmentedColormap.from_list("states", colours)
 
 
 def _size_dots(ax: Axes, dots: PathCollection, places: np.ndarray, area: float) -> None:
@@ -342,9 +382,12 @@ def _size_dots(ax: Axes, dots: PathCollection, places: np.ndarray, area: float) 
 
 
 def _line_styles() -> Iterator[dict[str, Any]]:
-    """Colours, every second one dashed: of two curves that coincide both are seen."""
-    colours = ("#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
-    for colour, dashes in zip(cycle(colours), cycle(("-", (0, (4, 2)))), strict=False):
+    """Colours, those beside one another of other dashes: of two that coincide both are seen."""
+    # eight and three: 24 that differ
+    colours = ["#e69f00", "#009e73", "#c0392b", "#7b3fa0"]
+    colours += ["#7f4f24", "#e377c2", "#00a6c8", "#4d4d4d"]
+    kinds = ("-", (0, (4, 2)), (0, (1, 1.2)))
+    for colour, dashes in zip(cycle(colours), cycle(kinds), strict=False):
         yield {"color": colour, "ls": dashes, "zorder": 2.0 if dashes == "-" else 2.1}
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from hotham_ase.electronic import band_path
 from hotham_ase.errors import UsageError
 from hotham_ase.plotting import (
+    bands_window,
     path_segments,
     path_ticks,
     plot_bands,
@@ -126,6 +127,28 @@ def test_bands_out_of_sight_are_not_drawn():
     assert len([line for line in ax.lines if len(line.get_xdata()) == 100]) == 1
 
 
+def test_curves_of_many_orbitals_differ():
+    """Boron and nitrogen have 18."""
+    energies = np.linspace(-1, 1, 5)
+    curves = [GridDOSData(energies, np.full(5, n), {"label": str(n)}) for n in range(19)]
+    *lines, _ = plot_dos(curves, 0.0).get_lines()
+    looks = {(line.get_color(), str(line._unscaled_dash_pattern)) for line in lines}
+    assert len(looks) == len(lines) == 19
+
+
+def test_few_bands_fill_the_picture():
+    bands = graphene_bands("GMKG")
+    near = BandStructure(bands.path, bands.energies / 20, bands.reference / 20)
+    reached = np.abs(near.energies - near.reference).max()
+    low, high = bands_window(near)
+    assert -1.2 * reached < low < -reached
+    assert reached < high < 1.2 * reached
+    assert plot_bands(near).get_ylim() == (low, high)
+    assert bands_window(near, -3, 2) == (-3, 2)
+    far = BandStructure(bands.path, bands.energies * 10, bands.reference * 10)
+    assert bands_window(far) == (-10, 10)
+
+
 def test_several_densities_of_states_are_named():
     energies = np.linspace(-20, 20, 401)
     curves = [GridDOSData(energies, np.exp(-(energies**2)), {"label": x}) for x in ("s", "p")]
@@ -164,6 +187,9 @@ def test_atoms_are_drawn_in_the_colours_of_their_states():
     assert {(x, y) for x, y in places[np.isclose(values, 0.2)].tolist()} == {
         (2.0 * i, 2.0 * j) for i in range(3) for j in range(3)
     }
+    assert dots.get_clim() == (0.1, 0.2)
+    (dots,) = plot_states_on_atoms(atoms, np.array([0.2, 0.2 - 1e-6])).collections
+    assert dots.get_clim()[0] == 0  # no contrast of rounding
     with pytest.raises(UsageError, match="one for each of 2 atoms"):
         plot_states_on_atoms(atoms, np.zeros(3))
 

@@ -15,6 +15,7 @@ from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.report import Report, report_of, show_levels
 from hotham_ase.cli.tables import show_entries
 from hotham_ase.errors import HothamError, UsageError
+from hotham_ase.plotting import ENERGY_WINDOW, bands_window
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -94,8 +95,16 @@ Output = Annotated[
         "--output", "-o", help="A .png, .pdf, .svg, .json or .csv file; - prints a table."
     ),
 ]
-LowestEnergy = Annotated[float, typer.Option("--emin", help="Lowest shown E − E_F in eV.")]
-HighestEnergy = Annotated[float, typer.Option("--emax", help="Highest shown E − E_F in eV.")]
+LowestEnergy = Annotated[
+    float | None,
+    typer.Option("--emin", help="Lowest shown E − E_F in eV; by default −10, or the lowest found."),
+]
+HighestEnergy = Annotated[
+    float | None,
+    typer.Option(
+        "--emax", help="Highest shown E − E_F in eV; by default 10, or the highest found."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary, or -o -, as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 Verbose = Annotated[
@@ -135,6 +144,9 @@ SolverName = Annotated[
     ),
 ]
 KPM_SIGMA = 0.1  # eV
+MUCH = 3600.0  # s; of what takes longer it is said what would do
+FEW = "--n-bands 20 finds but 20 about E_F, and hotham plan says in what time"
+ESTIMATED = "--method kpm estimates it, with error bars"
 
 
 def bands(
@@ -148,8 +160,9 @@ def bands(
         int | None,
         typer.Option(
             min=2,
-            help="Number of k-points on the path, equally spaced; by default 50 per Å⁻¹, and more "
-            "where bands come close.",
+            help="Number of k-points on the path, about equally spaced; all special points and one "
+            "between any two are there at least: GMK has no fewer than 5. By default 50 per Å⁻¹, "
+            "and more where bands come close.",
         ),
     ] = None,
     n_bands: Annotated[
@@ -160,8 +173,8 @@ def bands(
     ] = None,
     kpts: Kpts = None,
     output: Output = Path("bands.png"),
-    emin: LowestEnergy = -10.0,
-    emax: HighestEnergy = 10.0,
+    emin: LowestEnergy = None,
+    emax: HighestEnergy = None,
     pbc: Periodic = None,
     charge: Charge = None,
     no_symmetry: NoSymmetry = False,
@@ -182,7 +195,8 @@ def bands(
     window = _window(emin, emax)
     if solver is not None and n_bands is None:
         raise UsageError("--solver goes with --n-bands: it finds some of the bands")
-    with _side_by_side(workers, executor) as pool, progress_bar("loading") as update:
+    showing = progress_bar("loading", quiet=quiet)
+    with _side_by_side(workers, executor) as pool, showing as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory, "spin_orbit": spin_orbit}
         options |= {"n_bands": n_bands, "executor": pool, "checkpoint": _kept(checkpoint)}
@@ -191,14 +205,16 @@ def bands(
         result = spins = None
         if atoms.pbc.any():  # a molecule has levels, and no Brillouin zone with paths through it
             if not quiet and n_bands is None:
-                _say_cost(atoms, calculator, lambda: _length(atoms, path, npoints))
+                _say_cost(atoms, calculator, FEW, lambda: _length(atoms, path, npoints))
             elif not quiet and solver is None:
+                update(0, 0, "planning")
                 say_plan(calculator, path, npoints)
             result = calculator.get_band_structure(path=path, npoints=npoints)
             spins = _drawn_spins(calculator, result, output)
         report = report_of(atoms, calculator, bands=result)
     say = _speaker(report, output, as_json, quiet, verbose)
     if result is not None:
+        window = bands_window(result, emin, emax)
         write_bands(result, output, window, spins=spins, as_json=as_json, say=say)
     elif output.suffix.lower() in PLOTS:
         if not (as_json or quiet):
@@ -271,8 +287,8 @@ def dos(
         ),
     ] = False,
     output: Output = Path("dos.png"),
-    emin: LowestEnergy = -10.0,
-    emax: HighestEnergy = 10.0,
+    emin: LowestEnergy = None,
+    emax: HighestEnergy = None,
     pbc: Periodic = None,
     charge: Charge = None,
     no_symmetry: NoSymmetry = False,
@@ -294,7 +310,8 @@ def dos(
         raise UsageError("--lowdin goes with --project")
     if method == "kpm" and lowdin:
         raise UsageError("--lowdin needs all bands, and does not go with --method kpm")
-    with _side_by_side(workers, executor) as pool, progress_bar("loading") as update:
+    showing = progress_bar("loading", quiet=quiet)
+    with _side_by_side(workers, executor) as pool, showing as update:
         options: dict[str, Any] = {"kpts": kpts, "charge": charge, "symmetry": not no_symmetry}
         options |= {"device": device, "memory": memory, "spin_orbit": spin_orbit}
         options |= {"executor": pool, "checkpoint": _kept(checkpoint)}
@@ -303,7 +320,7 @@ def dos(
             fits = calculator.has_memory_for_all_bands(vectors=project is not None)
             method = "bands" if fits or lowdin else "kpm"
         if method == "bands" and not quiet:
-            _say_cost(atoms, calculator, vectors=project is not None)
+            _say_cost(atoms, calculator, ESTIMATED, vectors=project is not None)
         total, parts, errors = (
             _estimated_dos(calculator, sigma, kpts, project, window)
             if method == "kpm"
@@ -350,10 +367,12 @@ def _estimated_dos(
     return estimate.total(), parts, estimate.errors
 
 
-def _window(emin: float, emax: float) -> tuple[float, float]:
-    if not emin < emax:
-        raise UsageError(f"--emin must be below --emax, got {emin} and {emax}")
-    return emin, emax
+def _window(emin: float | None, emax: float | None) -> tuple[float, float]:
+    low, high = ENERGY_WINDOW
+    low, high = low if emin is None else emin, high if emax is None else emax
+    if not low < high:
+        raise UsageError(f"--emin must be below --emax, got {low} and {high}")
+    return low, high
 
 
 @contextlib.contextmanager
@@ -472,16 +491,19 @@ def _length(atoms: Atoms, path: str | None, npoints: int | None) -> int:
 def _say_cost(
     atoms: Atoms,
     calculator: HotHamCalculator,
+    instead: str,
     n_on_path: Callable[[], int] = lambda: 0,
     *,
     vectors: bool = False,
 ) -> None:
-    """Say what takes long before it begins; searches and finer meshes come after.
+    """Say what takes long before it begins, unless it is refused; searches and finer meshes follow.
 
     Parameters
     ----------
     atoms, calculator
         Attached to one another.
+    instead
+        What to do rather where it takes hours.
     n_on_path
         Number of k-points beside the mesh.
     vectors
@@ -489,6 +511,8 @@ def _say_cost(
     """
     from hotham_ase.electronic import estimate_cost
 
+    if not calculator.has_memory_for_all_bands(vectors=vectors):
+        return
     n_basis = int(calculator.model.basis.n_orbitals(atoms.numbers).sum())
     spin_orbit = calculator.parameters["spin_orbit"]
     n_rows = n_basis * (2 if spin_orbit else 1)
@@ -499,6 +523,7 @@ def _say_cost(
         if seconds > LONG:
             time = in_words(seconds)
             text = f"about {time} for the first {mesh + path} k-points of {n_basis} orbitals"
+            text += f" on one idle core: {instead}" if seconds > MUCH else " on one idle core"
             typer.echo(text, err=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,20 @@ from hotham_ase.memory import format_size
 if TYPE_CHECKING:
     from hotham_ase.calculator import HotHamCalculator
     from hotham_ase.electronic import Plan
+    from hotham_ase.electronic.plan import PlannedKind, PlannedWay
 
 LONG = 20.0  # s; what takes longer is announced
 NOT_KNOWN = "not known"
+#: What words of the table mean, by how they begin.
+MEANINGS = {
+    "dense": "dense: the whole matrix by LAPACK, or torch on a GPU",
+    "shift-invert": "shift-invert: sparse factors (of MKL, MUMPS or SuperLU) and the bands sought",
+    "single": "single: factors in single precision, refined",
+    "out of core": "out of core: factors in files of TMPDIR",
+    "in [2-6] sectors": "in n sectors: symmetry divides H(k) into n matrices, solved in turn",
+    "made real": "made real: between functions that symmetry gives, H(k) is real",
+    "C[2-6]": "Cn: a rotation by 360°/n, or a mirror plane (C2), leaves k as it is",
+}
 
 
 def in_words(seconds: float | None) -> str:
@@ -37,8 +49,18 @@ def in_words(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
-def show_plan(plan: Plan, *, as_json: bool = False) -> None:
-    """Print a plan: the problem, every way at one k-point, and all together."""
+def show_plan(plan: Plan, *, as_json: bool = False, verbose: bool = False) -> None:
+    """Print a plan: the problem, how a k-point of each kind is solved, and all together.
+
+    Parameters
+    ----------
+    plan
+        What to print.
+    as_json
+        Whether to print all of it as JSON.
+    verbose
+        Whether to show every way that there is, not only what is taken.
+    """
     if as_json:
         computed = {"refusals": plan.refusals, "solving_seconds": plan.solving_seconds}
         content = asdict(plan) | computed
@@ -59,26 +81,39 @@ def show_plan(plan: Plan, *, as_json: bool = False) -> None:
             "sought": bands,
         }
     )
+    shown = [(kind, way) for kind in plan.kinds for way in (kind.ways if verbose else _first(kind))]
     typer.echo()
     show_table(
         [
             (
-                way.name,
                 kind.name,
+                way.name,
                 format_size(way.bytes),
                 in_words(way.seconds),
                 "taken" if way.is_taken else "" if way.fits else "does not fit",
             )
-            for kind in plan.kinds
-            for way in kind.ways
+            for kind, way in shown
         ],
-        header=("one k-point", "H(k)", "memory", "time", ""),
+        header=("H(k)", "one k-point by", "memory", "time", ""),
     )
+    words = " ".join(f"{kind.name}, {way.name}," for kind, way in shown)
+    for word, meaning in MEANINGS.items():
+        if re.search(rf"\b{word}", words):
+            typer.echo(meaning)
     typer.echo()
     for text in (*plan.refusals, *_hint(plan)):
         typer.echo(text)
     if not plan.refusals:
-        typer.echo(f"{plan.n_kpts} k-points take {in_words(plan.solving_seconds)} on one core")
+        time = in_words(plan.solving_seconds)
+        typer.echo(
+            f"{plan.n_kpts} k-points take {time} on one core of an idle machine, those that follow "
+            "for band edges and crossings not counted"
+        )
+
+
+def _first(kind: PlannedKind) -> tuple[PlannedWay, ...]:
+    """What is taken, or else what takes the least memory."""
+    return (kind.taken or min(kind.ways, key=lambda way: way.bytes),)
 
 
 def _hint(plan: Plan) -> list[str]:
@@ -114,7 +149,7 @@ def say_plan(calculator: HotHamCalculator, path: str | None, npoints: int | None
     )
     typer.echo(
         f"about {in_words(plan.solving_seconds)} for the first {plan.n_kpts} k-points of "
-        f"{plan.n_orbitals} orbitals: {how}",
+        f"{plan.n_orbitals} orbitals on one idle core: {how}",
         err=True,
     )
     for text in _hint(plan):

@@ -32,7 +32,11 @@ def plan(
     ] = None,
     npoints: Annotated[
         int | None,
-        typer.Option(min=2, help="Number of k-points on the path; by default 50 per Å⁻¹."),
+        typer.Option(
+            min=2,
+            help="Number of k-points on the path; all special points and one between any two are "
+            "there at least. By default 50 per Å⁻¹.",
+        ),
     ] = None,
     n_bands: Annotated[
         int | None,
@@ -46,6 +50,9 @@ def plan(
     memory: Memory = None,
     initial: Initial = None,
     as_json: AsJson = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Every way to solve, not only what is taken.")
+    ] = False,
 ) -> None:
     """Say what bands of a structure would take, in seconds and without predicting anything."""
     with progress_bar("planning") as update:
@@ -53,4 +60,4 @@ def plan(
         options |= {"device": device, "memory": memory, "spin_orbit": spin_orbit}
         _, calculator = calculation(structure, pbc, model, options, initial, update)
         found = calculator.get_plan(path, npoints)
-    show_plan(found, as_json=as_json)
+    show_plan(found, as_json=as_json, verbose=verbose)

@@ -10,7 +10,6 @@ import numpy as np
 
 from hotham_ase.basis.orbitals import SpeciesBasis
 from hotham_ase.dataset.store import Dataset
-from hotham_ase.matrices.spin import Spin
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,9 @@ class DatasetDescription:
     species, has_radial
         The basis, and whether S can be computed from it.
     spin
-        Kind of all matrices.
+        Numbers of structures by the kind of their H.
+    n_moments
+        Structures with initial magnetic moments.
     overlap
         Numbers of structures whose S was "read" or "computed".
     n_initial, n_fermi_level
@@ -72,7 +73,8 @@ class DatasetDescription:
     n_orbitals: tuple[int, int]
     species: dict[str, SpeciesDescription]
     has_radial: bool
-    spin: str
+    spin: dict[str, int]
+    n_moments: int
     overlap: dict[str, int]
     n_initial: int
     n_fermi_level: int
@@ -101,9 +103,10 @@ def describe_dataset(path: str | Path) -> DatasetDescription:
     path = Path(path)
     formulas: Counter[str] = Counter()
     overlap: Counter[str] = Counter()
+    spin: Counter[str] = Counter()
     of_runs: dict[str, Counter[str]] = {key: Counter() for key in ("code", "version", "xc")}
     n_atoms, n_orbitals = [], []
-    n_initial = n_fermi_level = n_unconverged = 0
+    n_initial = n_fermi_level = n_unconverged = n_moments = 0
     with Dataset(path, verify=False) as dataset:
         basis, names = dataset.basis, dataset.names
         format_version, package_version = dataset.versions
@@ -112,6 +115,8 @@ def describe_dataset(path: str | Path) -> DatasetDescription:
             atoms, origin = stored.atoms(), stored.origin()
             formulas[atoms.get_chemical_formula()] += 1
             overlap[origin.overlap or "unknown"] += 1
+            spin[stored.spin.value] += 1
+            n_moments += stored.moments is not None
             for key, counted in of_runs.items():
                 counted[getattr(origin, key) or "unknown"] += 1
             n_initial += dataset.has_initial(index)
@@ -130,7 +135,8 @@ def describe_dataset(path: str | Path) -> DatasetDescription:
             n_orbitals=(min(n_orbitals), max(n_orbitals)),
             species={one.symbol: SpeciesDescription.of(one) for one in basis.species},
             has_radial=basis.has_radial,
-            spin=Spin.UNPOLARIZED.value,  # the only kind that is stored
+            spin=dict(spin),
+            n_moments=n_moments,
             overlap=dict(overlap),
             n_initial=n_initial,
             n_fermi_level=n_fermi_level,

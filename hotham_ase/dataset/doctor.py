@@ -25,7 +25,7 @@ initial                H0 that some structures have and some not, that is of a l
 electron-count         H whose states below the Fermi level hold another number of
                        electrons: H0, a shifted zero of energy, or another structure's H
 duplicate              a structure that is there twice
-mixed-settings         structures of different functionals, codes or versions
+mixed-settings         structures of different functionals, codes, versions or spin kinds
 =====================  ===========================================================
 """
 
@@ -41,6 +41,7 @@ from hotham_ase.dataset.store import Dataset
 from hotham_ase.dataset.stored import DatasetError, StoredStructure
 from hotham_ase.dataset.structure_checks import Finding, check_structure
 from hotham_ase.dft.provenance import Provenance
+from hotham_ase.matrices.spin import Spin
 
 
 def check_dataset(
@@ -95,27 +96,32 @@ def check_dataset(
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of each structure for comparison with the others."""
+    """What is kept of each structure for comparison with the others; moments are geometry, too."""
 
     name: str
     geometry: bytes
+    spin: Spin
     origin: Provenance
     has_initial: bool
 
     @classmethod
     def of(cls, name: str, stored: StoredStructure) -> _Seen:
-        arrays = (stored.numbers, stored.cell, stored.positions)
+        arrays = [stored.numbers, stored.cell, stored.positions]
+        if stored.moments is not None:
+            arrays.append(stored.moments)
         geometry = b"".join(np.round(array, 6).tobytes() for array in arrays)
-        return cls(name, geometry, stored.origin(), "initial_hamiltonian" in stored.matrices)
+        has_initial = "initial_hamiltonian" in stored.matrices
+        return cls(name, geometry, stored.spin, stored.origin(), has_initial)
 
 
 def _duplicates(seen: list[_Seen]) -> Iterator[Finding]:
-    first: dict[bytes, str] = {}
+    first: dict[tuple[bytes, Spin], str] = {}
     for one in seen:
-        if one.geometry in first:
-            text = f"the same structure is there as {first[one.geometry]}"
+        key = one.geometry, one.spin
+        if key in first:
+            text = f"the same structure is there as {first[key]}"
             yield Finding(one.name, "warning", "duplicate", text)
-        first.setdefault(one.geometry, one.name)
+        first.setdefault(key, one.name)
 
 
 def _settings(seen: list[_Seen]) -> Iterator[Finding]:
@@ -125,6 +131,10 @@ def _settings(seen: list[_Seen]) -> Iterator[Finding]:
         if len(values) > 1:
             text = f"structures differ in {key}: {', '.join(values)}"
             yield Finding(None, "warning", "mixed-settings", text)
+    kinds = sorted({one.spin.value for one in seen})
+    if len(kinds) > 1:
+        text = f"structures differ in spin: {', '.join(kinds)}"
+        yield Finding(None, "warning", "mixed-settings", text)
     n_unknown = sum(one.scf_converged is None for one in origins)
     if n_unknown:
         text = f"{n_unknown} of {len(seen)} structures do not say whether they converged"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
+from hotham_ase.matrices import BlockLayout, MatrixError, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
+from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -24,8 +25,9 @@ class PackedMatrix:
         Atoms of one pair of each two.
     cell_shifts : (n_half, 3) int
         Their lattice vectors.
-    values : (n_values,)
-        The onsite blocks of all atoms, then the blocks of these pairs, each row-major.
+    values : (n_components, n_values)
+        The onsite blocks of all atoms, then the blocks of these pairs, each row-major; real but for
+        non-collinear spin.
     """
 
     edge_index: np.ndarray
@@ -39,24 +41,31 @@ def pack(matrix: RealSpaceMatrix) -> PackedMatrix:
     Parameters
     ----------
     matrix
-        Unpolarized.
+        Of any spin; components as :attr:`Spin.has_real_components` says.
 
     Raises
     ------
-    NotSupportedError
-        For the other spin kinds.
+    MatrixError
+        If they are complex where they should be real.
     """
+    values = matrix.values
+    if not matrix.spin.has_real_components:
+        values = values.astype(complex, copy=False)
+    elif np.iscomplexobj(values):
+        raise MatrixError(f"{matrix.name} must be real to be stored, as it is {matrix.spin.value}")
     pairs, layout = matrix.pairs, matrix.layout
     # no pair is its own reverse, but onsite blocks are: these are kept whole
     kept = np.flatnonzero(np.arange(pairs.n_edges) < pairs.reverse_edge_index)
     blocks = np.concatenate([np.arange(pairs.n_atoms), pairs.n_atoms + kept])
     return PackedMatrix(
-        pairs.edge_index[:, kept], pairs.cell_shifts[kept], matrix.single[layout.flat_index(blocks)]
+        pairs.edge_index[:, kept],
+        pairs.cell_shifts[kept],
+        values[:, layout.flat_index(blocks)],
     )
 
 
 def unpack(
-    packed: PackedMatrix, atoms: Atoms, n_orbitals: np.ndarray, name: str
+    packed: PackedMatrix, atoms: Atoms, n_orbitals: np.ndarray, spin: Spin, name: str
 ) -> RealSpaceMatrix:
     """Restore the matrix that :func:`pack` halved.
 
@@ -68,6 +77,8 @@ def unpack(
         The structure.
     n_orbitals : (n_atoms,) int
         Orbitals of each atom.
+    spin
+        What the components are.
     name
         For messages.
 
@@ -88,15 +99,16 @@ def unpack(
     layout = BlockLayout(pairs, n_orbitals)
     stored = layout.find(i, j, packed.cell_shifts)
     index = layout.flat_index(np.concatenate([np.arange(len(n_orbitals)), stored]))
-    if packed.values.shape != index.shape:
+    n_components, n_values = packed.values.shape
+    if n_values != len(index):
         raise ValueError(
-            f"{name} must have {len(index)} values for its pairs and orbitals, got "
-            f"{packed.values.size}"
+            f"{name} must have {len(index)} values for its pairs and orbitals, got {n_values}"
         )
-    values = np.zeros(layout.n_values, packed.values.dtype)
-    values[index] = packed.values
-    # A_ji(−R) = A_ij(R)†
+    values = np.zeros((n_components, layout.n_values), packed.values.dtype)
+    values[:, index] = packed.values
+    signs = spin.mirror_signs[:, None, None, None]
+    # A_ji(−R) = ±A_ij(R)†
     for which, _ in layout.groups(stored):
         blocks = stored[which]
-        values[layout.reverse_index(blocks)] = values[layout.index(blocks)].conj()
-    return RealSpaceMatrix(pairs, n_orbitals, values, name=name)
+        values[:, layout.reverse_index(blocks)] = signs * values[:, layout.index(blocks)].conj()
+    return RealSpaceMatrix(pairs, n_orbitals, values, spin, name)

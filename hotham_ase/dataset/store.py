@@ -1,14 +1,17 @@
 """One HDF5 file per data set, written and read one structure at a time.
 
-Layout, format version 3, and 4 where there are potentials::
+Layout, format version 3, 4 where there are potentials, and 5 where there is spin::
 
     /                        attributes: format, format_version, package_version, fingerprint
     /names                   one string per structure
     /basis/<symbol>          attributes shells, cutoffs (Å), n_valence; grid, radial
     /basis/<symbol>/potential  what :class:`~hotham_ase.basis.potentials.AtomicPotential` has
-    /structures/<00000000>   attributes sha256, provenance (JSON), n_electrons, fermi_level (eV)
+    /structures/<00000000>   attributes sha256, provenance (JSON), n_electrons, fermi_level (eV),
+                             and spin, of H and H0; absent where they are unpolarized
         numbers, positions (Å), cell (Å), pbc
-        hamiltonian/         edge_index, cell_shifts, values (eV): see dataset.packing
+        initial_magmoms      Bohr magnetons; absent where the atoms have none
+        hamiltonian/         edge_index, cell_shifts, values (eV): see dataset.packing; several
+                             components, if so by its spin, are the first axis of values
         overlap/             the same; absent where S was computed from the basis
         initial_hamiltonian/ H0, the same; absent where it is not known
 
@@ -34,7 +37,13 @@ from ase import Atoms
 import hotham_ase
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.basis.potentials import PotentialError
-from hotham_ase.dataset.stored import DatasetError, StoredStructure, stored_basis, write_basis
+from hotham_ase.dataset.stored import (
+    DatasetError,
+    StoredStructure,
+    stored_basis,
+    stored_spin,
+    write_basis,
+)
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.hdf5 import (
@@ -48,10 +57,11 @@ from hotham_ase.hdf5 import (
     reserve,
     write_hdf5,
 )
+from hotham_ase.matrices.spin import Spin
 
 FORMAT = "hotham-dataset"
-FORMAT_VERSION = 4  # the newest; of files with potentials, which older versions would lose
-_WITHOUT_POTENTIALS = 3
+FORMAT_VERSION = 5  # the newest; of files with spin or moments, which older versions would lose
+_WITHOUT_SPIN, _WITHOUT_POTENTIALS = 4, 3  # files are of the oldest version that has all of them
 
 
 class DatasetWriter:
@@ -79,6 +89,7 @@ class DatasetWriter:
         self._file: h5py.File | None = None
         self._basis: OrbitalBasis | None = None
         self._checksums: dict[str, str] = {}  # by name, in order
+        self._has_spin = False  # of any structure
 
     def __enter__(self) -> DatasetWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +120,8 @@ class DatasetWriter:
         ------
         DatasetError
             If a structure of this name is there already; nothing is written.
+        MatrixError
+            If H is complex although its spin kind is real; nothing is written.
         BasisError
             If a species has other orbitals or another potential than in the structures before;
             nothing is written.
@@ -141,6 +154,7 @@ class DatasetWriter:
         stored.write(self._file.create_group(f"structures/{len(self):08d}"))
         self._basis = basis
         self._checksums[stored.name] = stored.checksum()
+        self._has_spin |= stored.has_spin
 
     def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
         """Write what belongs to all structures, unless something went wrong before."""
@@ -161,7 +175,8 @@ class DatasetWriter:
         for key, text in texts.items():
             file.attrs[key] = fixed_strings([text])[0]
         with_potentials = any(s.potential is not None for s in self._basis.species)
-        version = FORMAT_VERSION if with_potentials else _WITHOUT_POTENTIALS
+        version = _WITHOUT_SPIN if with_potentials else _WITHOUT_POTENTIALS
+        version = FORMAT_VERSION if self._has_spin else version
         file.attrs["format_version"] = version
 
 
@@ -320,6 +335,11 @@ class Dataset:
         """Whether a structure has an initial Hamiltonian H0; no matrix is read for it."""
         with _dataset_errors():
             return "initial_hamiltonian" in child_names(self.group(index))
+
+    def spin(self, index: int) -> Spin:
+        """Kind of H of a structure; no matrix is read for it."""
+        with _dataset_errors():
+            return stored_spin(self.group(index))
 
     @property
     def basis(self) -> OrbitalBasis:

@@ -19,7 +19,15 @@ from hotham_ase.dataset.packing import PackedMatrix, pack, unpack
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
 from hotham_ase.errors import HothamError
-from hotham_ase.hdf5 import child_group, child_names, fixed_strings, read_array, read_attribute
+from hotham_ase.hdf5 import (
+    HDF5Error,
+    child_group,
+    child_names,
+    fixed_strings,
+    read_array,
+    read_attribute,
+)
+from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import overlap_matrix
 
 if TYPE_CHECKING:
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
 
 MATRICES = ("hamiltonian", "overlap", "initial_hamiltonian")  # the first is always there
 LARGEST_L = 6  # of a shell; all that spectroscopic letters are given for here
+_MOMENTS = "initial_magmoms"
 _GEOMETRY = ("numbers", "positions", "cell", "pbc")
 _MATRIX = ("edge_index", "cell_shifts", "values")
 _ATTRIBUTES = ("provenance", "n_electrons", "fermi_level")
@@ -44,6 +53,10 @@ class StoredStructure:
     ----------
     numbers, positions, cell, pbc
         As in ASE, Å.
+    spin : Spin
+        Of H, and of H0; S is unpolarized.
+    moments : (n_atoms,), (n_atoms, 3) or None
+        Initial magnetic moments in Bohr magnetons, if the structure has any.
     matrices : dict of PackedMatrix
         By the names in ``MATRICES``, in that order.
     provenance : str
@@ -58,6 +71,8 @@ class StoredStructure:
     positions: np.ndarray
     cell: np.ndarray
     pbc: np.ndarray
+    spin: Spin
+    moments: np.ndarray | None
     matrices: Mapping[str, PackedMatrix]
     provenance: str
     n_electrons: float
@@ -75,8 +90,11 @@ class StoredStructure:
         if sample.initial_hamiltonian is not None:
             matrices["initial_hamiltonian"] = sample.initial_hamiltonian
         level = sample.fermi_level
+        given = atoms.has("initial_magmoms")
         return cls(
             *(atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc),
+            spin=sample.hamiltonian.spin,
+            moments=atoms.get_initial_magnetic_moments() if given else None,
             matrices={name: _small(pack(matrix)) for name, matrix in matrices.items()},
             provenance=json.dumps(sample.provenance.to_dict(), sort_keys=True),
             n_electrons=sample.n_electrons,
@@ -89,13 +107,19 @@ class StoredStructure:
         """Read a group; HDF5Error if a part is missing or of another kind or shape."""
         numbers = read_array(group, "numbers", "i", (None,))
         there = ["hamiltonian", *child_names(group)]
-        present = [name for name in matrices if name in there]
+        spin = stored_spin(group)
         return cls(
             numbers=numbers,
             positions=read_array(group, "positions", "f", (len(numbers), 3)),
             cell=read_array(group, "cell", "f", (3, 3)),
             pbc=read_array(group, "pbc", "b", (3,)),
-            matrices={name: _read_packed(child_group(group, name)) for name in present},
+            spin=spin,
+            moments=_read_moments(group, len(numbers)) if _MOMENTS in there else None,
+            matrices={
+                name: _read_packed(child_group(group, name), spin_of(name, spin))
+                for name in matrices
+                if name in there
+            },
             provenance=read_attribute(group, "provenance", "s"),
             n_electrons=read_attribute(group, "n_electrons", "f"),
             fermi_level=read_attribute(group, "fermi_level", "f"),
@@ -104,6 +128,8 @@ class StoredStructure:
 
     def write(self, group: h5py.Group) -> None:
         """Write all parts, and their checksum."""
+        if self.spin is not Spin.UNPOLARIZED:
+            group.attrs["spin"] = fixed_strings([self.spin.value])[0]
         for key, array in self._arrays().items():
             of_matrix = "/" in key and array.size
             filters = {"compression": "gzip", "shuffle": True} if of_matrix else {}
@@ -122,7 +148,14 @@ class StoredStructure:
             digest.update(np.ascontiguousarray(array).data)
         for key in _ATTRIBUTES:
             digest.update(f"{key}={getattr(self, key)} ".encode())
+        if self.spin is not Spin.UNPOLARIZED:  # files of before spin was stored stay valid
+            digest.update(f"spin={self.spin.value} ".encode())
         return digest.hexdigest()
+
+    @property
+    def has_spin(self) -> bool:
+        """Whether H has spin, or the atoms have moments."""
+        return self.spin is not Spin.UNPOLARIZED or self.moments is not None
 
     @property
     def name(self) -> str:
@@ -137,8 +170,12 @@ class StoredStructure:
     def _arrays(self) -> dict[str, np.ndarray]:
         """All arrays by their places in the group."""
         arrays = {key: getattr(self, key) for key in _GEOMETRY}
+        if self.moments is not None:
+            arrays[_MOMENTS] = self.moments
         for name, packed in self.matrices.items():
             arrays |= {f"{name}/{key}": getattr(packed, key) for key in _MATRIX}
+            if len(packed.values) == 1:
+                arrays[f"{name}/values"] = packed.values[0]
         return arrays
 
     def atoms(self) -> Atoms:
@@ -148,7 +185,19 @@ class StoredStructure:
         if self.numbers.min() < 1 or self.numbers.max() >= len(chemical_symbols):
             found = np.unique(self.numbers).tolist()
             raise DatasetError(f"{self.place} has atomic numbers that are none: {found[:9]}")
-        return Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        return Atoms(
+            self.numbers,
+            positions=self.positions,
+            cell=self.cell,
+            pbc=self.pbc,
+            magmoms=self.moments,
+        )
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether positions, cell and moments are finite numbers."""
+        arrays = (self.positions, self.cell, self.moments)
+        return all(np.isfinite(array).all() for array in arrays if array is not None)
 
     def origin(self) -> Provenance:
         """The provenance; DatasetError if it is not a JSON object."""
@@ -163,12 +212,14 @@ class StoredStructure:
     def sample(self, basis: OrbitalBasis) -> Sample:
         """All matrices in full; DatasetError if the parts do not go together."""
         atoms, origin = self.atoms(), self.origin()
-        if not (np.isfinite(self.positions).all() and np.isfinite(self.cell).all()):
-            raise DatasetError(f"{self.place} has coordinates that are not finite numbers")
+        if not self.is_finite:
+            raise DatasetError(
+                f"{self.place} has positions, a cell or moments that are not finite numbers"
+            )
         try:
             n_orbitals = basis.n_orbitals(atoms.numbers)
             matrices = {
-                name: unpack(packed, atoms, n_orbitals, name)
+                name: unpack(packed, atoms, n_orbitals, spin_of(name, self.spin), name)
                 for name, packed in self.matrices.items()
             }
             if "overlap" not in matrices:  # left out where the basis gives it
@@ -187,10 +238,43 @@ class StoredStructure:
             raise DatasetError(f"{self.place} cannot be read: {error}") from error
 
 
-def _read_packed(group: h5py.Group) -> PackedMatrix:
+def stored_spin(group: h5py.Group) -> Spin:
+    """Kind of H of a structure's group; HDF5Error or DatasetError if it is none."""
+    if "spin" not in group.attrs:
+        return Spin.UNPOLARIZED
+    word = read_attribute(group, "spin", "s")
+    try:
+        return Spin(word)
+    except ValueError as error:
+        kinds = ", ".join(kind.value for kind in Spin)
+        place = f"{group.file.filename}:{group.name}"
+        raise DatasetError(f"{place} has the spin {word[:50]!r}, must be of {kinds}") from error
+
+
+def spin_of(name: str, spin: Spin) -> Spin:
+    """Kind of one of ``MATRICES``, where that of H is given."""
+    return Spin.UNPOLARIZED if name == "overlap" else spin
+
+
+def _read_moments(group: h5py.Group, n_atoms: int) -> np.ndarray:
+    """A number for each atom, or a vector."""
+    try:
+        return read_array(group, _MOMENTS, "f", (n_atoms,))
+    except HDF5Error:
+        return read_array(group, _MOMENTS, "f", (n_atoms, 3))
+
+
+def _read_packed(group: h5py.Group, spin: Spin) -> PackedMatrix:
     edge_index = read_array(group, "edge_index", "i", (2, None))
     shifts = read_array(group, "cell_shifts", "i", (edge_index.shape[1], 3))
-    return PackedMatrix(edge_index, shifts, read_array(group, "values", "f", (None,)))
+    n = spin.n_components
+    values = read_array(
+        group,
+        "values",
+        "f" if spin.has_real_components else "c",
+        (None,) if n == 1 else (n, None),
+    )
+    return PackedMatrix(edge_index, shifts, np.atleast_2d(values))
 
 
 def _small(packed: PackedMatrix) -> PackedMatrix:

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis
 from hotham_ase.dataset.packing import PackedMatrix
-from hotham_ase.dataset.stored import StoredStructure
+from hotham_ase.dataset.stored import StoredStructure, spin_of
 from hotham_ase.dft.plausibility import LARGEST_DENSE, NEAR_PAIRS, OVERLAPPING, describe_nearest
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.electronic.kmesh import Grid, KMesh, reduced
@@ -109,8 +109,8 @@ def check_structure(stored: StoredStructure, basis: OrbitalBasis) -> Iterator[Fi
 
 
 def _check_raw(stored: StoredStructure, basis: OrbitalBasis) -> Iterator[Finding]:
-    if not (np.isfinite(stored.positions).all() and np.isfinite(stored.cell).all()):
-        yield _error("nan", "positions or cell are not finite numbers")
+    if not stored.is_finite:
+        yield _error("nan", "positions, cell or moments are not finite numbers")
         return
     atoms = stored.atoms()
     try:
@@ -123,21 +123,22 @@ def _check_raw(stored: StoredStructure, basis: OrbitalBasis) -> Iterator[Finding
     except PairListError as error:
         yield _error("overlapping-atoms", str(error))
     for name, packed in stored.matrices.items():
-        yield from _check_raw_matrix(packed, name, atoms, basis)
+        yield from _check_raw_matrix(packed, name, spin_of(name, stored.spin), atoms, basis)
 
 
 def _check_raw_matrix(
-    packed: PackedMatrix, name: str, atoms: Atoms, basis: OrbitalBasis
+    packed: PackedMatrix, name: str, spin: Spin, atoms: Atoms, basis: OrbitalBasis
 ) -> Iterator[Finding]:
     n_orbitals = basis.n_orbitals(atoms.numbers)
     i, j = packed.edge_index
     n_onsite = int((n_orbitals**2).sum())
     expected = n_onsite + int((n_orbitals[i] * n_orbitals[j]).sum())
-    if packed.values.shape != (expected,):
+    n_values = packed.values.shape[1]
+    if n_values != expected:
         yield _error(
             "orbital-count",
-            f"{name} has {packed.values.size} elements, but {expected} by the orbitals of the "
-            "basis and the pairs",
+            f"{name} has {n_values} elements, but {expected} by the orbitals of the basis and the "
+            "pairs",
         )
         return
     n_bad = int((~np.isfinite(packed.values)).sum())
@@ -153,10 +154,11 @@ def _check_raw_matrix(
     if n_repeated:
         yield _error("no-pairs", f"{name} lists {n_repeated} pairs more than once")
     largest = float(np.abs(packed.values).max(initial=0.0))
-    error, start = 0.0, 0
+    error, start, signs = 0.0, 0, spin.mirror_signs[:, None, None]
     for n in n_orbitals:
-        block = packed.values[start : start + n * n].reshape(n, n)
-        error = max(error, float(np.abs(block - block.conj().T).max()))
+        block = packed.values[:, start : start + n * n].reshape(-1, n, n)
+        mirrored = signs * block.conj().transpose(0, 2, 1)
+        error = max(error, float(np.abs(block - mirrored).max()))
         start += n * n
     if error > HERMITIAN_TOLERANCE * largest:
         yield _error(
@@ -192,7 +194,7 @@ def _is_folded(sample: Sample) -> bool:
     pairs = matrix.pairs
     i, j = pairs.edge_index
     # matrix elements decay with distance: the reading that puts large ones on near atoms is right
-    sizes = np.add.reduceat(np.abs(matrix.single), matrix.layout.offsets[:-1])
+    sizes = np.add.reduceat(np.abs(matrix.values).sum(axis=0), matrix.layout.offsets[:-1])
     weights = sizes[pairs.n_atoms :]
     folded = pairs.edge_vectors + (images[i] - images[j]) @ pairs.cell
     return bool(weights @ np.linalg.norm(folded, axis=1) < weights @ pairs.edge_lengths)
@@ -317,7 +319,8 @@ def _check_initial(sample: Sample) -> Iterator[Finding]:
 
 def _size(h: RealSpaceMatrix, s: RealSpaceMatrix) -> float:
     """Frobenius norm of H − μS, eV, with the μ that makes it smallest."""
-    mu = best_shift(h.on_pairs(s.pairs).single, s.single)
+    of_both_spins = np.outer(h.spin.identity, s.single)
+    mu = best_shift(h.on_pairs(s.pairs).values.real.ravel(), of_both_spins.ravel())
     return float(np.linalg.norm((h - float(mu) * s).values))
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from scipy.linalg import LinAlgError, eigh
 
 from hotham_ase.dft.sample import DFTReadError, Sample
-from hotham_ase.electronic.solvers.problem import n_rows
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import overlap_matrix
@@ -56,6 +55,11 @@ class Eigenvalues:
     occupations: np.ndarray | None = None
 
 
+def _n_rows(sample: Sample) -> int:
+    """Rows of H(k)."""
+    return sample.hamiltonian.spin.n_rows(sample.hamiltonian.n_basis)
+
+
 def check_sample(sample: Sample) -> None:
     """Refuse matrices that cannot belong to the structure.
 
@@ -93,11 +97,11 @@ def check_electrons(sample: Sample) -> None:
     DFTReadError
         With both numbers; or if S(k) is not positive definite.
     """
-    if sample.fermi_level is None or n_rows(sample.hamiltonian) > LARGEST_DENSE:
+    if sample.fermi_level is None or _n_rows(sample) > LARGEST_DENSE:
         return
     # a point inside the zone and its images in the axes: no level there is degenerate by symmetry
     kpts = np.array([[0.21, 0.17, 0.13], [-0.21, 0.33, 0.29]]) * sample.atoms.pbc
-    n_kpts = len(kpts) if sample.atoms.pbc.any() and n_rows(sample.hamiltonian) <= SMALL else 1
+    n_kpts = len(kpts) if sample.atoms.pbc.any() and _n_rows(sample) <= SMALL else 1
     levels = np.concatenate(
         [
             _levels(sample, kpt, channel)
@@ -150,7 +154,7 @@ def check_against_run(
             f"{sample.name}: the run printed levels of {n_spins} spins, where H is "
             f"{sample.hamiltonian.spin.value}"
         )
-    n_levels = n_rows(sample.hamiltonian)
+    n_levels = _n_rows(sample)
     if n_bands > n_levels:
         raise DFTReadError(
             f"{sample.name}: the run has {n_bands} bands, more than the {n_levels} that its "
@@ -198,10 +202,10 @@ def _check_occupations(sample: Sample, levels: np.ndarray, occupations: np.ndarr
 
 def _kpoints_to_compare(sample: Sample, kpts: np.ndarray) -> list[int]:
     """The k-point farthest from those where H(k) is real, and the first."""
-    if n_rows(sample.hamiltonian) > LARGEST_DENSE:
+    if _n_rows(sample) > LARGEST_DENSE:
         return []
     most_complex = int(np.abs(np.sin(2 * np.pi * kpts)).sum(axis=1).argmax())
-    first = [0] if most_complex and n_rows(sample.hamiltonian) <= SMALL else []
+    first = [0] if most_complex and _n_rows(sample) <= SMALL else []
     return [most_complex, *first]
 
 
@@ -233,8 +237,7 @@ def _check_periodicity(sample: Sample) -> None:
 
 def _check_onsite(sample: Sample) -> None:
     for atom, symbol in enumerate(sample.atoms.symbols):
-        if not sample.hamiltonian.onsite_block(atom).any():
-            raise DFTReadError(f"{sample.name}: hamiltonian has no onsite block of atom {atom}")
+        _check_levels(sample, atom, symbol)
         block = sample.overlap.onsite_block(atom)
         error = np.abs(np.diag(block) - 1)
         if not error.max() <= NORM_TOLERANCE:
@@ -254,6 +257,20 @@ def _check_onsite(sample: Sample) -> None:
                 f"{sample.name}: overlap of atom {atom} ({symbol}) has elements of {mixed:.3g} "
                 "between orbitals of different l or m, which are orthogonal: another order of "
                 "orbitals, or not an overlap"
+            )
+
+
+def _check_levels(sample: Sample, atom: int, symbol: str) -> None:
+    """Refuse orbitals without an energy; no number of a calculation is exactly zero by chance."""
+    for channel in range(sample.hamiltonian.spin.n_spins):
+        block = sample.hamiltonian.onsite_block(atom, channel)
+        if not block.any():
+            raise DFTReadError(f"{sample.name}: hamiltonian has no onsite block of atom {atom}")
+        missing = np.flatnonzero(np.diag(block) == 0)
+        if len(missing):
+            raise DFTReadError(
+                f"{sample.name}: hamiltonian has no element of orbital {missing[0]} of atom {atom} "
+                f"({symbol}) with itself: it is incomplete"
             )
 
 

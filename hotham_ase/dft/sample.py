@@ -12,6 +12,7 @@ import numpy as np
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.errors import HothamError
 from hotham_ase.matrices import MatrixError, RealSpaceMatrix
+from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -53,13 +54,14 @@ class Sample:
     Attributes
     ----------
     atoms : ase.Atoms
-        The structure; a copy, without calculator.
+        The structure; a copy, without calculator. Its initial magnetic moments are those that the
+        calculation began with.
     basis : OrbitalBasis
         Orbitals of at least the species present.
     hamiltonian : RealSpaceMatrix
         H in eV.
     overlap : RealSpaceMatrix
-        S; its pairs may be fewer than those of H.
+        S, the same for both spins; its pairs may be fewer than those of H.
     fermi_level : float or None
         eV, on the energy scale of H; None if not known.
     n_electrons : float
@@ -97,6 +99,9 @@ class Sample:
                     matrix.check_belongs(atoms, expected, label)
         except MatrixError as error:
             raise SampleError(str(error)) from error
+        if self.overlap.spin is not Spin.UNPOLARIZED:
+            kind = self.overlap.spin.value
+            raise SampleError(f"overlap must be unpolarized, the same for both spins, got {kind}")
         # H - H0 is learned element by element
         initial = self.initial_hamiltonian
         if initial is not None and initial.spin != self.hamiltonian.spin:

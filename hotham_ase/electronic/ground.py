@@ -145,19 +145,15 @@ def ground_state(
     NotSupportedError
         If H is of a magnet.
     """
-    hamiltonian.check_spin(*NONMAGNETIC)  # a magnet fills its channels differently
-    solved = _FilledMesh.solve(hamiltonian, overlap, mesh, n_electrons, kT, window, group, options)
-    edges = solved.edges(known, search_up_to, search_options or options)
-    limit = affordable_kpts(n_rows(hamiltonian)) if max_kpts is None else max_kpts
-    level, change = solved.fermi_level(edges, limit)
-    if edges is not None and edges.k_vbm is None:  # a band is filled in part, up to the level
-        edges = BandEdges(0.0, 0.0, level, level)
-    return solved.state(level, change, edges, window)
+    solved = FilledMesh.solve(hamiltonian, overlap, mesh, n_electrons, kT, window, group, options)
+    return solved.ground_state(
+        known, max_kpts=max_kpts, search_up_to=search_up_to, options=search_options or options
+    )
 
 
 @dataclass(frozen=True, eq=False)
-class _FilledMesh:
-    """Bands of a mesh and how electrons fill them."""
+class FilledMesh:
+    """Bands of a mesh and how electrons fill them; its parts are those of :func:`ground_state`."""
 
     hamiltonian: RealSpaceMatrix
     overlap: RealSpaceMatrix | None
@@ -168,6 +164,7 @@ class _FilledMesh:
     shares: np.ndarray | None  # (n_spins, n_kpts, n_groups, n_bands)
     filling: Filling
     n_filled: float  # bands among all, a whole number or not
+    wanted: BandWindow | None  # of all bands those that are asked for
 
     @classmethod
     def solve(
@@ -180,7 +177,10 @@ class _FilledMesh:
         window: BandWindow | None,
         group: np.ndarray | None,
         options: SolverOptions,
-    ) -> _FilledMesh:
+    ) -> FilledMesh:
+        """Solve on a mesh, and fill the bands."""
+        hamiltonian.check_spin(*NONMAGNETIC)  # a magnet fills its channels differently
+        wanted = window
         # populations need every filled band; a small problem has them all at no extra cost
         if (
             group is not None
@@ -205,7 +205,23 @@ class _FilledMesh:
         if filling.is_metal and kT > 0 and room > TAILS * kT:
             filling = fill_bands(energies, mesh.weights, n_left, spin=spin, kT=kT)
         n_filled = n_electrons / spin.degeneracy
-        return cls(*matrices, options, mesh, window, energies, shares, filling, n_filled)
+        return cls(*matrices, options, mesh, window, energies, shares, filling, n_filled, wanted)
+
+    def ground_state(
+        self,
+        known: Sequence[KnownBands],
+        *,
+        max_kpts: int | None = None,
+        search_up_to: int,
+        options: SolverOptions,
+    ) -> GroundState:
+        """What these bands and those at other k-points say; ``options`` are the search's."""
+        edges = self.edges(known, search_up_to, options)
+        limit = affordable_kpts(n_rows(self.hamiltonian)) if max_kpts is None else max_kpts
+        level, change = self.fermi_level(edges, limit)
+        if edges is not None and edges.k_vbm is None:  # a band is filled in part, up to the level
+            edges = BandEdges(0.0, 0.0, level, level)
+        return self.state(level, change, edges)
 
     @property
     def first(self) -> int:
@@ -264,11 +280,9 @@ class _FilledMesh:
             error = max(error, edges.vbm - edges.cbm - seen)
         return level, error
 
-    def state(
-        self, level: float, change: float, edges: BandEdges | None, window: BandWindow | None
-    ) -> GroundState:
-        """What is asked for, of the bands of a window."""
-        kept = slice(None)
+    def state(self, level: float, change: float, edges: BandEdges | None) -> GroundState:
+        """What is asked for, of the bands that are."""
+        kept, window = slice(None), self.wanted
         if window is not None and self.window is None:
             kept = slice(window.first, window.first + window.n_bands)
         filled = self.filling.occupations

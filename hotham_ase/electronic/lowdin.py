@@ -134,10 +134,10 @@ def _mesh_of(cell: np.ndarray, crossed: np.ndarray, length: float) -> tuple[int,
 
 
 def _fits(h: RealSpaceMatrix, mesh: tuple[int, int, int], *, with_position: bool) -> bool:
-    n_rows = h.n_basis * (2 if h.spin.is_spinor else 1)
+    n_rows = h.spin.n_rows(h.n_basis)
     matrices = h.spin.n_spins + (3 if with_position else 0)
-    # of the mesh, of its transform, and of R
-    return 3 * matrices * 16 * math.prod(mesh) * n_rows**2 <= MOST_SHARE * free_memory()
+    # of the mesh, of its transform, of R and of −R
+    return 4 * matrices * 16 * math.prod(mesh) * n_rows**2 <= MOST_SHARE * free_memory()
 
 
 def _levels(h: RealSpaceMatrix, s: RealSpaceMatrix, kpts: np.ndarray) -> np.ndarray:
@@ -218,12 +218,18 @@ def _inverse_root(values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def _coefficients(at_k: np.ndarray, mesh: tuple[int, int, int], shifts: np.ndarray) -> np.ndarray:
-    """(…, n_r, n, n) from (…, n_kpts, n, n): A(R) = Σ_k exp(−2πi k·R) A(k) / n_kpts."""
+    """(…, n_r, n, n) from (…, n_kpts, n, n): A(R) = Σ_k exp(−2πi k·R) A(k) / n_kpts.
+
+    A(−R) = A(R)† exactly, since tools refuse what is not to 1e-12.
+    """
     *leading, n_kpts, n, _ = at_k.shape
     at_k = at_k.reshape(*leading, *mesh, n, n)
     axes = tuple(range(len(leading), len(leading) + 3))
     of_r = np.fft.fftn(at_k, axes=axes).reshape(*leading, n_kpts, n, n) / n_kpts
-    return of_r[..., np.ravel_multi_index(tuple((shifts % mesh).T), mesh), :, :]
+    there, opposite = (np.ravel_multi_index(tuple((r % mesh).T), mesh) for r in (shifts, -shifts))
+    picked = of_r[..., there, :, :]
+    picked += of_r[..., opposite, :, :].conj().swapaxes(-1, -2)
+    return picked / 2
 
 
 def _nearest(mesh: tuple[int, int, int], cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -107,11 +107,11 @@ class MatrixSystem:
 
     @functools.cached_property
     def symmetries(self) -> Symmetries | None:
-        """What leaves H and S as they are; None if symmetry is not to be used."""
+        """What leaves H and S as they are; None if it is not to be used, or spins are coupled."""
         if not self.symmetry:
             return None
         matrices = tuple(m for m in (self.hamiltonian, self.overlap) if m is not None)
-        return Symmetries(self.hamiltonian.pairs, self.basis, matrices)
+        return Symmetries.of(self.hamiltonian, self.basis, matrices)
 
     @property
     def has_ghost_states(self) -> bool:

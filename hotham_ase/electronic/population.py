@@ -1,12 +1,14 @@
-"""Mulliken populations: how much of a state lies on which orbitals."""
+"""Populations: how much of a state lies on which orbitals, by Mulliken's shares or Löwdin's."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import scipy.linalg
-from scipy.sparse import csr_array
+from scipy.sparse import block_diag, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions, n_rows
@@ -27,11 +29,13 @@ class WindowError(HothamError, ValueError):
     """A window of bands that does not reach as far as it has to."""
 
 
-def mulliken_weights(vectors: np.ndarray, s_k: np.ndarray | csr_array | None) -> np.ndarray:
-    """Share of each orbital in each state, Re C*_μn (S C)_μn.
+def mulliken_factors(
+    vectors: np.ndarray, s_k: np.ndarray | csr_array | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """C and S C: the share of an orbital in a state is Re C*_μn (S C)_μn.
 
     A share may be negative, where a state's orbitals overlap out of phase; those of a state sum
-    to 1. :func:`lowdin_weights` are never negative.
+    to 1. Those of :func:`lowdin_factors` are never negative.
 
     Parameters
     ----------
@@ -40,41 +44,76 @@ def mulliken_weights(vectors: np.ndarray, s_k: np.ndarray | csr_array | None) ->
     s_k : (n_basis, n_basis) or None
         None for an orthonormal basis.
 
-    Returns
-    -------
-    (n_basis, n_bands)
-
     References
     ----------
     Mulliken, J. Chem. Phys. 23, 1833 (1955).
     """
-    overlapped = vectors if s_k is None else s_k @ vectors
-    return np.real(vectors.conj() * overlapped)
+    return vectors, vectors if s_k is None else s_k @ vectors
 
 
-def lowdin_weights(vectors: np.ndarray, s_k: np.ndarray | csr_array | None) -> np.ndarray:
-    """Share of each orthogonalized orbital in each state, |(S^½ C)_μn|².
+def lowdin_factors(
+    vectors: np.ndarray, s_k: np.ndarray | csr_array | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """S^½ C, twice: the share of an orthogonalized orbital in a state is |(S^½ C)_μn|².
 
     Shares lie between 0 and 1; those of a state sum to 1.
 
     Parameters
     ----------
     vectors, s_k
-        As for :func:`mulliken_weights`.
-
-    Returns
-    -------
-    (n_basis, n_bands)
+        As for :func:`mulliken_factors`.
 
     References
     ----------
     Löwdin, J. Chem. Phys. 18, 365 (1950).
     """
     if s_k is None:
-        return np.abs(vectors) ** 2
+        return vectors, vectors
     s, u = scipy.linalg.eigh(s_k.toarray() if isinstance(s_k, csr_array) else s_k)
     root = np.sqrt(np.clip(s, 0.0, None))  # rounding puts zeros below zero
-    return np.abs(u @ (root[:, None] * (u.conj().T @ vectors))) ** 2
+    x = u @ (root[:, None] * (u.conj().T @ vectors))
+    return x, x
+
+
+@dataclass(frozen=True, eq=False)
+class Projector:
+    """Which products of two coefficients add up to a state's share of each group of orbitals.
+
+    Attributes
+    ----------
+    first, second : (n_products,) int
+        Orbitals.
+    weights : (n_groups, n_products)
+    """
+
+    first: np.ndarray = field(repr=False)
+    second: np.ndarray = field(repr=False)
+    weights: csr_array = field(repr=False)
+
+    @classmethod
+    def of(cls, group: np.ndarray, turns: Sequence[csr_array] = ()) -> Projector:
+        """That of groups of orbitals, or its mean over what turns orbitals.
+
+        Parameters
+        ----------
+        group : (n_basis,) int
+            Group of each orbital, 0 … n_groups − 1.
+        turns
+            (n_basis, n_basis) D each. What a k-point's states C have on a group, those of the
+            k-points that it stands for, D C, have on it in the mean.
+        """
+        each = np.arange(len(group))
+        groups = csr_array((np.ones(len(group)), (group, each)))
+        if not turns:
+            return cls(each, each, groups)
+        # Σ_m D_mi D_mj over the group's orbitals m, for all i, j that occur in one row of any D
+        first, second = sum(abs(d).T @ abs(d) for d in turns).nonzero()
+        weights = [groups @ (d[:, first] * d[:, second]) for d in turns]
+        return cls(first, second, csr_array(sum(weights) / len(turns)))
+
+    def shares(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(n_groups, n_bands) of states, from the factors (n_basis, n_bands) of their shares."""
+        return self.weights @ np.real(left[self.first].conj() * right[self.second])
 
 
 def group_weights(weights: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -99,6 +138,7 @@ def solve_with_shares(
     *,
     window: BandWindow | None = None,
     shares: Shares = "mulliken",
+    turns: Sequence[csr_array] = (),
     options: SolverOptions = DEFAULT_OPTIONS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues at many k-points and how the states are shared among groups of orbitals.
@@ -111,21 +151,25 @@ def solve_with_shares(
         Group of each orbital.
     shares
         ``mulliken`` or ``lowdin``.
+    turns
+        Of orbitals: shares are means over these, see :meth:`Projector.of`.
 
     Returns
     -------
     eigenvalues : (n_spins, n_kpts, n_bands) eV
     shares : (n_spins, n_kpts, n_groups, n_bands)
     """
-    weights_of = {"mulliken": mulliken_weights, "lowdin": lowdin_weights}[shares]
+    factors_of = {"mulliken": mulliken_factors, "lowdin": lowdin_factors}[shares]
     spin, values, rows = hamiltonian.spin, [], []
-    group = np.tile(group, n_rows(hamiltonian) // len(group))  # both rows of a spinor's orbital
+    n_spins = n_rows(hamiltonian) // len(group)  # both rows of a spinor's orbital
+    turns = [csr_array(block_diag([turn] * n_spins)) for turn in turns]
+    projector = Projector.of(np.tile(group, n_spins), turns)
     solutions = solve_kpts(hamiltonian, overlap, kpts, window=window, vectors=True, options=options)
     for kpt, states in zip([*kpts] * spin.n_spins, solutions, strict=True):
         values.append(states.eigenvalues)
         # vectors of one k-point are large: only their sums over groups are kept
         s_k = None if overlap is None else overlap.at_k(kpt, spin=spin)
-        rows.append(group_weights(weights_of(states.columns, s_k), group))
+        rows.append(projector.shares(*factors_of(states.columns, s_k)))
     return stack_bands(values, spin.n_spins), stack_bands(rows, spin.n_spins)
 
 
@@ -187,8 +231,8 @@ def symmetrized(
     """Means of shares over equivalent atoms, as for all k-points that one stands for.
 
     What one k-point's states have on an atom, those of an equivalent k-point have on an
-    equivalent atom. The sums over a shell's orbitals are scalars; single orbitals of p, d, … are
-    not, and go into one another, so that they need a mesh without symmetry.
+    equivalent atom. The sums over a shell's orbitals are scalars; single orbitals of p, d, … go
+    into one another, and have means of their own (:meth:`Projector.of`).
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from hotham_ase.electronic.dos import (
     CoarseMeshWarning,
@@ -24,6 +25,7 @@ from hotham_ase.electronic.dos import (
 )
 from hotham_ase.electronic.kmesh import affordable_kpts
 from hotham_ase.electronic.population import Shares, solve_with_shares, symmetrized
+from hotham_ase.electronic.solvers.adapted_basis import OrbitalTurns
 from hotham_ase.electronic.solvers.problem import DEFAULT_OPTIONS, SolverOptions, n_rows
 from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts
 from hotham_ase.electronic.tetrahedra import states_below
@@ -99,9 +101,13 @@ def density_of_states(
     problem = _Problem(hamiltonian, overlap, fermi_level, window, options)
     solved = problem.smooth_total(mesh, sigma, refine)
     if projection is not None:
-        # symmetry takes orbitals of one m into those of others
-        mesh = solved.mesh.without_symmetry() if projection == "orbital" else solved.mesh
-        solved = problem.smooth_projections(mesh, group, shares, refine and sigma is None)
+        turns: list[csr_array] = []
+        if projection == "orbital" and solved.mesh.symmetry is not None:
+            # symmetry takes orbitals of one m into those of others
+            known = OrbitalTurns.of(hamiltonian.pairs, basis)
+            turns = [known.whole(rotation) for rotation in solved.mesh.symmetry.rotations]
+        is_refined = refine and sigma is None
+        solved = problem.smooth_projections(solved.mesh, group, shares, turns, is_refined)
     curves = solved.curves(infos, fermi_level, sigma, hamiltonian.spin)
     info = solved.info | {"seconds": f"{time.perf_counter() - begin:.1f}"}
     for curve in curves:
@@ -238,7 +244,12 @@ class _Problem:
         return solved
 
     def smooth_projections(
-        self, mesh: KMesh, group: np.ndarray, shares: Shares, refine: bool
+        self,
+        mesh: KMesh,
+        group: np.ndarray,
+        shares: Shares,
+        turns: Sequence[csr_array],
+        refine: bool,
     ) -> SmoothMesh:
         """Refine a mesh until the projections stand still too; warn if it ends before.
 
@@ -256,6 +267,7 @@ class _Problem:
                 group,
                 window=self.window,
                 shares=shares,
+                turns=turns,
                 options=self.options,
             )
             # a k-point stands for others, whose states lie on equivalent atoms

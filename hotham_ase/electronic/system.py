@@ -20,7 +20,7 @@ from ase.spectrum.band_structure import BandStructure
 from hotham_ase.electronic.dos import DosError, Projection, projection_groups
 from hotham_ase.electronic.edges import BandEdgeError, BandEdges, KnownBands
 from hotham_ase.electronic.fermi import FermiLevelError
-from hotham_ase.electronic.ground import GroundState, ground_state
+from hotham_ase.electronic.ground import FilledMesh, GroundState
 from hotham_ase.electronic.kpath import band_path
 from hotham_ase.electronic.kpm import N_VECTORS, EstimatedDensity, estimated_density
 from hotham_ase.electronic.matrix_system import FEW, MatrixSystem
@@ -54,6 +54,8 @@ class _Found:
     state: GroundState | None = None
     near: GroundState | None = None  # of few bands, where all would take too long
     paths: list[KnownBands] = field(default_factory=list)  # where edges are looked for, too
+    #: By their windows, and thresholds of S.
+    meshes: dict[tuple[BandWindow | None, float], FilledMesh] = field(default_factory=dict)
 
     def note(self, path: KnownBands, n_filled: int) -> None:
         """Look for edges at a path's k-points too, if bands there lie in the gap found so far."""
@@ -158,18 +160,17 @@ class ElectronicSystem(MatrixSystem):
     def _solve(self, window: BandWindow | None, group: np.ndarray | None = None) -> GroundState:
         """The ground state, with populations of groups of orbitals if there are any."""
         kT = math.sqrt(3) / math.pi * self.sigma
-        state = ground_state(
-            self.hamiltonian,
-            self.overlap,
-            self._uniform(self.mesh),
-            self.n_electrons,
-            kT=kT,
-            window=window,
-            group=group,
-            known=self._found.paths,
+        # a path looks for other edges, but leaves the mesh's bands as they are
+        meshes, key = self._found.meshes, (window, self.guard.threshold)
+        if group is not None or key not in meshes:
+            problem = (self.hamiltonian, self.overlap, self._uniform(self.mesh), self.n_electrons)
+            options = self._options("solving on the mesh")
+            filled = FilledMesh.solve(*problem, kT, window, group, options)
+            meshes[window, self.guard.threshold] = filled
+        state = meshes[window, self.guard.threshold].ground_state(
+            self._found.paths,
             search_up_to=self.search_up_to,
-            options=self._options("solving on the mesh"),
-            search_options=self._options("looking for the band edges"),
+            options=self._options("looking for the band edges"),
         )
         if self.mesh.path is None:
             return state

@@ -45,6 +45,7 @@ def largest_error(
     kpts: np.ndarray,
     levels: np.ndarray,
     fermi: float,
+    channel: int = 0,
 ) -> float:
     """Largest difference in eV of the levels of H(R) and S(R) from an engine's.
 
@@ -60,6 +61,8 @@ def largest_error(
         The engine's.
     fermi
         eV.
+    channel
+        Which spin's levels these are, see :class:`~hotham_ase.matrices.spin.Spin`.
 
     Raises
     ------
@@ -68,7 +71,8 @@ def largest_error(
     """
     largest = 0.0
     for kpt, known in zip(kpts, levels, strict=True):
-        h_k, s_k = (matrix.at_k(kpt, format="dense") for matrix in (hamiltonian, overlap))
+        h_k = hamiltonian.at_k(kpt, format="dense", channel=channel)
+        s_k = overlap.at_k(kpt, format="dense")
         try:
             found = eigh(h_k, s_k, eigvals_only=True)
         except LinAlgError as error:

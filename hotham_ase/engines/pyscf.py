@@ -1,4 +1,4 @@
-"""PySCF as an engine: molecules, and crystals with GTH pseudopotentials.
+"""PySCF as an engine: molecules of any spin, and crystals with GTH pseudopotentials.
 
 Sun et al., J. Chem. Phys. 153, 024109 (2020). Of a crystal the density converges on a coarse mesh
 of k-points; from it F(k) is made once on a mesh so dense that no blocks within the orbitals' reach
@@ -11,12 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from ase.units import Bohr, Hartree
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.provenance import Provenance
@@ -24,7 +24,16 @@ from hotham_ase.dft.sample import Sample
 from hotham_ase.dft.short_ranged import enough_kpts, in_our_order, short_ranged
 from hotham_ase.engines.engine import Engine, EngineError
 from hotham_ase.engines.gaussians import orbital_basis, pyscf_module
+from hotham_ase.engines.kpoints import KPoints, density_mesh
 from hotham_ase.engines.levels import fermi_level, largest_error
+from hotham_ase.engines.open_shells import (
+    collinear_moments,
+    dividing_level,
+    n_unpaired,
+    polarized_density,
+)
+from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import overlap_matrix
 
 if TYPE_CHECKING:
@@ -37,7 +46,7 @@ MOST_CYCLES = 100
 PRECISION = 1e-6  # of lattice sums; 1e-8 changes bands by nothing that can be seen
 ELECTRONS_LOST = 0.01  # on the grid of the density
 OVERLAP_ERROR = 1e-4  # S of other orbitals, or in another order, is far beyond it
-MOLECULAR_WIDTH = 0.01  # eV; molecules of even electrons have a gap
+MOLECULAR_WIDTH = 0.01  # eV; molecules without unpaired electrons have a gap
 
 
 class PySCF(Engine):
@@ -56,9 +65,16 @@ class PySCF(Engine):
     in molecules only."""
     grid_level: int = Field(3, ge=0, le=9)
     """Of molecules, how fine the grid about the atoms is, 0 to 9."""
-    kpts: PositiveFloat | tuple[PositiveInt, PositiveInt, PositiveInt] = 2.5
+    kpts: KPoints = 2.5
     """Of crystals, k-points per Å⁻¹ of each reciprocal lattice vector (2π included), or a mesh. All
     structures of a data set should have the same density."""
+    spin: NonNegativeInt | None = None
+    """Of molecules, the number of unpaired electrons, N_up − N_down. By default the sum of the
+    structure's initial magnetic moments; without moments 0 or 1, as its electrons are even or
+    odd."""
+    unrestricted: bool = False
+    """Of molecules, compute H of both spins of all, also of those without unpaired electrons or
+    initial moments."""
     energy_cutoff: float = Field(3800.0, gt=0)
     """Of crystals, the cutoff of plane waves for the density in eV. The default is for C, N and O;
     1100 suffices for Si."""
@@ -76,9 +92,7 @@ class PySCF(Engine):
         n_electrons = basis.n_electrons(atoms.numbers)
         self._check(atoms, n_electrons)
         found = (_crystal if atoms.pbc.any() else _molecule)(self, atoms, basis)
-        hamiltonian = short_ranged(found.fock, found.fock_mesh, atoms, basis, name="hamiltonian")
-        overlap = overlap_matrix(atoms, basis)
-        fermi = fermi_level(found.levels, n_electrons, found.width)
+        hamiltonian, overlap = _hamiltonian(found, atoms, basis), overlap_matrix(atoms, basis)
         overlap_error = max(
             float(np.abs(overlap.at_k(k, format="dense") - s).max())
             for k, s in zip(found.kpts, found.overlap, strict=True)
@@ -88,7 +102,10 @@ class PySCF(Engine):
                 f"S of PySCF differs by {overlap_error:.2g} from that of the tables: orbitals "
                 "are wider than they may be; choose a basis of shorter range"
             )
-        error = largest_error(hamiltonian, overlap, found.kpts, found.levels, fermi)
+        error = max(
+            largest_error(hamiltonian, overlap, found.kpts, levels, found.level, channel)
+            for channel, levels in enumerate(found.levels)
+        )
         extra = {
             "basis": self.basis,
             "pseudopotential": self.pseudopotential,
@@ -110,6 +127,7 @@ class PySCF(Engine):
             n_valence="given",
             extra=extra,
         )
+        fermi = found.level if found.is_fermi_level else None
         return Sample(atoms, basis, hamiltonian, overlap, fermi, n_electrons, provenance)
 
     def _check(self, atoms: Atoms, n_electrons: float) -> None:
@@ -119,12 +137,13 @@ class PySCF(Engine):
         except (KeyError, ValueError) as error:
             raise EngineError(f"PySCF has no functional {self.xc!r}") from error
         if not atoms.pbc.any():
-            if n_electrons % 2:
-                raise EngineError(
-                    f"{atoms.symbols} has {n_electrons:g} electrons: only even numbers can be "
-                    "computed, without spin polarization"
-                )
+            n_unpaired(atoms, n_electrons, self.spin)
             return
+        if self.spin or self.unrestricted or atoms.get_initial_magnetic_moments().any():
+            raise EngineError(
+                f"{atoms.symbols} is a crystal: PySCF computes these without spin polarization "
+                "here, so that there must be no initial moments, and neither spin nor unrestricted"
+            )
         if self.pseudopotential is None:
             raise EngineError(
                 "crystals need a pseudopotential: set pseudopotential: gth-pbe and a basis like "
@@ -140,14 +159,16 @@ class _Found:
 
     Attributes
     ----------
-    fock : (n, n_basis, n_basis)
+    fock : (n_spins, n, n_basis, n_basis)
         F(k) on ``fock_mesh``.
     kpts : (n_kpts, 3)
         Fractional; where the density converged.
     overlap : (n_kpts, n_basis, n_basis)
-    levels : (n_kpts, n_bands)
-    width
-        eV, of the occupations.
+    levels : (n_spins, n_kpts, n_bands)
+    level
+        Between filled and empty levels.
+    is_fermi_level
+        Whether all filled ones lie below it, and no empty one.
     record
         What else is worth keeping.
     """
@@ -157,39 +178,88 @@ class _Found:
     kpts: np.ndarray
     overlap: np.ndarray
     levels: np.ndarray
-    width: float
+    level: float
+    is_fermi_level: bool
     energy: float
     cycles: int
     record: dict[str, Any]
 
 
-def _converged(field: Any, gradient: float) -> Any:
-    """The self-consistent field after its cycles."""
+def _hamiltonian(found: _Found, atoms: Atoms, basis: OrbitalBasis) -> RealSpaceMatrix:
+    """H(R) of one or both spins."""
+    of_spins = [
+        short_ranged(fock, found.fock_mesh, atoms, basis, name="hamiltonian") for fock in found.fock
+    ]
+    if len(of_spins) == 1:
+        return of_spins[0]
+    values = np.concatenate([h.values for h in of_spins])
+    return replace(of_spins[0], values=values, spin=Spin.POLARIZED)
+
+
+def _converged(field: Any, gradient: float, density: np.ndarray | None = None) -> Any:
+    """The self-consistent field after its cycles, from a density or PySCF's own guess."""
     field.conv_tol, field.conv_tol_grad, field.max_cycle = CONVERGED, gradient, MOST_CYCLES
-    field.kernel()
+    field.kernel(dm0=density)
+    if not field.converged and density is not None:
+        field = _second_order(field)
     if not field.converged:
-        raise EngineError(f"the density does not converge in {MOST_CYCLES} cycles")
+        raise EngineError(f"the density does not converge in {field.cycles} cycles")
     return field
+
+
+def _second_order(field: Any) -> Any:
+    """The field after Newton's steps from where it is.
+
+    The energy hardly tells how the hole in a degenerate level lies, as in OH: DIIS goes in circles.
+    """
+    steps: list[Any] = []
+    newton = field.newton()
+    newton.callback = lambda _: steps.append(None)
+    newton.kernel(field.mo_coeff, field.mo_occ)
+    newton.cycles = field.cycles + len(steps)  # PySCF leaves it at 0
+    return newton
 
 
 def _molecule(engine: PySCF, atoms: Atoms, basis: OrbitalBasis) -> _Found:
     gto, dft = pyscf_module("pyscf.gto"), pyscf_module("pyscf.dft")
-    molecule = gto.M(**_structure(engine, atoms))
-    field = dft.RKS(molecule, xc=engine.xc)
+    n_electrons = basis.n_electrons(atoms.numbers)
+    unpaired = n_unpaired(atoms, n_electrons, engine.spin)
+    moments = collinear_moments(atoms)
+    both = engine.unrestricted or unpaired != 0 or bool(moments.any())
+    molecule = gto.M(**_structure(engine, atoms), spin=abs(unpaired))
+    field = (dft.UKS if both else dft.RKS)(molecule, xc=engine.xc)
     field.grids.level = engine.grid_level
-    field = _converged(field, STATIONARY)
-    fock, overlap = field.get_fock(), field.get_ovlp()
+    # PySCF has more electrons of its first spin
+    order = slice(None, None, -1 if unpaired < 0 else 1)
+    density = _initial_density(molecule, moments)[order] if both else None
+    field = _converged(field, STATIONARY, density)
+    fock, levels, overlap = field.get_fock(), field.mo_energy * Hartree, field.get_ovlp()
+    record: dict[str, Any] = {"grid_level": engine.grid_level}
+    if both:
+        level, is_fermi = dividing_level(levels, molecule.nelec)
+        record |= {"unpaired": unpaired, "spin_squared": float(field.spin_square()[0])}
+    else:
+        level, is_fermi = fermi_level(levels[None], n_electrons, MOLECULAR_WIDTH), True
+    n = len(overlap)
     return _Found(
-        fock=in_our_order(fock[None] * Hartree, atoms, basis, "pyscf"),
+        fock=in_our_order(fock.reshape(-1, 1, n, n)[order] * Hartree, atoms, basis, "pyscf"),
         fock_mesh=(1, 1, 1),
         kpts=np.zeros((1, 3)),
         overlap=in_our_order(overlap[None], atoms, basis, "pyscf"),
-        levels=field.mo_energy[None] * Hartree,
-        width=MOLECULAR_WIDTH,
+        levels=levels.reshape(-1, 1, n)[order],
+        level=level,
+        is_fermi_level=is_fermi,
         energy=float(field.e_tot * Hartree),
         cycles=int(field.cycles),
-        record={"grid_level": engine.grid_level},
+        record=record,
     )
+
+
+def _initial_density(molecule: Any, moments: np.ndarray) -> np.ndarray:
+    """(2, n_basis, n_basis) of superposed atoms that have these moments."""
+    of_atoms = np.repeat(np.arange(molecule.natm), np.diff(molecule.aoslice_by_atom()[:, 2:])[:, 0])
+    density = pyscf_module("pyscf.scf.hf").init_guess_by_minao(molecule)
+    return polarized_density(np.asarray(density), of_atoms, moments, molecule.atom_charges())
 
 
 def _crystal(engine: PySCF, atoms: Atoms, basis: OrbitalBasis) -> _Found:
@@ -201,22 +271,27 @@ def _crystal(engine: PySCF, atoms: Atoms, basis: OrbitalBasis) -> _Found:
         ke_cutoff=engine.energy_cutoff / Hartree,
         precision=PRECISION,
     )
-    mesh, fock_mesh = _density_mesh(engine, atoms, cell_vectors), enough_kpts(atoms, basis.cutoff)
+    mesh, fock_mesh = (
+        density_mesh(engine.kpts, atoms, cell_vectors),
+        enough_kpts(atoms, basis.cutoff),
+    )
+    n_electrons = basis.n_electrons(atoms.numbers)
     kpts = _mesh_points(mesh)
     field = dft.KRKS(cell, cell.get_abs_kpts(kpts), xc=engine.xc).multigrid_numint()
     field = field.smearing(sigma=engine.smearing / Hartree, method="fermi")
     with _whole_grid(cell_vectors):
         field = _converged(field, STATIONARY_CRYSTAL)
-        _check_density(field, basis.n_electrons(atoms.numbers))
+        _check_density(field, n_electrons)
         fock = _fock(field, fock_mesh)
-    overlap = np.array(field.get_ovlp())
+    overlap, levels = np.array(field.get_ovlp()), np.array(field.mo_energy) * Hartree
     return _Found(
-        fock=in_our_order(fock * Hartree, atoms, basis, "pyscf"),
+        fock=in_our_order(fock[None] * Hartree, atoms, basis, "pyscf"),
         fock_mesh=fock_mesh,
         kpts=kpts,
         overlap=in_our_order(overlap, atoms, basis, "pyscf"),
-        levels=np.array(field.mo_energy) * Hartree,
-        width=engine.smearing,
+        levels=levels[None],
+        level=fermi_level(levels, n_electrons, engine.smearing),
+        is_fermi_level=True,
         energy=float(field.e_tot * Hartree),
         cycles=int(field.cycles),
         record={
@@ -298,16 +373,6 @@ def periodic_cell(atoms: Atoms, basis: OrbitalBasis) -> np.ndarray:
         heights = atoms.positions @ vectors[axis]
         vectors[axis] *= heights.max() - heights.min() + basis.cutoff
     return vectors
-
-
-def _density_mesh(engine: PySCF, atoms: Atoms, cell: np.ndarray) -> tuple[int, int, int]:
-    if isinstance(engine.kpts, tuple):
-        mesh = np.array(engine.kpts)
-    else:
-        lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(cell), axis=0)
-        mesh = np.maximum(np.ceil(engine.kpts * lengths - 1e-6), 1)
-    n1, n2, n3 = np.where(atoms.pbc, mesh, 1).astype(int).tolist()
-    return n1, n2, n3
 
 
 def _mesh_points(mesh: tuple[int, int, int]) -> np.ndarray:

@@ -25,6 +25,7 @@ from hotham_ase.evaluation.parts import UNSEEN, check_choice, chosen, parts_of
 from hotham_ase.evaluation.records import MeanErrors, StructureErrors, TrustErrors
 from hotham_ase.evaluation.statistics import ErrorStatistics
 from hotham_ase.matrices.energy_zero import EnergyZero
+from hotham_ase.matrices.spin import Spin
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.model.protocol import Prediction
@@ -151,6 +152,8 @@ def evaluate(
         If the model's orbitals or pseudopotentials are not those of the data.
     ValueError
         If the data have no structure of the part.
+    NotSupportedError
+        If H of a structure has spin, which models do not predict.
     DeviceError
         If the GPU is lost.
     """
@@ -167,6 +170,8 @@ def evaluate(
             )
         parts = parts_of(model.provenance, data, model.name)
         indices = chosen(parts, split)
+        for k in indices:
+            data.spin(k).check(f"hamiltonian of {data.names[k]}", Spin.UNPOLARIZED)
         samples, parts = _read(data, indices, on_progress), [parts[k] for k in indices]
         result = evaluate_samples(model, samples, device, zero, parts=parts, headline=split)
         if report is not None:
@@ -231,11 +236,14 @@ def evaluate_samples(
     ------
     ValueError
         If there are no samples, or one lacks the H0 that the model needs.
+    NotSupportedError
+        If H of a sample has spin, which models do not predict.
     """
     if parts is not None and headline == "all":
         headline = "unseen" if set(parts) & set(UNSEEN) else "seen"
     rows, statistics = [], ErrorStatistics(model.basis)
     for k, sample in enumerate(samples):
+        sample.hamiltonian.spin.check(f"hamiltonian of {sample.name}", Spin.UNPOLARIZED)
         part = None if parts is None else parts[k]
         prediction = predict_sample(model, sample, device)
         everywhere = compare_blocks(prediction.hamiltonian, sample, energy_zero)

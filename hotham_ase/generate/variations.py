@@ -54,7 +54,16 @@ def make_structures(part: StructuresConfig) -> list[Atoms]:
 
 
 def _bare(atoms: Atoms) -> Atoms:
-    return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    """The structure alone, with its initial moments: these are what an engine begins with."""
+    has_moments = atoms.has("initial_magmoms")
+    moments = atoms.get_initial_magnetic_moments() if has_moments else None
+    return Atoms(
+        atoms.numbers,
+        positions=atoms.positions,
+        cell=atoms.cell,
+        pbc=atoms.pbc,
+        magmoms=moments,
+    )
 
 
 def _varied(atoms: Atoms, part: StructuresConfig, rng: Generator) -> Atoms:

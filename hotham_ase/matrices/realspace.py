@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hotham_ase.errors import NotSupportedError
 from hotham_ase.matrices.bloch import BlochSum, Gauge, MatrixFormat
 from hotham_ase.matrices.files import PAIRS, read_matrix, write_matrix
 from hotham_ase.matrices.layout import BlockLayout, MatrixError
@@ -108,10 +107,8 @@ class RealSpaceMatrix:
         return self.values[0]
 
     def check_spin(self, *kinds: Spin) -> None:
-        """Refuse spin kinds that are not understood, by a NotSupportedError."""
-        if self.spin not in kinds:
-            known, own = " or ".join(kinds), self.spin.value
-            raise NotSupportedError(f"{self.name} must be {known} here, but it is {own}")
+        """Refuse spin kinds that are not understood, see :meth:`Spin.check`."""
+        self.spin.check(self.name, *kinds)
 
     def onsite_block(self, atom: int, component: int = 0) -> np.ndarray:
         """(n_orb, n_orb) block of one atom."""

@@ -10,6 +10,8 @@ from enum import Enum
 
 import numpy as np
 
+from hotham_ase.errors import NotSupportedError
+
 PAULI = np.array(
     [[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]]
 )  # (4, 2, 2): 1, σ_x, σ_y, σ_z
@@ -54,6 +56,10 @@ class Spin(str, Enum):
         """Whether H(k) couples both spins: it has two rows for each orbital."""
         return self.n_components == 4
 
+    def n_rows(self, n_basis: int) -> int:
+        """Rows of H(k) of so many orbitals: one for each, or two where spins are coupled."""
+        return 2 * n_basis if self.is_spinor else n_basis
+
     @property
     def degeneracy(self) -> int:
         """Electrons that a state holds."""
@@ -68,6 +74,11 @@ class Spin(str, Enum):
     def is_real(self) -> bool:
         """Whether H(R) of each channel is real, and so is H(k) where k and −k are equivalent."""
         return not self.is_spinor
+
+    @property
+    def has_real_components(self) -> bool:
+        """Whether the components of a DFT code's matrices are real."""
+        return self is not Spin.NON_COLLINEAR
 
     @property
     def mirror_signs(self) -> np.ndarray:
@@ -91,6 +102,20 @@ class Spin(str, Enum):
             return np.eye(self.n_spins)[:, :, None, None]
         i = 1j if self is Spin.SPIN_ORBIT else 1.0
         return np.concatenate([PAULI[:1], i * PAULI[1:]])[None]
+
+    def check(self, name: str, *kinds: Spin) -> None:
+        """Refuse to be none of the kinds that are understood, by a NotSupportedError.
+
+        Parameters
+        ----------
+        name
+            Of what has this spin.
+        kinds
+            Those understood.
+        """
+        if self not in kinds:
+            known = " or ".join(kind.value for kind in kinds)
+            raise NotSupportedError(f"{name} must be {known} here, but it is {self.value}")
 
     def components_of(self, blocks: np.ndarray) -> np.ndarray:
         """Components of spinor blocks, ½ tr(c† H) for each coefficient c.

@@ -116,6 +116,8 @@ class HamiltonianModel(StoredModel):
         # the list is never in a GPU's memory
         margin, for_list = self.network.config.hopping_margin, budget if on_cpu else None
         pairs, graph = build_graph(atoms, self.basis, margin, for_list)
+        if on_progress is not None:  # H0 comes first
+            on_progress(0, pairs.n_edges)
         matrix = MatrixWriter(pairs, self.basis, self.network)
         left = self._left(budget, matrix, initial_hamiltonian, on_cpu)
         if self.physics:  # the network's pairs reach as far as H did in the training, with V_nl

@@ -25,6 +25,7 @@ from hotham_ase.dataset import Dataset
 from hotham_ase.evaluation.evaluate import Evaluation, evaluate_samples
 from hotham_ase.evaluation.parts import part_of, seen_parts
 from hotham_ase.evaluation.records import describe_errors
+from hotham_ase.matrices.spin import Spin
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.tensors import build_graph
 from hotham_ase.nn.devices import torch_device
@@ -157,6 +158,7 @@ class _Run:
         config = resumed(config, data) if resume else settled(config, data.basis)
         self.config = config
         self.split = split_names(data.names, config.split)
+        _check_spin(config, data, self.split)
         _check_initial(config, data, self.split)
         _warn_of_known(config, data, self.split["test"])
         training = self.split["train"]
@@ -252,6 +254,19 @@ class _Run:
         self.say(f"learned            {learned}")
         self.say(f"parameters         {n:,}{kept}")
         self.say(f"device             {hardware(self.trainer.strategy.root_device)}{several}")
+
+
+def _check_spin(config: TrainConfig, data: Dataset, split: dict[str, list[int]]) -> None:
+    """Refuse structures whose H has spin, which networks do not make."""
+    used = sorted(k for indices in split.values() for k in indices)
+    with_spin = [k for k in used if data.spin(k) is not Spin.UNPOLARIZED]
+    if with_spin:
+        first = with_spin[0]
+        raise ConfigError(
+            f"data: H of {len(with_spin)} of {len(used)} structures has spin, the first is "
+            f"{data.names[first]}, {data.spin(first).value}; trainings learn unpolarized H only: "
+            "take calculations without spin, or exclude these in split"
+        )
 
 
 def _check_initial(config: TrainConfig, data: Dataset, split: dict[str, list[int]]) -> None:

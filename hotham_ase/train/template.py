@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from hotham_ase.dataset import Dataset
+from hotham_ase.matrices.spin import Spin
 from hotham_ase.settings import comment, commented
 from hotham_ase.train.config import TrainConfig
 from hotham_ase.train.data.split import group_of
@@ -44,8 +45,12 @@ def _describe(dataset: Dataset) -> list[str]:
         of_h0 = f"none of {', '.join(lacking)}, so that no H0 can be computed"
     n_atoms = str(low) if low == high else f"{low} to {high}"
     species = ", ".join(f"{s.symbol} {s.label}" for s in dataset.basis.species)
+    kinds = Counter(dataset.spin(k) for k in range(len(dataset)))
+    with_spin = [f"{kind.value} ({n})" for kind, n in kinds.items() if kind is not Spin.UNPOLARIZED]
+    of_spin = "which cannot be learned: exclude them in split"
     found = [
         f"{len(dataset)} structures of {n_atoms} atoms",
+        *([f"with spin: {', '.join(with_spin)}, {of_spin}"] if with_spin else []),
         f"species: {species}",
         "groups: " + ", ".join(f"{group} ({n})" for group, n in sorted(groups.items())),
         f"pseudopotentials: {of_h0}",

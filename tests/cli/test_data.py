@@ -18,7 +18,7 @@ def test_import_reports_and_skips_bad_folders(hotham, shared_data, tmp_path):
 def test_import_of_nothing_writes_nothing(hotham, tmp_path):
     code, _, err = hotham("import", tmp_path, "-o", tmp_path / "data.h5")
     assert code == 2
-    assert "none of the 1 folders could be imported" in err
+    assert "none of the 1 structures could be imported" in err
     assert not (tmp_path / "data.h5").exists()
 
 

@@ -149,6 +149,7 @@ def test_initial_hamiltonian_of_a_run_folder(hotham, model_file, tmp_path, monke
     assert "initial_hamiltonian must" in err
 
 
+@pytest.mark.filterwarnings("ignore::hotham_ase.electronic.CoarseMeshWarning")
 def test_a_density_of_states_without_bands_has_error_bars(hotham, model_file, tmp_path):
     """Random vectors against all unit vectors of the same H, and what the files hold."""
     path = tmp_path / "dos.csv"
@@ -181,9 +182,22 @@ def test_a_density_of_states_without_bands_has_error_bars(hotham, model_file, tm
     assert "--lowdin needs all bands" in err
 
 
+@pytest.mark.filterwarnings("ignore::hotham_ase.electronic.CoarseMeshWarning")
 def test_without_memory_for_bands_their_density_is_estimated(hotham, model_file, monkeypatch):
     monkeypatch.setattr("hotham_ase.calculator_spectrum.fits_all_bands", lambda *_, **__: False)
     command = ("dos", "graphene", "-m", model_file, "--kpts", "2,2,1", "-o", "-")
     code, out, _ = hotham(*command)
     assert code == 0
     assert "energy,dos,error" in out
+
+
+def test_what_is_refused_is_not_announced(hotham, model_file, monkeypatch):
+    """However long it would take."""
+    monkeypatch.setattr("hotham_ase.cli.electronic.LONG", -1.0)
+    command = ("bands", "graphene", "-m", model_file, "--npoints", 5, "--path", "GMK", "-o", "-")
+    code, _, err = hotham(*command, "--memory", "1KiB")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "all 8 bands take about" in err
+    assert "on one idle core" in hotham(*command)[2]
+    monkeypatch.setattr("hotham_ase.cli.electronic.MUCH", -1.0)
+    assert "--n-bands 20 finds but 20" in hotham(*command)[2]

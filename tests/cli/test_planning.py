@@ -33,9 +33,18 @@ def test_a_plan_is_a_table(hotham, model_file):
     assert "112, H(k) of 112 rows" in out
     assert "one k-point" in out
     assert out.count("taken") == 2
-    assert "dense" in out
-    assert "shift-invert, SuperLU" in out
-    assert "k-points take" in out.splitlines()[-1]
+    assert "dense: the whole matrix" in out
+    assert "SuperLU" not in out
+    assert "one core of an idle machine" in out.splitlines()[-1]
+    every = hotham("plan", *arguments, "--path", "GKM", "--npoints", 3, "-v")[1]
+    assert every.count("taken") == 2
+    assert "shift-invert, SuperLU" in every
+    # a path that goes back has no other k-points
+    counts = [
+        hotham("plan", *arguments, "--path", p, "--npoints", n)[1].splitlines()[-1].split()[0]
+        for p, n in (("GK", 3), ("GKG", 5))
+    ]
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.usefixtures("no_prediction")
@@ -90,7 +99,8 @@ def test_bands_say_how_they_will_be_solved(hotham, model_file, tmp_path, monkeyp
     assert hotham(*arguments)[2] == ""
     monkeypatch.setattr("hotham_ase.cli.planned.LONG", 0.0)
     said = (
-        r"about under 1 s for the first 7 k-points of 8 orbitals: 5 \(real\) by dense, .*B; "
+        r"about under 1 s for the first 7 k-points of 8 orbitals on one idle core: "
+        r"5 \(real\) by dense, .*B; "
         r"2 \(complex\) by dense, .*B\n"
     )
     assert re.match(said, hotham(*arguments)[2])

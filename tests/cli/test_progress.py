@@ -28,18 +28,43 @@ def test_without_a_terminal_there_are_lines_now_and_then(clock, capsys):
     ]
 
 
+def test_what_the_first_takes_tells_nothing_of_the_others(clock, capsys):
+    """It does what all need once; where four are solved side by side, four are done at once."""
+    with progress_bar("solving") as update:
+        update(0, 44)
+        clock[0] += 60
+        for done in range(1, 45):
+            update(done, 44)
+            clock[0] += 20 if done % 4 == 0 else 0.01
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "solving: 9 of 44, 0:02:55 left"
+    assert lines[1] == "solving: 13 of 44, 0:02:35 left"
+
+
 def test_a_new_stage_has_its_own_time(clock, capsys):
     with progress_bar("first") as update:
-        update(0, 2)
+        update(0, 3)
         clock[0] += 30
-        update(1, 2)
+        update(1, 3)
+        clock[0] += 30
+        update(2, 3)
         update(0, 10, task="second")
-        clock[0] += 12
-        update(6, 10)
+        for done in (1, 6):
+            clock[0] += 10
+            update(done, 10)
     assert capsys.readouterr().err.splitlines() == [
-        "first: 1 of 2, 0:00:30 left",
+        "first: 2 of 3, 0:00:30 left",
         "second: 6 of 10, 0:00:08 left",
     ]
+
+
+def test_the_quiet_see_nothing(clock, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SILENCE", 0.01)
+    with progress_bar("looking", quiet=True) as update:
+        for done in range(11):
+            update(done, 10)
+            clock[0] += 50
+    assert capsys.readouterr() == ("", "")
 
 
 def test_what_is_soon_done_shows_nothing(capsys):

@@ -194,7 +194,7 @@ def test_files_that_are_no_data_sets(tmp_path: Path, dataset_path: Path):
         Dataset(tmp_path / "other.h5")
     with h5py.File(dataset_path, "r+") as file:
         file.attrs["format_version"] = 99
-    with pytest.raises(DatasetError, match="newer than 4"):
+    with pytest.raises(DatasetError, match="newer than 5"):
         Dataset(dataset_path)
 
 

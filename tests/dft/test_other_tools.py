@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import sys
 import warnings
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import graphene
 from ase.units import Rydberg
-from scipy.linalg import block_diag, sqrtm
+from scipy.linalg import block_diag, eigh, sqrtm
 
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.calculator import HotHamCalculator
 from hotham_ase.dft import (
     ExportError,
     Sample,
@@ -21,6 +27,8 @@ from hotham_ase.dft import (
     write_sample,
 )
 from hotham_ase.dft.wannier90 import write_wannier90
+from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices.pairs import PairList
 from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import position_matrix
 from tests.dft.conftest import make_sample
@@ -62,15 +70,92 @@ def test_tbmodels(sample: Sample, written):
         np.testing.assert_allclose(model.eigenval(kpt), levels(sample, kpt)[0], atol=1e-6)
 
 
-def test_z2pack(written):
-    """It takes models of TBmodels: the Wilson loop of a gapped line has one phase for each band."""
+def z2_of_plane(z2pack, system) -> int:
+    """Z2 invariant of a layer by the Wilson loops of half of its zone."""
+    logging.getLogger("z2pack").setLevel(logging.ERROR)  # it tells of every step
+    settings = {"min_neighbour_dist": 0.005, "load": False}
+    result = z2pack.surface.run(system=system, surface=lambda s, t: [s / 2, t, 0], **settings)
+    return z2pack.invariant.z2(result)
+
+
+def kane_mele(staggered: float, coupling: float = 0.1) -> Sample:
+    """Kane and Mele's model, PRL 95, 146802 (2005): t = 1 eV, energies ±staggered."""
+    atoms = graphene()
+    atoms.pbc = (True, True, False)
+    atoms.center(vacuum=4.0, axis=2)
+    basis = OrbitalBasis((SpeciesBasis("C", (0,), (1.25,), 1.0),))
+    pairs = PairList.from_atoms(atoms, 2.5)
+    (i, j), lengths = pairs.edge_index, pairs.edge_lengths
+    nearest = lengths < 2.0
+    values = np.zeros((4, 2 + pairs.n_edges))
+    values[0, :2] = staggered, -staggered
+    values[0, 2:][nearest] = 1.0
+    # ν = ±1 as the way over the atom between turns left or right
+    for edge in np.flatnonzero(~nearest):
+        for k in np.flatnonzero(nearest & (i == i[edge])):
+            rest = pairs.cell_shifts[edge] - pairs.cell_shifts[k]
+            step = int(pairs.find(j[[k]], j[[edge]], rest[None])[0])
+            if step >= 0 and nearest[step]:
+                turn = np.cross(pairs.edge_vectors[k], pairs.edge_vectors[step])
+                values[3, 2 + edge] = coupling * np.sign(turn[2])
+    h = RealSpaceMatrix(pairs, [1, 1], values, Spin.SPIN_ORBIT, "hamiltonian")
+    unit = np.concatenate([np.ones(2), np.zeros(pairs.n_edges)])
+    return Sample(atoms, basis, h, RealSpaceMatrix(pairs, [1, 1], unit), None, 2.0)
+
+
+@pytest.mark.parametrize(("staggered", "invariant"), [(0.4, 1), (0.65, 0)])
+def test_z2pack_of_files(tmp_path, staggered, invariant):
+    """The model's gap closes where staggered = 3√3 coupling = 0.52 eV; below, it is topological."""
     tbmodels, z2pack = tool("tbmodels"), tool("z2pack")
-    folder = written()
-    files = {"hr_file": str(folder / "hotham_hr.dat"), "win_file": str(folder / "hotham.win")}
-    model = tbmodels.Model.from_wannier_files(**files)
-    system = z2pack.tb.System(model, bands=1)
-    result = z2pack.line.run(system=system, line=lambda t: [0.1, 0.2, t])
-    assert len(result.wcc) == 1
+    write_wannier90(kane_mele(staggered), tmp_path / "run", error=1e-8)
+    names = ("hr_file", "_hr.dat"), ("win_file", ".win"), ("xyz_file", "_centres.xyz")
+    files = {key: str(tmp_path / "run" / f"hotham{end}") for key, end in names}
+    system = z2pack.tb.System(tbmodels.Model.from_wannier_files(**files), bands=2)
+    assert z2_of_plane(z2pack, system) == invariant
+
+
+def parity(sample: Sample, kpt: np.ndarray, states: np.ndarray) -> int:
+    """Product of the parities of Kramers pairs, about the middle of two equal atoms."""
+    h = sample.hamiltonian
+    n, degrees = h.n_basis // 2, sample.basis[sample.atoms.symbols[0]].shells
+    signs = np.concatenate([np.full(2 * l + 1, (-1.0) ** l) for l in degrees])
+    inversion = np.zeros((2 * n, 2 * n))  # in the cell, an atom becomes the other
+    inversion[n:, :n] = inversion[:n, n:] = np.diag(signs)
+    s_k = sample.overlap.at_k(kpt, format="dense", spin=h.spin)
+    both = np.kron(np.eye(2), inversion)
+    h_k = h.at_k(kpt, format="dense")
+    np.testing.assert_allclose(both @ h_k @ both, h.at_k(-kpt, format="dense"), atol=1e-3)
+    even_minus_odd = np.einsum("in,ij,jn->", states.conj(), s_k @ both, states).real
+    n_odd = (states.shape[1] - even_minus_odd) / 2
+    assert n_odd / 2 == pytest.approx(round(n_odd / 2), abs=1e-3)
+    return (-1) ** round(n_odd / 2)
+
+
+def test_z2pack_of_coupling_computed_from_pseudopotentials():
+    """Graphene is a quantum spin Hall insulator: so say Wilson loops, and parities (Fu and Kane).
+
+    The coupling is 600 times as strong as it is, so that the gap is not of µeV.
+    """
+    z2pack = tool("z2pack")
+    atoms = graphene(vacuum=5.0)
+    atoms.pbc = (True, True, False)
+    sample = HotHamCalculator("carbon", spin_orbit=True).get_sample(atoms, fermi_level=False)
+    h, s = sample.hamiltonian, sample.overlap
+    strong = h.values * np.array([1, 600, 600, 600])[:, None]
+    sample = replace(sample, hamiltonian=replace(h, values=strong))
+    product = 1
+    for kpt in itertools.product((0.0, 0.5), (0.0, 0.5), (0.0,)):
+        at = {"kpt": np.array(kpt), "format": "dense"}
+        states = eigh(sample.hamiltonian.at_k(**at), s.at_k(**at, spin=h.spin))[1][:, :8]
+        product *= parity(sample, np.array(kpt), states)
+    assert product == -1
+
+    def between_lowdin_s_orbitals(kpt) -> np.ndarray:
+        values, vectors = np.linalg.eigh(s.at_k(kpt, format="dense", spin=h.spin))
+        root = (vectors / np.sqrt(values)) @ vectors.conj().T
+        return root @ sample.hamiltonian.at_k(kpt, format="dense") @ root
+
+    assert z2_of_plane(z2pack, z2pack.hm.System(between_lowdin_s_orbitals, bands=8)) == 1
 
 
 def test_pythtb(sample: Sample, written):

@@ -75,6 +75,12 @@ def test_missing_blocks(sample: Sample, radial: bool):
 
     with pytest.raises(DFTReadError, match="no onsite block of atom 0"):
         check_sample(replace(sample, hamiltonian=changed(sample.hamiltonian, drop_onsite)))
+
+    def drop_level(values: np.ndarray) -> None:
+        values[0] = 0.0
+
+    with pytest.raises(DFTReadError, match=r"no element of orbital 0 of atom 0 .* with itself"):
+        check_sample(replace(sample, hamiltonian=changed(sample.hamiltonian, drop_level)))
     nearest = without(sample.hamiltonian, order[:1])
     with pytest.raises(DFTReadError, match="hamiltonian lacks 2 blocks where orbitals overlap"):
         check_sample(replace(sample, hamiltonian=nearest))

@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.dft.dos import linear_tetrahedron_integration
 from scipy.special import ellipk
 
+from hotham_ase import HotHamCalculator
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.electronic import (
     CoarseMeshWarning,
@@ -16,9 +17,11 @@ from hotham_ase.electronic import (
     eigenvalues_at_kpts,
 )
 from hotham_ase.electronic.dos import TOTAL, DosError, interpolated_dos, projection_groups
-from hotham_ase.electronic.population import solve_with_shares
+from hotham_ase.electronic.population import populations, solve_with_shares
+from hotham_ase.electronic.solvers.adapted_basis import OrbitalTurns
 from hotham_ase.electronic.tetrahedra import level_of, simplices, states_below
 from hotham_ase.matrices.spin import Spin
+from hotham_ase.overlap import kinetic_matrix, overlap_matrix
 
 S_BASIS = OrbitalBasis((SpeciesBasis("C", (0,), (2.0,), 1.0), SpeciesBasis("H", (0,), (2.0,), 1.0)))
 
@@ -158,15 +161,17 @@ def test_sigma_and_pi_of_graphene(carbon_matrices):
 def test_projections_are_those_of_the_whole_mesh(carbon_matrices, projection):
     model, atoms, h, s = carbon_matrices
     level = 0.5675
+    # triangles lack the symmetry of their corners, which takes p_x to p_y; Gaussians have it
+    sigma = 0.2 if projection == "orbital" else None
     values = []
     for symmetry in (True, False):
         mesh = build_mesh(atoms, (6, 6, 1), symmetry=symmetry)
         with pytest.warns(CoarseMeshWarning):
             parts = density_of_states(
-                h, s, mesh, level, model.basis, projection=projection, refine=False
+                h, s, mesh, level, model.basis, projection=projection, sigma=sigma, refine=False
             )
         curves = np.stack([part.get_weights() for part in parts])
-        if projection != "orbital":  # both atoms: triangles lack the symmetry of their corners
+        if projection != "orbital":  # both atoms, likewise
             curves = curves.reshape(2, -1, curves.shape[1]).sum(axis=0)
         values.append(curves)
     # means over 0.1 eV: levels move by the 1e-5 eV that H's symmetry is off
@@ -177,6 +182,27 @@ def test_projections_are_those_of_the_whole_mesh(carbon_matrices, projection):
     assert len(infos) == len(parts)
     _, shares = solve_with_shares(h, s, np.array([[0.1, 0.2, 0]]), group, shares="lowdin")
     np.testing.assert_allclose(shares.sum(axis=2), 1, atol=1e-8)
+
+
+@pytest.mark.parametrize("shares", ["mulliken", "lowdin"])
+def test_orbitals_of_a_few_kpoints_are_those_of_all(shares):
+    """In diamond, whose operations take every p and d to others: electrons below an energy."""
+    from hotham_ase.structures import build_structure
+
+    atoms, basis = build_structure("diamond"), HotHamCalculator("carbon").model.basis
+    h, s = kinetic_matrix(atoms, basis), overlap_matrix(atoms, basis)
+    group = projection_groups("orbital", atoms.numbers, basis)[1]
+    found = []
+    for symmetry in (True, False):
+        mesh, turns = build_mesh(atoms, (4, 4, 4), symmetry=symmetry), []
+        if mesh.symmetry is not None:
+            known = OrbitalTurns.of(h.pairs, basis)
+            turns = [known.whole(rotation) for rotation in mesh.symmetry.rotations]
+        levels, parts = solve_with_shares(h, s, mesh.ibz_kpts, group, shares=shares, turns=turns)
+        found.append(populations(parts, 2.0 * (levels < 60.0), mesh.weights))
+    assert len(turns) == 0
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+    assert np.allclose(found[0][1:4], found[0][1])  # p_y, p_z, p_x
 
 
 @pytest.fixture(scope="module")

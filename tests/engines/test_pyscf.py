@@ -177,7 +177,6 @@ def test_large_oblique_cells_may_be_turned():
 @pytest.mark.parametrize(
     ("atoms", "settings", "message"),
     [
-        (Atoms("OH", positions=[[0, 0, 0], [0, 0, 1]]), {}, "OH has 9 electrons: only even"),
         (molecule("H2O"), {"xc": "pbx"}, "no functional 'pbx'"),
         (chain(), {}, "crystals need a pseudopotential"),
         (chain(), {"pseudopotential": "gth-pbe", "basis": "gth-szv", "xc": "b3lyp"}, "a hybrid"),

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,15 @@ from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dataset import Dataset, DatasetError, DatasetWriter, check_dataset
 from hotham_ase.dft import Provenance, Sample
 from hotham_ase.matrices import RealSpaceMatrix
+from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import kinetic_matrix, overlap_matrix
+from tests.dft.spinful import with_spin
 from tests.fuzz.hdf5_mutations import damage_file
 from tests.fuzz.mutations import Outcome
 from tests.potentials import make_potential
 
 NAME = "dataset"
+KINDS = (Spin.UNPOLARIZED, Spin.POLARIZED, Spin.NON_COLLINEAR)
 
 
 def small_samples(n: int) -> list[Sample]:
@@ -53,10 +57,12 @@ def content(path: Path) -> str:
         for sample in dataset:
             atoms = sample.atoms
             matrices = (sample.hamiltonian, sample.overlap, sample.initial_hamiltonian)
-            for array in (atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc):
+            moments = atoms.get_initial_magnetic_moments()
+            for array in (atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc, moments):
                 digest.update(array.tobytes())
             for matrix in matrices:
                 if matrix is not None:
+                    digest.update(matrix.spin.value.encode())
                     digest.update(matrix.pairs.edge_index.tobytes())
                     digest.update(matrix.pairs.cell_shifts.tobytes())
                     digest.update(matrix.values.tobytes())
@@ -65,13 +71,22 @@ def content(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _magnetic(sample: Sample, kind: Spin) -> Sample:
+    """With spin, moments and, where it has one, an H0 of that spin."""
+    has_initial = sample.initial_hamiltonian is not None
+    found = with_spin(replace(sample, initial_hamiltonian=None), kind)
+    if kind is not Spin.UNPOLARIZED:
+        found.atoms.set_initial_magnetic_moments([1.0, -0.5])
+    return replace(found, initial_hamiltonian=found.hamiltonian * 0.9 if has_initial else None)
+
+
 @functools.cache
 def base() -> tuple[Path, str]:
     """An undamaged data set, written once, and its content."""
     path = Path(tempfile.mkdtemp(prefix="hotham-fuzz-")) / "data.h5"
     with DatasetWriter(path) as writer:
-        for sample in small_samples(3):
-            writer.add(sample)
+        for sample, kind in zip(small_samples(3), KINDS, strict=True):
+            writer.add(_magnetic(sample, kind))
     return path, content(path)
 
 

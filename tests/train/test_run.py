@@ -8,12 +8,17 @@ import pytest
 import torch
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
+from hotham_ase.dataset import DatasetWriter
+from hotham_ase.errors import NotSupportedError
 from hotham_ase.evaluation.evaluate import evaluate, evaluate_samples
+from hotham_ase.matrices.spin import Spin
 from hotham_ase.model.model import HamiltonianModel, load_model
 from hotham_ase.model.options import PredictionOptions
 from hotham_ase.train.build import start_network
 from hotham_ase.train.config import ConfigError, TrainConfig
 from hotham_ase.train.run import read_log, train
+from hotham_ase.train.template import template
+from tests.dft.spinful import with_spin
 
 SETTINGS = """
 data: {data}
@@ -269,3 +274,27 @@ def test_other_orbitals_are_refused(run, data_file):
     other = OrbitalBasis((SpeciesBasis("C", (0, 1), (3.0, 3.0), 4, grid, radial),))
     with pytest.raises(BasisError, match="other radial functions"):
         evaluate(HamiltonianModel(model.network, other), data_file)
+
+
+def test_samples_with_spin_are_refused_by_name(run, tmp_path, chain_samples):
+    """Nothing learns them or is compared with them; excluded, they are in nobody's way."""
+    samples, path = chain_samples(8), tmp_path / "data.h5"
+    collinear = with_spin(samples[5], Spin.POLARIZED)
+    with DatasetWriter(path) as writer:
+        for sample in (*samples[:5], collinear, *samples[6:]):
+            writer.add(sample)
+    with pytest.raises(ConfigError, match=r"1 of 8 structures has spin, the first is chain/5, pol"):
+        train(configure(tmp_path, path, 1))
+    assert not (tmp_path / "run").exists()
+    for what in (
+        lambda: evaluate(run, path),
+        lambda: evaluate_samples(load_model(run), [collinear]),
+    ):
+        with pytest.raises(NotSupportedError, match=r"of chain/5 must be unpolarized.*polarized"):
+            what()
+    config = configure(tmp_path, path, 1)
+    config.write_text(config.read_text().replace("test: 0.125", "test: 0.125, exclude: [chain/5]"))
+    assert train(config).is_file()
+    assert any(
+        "with spin: polarized (1), which cannot" in line for line in template(path).splitlines()
+    )

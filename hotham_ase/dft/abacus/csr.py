@@ -119,11 +119,6 @@ def largest_size(n_basis: int, n_vectors: int) -> int:
     return n_vectors * per_vector + _HEADER + 256 * n_basis
 
 
-def rows_of(n_basis: int, spin: Spin) -> int:
-    """Rows of the matrices of so many orbitals."""
-    return n_basis * (2 if spin.is_spinor else 1)
-
-
 def read_counts(data: bytes, n_basis: int, name: str = "matrix") -> int:
     """Number of lattice vectors that the beginning of a text file announces.
 
@@ -180,7 +175,7 @@ def read_csr(
         If it has several ionic steps or is folded into one lattice vector, or has complex values
         without being of spinors.
     """
-    n_rows = rows_of(n_basis, spin)
+    n_rows = spin.n_rows(n_basis)
     n_vectors = read_counts(data, n_rows, name)
     _check_supported(data, name, spin)
     # only the newer layout announces every array, and only it may leave out empty matrices
@@ -239,7 +234,7 @@ def read_binary(
         If the file is cut short, contradicts itself, or has another number of orbitals.
     """
     problems = []
-    n_rows, value_type = rows_of(n_basis, spin), "<c16" if spin.is_spinor else "<f8"
+    n_rows, value_type = spin.n_rows(n_basis), "<c16" if spin.is_spinor else "<f8"
     # no file tells how wide its row pointers are, but only one width accounts for all its bytes
     for pointer_type in ("<i8", "<i4"):
         try:

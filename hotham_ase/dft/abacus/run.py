@@ -25,7 +25,6 @@ from hotham_ase.dft.abacus.csr import (
     read_binary,
     read_counts,
     read_csr,
-    rows_of,
 )
 from hotham_ase.dft.abacus.input import RECORDED, Settings, read_input
 from hotham_ase.dft.abacus.log import LEVEL_FILES, Log, read_eigenvalues, read_log
@@ -286,7 +285,7 @@ def _read_sparse(
     """Content of a matrix file, and its elements."""
     n_orbitals = basis.n_orbitals(structure.atoms.numbers)
     n_basis = int(n_orbitals.sum())
-    n_rows = rows_of(n_basis, spin)
+    n_rows = spin.n_rows(n_basis)
     if ".npz" in path.suffixes:
         if spin.is_spinor:
             raise UnsupportedRunError(f"{path} is npz: of nspin 4 runs only .csr and .dat are read")

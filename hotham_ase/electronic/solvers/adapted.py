@@ -60,10 +60,9 @@ class AdaptedSolver:
             share = _share(sought.window.n_bands, self.group.order)
             sought = replace(sought, window=replace(sought.window, n_bands=2 * share))
         cost = self.inner.cost(folded, sought, is_real=self.group.is_real)
-        n_solved = self.group.order
-        if self.group.partner is not None:  # one of two with the same levels
-            n_solved = n_solved // 2 + 1
-        return Cost(cost.bytes, n_solved * cost.seconds)
+        n_solved = self.group.n_solved
+        bases = n_solved * self.group.basis_bytes(folded.layout.n_orbitals)
+        return Cost(cost.bytes + bases, n_solved * cost.seconds)
 
     def solve(self, h_k: Sectors, s_k: Sectors | None, sought: Sought) -> Eigenstates:
         """The bands of a window, which must be given."""

@@ -9,7 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from ase.data import chemical_symbols
+from ase.geometry import complete_cell
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy.sparse import block_diag, csr_array
 
 from hotham_ase.basis.harmonics import orbital_rotation
 from hotham_ase.electronic.solvers.monomial import Monomial
@@ -18,8 +21,10 @@ from hotham_ase.matrices.hermitian import HermitianMatrix, square_matrix
 from hotham_ase.matrices.places import Part, Slots, Storage
 
 if TYPE_CHECKING:
+    from hotham_ase.basis.orbitals import OrbitalBasis
     from hotham_ase.matrices import BlockLayout
     from hotham_ase.matrices.bloch import BlochSum
+    from hotham_ase.matrices.pairs import PairList
 
 NOTHING = 1e-6  # norm² of functions that a projection leaves nothing of
 ANY_MIXES = 0.7318, -1.3171, 0.2239  # of two matrices with the same eigenvectors
@@ -51,6 +56,17 @@ class OrbitalTurns:
             cartesian = self.cell.T @ rotation @ np.linalg.inv(self.cell.T)
             self._known[key] = orbital_rotation(self.shells[int(number)], cartesian)
         return self._known[key]
+
+    @classmethod
+    def of(cls, pairs: PairList, basis: OrbitalBasis) -> OrbitalTurns:
+        """Those of a structure."""
+        symbols = {z: chemical_symbols[z] for z in np.unique(pairs.numbers).tolist()}
+        shells = {z: basis[symbol].shells for z, symbol in symbols.items()}
+        return cls(pairs.numbers, shells, complete_cell(pairs.cell * pairs.pbc[:, None]))
+
+    def whole(self, rotation: np.ndarray) -> csr_array:
+        """(n_basis, n_basis) D of all orbitals, each atom's within its own."""
+        return csr_array(block_diag([self.matrix(number, rotation) for number in self.numbers]))
 
     def n_orbitals(self) -> np.ndarray:
         """(n_atoms,) orbitals of each atom."""
@@ -265,21 +281,10 @@ def adapted_bases(
     partner
         What takes sectors to others; None if nothing does.
     """
-    powers = [Monomial.identity(len(turns.numbers))]
-    for _ in range(order):
-        powers.append(turn @ powers[-1])
-    whole = powers.pop().factor()
-    if whole is None:
-        raise ValueError(f"turn must be a number after {order} times")
-    numbers = np.exp((1j * np.angle(whole) + 2j * np.pi * np.arange(order)) / order)
+    powers = _powers(turn, order)
     roots = np.min([power.atoms for power in powers], axis=0)  # of the inverse of each, as well
-    images = numbers if partner is None else _images(numbers, turn, partner)
     bases = []
-    for index, (number, image) in enumerate(zip(numbers, images, strict=True)):
-        same = np.flatnonzero(np.abs(numbers - image) < NOTHING)  # the sector with these levels
-        if len(same) and same[0] < index:
-            continue
-        has_partner = len(same) > 0 and same[0] > index
+    for number, has_partner in distinct_sectors(turn, order, partner):
         blocks = _projected(turns, powers, number, roots)
         orbits = roots
         if reversal is not None:
@@ -289,6 +294,37 @@ def adapted_bases(
         other = partner if has_partner else None
         bases.append(AdaptedBasis(blocks, orbits, reversal is not None, other, turns))
     return [basis for basis in bases if basis.n_functions.any()]
+
+
+def distinct_sectors(
+    turn: Monomial, order: int, partner: Monomial | None
+) -> list[tuple[complex, bool]]:
+    """Numbers of the sectors, of two with the same levels the first, and whether there are two.
+
+    Parameters
+    ----------
+    turn, order, partner
+        As for :func:`adapted_bases`.
+    """
+    whole = (turn @ _powers(turn, order)[-1]).factor()
+    if whole is None:
+        raise ValueError(f"turn must be a number after {order} times")
+    numbers = np.exp((1j * np.angle(whole) + 2j * np.pi * np.arange(order)) / order)
+    images = numbers if partner is None else _images(numbers, turn, partner)
+    found = []
+    for index, (number, image) in enumerate(zip(numbers, images, strict=True)):
+        same = np.flatnonzero(np.abs(numbers - image) < NOTHING)  # the sector with these levels
+        if not len(same) or same[0] >= index:
+            found.append((complex(number), len(same) > 0 and bool(same[0] > index)))
+    return found
+
+
+def _powers(turn: Monomial, order: int) -> list[Monomial]:
+    """The turn done 0 … order − 1 times."""
+    powers = [Monomial.identity(len(turn.atoms))]
+    for _ in range(order - 1):
+        powers.append(turn @ powers[-1])
+    return powers
 
 
 def _images(numbers: np.ndarray, turn: Monomial, partner: Monomial) -> np.ndarray:

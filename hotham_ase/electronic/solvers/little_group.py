@@ -16,23 +16,27 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from ase.data import atomic_numbers
-from ase.geometry import complete_cell
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
 
-from hotham_ase.electronic.solvers.adapted_basis import AdaptedBasis, OrbitalTurns, adapted_bases
+from hotham_ase.electronic.solvers.adapted_basis import (
+    AdaptedBasis,
+    OrbitalTurns,
+    adapted_bases,
+    distinct_sectors,
+)
 from hotham_ase.electronic.solvers.monomial import Monomial
 from hotham_ase.electronic.solvers.ordering import atom_graph
 from hotham_ase.electronic.solvers.problem import Blueprint
 from hotham_ase.electronic.solvers.space_group import Operation, space_group
-from hotham_ase.matrices import BlockLayout, RealSpaceMatrix, Spin
+from hotham_ase.matrices import BlockLayout, RealSpaceMatrix
 from hotham_ase.matrices.pairs import PairList
 
 if TYPE_CHECKING:
     from hotham_ase.basis.orbitals import OrbitalBasis
+    from hotham_ase.electronic.solvers.problem import Pattern
     from hotham_ase.matrices.bloch import BlochSum
     from hotham_ase.matrices.hermitian import HermitianMatrix
 
@@ -41,6 +45,8 @@ AXES = 3  # coordinates that tell where orbits are
 TOLERANCE = 1e-7  # of the largest element: by how much H may break a symmetry
 SAME_K = 1e-9  # reciprocal lattice vectors
 PORTION = 1 << 20  # elements that are compared at a time
+# here, by orbits and functions of each: a worker gets every k-point with another copy of the group
+_FOLDED: WeakKeyDictionary[PairList, dict[tuple[bytes, bytes], Blueprint]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +92,8 @@ class LittleGroup:
         How orbitals turn.
     turn, order
         g, and its order n.
+    n_solved
+        Sectors that have levels of their own; each of the others has those of one of them.
     reversal
         h; None where H stays complex.
     partner, is_reversed
@@ -95,6 +103,7 @@ class LittleGroup:
     turns: OrbitalTurns = field(repr=False)
     turn: Operation = field(repr=False)
     order: int
+    n_solved: int
     reversal: Operation | None = field(repr=False)
     partner: Operation | None = field(repr=False)
     is_reversed: bool = False
@@ -139,6 +148,10 @@ class LittleGroup:
         s_k = None if overlap is None else Sectors(overlap.bloch(spin=spin), kpt, self, bases)
         return Sectors(hamiltonian.bloch(channel), kpt, self, bases), s_k
 
+    def basis_bytes(self, n_functions: np.ndarray) -> int:
+        """What the functions of a sector take, (n_orbits,) of each orbit."""
+        return 16 * int(self.turns.n_orbitals() @ n_functions[self.orbits])
+
     def folded(self, pairs: PairList, n_functions: np.ndarray | None = None) -> Blueprint:
         """Pairs of orbits of which there are pairs of atoms.
 
@@ -152,18 +165,11 @@ class LittleGroup:
         if n_functions is None:
             sizes = self.turns.n_orbitals()
             n_functions = -(-np.bincount(self.orbits, sizes).astype(int) // self.order)
-        known = self._folded.setdefault(pairs, {})
-        key = n_functions.tobytes()
+        known = _FOLDED.setdefault(pairs, {})
+        key = self.orbits.tobytes(), n_functions.tobytes()
         if key not in known:
             known[key] = Blueprint(self._layout(pairs, n_functions))
         return known[key]
-
-    @cached_property
-    def _folded(self) -> WeakKeyDictionary[PairList, dict[bytes, Blueprint]]:
-        return WeakKeyDictionary()
-
-    def __getstate__(self) -> dict[str, object]:
-        return {key: value for key, value in self.__dict__.items() if key != "_folded"}
 
     def _layout(self, pairs: PairList, n_functions: np.ndarray) -> BlockLayout:
         kept = np.flatnonzero(n_functions)
@@ -228,18 +234,27 @@ class Symmetries:
     matrices: tuple[RealSpaceMatrix, ...] = field(default=(), repr=False)
     _groups: dict[tuple[int | None, ...], LittleGroup] = field(default_factory=dict, init=False)
 
+    @classmethod
+    def of(
+        cls, hamiltonian: Pattern, basis: OrbitalBasis, matrices: tuple[RealSpaceMatrix, ...] = ()
+    ) -> Symmetries | None:
+        """Those of an H that is there or will be; None where spins are coupled.
+
+        A spinor turns with its orbital, which is not known here.
+        """
+        return (
+            None if hamiltonian.spin.is_spinor else cls(hamiltonian.layout.pairs, basis, matrices)
+        )
+
     @cached_property
     def turns(self) -> OrbitalTurns:
         """How orbitals turn."""
-        symbols = {z: s for s, z in atomic_numbers.items() if z in self.pairs.numbers}
-        shells = {z: self.basis[s].shells for z, s in symbols.items()}
-        cell = complete_cell(self.pairs.cell * self.pairs.pbc[:, None])
-        return OrbitalTurns(self.pairs.numbers, shells, cell)
+        return OrbitalTurns.of(self.pairs, self.basis)
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
         """Those that the structure has, and the matrices as far as they are known."""
-        if any(m.spin is Spin.SPIN_ORBIT or np.iscomplexobj(m.values) for m in self.matrices):
+        if any(np.iscomplexobj(m.values) for m in self.matrices):
             return ()
         return _unbroken(space_group(self.pairs), self.matrices, self.turns)
 
@@ -276,10 +291,10 @@ class Symmetries:
         for index, turn in kept.items():
             if order_of(turn) != order:
                 continue
-            partner = _first_partner(turn, kept, reversing)
+            n_solved, partner = _best_partner(turn, order, kept, reversing)
             reversals: list[int | None] = [i for i, r in reversing.items() if _keeps(r, turn)]
             for reversal in reversals or [None]:
-                group = self._group(index, order, reversal, partner)
+                group = self._group(index, order, reversal, partner, n_solved)
                 rank = group.is_real, int(group.orbits.max()) + 1
                 if best is None or rank > best:
                     best, found = rank, group
@@ -288,14 +303,21 @@ class Symmetries:
         return found
 
     def _group(
-        self, turn: int, order: int, reversal: int | None, partner: tuple[int, bool] | None
+        self,
+        turn: int,
+        order: int,
+        reversal: int | None,
+        partner: tuple[int, bool] | None,
+        n_solved: int,
     ) -> LittleGroup:
         other, is_reversed = partner or (None, False)
-        key = turn, reversal, other, is_reversed
+        key = turn, reversal, other, is_reversed, n_solved
         if key not in self._groups:
             all_ = self.operations
             h, u = (None if i is None else all_[i] for i in (reversal, other))
-            self._groups[key] = LittleGroup(self.turns, all_[turn], order, h, u, is_reversed)
+            self._groups[key] = LittleGroup(
+                self.turns, all_[turn], order, n_solved, h, u, is_reversed
+            )
         return self._groups[key]
 
 
@@ -318,17 +340,19 @@ def _keeps(reversal: Monomial, turn: Monomial) -> bool:
     return (reversal @ reversal).is_same(identity) and (moved @ turn).is_same(identity)
 
 
-def _first_partner(
-    turn: Monomial, kept: dict[int, Monomial], reversing: dict[int, Monomial]
-) -> tuple[int, bool] | None:
-    """What takes sectors of a turn to one another, and whether it reverses time."""
-    for index, other in kept.items():  # c g⁻¹ of g: of the numbers it makes c times the conjugates
-        if (other @ turn @ other.inverse() @ turn).factor() is not None:
-            return index, False
-    for index, other in reversing.items():
-        if (other @ turn @ other.inverse() @ turn.inverse()).factor() is not None:
-            return index, True
-    return None
+def _best_partner(
+    turn: Monomial, order: int, kept: dict[int, Monomial], reversing: dict[int, Monomial]
+) -> tuple[int, tuple[int, bool] | None]:
+    """How few sectors have levels of their own, and what takes others to them, if anything does."""
+    fewest: tuple[int, tuple[int, bool] | None] = order, None
+    # c g⁻¹ of g: of the numbers it makes c times the conjugates; time reversal does so of c g
+    for operations, back in ((kept, turn), (reversing, turn.inverse())):
+        for index, other in operations.items():
+            if (other @ turn @ other.inverse() @ back).factor() is not None:
+                n_solved = len(distinct_sectors(turn, order, other))
+                if n_solved < fewest[0]:  # the identity takes each of two sectors to itself
+                    fewest = n_solved, (index, other.conjugates)
+    return fewest
 
 
 def _unbroken(

@@ -7,7 +7,7 @@ import shutil
 import threading
 import weakref
 from functools import cache
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -208,7 +208,7 @@ class _Routine:
 
     def __init__(self, function: Any, itemsize: int) -> None:
         self._function, self.problem = function, _structure(itemsize)()
-        self._folder: TemporaryDirectory[str] | None = None
+        self._folder: str | None = None
         self.problem.sym, self.problem.par = SYMMETRIC, WORKING
         self.problem.comm_fortran = WORLD
         self(START)
@@ -224,10 +224,10 @@ class _Routine:
 
     def use_files(self) -> None:
         """Put factors into a folder that is there until the end."""
-        self._folder = TemporaryDirectory(prefix="hotham-factors-", ignore_cleanup_errors=True)
-        name = self._folder.name.encode()
+        self._folder = mkdtemp(prefix="hotham-factors-")
+        name = self._folder.encode()
         if len(name) > MOST_PATH:
-            raise WorkerError(f"TMPDIR must have a shorter name than {self._folder.name}")
+            raise WorkerError(f"TMPDIR must have a shorter name than {self._folder}")
         self.problem.icntl[OUT_OF_CORE], self.problem.ooc_tmpdir = 1, name
 
     def check_disk(self, itemsize: int) -> None:
@@ -236,11 +236,11 @@ class _Routine:
             return
         n_factor = self.problem.infog[N_FACTOR]  # in millions where it is negative
         needed = DISK_MARGIN * itemsize * (n_factor if n_factor >= 0 else -1e6 * n_factor)
-        free = shutil.disk_usage(self._folder.name).free
+        free = shutil.disk_usage(self._folder).free
         if needed > free:
             raise MemoryError(
                 f"factors out of core take {format_size(needed)} of disk, but in "
-                f"{self._folder.name} {format_size(free)} are free: let TMPDIR name a folder on a "
+                f"{self._folder} {format_size(free)} are free: let TMPDIR name a folder on a "
                 "larger disk"
             )
 
@@ -248,7 +248,7 @@ class _Routine:
         """Free memory and files."""
         self(END)
         if self._folder is not None:
-            self._folder.cleanup()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _raise(error: int) -> None:

@@ -225,7 +225,7 @@ def kinds_of(
 
 def _is_quick(hamiltonian: Pattern, sought: Sought, options: SolverOptions) -> bool:
     """Whether dense solution is taken at every k-point."""
-    cost = DenseSolver().cost(hamiltonian, sought, is_real=False)
+    cost = dense_solver(hamiltonian, options).cost(hamiltonian, sought, is_real=False)
     return cost.bytes <= allowed_memory(options) and cost.seconds < QUICK
 
 

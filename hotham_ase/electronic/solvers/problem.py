@@ -84,7 +84,7 @@ class WorkerError(HothamError, RuntimeError):
 
 def n_rows(matrix: Pattern) -> int:
     """Rows of H(k) and S(k): one for each orbital, or two where spins are coupled."""
-    return matrix.layout.n_basis * (2 if matrix.spin.is_spinor else 1)
+    return matrix.spin.n_rows(matrix.layout.n_basis)
 
 
 def real_at(matrix: Pattern, kpts: Any) -> np.ndarray:

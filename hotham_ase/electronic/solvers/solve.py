@@ -260,8 +260,21 @@ def eigenvalues_at_kpts(
         Where directions of S(k) were projected out at some k-points, the highest bands of the
         others are left out too.
     """
-    states = solve_kpts(hamiltonian, overlap, kpts, window=window, options=options)
-    return stack_bands([s.eigenvalues for s in states], hamiltonian.spin.n_spins)
+    distinct, which = distinct_kpts(kpts)
+    states = solve_kpts(hamiltonian, overlap, distinct, window=window, options=options)
+    return stack_bands([s.eigenvalues for s in states], hamiltonian.spin.n_spins)[:, which]
+
+
+def distinct_kpts(kpts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """k-points without those that come again, as a path's ends may, and which of them each is.
+
+    Parameters
+    ----------
+    kpts : (n_kpts, 3)
+    """
+    found = np.unique(kpts, axis=0, return_index=True, return_inverse=True)
+    firsts = np.sort(found[1])
+    return np.asarray(kpts)[firsts], np.searchsorted(firsts, found[1])[found[2].ravel()]
 
 
 def stack_bands(rows: list[np.ndarray], n_spins: int) -> np.ndarray:

@@ -275,6 +275,25 @@ def test_no_files_remain_of_what_fails(monkeypatch, tmp_path):
 
 
 @needs_mumps
+def test_factors_that_are_open_at_the_end_leave_nothing(tmp_path):
+    script = """
+import numpy as np
+from scipy.sparse import csr_array
+from hotham_ase.electronic.solvers.mumps_library import Mumps
+factors = Mumps(csr_array(np.triu(np.eye(4) + 0.1)), order=None, out_of_core=True)
+"""
+    run = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", script],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stderr == ""
+    assert not list(tmp_path.iterdir())
+
+
+@needs_mumps
 def test_factors_that_are_collected_amid_a_call_end():
     """As by Python's collector, in the thread that has the turn."""
     factors = MUMPSBackEnd().factorize(random_matrix(20, 0, is_real=True))

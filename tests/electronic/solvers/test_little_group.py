@@ -171,6 +171,27 @@ def test_diamond_in_three_directions(kpt):
         np.testing.assert_allclose(levels_of_sectors(group, kpt, h, s), expected, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("structure", "kpt", "n_solved"),
+    [
+        ("diamond", (0.5, 0.25, 0.75), {4: 2, 2: 1, 1: 1}),  # W, where all levels are double
+        ("graphite", (0.21, 0.21, 0.5), {2: 1, 1: 1}),  # likewise above the zone's border
+        ("graphite", (0.21, 0.21, 0.2), {2: 2, 1: 1}),
+        ("diamond", (0.2, 0.2, 0), {4: 3, 2: 2, 1: 1}),
+    ],
+)
+def test_sectors_with_the_same_levels_are_solved_once(structure, kpt, n_solved):
+    """Where a glide or screw makes −g of g; the identity pairs nothing."""
+    h, s, basis = matrices(structure)
+    groups = symmetries_of(h, s, basis).groups(np.array(kpt))
+    assert {group.order: group.n_solved for group in groups} == n_solved
+    for group in groups:
+        assert len(group.bases(np.array(kpt))) == group.n_solved
+        assert (group.partner is None) == (group.n_solved == group.order)
+        levels = levels_of_sectors(group, np.array(kpt), h, s)
+        np.testing.assert_allclose(levels, dense_levels(h, s, np.array(kpt)), atol=1e-7)
+
+
 @pytest.mark.parametrize("name", list(KPTS))
 def test_lifted_functions_span_all_and_are_orthonormal(twisted, name):
     h, s, basis = twisted
@@ -242,6 +263,15 @@ def test_an_energy_is_found_by_counts_in_one_sector(twisted):
         assert abs((expected < energy).sum() - band) <= 24
         found = solver.solve(*problem, Sought(BandWindow(band - 4, 8, energy), vectors=False))
         np.testing.assert_allclose(found.eigenvalues, expected[band - 4 : band + 4], atol=1e-7)
+
+
+def test_a_worker_folds_once(twisted):
+    """It gets the group with every k-point, and has the matrices."""
+    h, s, basis = twisted
+    (group, *_) = symmetries_of(h, s, basis).groups(KPTS["Γ"])
+    copies = [pickle.loads(pickle.dumps(group)) for _ in range(2)]  # noqa: S301 - as executors do
+    first, second = (copy.sectors(KPTS["Γ"], h, s)[0].pattern(0) for copy in copies)
+    assert first is second
 
 
 # -------------------------------------------------------------------------------- choices

@@ -22,7 +22,7 @@ from hotham_ase.electronic.solvers.problem import (
     Sought,
 )
 from hotham_ase.electronic.solvers.shift_invert import ShiftInvertSolver
-from hotham_ase.electronic.solvers.solve import eigenvalues_at_kpts, solve_kpts
+from hotham_ase.electronic.solvers.solve import distinct_kpts, eigenvalues_at_kpts, solve_kpts
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.spin import Spin
 
@@ -273,3 +273,10 @@ def test_guard_knows_of_ghosts_that_are_no_fault_of_the_overlap(chain, executor)
     with pytest.raises(EigenError, match="no meaningful solution: a level at -200 eV"):
         eigenvalues_at_kpts(h, s, np.outer([0.25, 0.5], [0, 0, 1]), options=options)
     assert options.guard.ghost == pytest.approx(-200)
+
+
+def test_kpoints_that_come_again_are_solved_once():
+    kpts = np.array([(0, 0, 0), (0.5, 0, 0), (0.25, 0, 0), (0.5, 0, 0), (-0.0, 0, 0)])
+    distinct, which = distinct_kpts(kpts)
+    np.testing.assert_array_equal(distinct, kpts[:3])
+    np.testing.assert_array_equal(which, [0, 1, 2, 1, 0])
