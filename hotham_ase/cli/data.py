@@ -40,8 +40,8 @@ Pseudopotentials = Annotated[
     typer.Option(
         exists=True,
         file_okay=False,
-        help="Folder of the runs' pseudopotentials (UPF), if they are not where the runs say; H0 "
-        "and spin-orbit coupling are computed from them.",
+        help="Folder of the runs' pseudopotentials (UPF, GTH), if they are not where the runs say; "
+        "H0 and spin-orbit coupling are computed from them.",
     ),
 ]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.dft.sample import ExportError, Sample, UnsupportedRunError
 from hotham_ase.matrices.spin import Spin
 
@@ -76,10 +77,13 @@ class PseudopotentialFiles:
         As far as the calculation's files say it; an element may come more than once.
     folders
         Where to look for them, in this order.
+    read
+        An element's potential from such a file; a DFTReadError if it has none.
     """
 
     names: tuple[tuple[str, str], ...]
     folders: tuple[Path, ...]
+    read: Callable[[Path, str], AtomicPotential]
 
 
 def _never(folder: Path) -> bool:

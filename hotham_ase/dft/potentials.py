@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from hotham_ase.basis.potentials import AtomicPotential
 from hotham_ase.dft.format import Format
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.textfiles import find_in
-from hotham_ase.dft.upf import read_upf
 
 
 def with_potentials(
@@ -55,7 +55,7 @@ def with_potentials(
     for symbol in sorted({symbol for symbol, _ in files.names}):
         names = [name for of, name in files.names if of == symbol]
         try:
-            potential = _read(symbol, names, folders, must_exist=given)
+            potential = _read(symbol, names, folders, files.read, must_exist=given)
         except DFTReadError as error:
             if given:
                 raise
@@ -66,7 +66,12 @@ def with_potentials(
 
 
 def _read(
-    symbol: str, names: list[str], folders: tuple[Path, ...], *, must_exist: bool
+    symbol: str,
+    names: list[str],
+    folders: tuple[Path, ...],
+    read: Callable[[Path, str], AtomicPotential],
+    *,
+    must_exist: bool,
 ) -> AtomicPotential | None:
     """What all types of an element have in common; None if a file is not there."""
     potentials: list[AtomicPotential] = []
@@ -76,9 +81,7 @@ def _read(
             if must_exist:
                 raise DFTReadError(f"pseudopotential {name} of {symbol} is not in {folders[0]}")
             return None
-        element, potential = read_upf(path)
-        if element != symbol:
-            raise DFTReadError(f"{path} is for {element}, not for {symbol}")
+        potential = read(path, symbol)
         # the basis knows elements, not types such as Fe1 and Fe2
         if potentials and not potential.agrees_with(potentials[0]):
             raise UnsupportedRunError(f"atoms of {symbol} have different pseudopotentials: {names}")

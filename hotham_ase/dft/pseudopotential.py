@@ -163,16 +163,35 @@ class Pseudopotential:
         (n_grid,) Ry
         """
         mesh = self.mesh
-        inside = _integral(mesh, self.density)
-        over_r = np.divide(self.density, mesh, where=mesh > 0, out=np.zeros_like(mesh))
-        outside = _integral(mesh, over_r)
-        scale = self.n_valence / inside[-1]
+        scale = self.n_valence / _integral(mesh, self.density)[-1]
+        repulsion, at_nucleus = hartree(mesh, self.density)
         # r V on the mesh, beyond which there is neither density nor core
-        total = mesh * self.local + 2 * scale * (inside + mesh * (outside[-1] - outside))
-        at_nucleus = self._at_nucleus(self.local, 0) + 2 * scale * outside[-1]
-        values = self._on(grid, total, 1, 1)
-        values[0] = at_nucleus
+        values = self._on(grid, mesh * self.local + scale * repulsion, 1, 1)
+        values[0] = self._at_nucleus(self.local, 0) + scale * at_nucleus
         return values
+
+
+def hartree(mesh: np.ndarray, density: np.ndarray) -> tuple[np.ndarray, float]:
+    """Potential of a spherical density, r V(r) = 2 (Q(r) + r ∫_r^∞ 4π r' ρ dr').
+
+    Parameters
+    ----------
+    mesh : (n_mesh,) Bohr
+        Ascending, as far as there is any density.
+    density : (n_mesh,) 1/Bohr
+        4π r² ρ(r).
+
+    Returns
+    -------
+    potential : (n_mesh,) Ry Bohr
+        r V(r).
+    at_nucleus : float, Ry
+        V(0).
+    """
+    over_r = np.divide(density, mesh, where=mesh > 0, out=np.zeros_like(mesh))
+    outside = _integral(mesh, over_r)
+    potential = 2 * (_integral(mesh, density) + mesh * (outside[-1] - outside))
+    return potential, float(2 * outside[-1])
 
 
 def _integral(mesh: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -32,6 +32,14 @@ def read_upf(path: str | Path) -> tuple[str, AtomicPotential]:
         raise DFTReadError(f"{path} does not describe a potential: {error}") from error
 
 
+def read_upf_of(path: Path, symbol: str) -> AtomicPotential:
+    """Potential of a UPF file that must be of an element; see :func:`read_tables`."""
+    element, potential = read_upf(path)
+    if element != symbol:
+        raise DFTReadError(f"{path} is for {element}, not for {symbol}")
+    return potential
+
+
 def read_tables(path: str | Path) -> tuple[str, Pseudopotential]:
     """Read a norm-conserving pseudopotential in UPF format.
 

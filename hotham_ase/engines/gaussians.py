@@ -11,6 +11,7 @@ import numpy as np
 from ase.units import Bohr
 
 from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
+from hotham_ase.dft.gth import GTHPotential
 from hotham_ase.engines.engine import EngineError
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ def _species(symbol: str, basis: str, pseudopotential: str | None) -> SpeciesBas
     step = min(STEP, 1 / np.sqrt(2 * exponents.max()) / POINTS_PER_WIDTH)
     mesh = step * np.arange(int(np.ceil(ends.max() / step)) + 2)
     radial = np.where(mesh <= ends[:, None], _radial(atom, mesh), 0.0)
+    potential = None
+    if pseudopotential is not None:
+        potential = gth_of(atom, symbol, pseudopotential).atomic_potential()
     return SpeciesBasis(
         symbol,
         tuple(l for l, _ in shells),
@@ -87,6 +91,28 @@ def _species(symbol: str, basis: str, pseudopotential: str | None) -> SpeciesBas
         float(atom.atom_charge(0)),
         mesh * Bohr,
         radial / Bohr**1.5,
+        potential,
+    )
+
+
+def gth_of(atom: Mole, symbol: str, name: str) -> GTHPotential:
+    """The numbers of a potential, which PySCF has as a list.
+
+    Parameters
+    ----------
+    atom
+        With the element.
+    symbol, name
+        Of the element and of the set of potentials.
+    """
+    electrons, radius, _, local, _, *channels = atom._pseudo[symbol]
+    return GTHPotential(
+        electrons=tuple(electrons),
+        local_radius=radius,
+        local_coefficients=tuple(local),
+        projector_radii=tuple(r for r, *_ in channels),
+        strengths=tuple(np.reshape(h, (n, n)) for _, n, h in channels),
+        source=f"{name} of {symbol}, PySCF",
     )
 
 

@@ -38,6 +38,7 @@ from hotham_ase.dft.provenance import name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
 from hotham_ase.dft.textfiles import LARGE, find_one, read_bytes, read_head, read_text
 from hotham_ase.dft.triplets import matrix_from_triplets
+from hotham_ase.dft.upf import read_upf_of
 from hotham_ase.matrices.realspace import RealSpaceMatrix
 from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import overlap_matrix
@@ -363,7 +364,7 @@ def _pseudopotentials(folder: Path) -> PseudopotentialFiles:
     settings = read_input(folder)
     names = read_stru(settings.structure, settings.get("latname", "none")).pseudopotentials
     places = settings.places("pseudo_dir")[:1] + settings.places("orbital_dir")
-    return PseudopotentialFiles(names, tuple(places))
+    return PseudopotentialFiles(names, tuple(places), read_upf_of)
 
 
 FORMAT = Format(

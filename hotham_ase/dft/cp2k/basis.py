@@ -42,7 +42,7 @@ def find_valence(files: Iterable[Path], symbol: str, name: str) -> float:
     DFTReadError
         If no file has it.
     """
-    path, rows = _found(files, symbol, name, "pseudopotential")
+    path, rows = find_entry(files, symbol, name, "pseudopotential")
     try:
         return float(sum(int(word) for word in rows[0]))
     except (ValueError, IndexError) as error:
@@ -64,14 +64,27 @@ def find_basis(files: Iterable[Path], symbol: str, name: str) -> tuple[Path, lis
     DFTReadError
         If no file has it.
     """
-    path, rows = _found(files, symbol, name, "basis set")
+    path, rows = find_entry(files, symbol, name, "basis set")
     return path, [word for row in rows for word in row]
 
 
-def _found(
+def find_entry(
     files: Iterable[Path], symbol: str, name: str, what: str
 ) -> tuple[Path, list[list[str]]]:
-    """The file that has something under a header, and the words of the lines that follow."""
+    """The file that has a basis set or a pseudopotential, and the words of the lines that follow.
+
+    Parameters
+    ----------
+    files, symbol, name
+        As of :func:`find_basis`.
+    what
+        What it is, for the message.
+
+    Raises
+    ------
+    DFTReadError
+        If no file has it.
+    """
     looked = []
     for path in files:
         looked.append(str(path))
@@ -79,7 +92,7 @@ def _found(
         for at, row in enumerate(rows):
             words = [word.upper() for word in row]
             if words[:1] == [symbol.upper()] and name.upper() in words[1:]:
-                return path, rows[at + 1 :]
+                return path, [later for later in rows[at + 1 :] if later]
     raise DFTReadError(
         f"{what} {name} of {symbol} was not found in {', '.join(looked) or 'any file'}"
     )

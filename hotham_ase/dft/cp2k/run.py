@@ -13,8 +13,10 @@ from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.cp2k.basis import data_folders, find_basis, read_species
 from hotham_ase.dft.cp2k.csr import check_real_space, find_matrices, has_matrices, read_elements
 from hotham_ase.dft.cp2k.input import Section, read_cell, read_input
+from hotham_ase.dft.cp2k.kinds import file_names, kinds_of
 from hotham_ase.dft.cp2k.output import Output, is_output, read_bands, read_output
-from hotham_ase.dft.format import Format
+from hotham_ase.dft.cp2k.potential import potential_files
+from hotham_ase.dft.format import Format, PseudopotentialFiles
 from hotham_ase.dft.plausibility import EIGENVALUE_TOLERANCE, compared_with_run
 from hotham_ase.dft.provenance import Provenance, name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
@@ -57,11 +59,7 @@ def read_cp2k(
     """
     folder = Path(folder)
     check_real_space(folder)
-    input_path = _input_file(folder)
-    output, root = read_output(_output_file(folder)), read_input(input_path)
-    subsys, dft = (root.get("FORCE_EVAL", name) for name in ("SUBSYS", "DFT"))
-    if subsys is None or dft is None:
-        raise DFTReadError(f"{input_path} has no &FORCE_EVAL with &DFT and &SUBSYS")
+    output, (input_path, subsys, dft) = read_output(_output_file(folder)), _sections(folder)
     atoms = _atoms(output, subsys, input_path)
     basis, shells = _basis(folder, output, subsys, dft, orbitals, input_path)
     sample = Sample(
@@ -137,6 +135,16 @@ def _input_file(folder: Path) -> Path:
     raise DFTReadError(f"{folder} has no .inp or .restart file, which gives cell and basis sets")
 
 
+def _sections(folder: Path) -> tuple[Path, Section, Section]:
+    """The input and its &SUBSYS and &DFT."""
+    path = _input_file(folder)
+    root = read_input(path)
+    subsys, dft = (root.get("FORCE_EVAL", name) for name in ("SUBSYS", "DFT"))
+    if subsys is None or dft is None:
+        raise DFTReadError(f"{path} has no &FORCE_EVAL with &DFT and &SUBSYS")
+    return path, subsys, dft
+
+
 # -------------------------------------------------------------------- basis, matrix
 
 
@@ -149,19 +157,16 @@ def _basis(
     input_path: Path,
 ) -> tuple[OrbitalBasis, dict[str, tuple[int, ...]]]:
     """Orbitals of every element, and their shells in CP2K's order."""
-    files = _basis_files(folder, dft, orbitals)
-    kinds = {section.parameter.upper(): section for section in subsys.all("KIND")}
+    places = [folder, *data_folders()] if orbitals is None else [Path(orbitals)]
+    found = [find_in(places, name) for name in file_names(dft, "BASIS_SET_FILE_NAME", "BASIS_SET")]
+    files = [path for path in found if path is not None]
     bases: dict[str, SpeciesBasis] = {}
     shells: dict[str, tuple[int, ...]] = {}
     for number, n_valence in sorted(set(zip(output.numbers, output.n_valence, strict=True))):
         symbol = chemical_symbols[int(number)]
         if symbol in bases:
             raise UnsupportedRunError(f"{folder} has {symbol} with two pseudopotentials")
-        names = {
-            _basis_name(section, input_path)
-            for label, section in kinds.items()
-            if _element_of(label, section) == symbol
-        } or ({_basis_name(kinds["DEFAULT"], input_path)} if "DEFAULT" in kinds else set())
+        names = {_basis_name(section, input_path) for section in kinds_of(subsys, symbol)}
         if len(names) != 1:
             raise UnsupportedRunError(
                 f"{input_path} gives {symbol} the basis sets {sorted(names)}, expected one"
@@ -171,30 +176,12 @@ def _basis(
     return OrbitalBasis(tuple(bases.values())), shells
 
 
-def _basis_files(folder: Path, dft: Section, orbitals: str | Path | None) -> list[Path]:
-    places = [folder, *data_folders()] if orbitals is None else [Path(orbitals)]
-    lines = dft.keywords.get("BASIS_SET_FILE_NAME", [["BASIS_SET"]])
-    names = [Path(words[0].strip("\"'")).name for words in lines if words]
-    found = [find_in(places, name) for name in names]
-    return [path for path in found if path is not None]
-
-
 def _basis_name(section: Section, path: Path) -> str:
     """Name of the orbitals' basis set; auxiliary ones have a type before it."""
     for words in section.keywords.get("BASIS_SET", []):
         if len(words) == 1 or (len(words) == 2 and words[0].upper() == "ORB"):
             return words[-1]
     raise DFTReadError(f"{path} has no BASIS_SET in &KIND {section.parameter}")
-
-
-def _element_of(label: str, section: Section) -> str:
-    """What ELEMENT says, else the beginning of the kind's label."""
-    word = (section.value("ELEMENT") or [label])[0]
-    for length in (2, 1):
-        symbol = word[:length].capitalize()
-        if symbol in chemical_symbols[1:]:
-            return symbol
-    return ""
 
 
 def _matrix(
@@ -231,6 +218,12 @@ def _matrix(
     )
 
 
+def _potentials(folder: Path) -> PseudopotentialFiles:
+    _, subsys, dft = _sections(folder)
+    numbers = np.unique(read_output(_output_file(folder)).numbers)
+    return potential_files(folder, subsys, dft, [chemical_symbols[n] for n in numbers])
+
+
 FORMAT = Format(
     name="CP2K",
     files="…-KS_SPIN_1….csr",
@@ -239,5 +232,6 @@ FORMAT = Format(
         folder, orbitals=orbitals, verify=verify
     ),
     convention="cp2k",
+    pseudopotentials=_potentials,
     spins=(Spin.UNPOLARIZED, Spin.POLARIZED),
 )
