@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, help="by default as trainings choose it")
     parser.add_argument("--channels", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
@@ -103,7 +103,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(data: Path, given: argparse.Namespace) -> None:
     """One training with its record, unless it is there."""
-    label = f"{data.stem}-{given.minutes:g}min-{given.device}-b{given.batch_size}-s{given.seed}"
+    batch = given.batch_size or "auto"
+    label = f"{data.stem}-{given.minutes:g}min-{given.device}-b{batch}-s{given.seed}"
     folder = given.output / label
     if (folder / RECORD).exists():
         return

@@ -73,9 +73,10 @@ class OptimizerConfig(Settings):
     warmup: float = Field(0.02, ge=0, lt=1)
     """The rate rises in this fraction of the run. The first steps set the scale of Adam's averages;
     larger ones lose the starting point."""
-    batch_size: int = Field(1, ge=1)
-    """A step takes so many structures per process. A structure has thousands of blocks already, so
-    more steps are worth more than smoother ones."""
+    batch_size: int | None = Field(None, ge=1)
+    """A step takes so many structures per process. By default it is 1 for crystals, which have
+    thousands of blocks each, and for molecules as many as have 256 hopping pairs together, up to
+    32 and an eighth of the training set."""
     batch_pairs: int | None = Field(None, ge=1)
     """Instead of ``batch_size``, batches may be filled up to so many hopping pairs per process.
     This is for data sets of structures of very different sizes, and for GPUs, which small
@@ -97,7 +98,7 @@ class OptimizerConfig(Settings):
 
     @model_validator(mode="after")
     def _one_size_of_batches(self) -> OptimizerConfig:
-        if self.batch_pairs is not None and "batch_size" in self.model_fields_set:
+        if self.batch_pairs is not None and self.batch_size is not None:
             raise ValueError("give batch_size or batch_pairs, not both")
         return self
 

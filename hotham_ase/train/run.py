@@ -42,7 +42,12 @@ from hotham_ase.train.callbacks import (
     WholeFiles,
 )
 from hotham_ase.train.config import ConfigError, TrainConfig, load_config
-from hotham_ase.train.data.batches import BatchLoader, EpochBatches, PairBatches
+from hotham_ase.train.data.batches import (
+    BatchLoader,
+    EpochBatches,
+    PairBatches,
+    usual_batch_size,
+)
 from hotham_ase.train.data.cached import Cached
 from hotham_ase.train.data.prepared import Prepared, prepare
 from hotham_ase.train.data.references import ReferenceSamples
@@ -67,6 +72,8 @@ from hotham_ase.train.resuming import (
     resumed,
     write_identity,
 )
+
+COUNTED = 32  # training structures whose hopping pairs tell the usual size of batches
 
 Loaders = tuple[BatchLoader, BatchLoader | None]
 
@@ -319,21 +326,26 @@ def _loaders(
 
     cache = config.cache * (1 if data.computed is None else 1 - CACHE_SHARE)
     structures = Cached(make, split["train"], 0.85 * cache)
+    margin = network.config.hopping_margin  # pairs are counted without reading a matrix
+
+    def n_pairs(indices: list[int]) -> np.ndarray:
+        return np.array([build_graph(data.atoms(k), basis, margin)[0].n_edges for k in indices])
+
     sampler: EpochBatches
+    batch_size = settings.batch_size or usual_batch_size(
+        n_pairs(split["train"][:COUNTED]), len(structures)
+    )
     if settings.batch_pairs is None:
-        sampler = EpochBatches(len(structures), settings.batch_size, settings.seed, *turn)
+        sampler = EpochBatches(len(structures), batch_size, settings.seed, *turn)
     else:
-        margin = network.config.hopping_margin  # pairs are counted without reading a matrix
-        graphs = (build_graph(data.atoms(k), basis, margin) for k in split["train"])
-        counts = [pairs.n_edges for pairs, _ in graphs]
-        sampler = PairBatches(np.array(counts), settings.batch_pairs, settings.seed, *turn)
+        sampler = PairBatches(n_pairs(split["train"]), settings.batch_pairs, settings.seed, *turn)
     training = BatchLoader(structures, sampler, config.loaders)
     if not split["validation"]:
         return training, None
     structures = Cached(make, split["validation"], 0.15 * cache)
     # every process validates on all, so that all agree on what is best
     return training, BatchLoader(
-        structures, EpochBatches(len(structures), settings.batch_size, None), config.loaders
+        structures, EpochBatches(len(structures), batch_size, None), config.loaders
     )
 
 

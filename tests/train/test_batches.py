@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from hotham_ase.train.data.batches import BatchLoader, EpochBatches, PairBatches
+from hotham_ase.train.data.batches import (
+    BatchLoader,
+    EpochBatches,
+    PairBatches,
+    usual_batch_size,
+)
 from hotham_ase.train.data.cached import Cached
 
 
@@ -27,6 +32,21 @@ def test_every_structure_is_taken_once_an_epoch():
     assert epoch(sampler, 1) == epoch(EpochBatches(9, 4, seed=3), 1)
     assert epoch(sampler, 1) != epoch(sampler, 0)
     assert epoch(EpochBatches(4, 1, None), 5) == [[0], [1], [2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "n", "size"),
+    [
+        ([6], 500, 32),  # water
+        ([6], 30, 3),  # eight steps an epoch at least
+        ([6], 2, 1),
+        ([72, 70], 240, 3),  # ethanol
+        ([1228], 21, 1),  # a crystal
+        ([0], 100, 12),  # atoms alone
+    ],
+)
+def test_small_molecules_share_a_step(pairs, n, size):
+    assert usual_batch_size(np.array(pairs), n) == size
 
 
 @pytest.mark.parametrize("n", [8, 7])

@@ -36,7 +36,7 @@ def test_the_command_writes_it(tmp_path, data_file):
     runner = CliRunner()
     shown = runner.invoke(app, ["train", "--init", str(data_file)])
     assert shown.exit_code == 0
-    assert yaml.safe_load(shown.stdout)["training"]["batch_size"] == 1
+    assert yaml.safe_load(shown.stdout)["training"]["batch_size"] is None
     written = runner.invoke(
         app, ["train", "--init", str(data_file), "-o", str(tmp_path / "c.yaml")]
     )

@@ -11,6 +11,25 @@ import numpy as np
 
 from hotham_ase.train.data.prepared import Prepared, collate
 
+# Hopping pairs of a step: below, overhead takes most of its time, and its gradient is rough
+ENOUGH_PAIRS = 256
+MOST_STRUCTURES = 32
+LEAST_STEPS = 8  # of an epoch
+
+
+def usual_batch_size(sizes: np.ndarray, n: int) -> int:
+    """How many structures a step takes where nobody says it.
+
+    Parameters
+    ----------
+    sizes
+        Hopping pairs of some of the structures.
+    n
+        Number of all structures.
+    """
+    wanted = min(ENOUGH_PAIRS / max(sizes.mean(), 1), MOST_STRUCTURES, n / LEAST_STEPS)
+    return max(int(wanted), 1)
+
 
 class EpochBatches:
     """Which structures a process takes in each step of an epoch.
