@@ -7,16 +7,21 @@ import shutil
 import sys
 from pathlib import Path
 
-seen, stored, *arguments = sys.argv[1:]
-shutil.copytree(".", seen, dirs_exist_ok=True)  # links are followed
-Path(seen, "stdin").write_bytes(sys.stdin.buffer.read())
-Path(seen, "arguments").write_text("\n".join(arguments))
-print("Siesta Version  : 4.1.5")
-for said in Path(stored).glob("*.std"):
-    print(said.read_text())
-inputs = {".fdf", ".dat"}
-for path in Path(stored).rglob("*"):
-    here = Path(path.relative_to(stored))
-    if path.is_file() and not here.exists() and path.suffix not in inputs:
-        here.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, here)
+
+def main(seen: str, stored: str, *arguments: str) -> None:
+    shutil.copytree(".", seen, dirs_exist_ok=True)  # links are followed
+    Path(seen, "stdin").write_bytes(sys.stdin.buffer.read())
+    Path(seen, "arguments").write_text("\n".join(arguments))
+    print("Siesta Version  : 4.1.5")
+    for said in Path(stored).glob("*.std"):
+        print(said.read_text())
+    inputs = {".fdf", ".dat"}
+    for path in Path(stored).rglob("*"):
+        here = Path(path.relative_to(stored))
+        if path.is_file() and not here.exists() and path.suffix not in inputs:
+            here.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, here)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
