@@ -53,6 +53,7 @@ def run_program(
                 start_new_session=True,
             )
         except OSError as error:
+            (folder / OUTPUT).unlink()  # nothing ran
             raise EngineError(
                 f"command {command[0]} cannot be started: {error.strerror}; set command, or PATH"
             ) from error

@@ -46,6 +46,7 @@ def test_a_command_that_is_not_there(tmp_path):
         EngineError, match="command no-such-program cannot be started: No such file"
     ):
         run_program(["no-such-program"], tmp_path, None, None)
+    assert not list(tmp_path.iterdir())
 
 
 def alive(file: Path) -> bool:
