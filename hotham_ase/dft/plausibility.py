@@ -78,7 +78,7 @@ def check_sample(sample: Sample) -> None:
     DFTReadError
         With what was expected and what is there.
     """
-    _check_periodicity(sample)
+    check_periodicity(sample)
     _check_onsite(sample)
     if sample.basis.has_radial and sample.provenance.overlap != "computed":
         _check_overlap(sample)
@@ -224,7 +224,14 @@ def _levels(sample: Sample, kpt: np.ndarray, channel: int) -> np.ndarray:
 # ------------------------------------------------------------------------- blocks
 
 
-def _check_periodicity(sample: Sample) -> None:
+def check_periodicity(sample: Sample) -> None:
+    """Refuse blocks between cells along directions that are not periodic.
+
+    Raises
+    ------
+    DFTReadError
+        With the first of them.
+    """
     for matrix in (sample.hamiltonian, sample.overlap):
         crossing = matrix.pairs.cell_shifts[:, ~sample.atoms.pbc].any(axis=1)
         if crossing.any():

@@ -35,7 +35,7 @@ class Placed:
     move: np.ndarray
 
     def undone(self, sample: Sample, given: Atoms) -> Sample:
-        """A code's sample of this structure, for the given atoms.
+        """A code's sample of this structure, for the given atoms; its initial moments are kept.
 
         Parameters
         ----------
@@ -68,7 +68,10 @@ class Placed:
                 f"{sample.name} has atom {self.order[atom]} ({read.symbols[atom]}) "
                 f"{error[atom]:.3g} Å from where it was asked for: it is of another structure"
             )
-        return _rearranged(sample, given.copy(), np.argsort(self.order), images)
+        atoms, back = given.copy(), np.argsort(self.order)
+        moments = read.get_initial_magnetic_moments()[back]
+        atoms.set_initial_magnetic_moments(moments if moments.any() else None)
+        return _rearranged(sample, atoms, back, images)
 
 
 def placed(atoms: Atoms, lowest: float = 0.0) -> Placed:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.abacus.input import Settings, read_input
 from hotham_ase.dft.abacus.orb import read_orb
@@ -15,8 +17,10 @@ from hotham_ase.dft.abacus.write import stru_text
 from hotham_ase.dft.textfiles import find_in
 from hotham_ase.dft.upf import read_upf
 from hotham_ase.engines.engine import EngineError
+from hotham_ase.engines.open_shells import collinear_moments
 from hotham_ase.engines.template import Template
 from hotham_ase.errors import HothamError
+from hotham_ase.matrices.spin import Spin
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -60,10 +64,20 @@ class Abacus(Template):
         except HothamError as error:
             raise EngineError(str(error)) from error
 
+    def check_moments(self, atoms: Atoms) -> None:
+        """See :meth:`Program.check_moments`; with ``nspin 2`` ABACUS begins with them."""
+        if self._settings().spin is not Spin.POLARIZED:
+            super().check_moments(atoms)
+
     def write(self, atoms: Atoms, given: Atoms, folder: Path) -> dict[str, Any]:
         """See :meth:`Program.write`."""
         settings, mesh = self._settings(), self.mesh(atoms, given)
         structure = self._structure(settings)
+        if settings.number("nelec"):
+            raise EngineError(
+                f"{self.template}/INPUT has nelec, the electrons of its own structure: leave it "
+                "out, or give nelec_delta"
+            )
         values = {key: value for key, value in settings.values.items() if key not in _REPLACED}
         values |= _SET
         if mesh is not None:
@@ -80,8 +94,8 @@ class Abacus(Template):
             for file in files:
                 (folder / file.name).symlink_to(file.resolve())
             names[symbol] = (files[0].name, files[1].name)
-        pairs = zip(structure.atoms.symbols, structure.moments.tolist(), strict=True)
-        text = stru_text(atoms, names, dict(reversed(list(pairs))))
+        is_magnetic = settings.spin in (Spin.POLARIZED, Spin.NON_COLLINEAR)
+        text = stru_text(atoms, names, _moments(atoms, structure) if is_magnetic else None)
         (folder / "STRU").write_text(text, encoding="ascii")
         return {} if mesh is None else {"kpts": mesh}
 
@@ -115,3 +129,21 @@ class Abacus(Template):
                 raise EngineError(f"{name} of {symbol} is not in {settings.places(key)[0]}")
             found.append(path)
         return found[0], found[1]
+
+
+def _moments(atoms: Atoms, known: Structure) -> np.ndarray:
+    """(n_atoms,) initial moments of a structure; if it has none, the template's by element."""
+    own = collinear_moments(atoms)
+    if own.any():
+        return own
+    of_template = np.array(known.atoms.get_chemical_symbols())
+    found = []
+    for symbol in atoms.symbols:
+        moments = np.unique(known.moments[of_template == symbol]).tolist()
+        if len(moments) != 1:
+            raise EngineError(
+                f"template gives atoms of {symbol} the moments {moments}: structures need initial "
+                "magnetic moments of their own"
+            )
+        found += moments
+    return np.array(found)

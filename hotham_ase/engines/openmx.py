@@ -119,7 +119,7 @@ class OpenMX(Template):
         return (self.template / given.values.get("data.path", "../DFT_DATA19")).resolve()
 
     def _atom(self, given: Input, symbol: str) -> tuple[str, str]:
-        """Label of an element, and what stands after the coordinates of its first atom."""
+        """Label of an element, and what stands after the coordinates of its atoms."""
         labels = [one.label for one in given.species() if element_of(one, given) == symbol]
         rows = [row for row in given.block("Atoms.SpeciesAndCoordinates") if row[1] in labels]
         if len(labels) != 1 or not rows:
@@ -127,7 +127,13 @@ class OpenMX(Template):
                 f"template {self.template} must have one species of {symbol} with an atom, got "
                 f"{', '.join(labels) or 'none'}"
             )
-        return labels[0], " ".join(rows[0][5:])
+        electrons = {" ".join(row[5:]) for row in rows}
+        if len(electrons) != 1:
+            raise EngineError(
+                f"template {self.template} must have the same electrons of both spins for all "
+                f"atoms of {symbol}, got {', '.join(sorted(electrons))}"
+            )
+        return labels[0], electrons.pop()
 
 
 def _structure(atoms: Atoms, species: dict[str, tuple[str, str]]) -> list[str]:

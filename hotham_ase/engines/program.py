@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from hotham_ase.dft import Sample, read_sample
+from hotham_ase.dft.plausibility import check_periodicity
 from hotham_ase.dft.rearranged import Placed, placed
 from hotham_ase.engines.engine import Engine, EngineError
 from hotham_ase.engines.running import OUTPUT, last_lines, run_program
@@ -42,6 +43,12 @@ class Program(Engine):
     arguments: ClassVar[tuple[str, ...]] = ()
     stdin: ClassVar[str | None] = None
 
+    def identity(self) -> dict[str, Any]:
+        """See :meth:`Engine.identity`; what failed may be given more time."""
+        known = super().identity()
+        known.pop("time_limit")
+        return known
+
     @abstractmethod
     def write(self, atoms: Atoms, given: Atoms, folder: Path) -> dict[str, Any]:
         """Write what a run needs.
@@ -65,6 +72,20 @@ class Program(Engine):
             If this structure cannot be computed.
         """
 
+    def check_moments(self, atoms: Atoms) -> None:
+        """Refuse initial magnetic moments, which the program would not be told of.
+
+        Raises
+        ------
+        EngineError
+            If there are any.
+        """
+        if atoms.get_initial_magnetic_moments().any():
+            raise EngineError(
+                f"{atoms.symbols} has initial magnetic moments, which {self.name} would not begin "
+                "with here: remove them"
+            )
+
     def placed(self, atoms: Atoms) -> Placed:
         """The structure as the program wants it: with three lattice vectors, atoms in the cell."""
         return placed(atoms)
@@ -80,6 +101,7 @@ class Program(Engine):
     def calculate(self, atoms: Atoms, name: str) -> Sample:
         """See :meth:`Engine.calculate`."""
         started = time.perf_counter()
+        self.check_moments(atoms)
         for_program = self.placed(atoms)
         command = shlex.split(self.command)
         with _run_folder(self.name) as folder:
@@ -91,6 +113,7 @@ class Program(Engine):
             if known.scf_converged is False:
                 raise EngineError(f"the density does not converge in {known.scf_steps} steps")
             sample = for_program.undone(sample, atoms)
+            check_periodicity(sample)  # orbitals may reach across the vacuum
         seconds = round(time.perf_counter() - started, 2)
         extra = {**known.extra, **record, "command": self.command, "seconds": seconds}
         return replace(sample, provenance=replace(known, name=name, extra=extra))

@@ -58,4 +58,5 @@ def _is_same(a: Atoms, b: Atoms) -> bool:
         and np.array_equal(a.pbc, b.pbc)
         and np.allclose(a.positions, b.positions, rtol=0, atol=SAME)
         and np.allclose(a.cell[:], b.cell[:], rtol=0, atol=SAME)
+        and np.array_equal(a.get_initial_magnetic_moments(), b.get_initial_magnetic_moments())
     )

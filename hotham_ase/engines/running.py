@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hotham_ase.engines.engine import EngineError
 
@@ -15,8 +18,8 @@ OUTPUT = "output.txt"
 _SHOWN = 10  # lines of a program that failed
 _PATIENCE = 5  # s between asking a program to end and ending it
 # A signal that nothing can catch may end the caller: then this shell's input ends. It leads a group
-# of its own, so that what ends the caller does not reach it.
-_WATCH = "read line; kill -TERM -$0; sleep $1; kill -KILL -$0"
+# of its own, so that what ends the caller does not reach it; the program joins that.
+_WATCH = "trap '' TERM; read line; kill -TERM -$$; sleep $0; kill -KILL -$$"
 
 
 def run_program(
@@ -42,25 +45,17 @@ def run_program(
     EngineError
         If it cannot be started, takes longer, or fails; then with its last lines.
     """
-    with (folder / OUTPUT).open("wb") as output, open(stdin or os.devnull, "rb") as given:
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                stdin=given,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EngineError(
-                f"command {command[0]} cannot be started: {error.strerror}; set command, or PATH"
-            ) from error
-    with _ending(process):
+    with _group() as group:
+        process = _started(command, folder, stdin, group)
         try:
             status = process.wait(limit)
         except subprocess.TimeoutExpired:
             raise EngineError(f"{command[0]} took longer than time_limit, {limit:g} s") from None
+        finally:
+            for sent in (signal.SIGTERM, signal.SIGKILL):
+                os.killpg(group, sent)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_PATIENCE)
     if status:
         raise EngineError(f"{command[0]} failed, {_reason(status)}; it said: {last_lines(folder)}")
 
@@ -78,22 +73,44 @@ def _reason(status: int) -> str:
     return f"status {status}" if status > 0 else signal.Signals(-status).name
 
 
+def _started(
+    command: Sequence[str], folder: Path, stdin: Path | None, group: int
+) -> subprocess.Popen[bytes]:
+    with (folder / OUTPUT).open("wb") as output, open(stdin or os.devnull, "rb") as given:
+        try:
+            return subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=given,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                **_joining(group),
+            )
+        except OSError as error:
+            (folder / OUTPUT).unlink()  # nothing ran
+            raise EngineError(
+                f"command {command[0]} cannot be started: {error.strerror}; set command, or PATH"
+            ) from error
+
+
+def _joining(group: int) -> dict[str, Any]:
+    """What makes a process one of a group before its program runs; 0 is a new group."""
+    if sys.version_info >= (3, 11):
+        return {"process_group": group}
+    return {"preexec_fn": partial(os.setpgid, 0, group)}
+
+
 @contextmanager
-def _ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """End the process and what it started with the body, or with this process."""
+def _group() -> Iterator[int]:
+    """A group of processes, which is ended with the body, or with this process."""
     watch = subprocess.Popen(
-        ["sh", "-c", _WATCH, str(process.pid), str(_PATIENCE)],
+        ["sh", "-c", _WATCH, str(_PATIENCE)],
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        **_joining(0),
     )
     try:
-        yield
+        yield watch.pid
     finally:
-        for sent in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, sent)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_PATIENCE)
-        watch.kill()
+        os.killpg(watch.pid, signal.SIGKILL)
         watch.communicate()

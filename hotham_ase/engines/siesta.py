@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ase.data import atomic_numbers
 
 from hotham_ase.engines.engine import EngineError
-from hotham_ase.engines.template import Keywords, Template, numbers, without
+from hotham_ase.engines.template import Keywords, Template, numbers, plain, without
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -29,6 +29,7 @@ _REPLACED = (
     "AtomicCoordinatesOrigin", "AtomicCoordinatesAndAtomicSpecies", "Zmatrix", "SaveHS",
     "ForceAuxCell", "UseSaveData", "MD.UseSaveXV", "MD.UseSaveZM", "DM.UseSaveDM",
 )  # fmt: skip
+MOMENTS = "DM.InitSpin"
 _KPTS = (
     "kgrid.MonkhorstPack",
     "kgrid.Cutoff",
@@ -63,6 +64,11 @@ class Siesta(Template):
     def write(self, atoms: Atoms, given: Atoms, folder: Path) -> dict[str, Any]:
         """See :meth:`Program.write`."""
         entries = FDF.read(self.the_file(".fdf"))
+        if any(entry.key == plain(MOMENTS) for entry in entries):
+            raise EngineError(
+                f"template {self.template} has {MOMENTS}, which numbers the atoms of its own "
+                "structure: leave it out, or use DM.InitSpin.AF"
+            )
         mesh = self.mesh(atoms, given)
         labels = self._labels(FDF.rows(entries, "ChemicalSpeciesLabel"), atoms)
         replaced = _REPLACED if mesh is None else (*_REPLACED, *_KPTS)

@@ -90,3 +90,9 @@ def test_what_cannot_be_computed_is_told_before(settings, symbols, message):
     engine = CP2K(command="no-such-program", **settings)
     with pytest.raises(EngineError, match=message):
         engine.calculate(atoms, "a/0")
+
+
+def test_moments_are_refused():
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 2.0]], magmoms=[1, -1])
+    with pytest.raises(EngineError, match="H2 has initial magnetic moments, which cp2k would not"):
+        CP2K(command="no-such-program").calculate(atoms, "a/0")

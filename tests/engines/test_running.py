@@ -46,6 +46,7 @@ def test_a_command_that_is_not_there(tmp_path):
         EngineError, match="command no-such-program cannot be started: No such file"
     ):
         run_program(["no-such-program"], tmp_path, None, None)
+    assert not list(tmp_path.iterdir())
 
 
 def alive(file: Path) -> bool:
@@ -85,4 +86,24 @@ def test_a_caller_that_is_ended_takes_the_program_with_it(tmp_path, number):
     assert alive(tmp_path / "child")
     os.kill(caller.pid, number)
     assert caller.wait() == -number
+    wait_until(lambda: not alive(tmp_path / "child"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc")
+def test_a_caller_that_is_ended_while_it_starts_the_program(tmp_path):
+    """As soon as the program runs, before anything else that the caller does."""
+    code = (
+        "import os, signal, subprocess, time; from pathlib import Path;"
+        "from hotham_ase.engines.running import run_program;"
+        f"folder = Path({str(tmp_path)!r});"
+        "start = subprocess.Popen.__init__;\n"
+        "def killed(self, command, **rest):\n"
+        "    start(self, command, **rest)\n"
+        "    if command[0] == 'bash':\n"
+        "        while not (folder / 'child').exists(): time.sleep(0.05)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "subprocess.Popen.__init__ = killed\n"
+        f"run_program(['bash', '-c', {LASTING!r}], folder, None, None)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     wait_until(lambda: not alive(tmp_path / "child"))

@@ -237,6 +237,7 @@ def test_another_template_is_another_engine(made, engine):
     one = made(engine)
     before = one.identity()
     assert one.identity() == before
+    assert one.model_copy(update={"time_limit": 60.0}).identity() == before  # others may fail
     file = one.inputs()[0]
     file.write_text(file.read_text() + "\n# more\n")
     assert one.identity() != before
@@ -253,6 +254,104 @@ def test_includes_of_a_template(made, tmp_path, shared_data):
     fdf.write_text(fdf.read_text() + "\n%block PAO.Basis < basis.txt\n")
     with pytest.raises(EngineError, match="put the lines of that file in place"):
         engine.calculate(known.atoms, "a/0")
+
+
+RIBBON = "abacus/ribbon_spin/000"  # antiparallel moments of two of four carbons, and hydrogen
+
+
+@pytest.fixture
+def ribbon(shared_data, tmp_path):
+    """Function (nspin) that makes the engine of a run with nspin 2; and that run."""
+    run = shared_data / RIBBON
+
+    def make(nspin: str = "nspin 2") -> Abacus:
+        folder = tmp_path / "ribbon"
+        folder.mkdir()
+        shutil.copyfile(run / "STRU", folder / "STRU")
+        shutil.copyfile(run / "KPT", folder / "KPT")
+        text = (run / "INPUT").read_text()
+        text = text.replace("../../orbitals", str(run.parents[1] / "orbitals"))
+        assert "nspin 2" in text
+        (folder / "INPUT").write_text(text.replace("nspin 2", nspin))
+        words = [sys.executable, STAND_IN, tmp_path / "seen", run]
+        return Abacus(template=folder, command=shlex.join(map(str, words)))
+
+    return make, read_sample(run)
+
+
+def test_initial_moments_are_those_that_abacus_begins_with(ribbon, tmp_path):
+    make, known = ribbon
+    order = [0, 4, 1, 2, 3, 5]
+    asked = known.atoms[order]  # hydrogen among carbon
+    assert asked.get_initial_magnetic_moments().tolist() == [1, 0, 0, 0, -1, 0]
+    sample = make().calculate(asked, "a/0")
+    assert read_stru(tmp_path / "seen/STRU").moments.tolist() == [1, 0, 0, -1, 0, 0]
+    assert sample.atoms == asked
+    for channel in range(2):
+        for atom, of_run in enumerate(order):
+            np.testing.assert_allclose(
+                sample.hamiltonian.onsite_block(atom, channel),
+                known.hamiltonian.onsite_block(of_run, channel),
+                rtol=0,
+                atol=1e-12,
+            )
+
+
+def test_moments_that_a_structure_lacks_are_the_template_s(ribbon, tmp_path):
+    make, known = ribbon
+    engine, asked = make(), known.atoms[[0, 4, 1, 2, 3, 5]]
+    asked.set_initial_magnetic_moments(None)
+    with pytest.raises(EngineError, match=r"of C the moments \[-1.0, 0.0, 1.0\]: structures need"):
+        engine.calculate(asked, "a/0")
+    stru = engine.template / "STRU"
+    head, tail = stru.read_text().split("\nH\n0.0\n")
+    stru.write_text(re.sub(r"mag \S+", "mag 0.5", head) + "\nH\n0.0\n" + tail)
+    sample = engine.calculate(asked, "a/0")
+    assert sample.atoms.get_initial_magnetic_moments().tolist() == [0.5, 0, 0.5, 0.5, 0.5, 0]
+
+
+def test_orbitals_that_reach_across_the_vacuum(ribbon, monkeypatch):
+    make, known = ribbon
+    asked = known.atoms.copy()
+    asked.pbc = [False, True, True]
+    vacuum = (asked.cell[0, 0] - np.ptp(asked.positions[:, 0])) / 2
+    monkeypatch.setattr("hotham_ase.dft.rearranged.VACUUM", vacuum)
+    message = r"(?s)a block at R = .*pbc is \[False, True, True\].*folder is kept"
+    with pytest.raises(EngineError, match=message):
+        make().calculate(asked, "a/0")
+
+
+def test_electrons_of_the_template_s_structure(ribbon):
+    make, known = ribbon
+    with pytest.raises(EngineError, match="has nelec, the electrons of its own structure"):
+        make("nspin 2\nnelec 18").calculate(known.atoms, "a/0")
+
+
+@ENGINES
+def test_moments_that_a_program_is_not_told_of(made, shared_data, runs, engine):
+    asked = stored(engine, shared_data).atoms
+    asked.set_initial_magnetic_moments([1.0] + [0.0] * (len(asked) - 1))
+    with pytest.raises(EngineError, match="initial magnetic moments, which .* remove them"):
+        made(engine).calculate(asked, "a/0")
+    assert not list(runs.iterdir())
+
+
+def test_spins_of_the_template_s_atoms(made, shared_data):
+    asked = stored(Siesta, shared_data).atoms
+    engine = made(Siesta)
+    fdf = engine.template / "Si_pdos.fdf"
+    text = fdf.read_text()
+    fdf.write_text(text + "\nDM.InitSpin.AF true\n")
+    engine.calculate(asked, "a/0")
+    fdf.write_text(text + "\n%block DM.InitSpin\n 1 +\n%endblock DM.InitSpin\n")
+    with pytest.raises(EngineError, match="has DM.InitSpin, which numbers the atoms"):
+        engine.calculate(asked, "a/0")
+    engine = made(OpenMX)
+    edited(engine.template / "graphene.dat", r"2\.0 +2\.0", "2.5 1.5")
+    dat = engine.template / "graphene.dat"
+    dat.write_text(dat.read_text().replace("2.5 1.5", "1.5 2.5", 1))
+    with pytest.raises(EngineError, match=r"all atoms of C, got 1.5 2.5, 2.5 1.5"):
+        engine.calculate(stored(OpenMX, shared_data).atoms, "a/0")
 
 
 def edited(path: Path, pattern: str, replacement: str) -> None:

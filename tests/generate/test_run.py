@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hotham_ase.dataset import Dataset
+from hotham_ase.engines import EngineError
 from hotham_ase.engines.replay import Replay
 from hotham_ase.generate.config import load_config
 from hotham_ase.generate.run import GenerateError, generate, plan
@@ -114,6 +115,16 @@ def test_what_fails_is_said_and_the_rest_is_written(config_file, known, tmp_path
         ("ammonia/0000", f"{known / 'known.h5'} has no structure like this one"),
     )
     assert len(parts(tmp_path)) == 6
+
+
+def test_other_moments_are_another_structure(known):
+    engine = Replay(name="replay", data=known / "known.h5")
+    with Dataset(known / "known.h5") as stored:
+        atoms = stored.atoms(0)
+    assert engine.calculate(atoms, "a/0").name == "a/0"
+    atoms.set_initial_magnetic_moments([0.0, 0.5, 0.5])
+    with pytest.raises(EngineError, match="no structure like this one"):
+        engine.calculate(atoms, "a/0")
 
 
 def test_nothing_is_written_if_all_fail(config_file, tmp_path):

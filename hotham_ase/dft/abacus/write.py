@@ -201,7 +201,7 @@ def _numbers(values: np.ndarray) -> str:
 
 
 def stru_text(
-    atoms: Atoms, files: Mapping[str, tuple[str, str]], moments: Mapping[str, float] | None = None
+    atoms: Atoms, files: Mapping[str, tuple[str, str]], moments: np.ndarray | None = None
 ) -> str:
     """Text of a STRU.
 
@@ -211,8 +211,8 @@ def stru_text(
         Those of an element one after another.
     files
         Names of pseudopotential and orbitals of every element.
-    moments
-        From which the elements' atoms start, in Bohr magnetons; 0 by default.
+    moments : (n_atoms,)
+        From which the atoms start, in Bohr magnetons; 0 by default.
     """
     symbols = atoms.get_chemical_symbols()
     kinds = list(dict.fromkeys(symbols))
@@ -223,10 +223,11 @@ def stru_text(
     lines += [" ".join(f"{x:.15f}" for x in vector) for vector in atoms.cell[:]]
     lines += ["", "ATOMIC_POSITIONS", "Direct"]
     scaled = atoms.get_scaled_positions(wrap=False)
+    own = [""] * len(atoms) if moments is None else [f" mag {x:.15g}" for x in moments]
     for kind in kinds:
-        rows = scaled[[symbol == kind for symbol in symbols]]
-        lines += ["", kind, str((moments or {}).get(kind, 0.0)), str(len(rows))]
-        lines += [" ".join(f"{x:.15f}" for x in row) + " 1 1 1" for row in rows]
+        of_kind = [n for n, symbol in enumerate(symbols) if symbol == kind]
+        lines += ["", kind, "0.0", str(len(of_kind))]
+        lines += [" ".join(f"{x:.15f}" for x in scaled[n]) + f" 1 1 1{own[n]}" for n in of_kind]
     return "\n".join(lines) + "\n"
 
 

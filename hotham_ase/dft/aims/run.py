@@ -81,6 +81,8 @@ def read_aims(folder: str | Path, *, verify: bool = True) -> Sample:
     pattern = read_pattern(folder / INDICES)
     run = _Run(folder, atoms, per_atom, pattern)
     files = _hamiltonian_files(folder)
+    if len(files) == 1:
+        atoms.set_initial_magnetic_moments(None)  # of one spin, which has none
     s = read_values(_needed(folder, _OVERLAP + files[0].suffix), pattern)
     h = np.array([read_values(path, pattern) for path in files]) * Hartree
     placement = best_placement(atoms, *run.pairs(), pattern.cells, s)

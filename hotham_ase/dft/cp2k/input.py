@@ -112,7 +112,7 @@ def read_cell(subsys: Section, path: Path) -> tuple[np.ndarray, np.ndarray]:
             cell = Cell.new([*lengths, *angles])[:]
         else:
             cell = np.array([_lengths(section.keywords[axis][0]) for axis in "ABC"])
-        if cell.shape != (3, 3) or not (np.abs(cell) < _LARGEST).all():
+        if cell.shape != (3, 3):
             raise ValueError(f"got {cell.tolist()}")
     except (ValueError, IndexError, KeyError, AssertionError) as error:
         raise DFTReadError(f"{path}: &CELL has no lattice vectors: {error}") from error
@@ -132,4 +132,7 @@ def _lengths(words: list[str]) -> np.ndarray:
 
 
 def _numbers(words: list[str]) -> np.ndarray:
-    return np.array([float(word) for word in words[:3]])
+    values = np.array([float(word) for word in words[:3]])
+    if not (np.abs(values) < _LARGEST).all():
+        raise ValueError(f"got {values.tolist()}")
+    return values

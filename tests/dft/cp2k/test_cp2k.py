@@ -141,6 +141,7 @@ def edit(path: Path, pattern: str, replacement: str) -> None:
         ("hf.out", r"KS CSR write\| 105", r"\g<0>" + 15 * "0", DFTReadError, "is damaged"),
         ("hf.out", r"(KS CSR.*?\n +1 +)0", r"\g<1>" + 20 * "9", DFTReadError, "not a whole"),
         ("hf.inp", r"A 3\.6", "ABC\nA 3.6", DFTReadError, "no lattice vectors"),
+        ("hf.inp", r"A 3\.6", "ABC 3.6 4.0 inf\nA 3.6", DFTReadError, "no lattice vectors: got"),
         ("hf.bs", r"(Spin 1:) +\S+", "\\1 1e999", DFTReadError, "such that cannot be"),
         ("hf.out", r"ATOMIC COORDINATES", "COORDINATES", DFTReadError, "of 0 structures"),
         ("BASIS_MOLOPT", r"0 2 5 2 2 1", "0 2 5 2 2 9", DFTReadError, "no complete basis set of F"),
