@@ -64,11 +64,12 @@ def _bar(console: Console, task: str) -> Iterator[Update]:
     current = task, 0
 
     def update(done: int, total: int, task: str | None = None) -> None:
-        nonlocal current
+        nonlocal current, bar
         stage = task or current[0], total
         if stage != current:
             current = stage
-            progress.reset(bar, description=stage[0], total=total or None)
+            progress.remove_task(bar)  # one that is reset would keep its total for None
+            bar = progress.add_task(stage[0], total=total or None)
         progress.update(bar, completed=done)
 
     timer = threading.Timer(DELAY, progress.start)

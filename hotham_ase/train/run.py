@@ -46,6 +46,7 @@ from hotham_ase.train.data.batches import (
     BatchLoader,
     EpochBatches,
     PairBatches,
+    spread,
     usual_batch_size,
 )
 from hotham_ase.train.data.cached import Cached
@@ -72,8 +73,6 @@ from hotham_ase.train.resuming import (
     resumed,
     write_identity,
 )
-
-COUNTED = 32  # training structures whose hopping pairs tell the usual size of batches
 
 Loaders = tuple[BatchLoader, BatchLoader | None]
 
@@ -333,7 +332,7 @@ def _loaders(
 
     sampler: EpochBatches
     batch_size = settings.batch_size or usual_batch_size(
-        n_pairs(split["train"][:COUNTED]), len(structures)
+        n_pairs(spread(split["train"])), len(structures)
     )
     if settings.batch_pairs is None:
         sampler = EpochBatches(len(structures), batch_size, settings.seed, *turn)

@@ -72,3 +72,10 @@ def data_file(tmp_path_factory):
                 )
             )
     return path
+
+
+@pytest.fixture
+def without_progress(monkeypatch):
+    """No lines about progress, which a machine at work elsewhere would have a test show."""
+    for name in ("DELAY", "SILENCE"):
+        monkeypatch.setattr(f"hotham_ase.cli.progress.{name}", 1e6)

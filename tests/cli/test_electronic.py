@@ -117,6 +117,7 @@ def test_a_structure_file_is_as_good_as_a_name(hotham, model_file, tmp_path):
     np.testing.assert_allclose(a, b, atol=1e-4)  # float32 network, eight digits in the file
 
 
+@pytest.mark.usefixtures("without_progress")
 def test_initial_hamiltonian_of_a_run_folder(hotham, model_file, tmp_path, monkeypatch):
     basis, atoms = small_basis(), build_structure("graphene")
     model = dataclasses.replace(small_model(basis), learns_correction=True)

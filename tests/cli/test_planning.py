@@ -92,6 +92,7 @@ def test_bands_that_fit_nowhere_are_refused_before_h_is_predicted(
     assert "4 bands of 8 orbitals take about" in err
 
 
+@pytest.mark.usefixtures("without_progress")
 def test_bands_say_how_they_will_be_solved(hotham, model_file, tmp_path, monkeypatch):
     """A long calculation, were this machine a slow one."""
     arguments = ("graphene", "-m", model_file, "--n-bands", 4, "--npoints", 3, "--path", "GK")

@@ -112,6 +112,21 @@ def test_a_terminal_gets_a_bar_after_a_while(monkeypatch, delay):
     assert ("25%" in text) == (delay == 0)
 
 
+def test_a_bar_of_an_unknown_total_has_no_share(monkeypatch):
+    """That of the stage before is not taken for it."""
+    out = terminal(monkeypatch, 60)
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    with progress_bar("looking") as update:
+        progress.time.sleep(0.1)
+        update(3, 4)
+        out.truncate(0)
+        update(0, 0, task="planning")
+        update(1, 0)
+        progress.time.sleep(0.3)
+    assert "planning" in out.getvalue()
+    assert not re.search(r"planning +\d+%", out.getvalue())
+
+
 def test_the_time_left_of_a_training_fits_into_80_columns():
     from rich.console import Console
     from rich.progress import Progress

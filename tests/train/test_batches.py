@@ -10,6 +10,7 @@ from hotham_ase.train.data.batches import (
     BatchLoader,
     EpochBatches,
     PairBatches,
+    spread,
     usual_batch_size,
 )
 from hotham_ase.train.data.cached import Cached
@@ -47,6 +48,16 @@ def test_every_structure_is_taken_once_an_epoch():
 )
 def test_small_molecules_share_a_step(pairs, n, size):
     assert usual_batch_size(np.array(pairs), n) == size
+
+
+def test_crystals_after_molecules_are_seen():
+    """The first structures alone would put 32 crystals into a step."""
+    sizes = np.repeat([6, 1228], [400, 100])
+    few = spread(list(range(500)))
+    assert len(few) <= 32
+    assert usual_batch_size(sizes[few], 500) == usual_batch_size(sizes, 500) == 1
+    assert spread([4, 7]) == [4, 7]
+    assert spread([]) == []
 
 
 @pytest.mark.parametrize("n", [8, 7])

@@ -15,6 +15,12 @@ from hotham_ase.train.data.prepared import Prepared, collate
 ENOUGH_PAIRS = 256
 MOST_STRUCTURES = 32
 LEAST_STEPS = 8  # of an epoch
+COUNTED = 32  # structures whose pairs tell the usual size
+
+
+def spread(indices: list[int]) -> list[int]:
+    """A few of these, spread over all: structures of one kind stand side by side in a data set."""
+    return indices[:: max(-(-len(indices) // COUNTED), 1)]
 
 
 def usual_batch_size(sizes: np.ndarray, n: int) -> int:
