@@ -260,6 +260,7 @@ def eigenvalues_at_kpts(
         Where directions of S(k) were projected out at some k-points, the highest bands of the
         others are left out too.
     """
+    check_memory(hamiltonian, len(kpts), window, options)  # before anything is as large as they
     distinct, which = distinct_kpts(kpts)
     states = solve_kpts(hamiltonian, overlap, distinct, window=window, options=options)
     return stack_bands([s.eigenvalues for s in states], hamiltonian.spin.n_spins)[:, which]
