@@ -142,8 +142,12 @@ def load_settings(path: Path, kind: type[_Kind]) -> _Kind:
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
     except ValidationError as error:
+        errors = error.errors()
+        places = {e["loc"][:n] for e in errors for n in range(len(e["loc"]))}
+        # of a list whose only section is wrong it says that the list is empty, too
+        inner = [e for e in errors if e["loc"] not in places]
         raise SettingsError(
-            f"{path}: " + "; ".join(_explain(e, content, kind) for e in error.errors())
+            f"{path}: " + "; ".join(_explain(e, content, kind) for e in inner)
         ) from error
 
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # A first model from nothing
 #
-# No file of a DFT code: structures are made, PySCF computes them (`pip install hotham-ase[pyscf]`),
+# No file of a DFT code: structures are made, PySCF computes them (`pip install '.[pyscf]'`),
 # a model learns them. Everything takes two minutes on two free cores. In a shell it is
 # `hotham generate water.yaml`, `hotham train train.yaml`, `hotham bands water.xyz -m …`.
 

@@ -42,7 +42,7 @@ def pyscf_module(name: str) -> Any:
     except ImportError as error:
         raise EngineError(
             f"engine pyscf needs PySCF, which cannot be imported ({error}): "
-            "pip install hotham-ase[pyscf]"
+            "pip install '.[pyscf]' in a checkout"
         ) from error
 
 

@@ -145,7 +145,7 @@ def _run_folder(name: str) -> Iterator[Path]:
         kept = (folder / OUTPUT).exists()
         if not kept:
             raise
-        raise EngineError(f"{error}\nits folder is kept: {folder}") from error
+        raise EngineError(f"{error}; its folder is kept: {folder}") from error
     finally:
         if not kept:
             shutil.rmtree(folder, ignore_errors=True)

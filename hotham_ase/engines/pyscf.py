@@ -53,7 +53,7 @@ class PySCF(Engine):
     """Density functional theory in Gaussian orbitals."""
 
     name: Literal["pyscf"] = "pyscf"
-    """PySCF computes, which ``pip install hotham-ase[pyscf]`` installs."""
+    """PySCF computes, which ``pip install '.[pyscf]'`` in a checkout installs."""
     xc: str = "pbe"
     """The functional, in PySCF's words: ``pbe``, or ``b3lyp`` (with VWN-RPA, as Gaussian has it;
     ``b3lyp5`` is ORCA's, and H differs by 0.1 eV). Crystals take local and semilocal ones."""

@@ -302,7 +302,7 @@ def _structures(config: GenerateConfig, folder: Path) -> list[Atoms]:
     Raises
     ------
     GenerateError
-        If the folder is of other settings.
+        If the folder has parts of other settings.
     """
     from ase.io import read, write
 
@@ -310,12 +310,14 @@ def _structures(config: GenerateConfig, folder: Path) -> list[Atoms]:
     settings["engine"] = config.engine.identity()
     text = json.dumps(settings, indent=1, sort_keys=True)
     if (folder / SETTINGS).exists():
-        if (folder / SETTINGS).read_text(encoding="utf-8") != text:
+        if (folder / SETTINGS).read_text(encoding="utf-8") == text:
+            return list(read(folder / STRUCTURES, ":"))
+        if any(folder.glob("*.h5")):
             raise GenerateError(
                 f"{folder} has structures of other settings: go on with those, remove the folder, "
                 "or choose another output"
             )
-        return list(read(folder / STRUCTURES, ":"))
+        (folder / SETTINGS).unlink()  # a mistake was mended before anything could be computed
     structures = []
     for part in config.structures:
         for n, atoms in enumerate(make_structures(part)):

@@ -61,6 +61,10 @@ STRUCTURES = "output: a.h5\nstructures: [{start: silicon}]\n"
             "unknown key 'structures.1.displacment', did you mean 'displacement'",
         ),
         (
+            "output: a.h5\nstructures: [{start: a, displacment: 1}]",
+            r"yaml: unknown key 'structures.0.displacment', did you mean 'displacement'\?$",
+        ),
+        (
             "output: a.h5\nstructures: [{start: a, number: 1, dynamics: {calculatr: emt}}]",
             "did you mean 'calculator'",
         ),

@@ -104,6 +104,14 @@ def test_other_settings_do_not_go_on(config_file, known, tmp_path):
     generate(load_config(config_file(workers=1)))  # which changes no result
 
 
+def test_settings_may_be_mended_while_nothing_is_computed(config_file, known):
+    missing = [{"start": "molecule:NH3", "name": "ammonia"}]
+    with pytest.raises(GenerateError, match="no structure could be computed"):
+        generate(load_config(config_file(structures=missing)))
+    structures = [{"start": str(known / "frames.traj"), "name": "water"}]
+    assert generate(load_config(config_file(structures=structures))).n_structures == 6
+
+
 def test_what_fails_is_said_and_the_rest_is_written(config_file, known, tmp_path):
     structures = [
         {"start": str(known / "frames.traj"), "name": "water"},

@@ -158,7 +158,8 @@ def dask_executor(name: str) -> Iterator[Executor]:
         from distributed import Client
     except ImportError as error:
         raise UsageError(
-            f"executor {name} needs Dask, which is not installed: pip install hotham-ase[dask]"
+            f"executor {name} needs Dask, which is not installed: "
+            "pip install '.[dask]' in a checkout"
         ) from error
     try:
         client = Client(match[1], timeout=PATIENCE, set_as_default=False)

@@ -101,6 +101,6 @@ def missing_extras_hint(n_factor: int) -> str | None:
     if n_factor < WORTH_MKL or is_installed() or has_fast or not can_be_installed():
         return None
     return (
-        "the extra mkl (pip install 'hotham-ase[mkl]') brings a factorization that takes a third "
-        "of the memory and a quarter of the time where H(k) is real, a little less elsewhere"
+        "the extra mkl (pip install '.[mkl]' in a checkout) brings a factorization that takes a "
+        "third of the memory and a quarter of the time where H(k) is real, a little less elsewhere"
     )

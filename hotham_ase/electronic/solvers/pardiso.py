@@ -50,7 +50,7 @@ def can_be_installed() -> bool:
 def _installed() -> ctypes.CDLL:
     library = _library()
     if library is None:
-        raise WorkerError("oneMKL is not installed here: pip install 'hotham-ase[mkl]'")
+        raise WorkerError("oneMKL is not installed here: pip install '.[mkl]' in a checkout")
     return library
 
 
