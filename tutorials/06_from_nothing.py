@@ -65,7 +65,9 @@ subprocess.run([*hotham, "generate", water], check=True)
 
 # %% [markdown]
 # ## 2. Learn
-# A small network for a minute. S is not learned: it is computed from the basis.
+# A small network for a minute. S is not learned: it is computed from the basis. The zero of energy
+# of free molecules is the vacuum, the same for all, so that it is learned, too; that of crystals is
+# arbitrary.
 
 # %%
 settings = {
@@ -73,7 +75,7 @@ settings = {
     "output": "run",
     "name": "water",
     "model": {"channels": 16, "hidden": 32},
-    "training": {"max_time": "1min"},
+    "training": {"max_time": "1min", "loss": {"energy_zero": "none"}},
     "device": "cpu",
 }
 model_file = train(write("train", settings))

@@ -48,10 +48,13 @@ def _describe(dataset: Dataset) -> list[str]:
     kinds = Counter(dataset.spin(k) for k in range(len(dataset)))
     with_spin = [f"{kind.value} ({n})" for kind, n in kinds.items() if kind is not Spin.UNPOLARIZED]
     of_spin = "which cannot be learned: exclude them in split"
+    is_free = not any(dataset.atoms(k).pbc.any() for k in range(len(dataset)))
+    of_zero = "free molecules, whose zero of energy is one, the vacuum: set energy_zero: none"
     found = [
         f"{len(dataset)} structures of {n_atoms} atoms",
         *([f"with spin: {', '.join(with_spin)}, {of_spin}"] if with_spin else []),
         f"species: {species}",
+        *([of_zero] if is_free else []),
         "groups: " + ", ".join(f"{group} ({n})" for group, n in sorted(groups.items())),
         f"pseudopotentials: {of_h0}",
         *([f"initial Hamiltonians: of {n_initial} structures"] if n_initial else []),

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -30,6 +31,20 @@ def test_every_setting_has_a_comment(data_file):
         key = line.strip().removeprefix("# ").partition(":")[0]
         if not line.strip().startswith("#") or key in FROM_DATA:
             assert before.strip().startswith("# "), line
+
+
+def test_molecules_have_one_zero_of_energy(tmp_path, data_file):
+    pytest.importorskip("pyscf")
+    from ase.build import molecule
+
+    from hotham_ase.dataset import DatasetWriter
+    from hotham_ase.engines.pyscf import PySCF
+
+    with DatasetWriter(tmp_path / "h2.h5") as writer:
+        writer.add(PySCF(basis="sto-3g", grid_level=0).calculate(molecule("H2"), "h2"))
+    said = "set energy_zero: none"
+    assert said in template(tmp_path / "h2.h5")
+    assert said not in template(data_file)
 
 
 def test_the_command_writes_it(tmp_path, data_file):
