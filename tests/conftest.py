@@ -13,6 +13,7 @@ from pathlib import Path
 # the tests are small: more than one thread for each only makes threads wait for one another.
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["PYSCF_CONFIG_FILE"] = str(Path(__file__).with_name("pyscf_settings.py"))
 
 import numpy as np
 import pytest

