@@ -73,7 +73,7 @@ def test_any_network_predicts_and_is_kept_in_a_file(model, tmp_path):
     h = loaded.predict(
         atoms, PredictionOptions("cpu", "float64"), on_progress=lambda *n: calls.append(n)
     )
-    assert calls == [(6, 6)]
+    assert calls == [(0, 6), (6, 6)]
     # two bands, ±|t| times the sum of three phases
     t = 2.7 * math.exp(-2.46 / math.sqrt(3) / 0.4)
     for kpt, expected in (((0, 0, 0), 3 * t), ((0.5, 0, 0), t), ((1 / 3, 1 / 3, 0), 0)):
