@@ -206,6 +206,12 @@ def _format_of(folder: Path) -> Format:
     if not folder.is_dir():
         raise DFTReadError(f"{folder} is not a folder")
     if found is None:
+        below = next((path for path in sorted(folder.iterdir()) if run_format(path)), None)
+        if below is not None:
+            raise DFTReadError(
+                f"{folder} has no files of a known format, but {below.name} in it has: give that "
+                "folder, or --recursive to import all below"
+            )
         *others, last = (f"{one.name} ({one.files})" for one in formats() if one.is_read)
         raise DFTReadError(
             f"{folder} has no files of a known format: {', '.join(others)} or {last}"

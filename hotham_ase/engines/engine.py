@@ -84,7 +84,9 @@ def engine_class(value: Any) -> type[Engine]:
     ValueError
         If there is no such engine.
     """
-    name = value.get("name", "pyscf") if isinstance(value, dict) else "pyscf"
+    name = value if isinstance(value, str) else "pyscf"
+    if isinstance(value, dict):
+        name = value.get("name", name)
     if not isinstance(name, str) or name not in ENGINES:
         raise ValueError(f"name must be one of {', '.join(ENGINES)}, got {name!r}")
     module, kind = ENGINES[name]
@@ -93,5 +95,7 @@ def engine_class(value: Any) -> type[Engine]:
 
 
 def read_engine(value: Any) -> Any:
-    """An engine from a section of a file; all else is given back for pydantic to refuse."""
+    """An engine from a section of a file, or its name; all else is left for pydantic to refuse."""
+    if isinstance(value, str):
+        value = {"name": value}
     return engine_class(value).model_validate(value) if isinstance(value, dict) else value

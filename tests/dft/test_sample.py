@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hotham_ase.basis.orbitals import BasisError, OrbitalBasis, SpeciesBasis
-from hotham_ase.dft import DFTReadError, Provenance, Sample, SampleError, read_sample
+from hotham_ase.dft import DFTReadError, Provenance, Sample, SampleError, read_sample, write_sample
 from hotham_ase.matrices.pairs import PairList
 
 
@@ -55,6 +55,12 @@ def test_folders_of_no_known_format(tmp_path):
     with pytest.raises(DFTReadError, match="not a folder"):
         read_sample(tmp_path / "absent")
     with pytest.raises(DFTReadError, match="no files of a known format"):
+        read_sample(tmp_path)
+
+
+def test_a_folder_of_runs(sample: Sample, tmp_path):
+    write_sample(sample, tmp_path / "run", "deeph")
+    with pytest.raises(DFTReadError, match="but run in it has: give that folder, or --recursive"):
         read_sample(tmp_path)
 
 

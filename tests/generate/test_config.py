@@ -40,6 +40,10 @@ def test_a_template_is_relative_to_the_configuration(tmp_path):
     assert config.engine == Siesta(template=tmp_path / "run", kpts=(2, 2, 1))
 
 
+def test_an_engine_may_be_its_name_alone(tmp_path):
+    assert load(tmp_path, f"{STRUCTURES}engine: pyscf").engine == PySCF()
+
+
 STRUCTURES = "output: a.h5\nstructures: [{start: silicon}]\n"
 
 
@@ -52,6 +56,7 @@ STRUCTURES = "output: a.h5\nstructures: [{start: silicon}]\n"
             f"{STRUCTURES}engine: {{name: vasp}}",
             "engine: .*one of pyscf, cp2k, .*, replay, got 'vasp'",
         ),
+        (f"{STRUCTURES}engine: vasp", "engine: .*one of pyscf, .*, got 'vasp'"),
         (f"{STRUCTURES}engine: {{kpts: [2, 2, 0]}}", "engine.kpts.*greater than 0"),
         (f"{STRUCTURES}engine: {{name: abacus}}", "engine.template: Field required"),
         (f"{STRUCTURES}engine: {{name: cp2k, xc: B3LYP}}", "engine.xc: .*'PBE', 'PADE' or 'BLYP'"),
