@@ -247,7 +247,8 @@ def _explain(error: Any, content: Any, kind: type[BaseModel]) -> str:
         model = None if model is None else _section(model, str(part), content)
     where = ".".join(map(str, error["loc"]))
     if error["type"] != "extra_forbidden" or model is None:
-        return f"{where}: {error['msg']}" if where else str(error["msg"])
+        said = str(error["msg"]).removeprefix("Value error, ")
+        return f"{where}: {said}" if where else said
     valid = list(keys(model))
     near = difflib.get_close_matches(str(last), valid, n=1, cutoff=0.4)
     hint = f", did you mean {near[0]!r}?" if near else f"; valid keys are {valid}"

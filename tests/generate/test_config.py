@@ -56,7 +56,7 @@ STRUCTURES = "output: a.h5\nstructures: [{start: silicon}]\n"
             f"{STRUCTURES}engine: {{name: vasp}}",
             "engine: .*one of pyscf, cp2k, .*, replay, got 'vasp'",
         ),
-        (f"{STRUCTURES}engine: vasp", "engine: .*one of pyscf, .*, got 'vasp'"),
+        (f"{STRUCTURES}engine: vasp", "engine: name must be one of pyscf, .*, got 'vasp'"),
         (f"{STRUCTURES}engine: {{kpts: [2, 2, 0]}}", "engine.kpts.*greater than 0"),
         (f"{STRUCTURES}engine: {{name: abacus}}", "engine.template: Field required"),
         (f"{STRUCTURES}engine: {{name: cp2k, xc: B3LYP}}", "engine.xc: .*'PBE', 'PADE' or 'BLYP'"),
