@@ -27,7 +27,7 @@ def test_processes_find_the_same_bands(model, graphene, tmp_path):
     atoms.calc = HotHamCalculator(model, checkpoint=checkpoint)
     again = atoms.calc.get_band_structure("GMKG", npoints=9)
     np.testing.assert_array_equal(again.energies, bands.energies)
-    assert found[0] == (9, 9)
+    assert found[0] == (8, 8)  # Γ, at both ends, is solved once
 
 
 def test_copies_do_without_the_executor(model):

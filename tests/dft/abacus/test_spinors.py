@@ -150,12 +150,3 @@ def test_wrong_eigenvalues_are_noticed(run: Path):
     path.write_text(text)
     with pytest.raises(DFTReadError, match="do not give the run's own eigenvalues: level 26"):
         read_sample(run)
-
-
-def test_data_sets_of_spinors_are_refused(shared_data: Path, tmp_path: Path, hotham):
-    code, _, error = hotham(
-        "import", shared_data / "abacus" / "mos2_soc" / "000", "-o", tmp_path / "set.h5"
-    )
-    assert code != 0
-    assert "unpolarized" in error
-    assert not (tmp_path / "set.h5").exists()
