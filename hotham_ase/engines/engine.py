@@ -84,9 +84,7 @@ def engine_class(value: Any) -> type[Engine]:
     ValueError
         If there is no such engine.
     """
-    name = value if isinstance(value, str) else "pyscf"
-    if isinstance(value, dict):
-        name = value.get("name", name)
+    name = value.get("name", "pyscf") if isinstance(value, dict) else "pyscf"
     if not isinstance(name, str) or name not in ENGINES:
         raise ValueError(f"name must be one of {', '.join(ENGINES)}, got {name!r}")
     module, kind = ENGINES[name]
