@@ -161,8 +161,8 @@ class FilledMesh:
     mesh: KMesh
     window: BandWindow | None  # of the bands that were solved for; None for all
     energies: np.ndarray  # (1, n_kpts, n_bands) eV
-    shares: np.ndarray | None  # (n_spins, n_kpts, n_groups, n_bands)
     filling: Filling
+    populations: np.ndarray | None  # (n_groups,) electrons, if they were asked for
     n_filled: float  # bands among all, a whole number or not
     wanted: BandWindow | None  # of all bands those that are asked for
 
@@ -204,8 +204,10 @@ class FilledMesh:
             )
         if filling.is_metal and kT > 0 and room > TAILS * kT:
             filling = fill_bands(energies, mesh.weights, n_left, spin=spin, kT=kT)
-        n_filled = n_electrons / spin.degeneracy
-        return cls(*matrices, options, mesh, window, energies, shares, filling, n_filled, wanted)
+        n_filled, electrons = n_electrons / spin.degeneracy, None
+        if shares is not None:
+            electrons = populations(shares, filling.occupations, mesh.weights)
+        return cls(*matrices, options, mesh, window, energies, filling, electrons, n_filled, wanted)
 
     def ground_state(
         self,
@@ -293,7 +295,7 @@ class FilledMesh:
             change,
             self.filling.is_metal or (edges is not None and edges.is_metal),
             edges,
-            None if self.shares is None else populations(self.shares, filled, self.mesh.weights),
+            self.populations,
         )
 
 

@@ -161,13 +161,13 @@ class ElectronicSystem(MatrixSystem):
         """The ground state, with populations of groups of orbitals if there are any."""
         kT = math.sqrt(3) / math.pi * self.sigma
         # a path looks for other edges, but leaves the mesh's bands as they are
-        meshes, key = self._found.meshes, (window, self.guard.threshold)
-        if group is not None or key not in meshes:
+        filled = self._found.meshes.get((window, self.guard.threshold))
+        if filled is None or (group is not None and filled.populations is None):
             problem = (self.hamiltonian, self.overlap, self._uniform(self.mesh), self.n_electrons)
             options = self._options("solving on the mesh")
             filled = FilledMesh.solve(*problem, kT, window, group, options)
-            meshes[window, self.guard.threshold] = filled
-        state = meshes[window, self.guard.threshold].ground_state(
+            self._found.meshes[window, self.guard.threshold] = filled  # which it may have changed
+        state = filled.ground_state(
             self._found.paths,
             search_up_to=self.search_up_to,
             options=self._options("looking for the band edges"),

@@ -120,6 +120,19 @@ def test_a_path_moves_level_and_edges(massive, first):
     np.testing.assert_allclose(bands.energies[0, -1], [-MASS, MASS], atol=1e-9)
 
 
+def test_a_path_that_moves_the_edges_leaves_charges(massive):
+    stages: list[str] = []
+    system = massive(
+        kpts=(1, 1, 1), search_up_to=0, on_progress=lambda stage, *_: stages.append(stage)
+    )
+    charges = system.charges()
+    assert "solving on the mesh" in stages
+    stages.clear()
+    system.band_structure("GK", 9)
+    np.testing.assert_array_equal(system.charges(), charges)
+    assert "solving on the mesh" not in stages
+
+
 def test_bands_of_a_path_are_filled_to_the_level_of_a_mesh(massive):
     path = massive().atoms.cell.bandpath("GM", npoints=9, pbc=(True, True, False))
     state = massive(kpts=path).ground_state()
