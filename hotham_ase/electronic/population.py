@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hotham_ase.matrices import RealSpaceMatrix
 
 Shares = Literal["mulliken", "lowdin"]
+PORTION = 1 << 20  # products of coefficients that are formed at a time
 
 
 class WindowError(HothamError, ValueError):
@@ -113,21 +114,13 @@ class Projector:
 
     def shares(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """(n_groups, n_bands) of states, from the factors (n_basis, n_bands) of their shares."""
-        return self.weights @ np.real(left[self.first].conj() * right[self.second])
-
-
-def group_weights(weights: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Sums of orbital weights (n_basis, n_bands) over groups: (n_groups, n_bands).
-
-    Parameters
-    ----------
-    weights : (n_basis, n_bands)
-    group : (n_basis,) int
-        Group of each orbital, 0 … n_groups − 1.
-    """
-    n_basis = len(group)
-    where = (group, np.arange(n_basis))
-    return csr_array((np.ones(n_basis), where), shape=(group.max() + 1, n_basis)) @ weights
+        found = np.empty((self.weights.shape[0], left.shape[1]))
+        step = max(PORTION // len(self.first), 1)  # all would take more than the vectors
+        for start in range(0, left.shape[1], step):
+            bands = slice(start, start + step)
+            products = left[self.first, bands].conj() * right[self.second, bands]
+            found[:, bands] = self.weights @ products.real
+        return found
 
 
 def solve_with_shares(
@@ -252,11 +245,8 @@ def symmetrized(
     other = start[symmetry.equivalent_atoms[atom]] + np.arange(len(group)) - start[atom]
     related = csr_array((np.ones(len(group)), (group, group[other])), shape=(n_groups, n_groups))
     _, kind = connected_components(related, directed=False)
-    counts = np.bincount(kind)[kind]
-    rows = [
-        group_weights(row, kind)[kind] / counts[:, None] for of_spin in shares for row in of_spin
-    ]
-    return np.reshape(rows, shares.shape)
+    mean = csr_array((1 / np.bincount(kind)[kind], (kind, np.arange(n_groups))))
+    return np.reshape([(mean @ row)[kind] for of_spin in shares for row in of_spin], shares.shape)
 
 
 def populations(
