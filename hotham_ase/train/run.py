@@ -331,13 +331,14 @@ def _loaders(
         return np.array([build_graph(data.atoms(k), basis, margin)[0].n_edges for k in indices])
 
     sampler: EpochBatches
-    batch_size = settings.batch_size or usual_batch_size(
-        n_pairs(spread(split["train"])), len(structures)
-    )
+    n, indices, batch_size = len(structures), split["train"], settings.batch_size
     if settings.batch_pairs is None:
-        sampler = EpochBatches(len(structures), batch_size, settings.seed, *turn)
+        batch_size = batch_size or usual_batch_size(n_pairs(spread(indices)), n)
+        sampler = EpochBatches(n, batch_size, settings.seed, *turn)
     else:
-        sampler = PairBatches(n_pairs(split["train"]), settings.batch_pairs, settings.seed, *turn)
+        counts = n_pairs(indices)
+        batch_size = usual_batch_size(counts, n)  # of the validation
+        sampler = PairBatches(counts, settings.batch_pairs, settings.seed, *turn)
     training = BatchLoader(structures, sampler, config.loaders)
     if not split["validation"]:
         return training, None

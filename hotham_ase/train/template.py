@@ -36,8 +36,8 @@ def template(data: str | Path, folder: str | Path = ".") -> str:
 def _describe(dataset: Dataset) -> list[str]:
     """Comment lines on what is in a data set."""
     groups = Counter(group_of(name) or "(no group)" for name in dataset.names)
-    sizes = [len(dataset.atoms(k)) for k in range(len(dataset))]
-    low, high = min(sizes), max(sizes)
+    seen = [(len(a), a.pbc.any()) for a in map(dataset.atoms, range(len(dataset)))]
+    low, high = min(seen)[0], max(seen)[0]
     n_initial = sum(map(dataset.has_initial, range(len(dataset))))
     lacking = [s for s in dataset.basis.symbols if not dataset.basis.subset([s]).has_potentials]
     of_h0 = "of all species, so that H0 is computed; see physics"
@@ -48,7 +48,7 @@ def _describe(dataset: Dataset) -> list[str]:
     kinds = Counter(dataset.spin(k) for k in range(len(dataset)))
     with_spin = [f"{kind.value} ({n})" for kind, n in kinds.items() if kind is not Spin.UNPOLARIZED]
     of_spin = "which cannot be learned: exclude them in split"
-    is_free = not any(dataset.atoms(k).pbc.any() for k in range(len(dataset)))
+    is_free = not any(is_periodic for _, is_periodic in seen)
     of_zero = "free molecules, whose zero of energy is one, the vacuum: set energy_zero: none"
     found = [
         f"{len(dataset)} structures of {n_atoms} atoms",
