@@ -20,6 +20,7 @@ class _PlainFlags:
     """Help without a type beside flags: typer writes ``<bool>``, as if a word had to follow."""
 
     def get_params(self, ctx: Any) -> list[Any]:
+        """The same, flags with no word for their value."""
         params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for param in params:
             if getattr(param, "is_flag", False):
@@ -28,16 +29,18 @@ class _PlainFlags:
 
 
 class _Command(_PlainFlags, TyperCommand):
-    pass
+    """One command."""
 
 
 class _Commands(_PlainFlags, TyperGroup):
     """Ends any command that Ctrl-C interrupts in the same way; typer would say ``Aborted``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """With meshes as three words, see :func:`split_meshes`."""
         return super().parse_args(ctx, split_meshes(args))
 
     def invoke(self, ctx: Any) -> Any:
+        """Run a command; SystemExit with 130 where it is interrupted."""
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, SystemExit) as error:

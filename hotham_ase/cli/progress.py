@@ -64,6 +64,7 @@ def _bar(console: Console, task: str) -> Iterator[Update]:
     current = task, 0
 
     def update(done: int, total: int, task: str | None = None) -> None:
+        """Move the bar, or begin another; see :class:`Update`."""
         nonlocal current, bar
         stage = task or current[0], total
         if stage != current:
@@ -110,6 +111,7 @@ class _Lines:
         self._first = self._started, 0  # when something was done first, and how much that was
 
     def __call__(self, done: int, total: int, task: str | None = None) -> None:
+        """Say what is left, if it is time to; see :class:`Update`."""
         now = time.monotonic()
         stage = task or self._task, total
         if stage != (self._task, self._total):

@@ -106,6 +106,7 @@ class _Seen:
 
     @classmethod
     def of(cls, name: str, stored: StoredStructure) -> _Seen:
+        """Of a structure that is read."""
         arrays = [stored.numbers, stored.cell, stored.positions]
         if stored.moments is not None:
             arrays.append(stored.moments)
