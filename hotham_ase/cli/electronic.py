@@ -5,10 +5,41 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from hotham_ase.cli.options import (
+    AsJson,
+    Broadening,
+    Charge,
+    CheckpointFolder,
+    Device,
+    ExecutorName,
+    FewBands,
+    FixedMesh,
+    HighestEnergy,
+    Initial,
+    Kpts,
+    Lowdin,
+    LowestEnergy,
+    Memory,
+    Mesh,
+    Method,
+    Model,
+    NoSymmetry,
+    NumberOfPoints,
+    Output,
+    Periodic,
+    Projections,
+    Quiet,
+    SolverName,
+    SpecialPoints,
+    SpinOrbit,
+    Structure,
+    Verbose,
+    Workers,
+)
 from hotham_ase.cli.output import PLOTS, STDOUT, check_output, write_bands, write_dos, write_levels
 from hotham_ase.cli.planned import LONG, in_words, say_plan
 from hotham_ase.cli.progress import progress_bar
@@ -29,120 +60,6 @@ if TYPE_CHECKING:
     from hotham_ase.electronic import Checkpoint, Projection, SlepcSolver
     from hotham_ase.matrices import RealSpaceMatrix
 
-Structure = Annotated[
-    str,
-    typer.Argument(
-        help="A file that ASE reads, or a built-in name such as graphene or twisted-graphene:1,2."
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="A bundled model's name, or a file; by default the bundled model of the fewest "
-        "elements that knows those of the structure.",
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
-Memory = Annotated[
-    str | None,
-    typer.Option(
-        help="What prediction and diagonalization may each use, as 8GiB; by default most of what "
-        "is free."
-    ),
-]
-Initial = Annotated[
-    Path | None,
-    typer.Option(
-        "--initial",
-        help="Run folder of the same structure with the initial Hamiltonian, for models that need "
-        "one.",
-    ),
-]
-Mesh = tuple[int, int, int]
-Kpts = Annotated[
-    Mesh | None,
-    typer.Option(help="Γ-centred mesh to begin with, as 12,12,1; by default one by density."),
-]
-Periodic = Annotated[
-    str | None,
-    typer.Option(
-        "--pbc", help="Periodic directions, as xy, or none; by default those without vacuum."
-    ),
-]
-Charge = Annotated[
-    float | None,
-    typer.Option(help="Of the cell in elementary charges; −0.1 adds a tenth of an electron."),
-]
-NoSymmetry = Annotated[
-    bool,
-    typer.Option(
-        "--no-symmetry", help="Meshes are reduced by time reversal only, no matrix is divided."
-    ),
-]
-SpinOrbit = Annotated[
-    bool,
-    typer.Option(
-        "--spin-orbit",
-        help="With the spin-orbit coupling of the model's pseudopotentials; bands are coloured by "
-        "⟨S_z⟩.",
-    ),
-]
-Output = Annotated[
-    Path,
-    typer.Option(
-        "--output", "-o", help="A .png, .pdf, .svg, .json or .csv file; - prints a table."
-    ),
-]
-LowestEnergy = Annotated[
-    float | None,
-    typer.Option("--emin", help="Lowest shown E − E_F in eV; by default −10, or the lowest found."),
-]
-HighestEnergy = Annotated[
-    float | None,
-    typer.Option(
-        "--emax", help="Highest shown E − E_F in eV; by default 10, or the highest found."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the summary, or -o -, as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Print also how the numbers were found.")
-]
-
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Processes that solve k-points side by side and divide the threads among them.",
-    ),
-]
-ExecutorName = Annotated[
-    str | None,
-    typer.Option(
-        "--executor",
-        metavar="dask:tcp://HOST:PORT",
-        help="The scheduler of a Dask cluster, whose workers solve k-points.",
-    ),
-]
-CheckpointFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--checkpoint",
-        metavar="DIR",
-        help="Folder where k-points are kept as they are solved: the same command goes on there.",
-    ),
-]
-SolverName = Annotated[
-    str | None,
-    typer.Option(
-        "--solver",
-        metavar="slepc[:COMMAND]",
-        help="One k-point over MPI, with --n-bands: an MPI launcher and a Python with slepc4py, as "
-        "'slepc:mpirun -n 4 /usr/bin/python3'.",
-    ),
-]
 KPM_SIGMA = 0.1  # eV
 MUCH = 3600.0  # s; of what takes longer it is said what would do
 FEW = "--n-bands 20 finds but 20 about E_F, and hotham plan says in what time"
@@ -152,25 +69,9 @@ ESTIMATED = "--method kpm estimates it, with error bars"
 def bands(
     structure: Structure,
     model: Model = None,
-    path: Annotated[
-        str | None,
-        typer.Option(help="Special points such as GMKG; by default the lattice's own path."),
-    ] = None,
-    npoints: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help="Number of k-points on the path, about equally spaced; all special points and one "
-            "between any two are there at least: GMK has no fewer than 5. By default 50 per Å⁻¹, "
-            "and more where bands come close.",
-        ),
-    ] = None,
-    n_bands: Annotated[
-        int | None,
-        typer.Option(
-            min=2, help="Only so many bands about the Fermi level, for large cells; by default all."
-        ),
-    ] = None,
+    path: SpecialPoints = None,
+    npoints: NumberOfPoints = None,
+    n_bands: FewBands = None,
     kpts: Kpts = None,
     output: Output = Path("bands.png"),
     emin: LowestEnergy = None,
@@ -255,37 +156,11 @@ def _write_levels_of(
 def dos(
     structure: Structure,
     model: Model = None,
-    kpts: Annotated[
-        Mesh | None, typer.Option(help="Γ-centred mesh, as 12,12,1; by default as fine as needed.")
-    ] = None,
-    sigma: Annotated[
-        float | None,
-        typer.Option(
-            min=1e-6,
-            help="Standard deviation in eV of Gaussians; by default bands are interpolated, and "
-            "kpm takes 0.1.",
-        ),
-    ] = None,
-    method: Annotated[
-        Literal["bands", "kpm"] | None,
-        typer.Option(
-            help="From all bands, or by the kernel polynomial method with random vectors, for any "
-            "size; by default from bands where these fit into memory."
-        ),
-    ] = None,
-    project: Annotated[
-        Literal["species", "atom", "shell", "orbital", "layer"] | None,
-        typer.Option(
-            help="Also projections, on all orbitals of a species, of an atom, of one l on an atom, "
-            "of one l and m, as p_z, or of a layer."
-        ),
-    ] = None,
-    lowdin: Annotated[
-        bool,
-        typer.Option(
-            "--lowdin", help="Löwdin's projections instead of Mulliken's, which may be negative."
-        ),
-    ] = False,
+    kpts: FixedMesh = None,
+    sigma: Broadening = None,
+    method: Method = None,
+    project: Projections = None,
+    lowdin: Lowdin = False,
     output: Output = Path("dos.png"),
     emin: LowestEnergy = None,
     emax: HighestEnergy = None,
@@ -510,12 +385,13 @@ def _say_cost(
         Whether the mesh's eigenvectors are needed.
     """
     from hotham_ase.electronic import estimate_cost
+    from hotham_ase.matrices.spin import Spin
 
     if not calculator.has_memory_for_all_bands(vectors=vectors):
         return
     n_basis = int(calculator.model.basis.n_orbitals(atoms.numbers).sum())
     spin_orbit = calculator.parameters["spin_orbit"]
-    n_rows = n_basis * (2 if spin_orbit else 1)
+    n_rows = Spin.SPIN_ORBIT.n_rows(n_basis) if spin_orbit else n_basis
     with contextlib.suppress(HothamError):  # which the calculation says better
         mesh, path = len(calculator.get_ibz_k_points()), n_on_path()
         seconds = estimate_cost(n_rows, mesh, vectors=vectors).seconds

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hotham_ase.cli.data import Orbitals, Pseudopotentials, Valence, parse_valence
-from hotham_ase.cli.electronic import (
+from hotham_ase.cli.electronic import calculation
+from hotham_ase.cli.options import (
     Charge,
     Device,
     Initial,
@@ -17,7 +18,6 @@ from hotham_ase.cli.electronic import (
     Periodic,
     SpinOrbit,
     Structure,
-    calculation,
 )
 from hotham_ase.cli.progress import progress_bar
 from hotham_ase.cli.tables import printable, show_table

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hotham_ase.cli.electronic import (
+from hotham_ase.cli.electronic import calculation
+from hotham_ase.cli.options import (
     AsJson,
     Device,
     Initial,
@@ -15,9 +16,9 @@ from hotham_ase.cli.electronic import (
     Model,
     NoSymmetry,
     Periodic,
+    SpecialPoints,
     SpinOrbit,
     Structure,
-    calculation,
 )
 from hotham_ase.cli.planned import show_plan
 from hotham_ase.cli.progress import progress_bar
@@ -26,10 +27,7 @@ from hotham_ase.cli.progress import progress_bar
 def plan(
     structure: Structure,
     model: Model = None,
-    path: Annotated[
-        str | None,
-        typer.Option(help="Special points such as GMKG; by default the lattice's own path."),
-    ] = None,
+    path: SpecialPoints = None,
     npoints: Annotated[
         int | None,
         typer.Option(
