@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,8 +32,6 @@ from hotham_ase.engines.open_shells import (
     n_unpaired,
     polarized_density,
 )
-from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import overlap_matrix
 
 if TYPE_CHECKING:
@@ -92,7 +90,8 @@ class PySCF(Engine):
         n_electrons = basis.n_electrons(atoms.numbers)
         self._check(atoms, n_electrons)
         found = (_crystal if atoms.pbc.any() else _molecule)(self, atoms, basis)
-        hamiltonian, overlap = _hamiltonian(found, atoms, basis), overlap_matrix(atoms, basis)
+        hamiltonian = short_ranged(found.fock, found.fock_mesh, atoms, basis, name="hamiltonian")
+        overlap = overlap_matrix(atoms, basis)
         overlap_error = max(
             float(np.abs(overlap.at_k(k, format="dense") - s).max())
             for k, s in zip(found.kpts, found.overlap, strict=True)
@@ -183,17 +182,6 @@ class _Found:
     energy: float
     cycles: int
     record: dict[str, Any]
-
-
-def _hamiltonian(found: _Found, atoms: Atoms, basis: OrbitalBasis) -> RealSpaceMatrix:
-    """H(R) of one or both spins."""
-    of_spins = [
-        short_ranged(fock, found.fock_mesh, atoms, basis, name="hamiltonian") for fock in found.fock
-    ]
-    if len(of_spins) == 1:
-        return of_spins[0]
-    values = np.concatenate([h.values for h in of_spins])
-    return replace(of_spins[0], values=values, spin=Spin.POLARIZED)
 
 
 def _converged(field: Any, gradient: float, density: np.ndarray | None = None) -> Any:

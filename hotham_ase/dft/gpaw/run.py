@@ -192,18 +192,11 @@ class _Orbitals:
         places = np.argsort(sorted_places_of_atoms(self.shells))
         scaled = (of_spins * self.scales[:, None] * self.scales)[..., places, :][..., places]
         ours = in_our_order(scaled, self.atoms, self.basis, FORMAT.convention)
-        parts = [
-            short_ranged(
-                *(one, mesh, self.atoms, self.basis), name=name, beyond=2 * self.projectors
-            )
-            for one in ours
-        ]
-        layout = parts[0].layout
-        values = np.concatenate([part.values for part in parts])
-        spin = (Spin.UNPOLARIZED, Spin.POLARIZED)[len(parts) - 1]
-        is_there = layout.largest(values)[len(self.atoms) :] > _NOTHING
-        whole = RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, spin, name)
-        return whole.on_pairs(layout.pairs.select(is_there))
+        whole = short_ranged(
+            *(ours, mesh, self.atoms, self.basis), name=name, beyond=2 * self.projectors
+        )
+        is_there = whole.layout.largest(whole.values)[len(self.atoms) :] > _NOTHING
+        return whole.on_pairs(whole.pairs.select(is_there))
 
 
 def _functions(setup: Any) -> list[Any]:

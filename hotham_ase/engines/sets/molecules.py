@@ -125,7 +125,7 @@ def sample_of(molecule: Molecule) -> Sample:
     fock = in_our_order(Hartree * fock[None], atoms, basis, order)
     levels = eigh(fock[0], s, eigvals_only=True)[None]
     _check_unit(levels.min() / Hartree, atoms)
-    hamiltonian = short_ranged(fock, (1, 1, 1), atoms, basis, name="hamiltonian")
+    hamiltonian = short_ranged(fock[None], (1, 1, 1), atoms, basis, name="hamiltonian")
     fermi = fermi_level(levels, n_electrons, WIDTH)
     error = largest_error(hamiltonian, overlap, gamma, levels, fermi)
     provenance = Provenance(
