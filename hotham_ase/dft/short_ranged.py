@@ -37,6 +37,33 @@ def enough_kpts(atoms: Atoms, reach: float) -> tuple[int, int, int]:
     return n1, n2, n3
 
 
+def half_mesh(mesh: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Fractional k-points (n, 3) of a mesh, one of k and −k, and their weights (n,), of sum 1."""
+    kept, opposite = _halves(mesh)
+    weights = np.where(kept == opposite, 1.0, 2.0) / np.prod(mesh)
+    return np.transpose(np.unravel_index(kept, mesh)) / np.array(mesh), weights
+
+
+def whole_mesh(of_half: np.ndarray, mesh: tuple[int, int, int]) -> np.ndarray:
+    """Matrices (…, n_kpts, n, n) of all points from those of :func:`half_mesh`: A(−k) = A(k)*.
+
+    The last index of a point is the fastest.
+    """
+    kept, opposite = _halves(mesh)
+    whole = np.empty((*of_half.shape[:-3], np.prod(mesh), *of_half.shape[-2:]), complex)
+    whole[..., opposite, :, :] = of_half.conj()
+    whole[..., kept, :, :] = of_half
+    return whole
+
+
+def _halves(mesh: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of one of k and −k in a mesh, and of the other one."""
+    places = np.indices(mesh).reshape(3, -1).T
+    opposite = np.ravel_multi_index(tuple((-places % mesh).T), mesh)
+    kept = np.flatnonzero(np.arange(len(places)) <= opposite)
+    return kept, opposite[kept]
+
+
 def in_our_order(
     matrices: np.ndarray, atoms: Atoms, basis: OrbitalBasis, convention: str
 ) -> np.ndarray:

@@ -20,9 +20,10 @@ from scipy.linalg import eigh
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.cp2k.basis import data_folders, find_basis, find_valence, read_species
 from hotham_ase.dft.rearranged import Placed, placed
+from hotham_ase.dft.short_ranged import half_mesh
 from hotham_ase.dft.textfiles import find_in
 from hotham_ase.engines.engine import EngineError
-from hotham_ase.engines.kpoints import KPoints, density_mesh, half_mesh
+from hotham_ase.engines.kpoints import KPoints, density_mesh
 from hotham_ase.engines.levels import fermi_level
 from hotham_ase.engines.program import Program
 from hotham_ase.errors import HothamError

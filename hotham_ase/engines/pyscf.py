@@ -21,7 +21,13 @@ from pydantic import Field, NonNegativeInt
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import Sample
-from hotham_ase.dft.short_ranged import enough_kpts, in_our_order, short_ranged
+from hotham_ase.dft.short_ranged import (
+    enough_kpts,
+    half_mesh,
+    in_our_order,
+    short_ranged,
+    whole_mesh,
+)
 from hotham_ase.engines.engine import Engine, EngineError
 from hotham_ase.engines.gaussians import orbital_basis, pyscf_module
 from hotham_ase.engines.kpoints import KPoints, density_mesh
@@ -324,18 +330,11 @@ def _check_density(field: Any, n_electrons: float) -> None:
 
 
 def _fock(field: Any, mesh: tuple[int, int, int]) -> np.ndarray:
-    """(n_kpts, n_basis, n_basis) F(k) of the converged density, Ha; half of it by F(−k) = F(k)*."""
-    cell, kpts = field.cell, _mesh_points(mesh)
-    places = np.rint(kpts * mesh).astype(int)
-    opposite = np.ravel_multi_index(tuple((-places % mesh).T), mesh)
-    half = np.flatnonzero(np.arange(len(kpts)) <= opposite)
-    there = cell.get_abs_kpts(kpts[half])
+    """(n_kpts, n_basis, n_basis) F(k) of the converged density, Ha."""
+    cell = field.cell
+    there = cell.get_abs_kpts(half_mesh(mesh)[0])
     potential = field.get_veff(cell, field.make_rdm1(), kpts=field.kpts, kpts_band=there)
-    of_half = np.asarray(field.get_hcore(cell, there)) + np.asarray(potential)
-    fock = np.empty((len(kpts), *of_half.shape[1:]), complex)
-    fock[opposite[half]] = of_half.conj()
-    fock[half] = of_half
-    return fock
+    return whole_mesh(np.asarray(field.get_hcore(cell, there)) + np.asarray(potential), mesh)
 
 
 def _structure(engine: PySCF, atoms: Atoms) -> dict[str, Any]:
