@@ -20,6 +20,7 @@ from pydantic import Field, NonNegativeInt
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.provenance import Provenance
+from hotham_ase.dft.rearranged import full_cell
 from hotham_ase.dft.sample import Sample
 from hotham_ase.dft.short_ranged import (
     enough_kpts,
@@ -261,7 +262,7 @@ def _initial_density(molecule: Any, moments: np.ndarray) -> np.ndarray:
 
 def _crystal(engine: PySCF, atoms: Atoms, basis: OrbitalBasis) -> _Found:
     gto, dft = pyscf_module("pyscf.pbc.gto"), pyscf_module("pyscf.pbc.dft")
-    cell_vectors = periodic_cell(atoms, basis)
+    cell_vectors = full_cell(atoms, basis.cutoff).cell[:]  # vacuum as wide as orbitals reach
     cell = gto.M(
         **_structure(engine, atoms),
         a=np.ascontiguousarray(cell_vectors / Bohr),  # its C code reads rows, whatever the order
@@ -346,23 +347,6 @@ def _structure(engine: PySCF, atoms: Atoms) -> dict[str, Any]:
         "pseudo": engine.pseudopotential,
         "verbose": 0,
     }
-
-
-def periodic_cell(atoms: Atoms, basis: OrbitalBasis) -> np.ndarray:
-    """(3, 3) Å; along directions that are not periodic as much vacuum as orbitals reach.
-
-    Parameters
-    ----------
-    atoms, basis
-        The structure and its orbitals.
-    """
-    bare = atoms.cell.copy()
-    bare[~atoms.pbc] = 0.0
-    vectors = bare.complete()[:]
-    for axis in np.flatnonzero(~atoms.pbc):  # unit vectors normal to the others
-        heights = atoms.positions @ vectors[axis]
-        vectors[axis] *= heights.max() - heights.min() + basis.cutoff
-    return vectors
 
 
 def _mesh_points(mesh: tuple[int, int, int]) -> np.ndarray:
