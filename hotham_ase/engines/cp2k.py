@@ -24,7 +24,7 @@ from hotham_ase.dft.short_ranged import half_mesh
 from hotham_ase.dft.textfiles import find_in
 from hotham_ase.engines.engine import EngineError
 from hotham_ase.engines.kpoints import KPoints, density_mesh
-from hotham_ase.engines.levels import fermi_level
+from hotham_ase.engines.levels import MOLECULAR_WIDTH, fermi_level
 from hotham_ase.engines.program import Program
 from hotham_ase.errors import HothamError
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 INPUT = "input.inp"
 VACUUM = 5.0  # Å on either side of a molecule, whose box has no images
 COMPARED = ((0.0, 0.0, 0.0), (0.21, 0.17, 0.13))  # k-points whose levels CP2K prints
-MOLECULAR_WIDTH = 0.01  # eV; molecules of even electrons have a gap
 
 
 class CP2K(Program):

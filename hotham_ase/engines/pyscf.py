@@ -32,7 +32,7 @@ from hotham_ase.dft.short_ranged import (
 from hotham_ase.engines.engine import Engine, EngineError
 from hotham_ase.engines.gaussians import orbital_basis, pyscf_module
 from hotham_ase.engines.kpoints import KPoints, density_mesh
-from hotham_ase.engines.levels import fermi_level, largest_error
+from hotham_ase.engines.levels import MOLECULAR_WIDTH, fermi_level, largest_error
 from hotham_ase.engines.open_shells import (
     collinear_moments,
     dividing_level,
@@ -51,7 +51,6 @@ MOST_CYCLES = 100
 PRECISION = 1e-6  # of lattice sums; 1e-8 changes bands by nothing that can be seen
 ELECTRONS_LOST = 0.01  # on the grid of the density
 OVERLAP_ERROR = 1e-4  # S of other orbitals, or in another order, is far beyond it
-MOLECULAR_WIDTH = 0.01  # eV; molecules without unpaired electrons have a gap
 
 
 class PySCF(Engine):
