@@ -17,7 +17,7 @@ from ase.units import Rydberg, kB
 from pydantic import Field
 from scipy.linalg import eigh
 
-from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.cp2k.basis import data_folders, find_basis, find_valence, read_species
 from hotham_ase.dft.rearranged import Placed, placed
 from hotham_ase.dft.short_ranged import half_mesh
@@ -76,7 +76,7 @@ class CP2K(Program):
         except HothamError as error:
             raise EngineError(str(error)) from error
 
-    def _species(self, symbol: str) -> Any:
+    def _species(self, symbol: str) -> SpeciesBasis:
         files, potentials = (_data_file(name) for name in (self.basis_file, self.potential_file))
         n_valence = find_valence([potentials], symbol, self.potential)
         path, words = find_basis([files], symbol, self.basis)
