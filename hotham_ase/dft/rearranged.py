@@ -86,29 +86,29 @@ def placed(atoms: Atoms, lowest: float = 0.0) -> Placed:
     lowest
         Smallest fractional coordinate; the largest is below ``lowest + 1``.
     """
-    full = full_cell(atoms)
+    full = full_cell(atoms, 2 * VACUUM)
     order = _order(full)
     images = _images(full, lowest)
     full.positions -= images @ full.cell[:]
     return Placed(full[order], order, np.zeros(3))
 
 
-def full_cell(atoms: Atoms) -> Atoms:
+def full_cell(atoms: Atoms, vacuum: float) -> Atoms:
     """The same with three lattice vectors, and periodic along all of them.
 
-    A lattice vector along which the structure is not periodic gives way to vacuum.
+    A lattice vector along which the structure is not periodic gives way to so many Å of vacuum.
     """
-    return _with_vacuum(atoms, ~atoms.pbc)
+    return _with_vacuum(atoms, ~atoms.pbc, vacuum)
 
 
-def _with_vacuum(atoms: Atoms, missing: np.ndarray) -> Atoms:
+def _with_vacuum(atoms: Atoms, missing: np.ndarray, vacuum: float) -> Atoms:
     """Periodic along all directions, with vacuum in place of the lattice vectors of some."""
     full, cell = atoms.copy(), atoms.cell.copy()
     cell[missing] = 0.0
     cell = complete_cell(cell)
     for axis in np.flatnonzero(missing):
         along = atoms.positions @ cell[axis]  # a unit vector, perpendicular to the others
-        cell[axis] *= np.ptp(along) + 2 * VACUUM
+        cell[axis] *= np.ptp(along) + vacuum
     full.set_cell(cell)
     full.pbc = True
     return full
@@ -119,7 +119,8 @@ def in_full_cell(sample: Sample) -> Sample:
 
     H and S do not change: no pair crosses the directions that were not periodic.
     """
-    atoms = _with_vacuum(sample.atoms, ~sample.atoms.cell[:].any(axis=1))
+    missing = ~sample.atoms.cell[:].any(axis=1)
+    atoms = _with_vacuum(sample.atoms, missing, 2 * VACUUM)
     n_atoms = len(atoms)
     return _rearranged(sample, atoms, np.arange(n_atoms), np.zeros((n_atoms, 3), dtype=np.int64))
 

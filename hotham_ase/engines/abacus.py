@@ -56,9 +56,9 @@ class Abacus(Template):
         """See :meth:`Engine.basis_of`."""
         settings = self._settings()
         try:
-            species = []
+            structure, species = self._structure(settings), []
             for symbol in sorted(set(symbols)):
-                potential, orbitals = self._files(settings, self._structure(settings), symbol)
+                potential, orbitals = self._files(settings, structure, symbol)
                 species.append(read_orb(orbitals, read_upf(potential)[1].n_valence))
             return OrbitalBasis(tuple(species))
         except HothamError as error:

@@ -17,13 +17,14 @@ from ase.units import Rydberg, kB
 from pydantic import Field
 from scipy.linalg import eigh
 
-from hotham_ase.basis.orbitals import OrbitalBasis
+from hotham_ase.basis.orbitals import OrbitalBasis, SpeciesBasis
 from hotham_ase.dft.cp2k.basis import data_folders, find_basis, find_valence, read_species
 from hotham_ase.dft.rearranged import Placed, placed
+from hotham_ase.dft.short_ranged import half_mesh
 from hotham_ase.dft.textfiles import find_in
 from hotham_ase.engines.engine import EngineError
-from hotham_ase.engines.kpoints import KPoints, density_mesh, half_mesh
-from hotham_ase.engines.levels import fermi_level
+from hotham_ase.engines.kpoints import KPoints, density_mesh
+from hotham_ase.engines.levels import MOLECULAR_WIDTH, fermi_level
 from hotham_ase.engines.program import Program
 from hotham_ase.errors import HothamError
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 INPUT = "input.inp"
 VACUUM = 5.0  # Å on either side of a molecule, whose box has no images
 COMPARED = ((0.0, 0.0, 0.0), (0.21, 0.17, 0.13))  # k-points whose levels CP2K prints
-MOLECULAR_WIDTH = 0.01  # eV; molecules of even electrons have a gap
 
 
 class CP2K(Program):
@@ -76,7 +76,7 @@ class CP2K(Program):
         except HothamError as error:
             raise EngineError(str(error)) from error
 
-    def _species(self, symbol: str) -> Any:
+    def _species(self, symbol: str) -> SpeciesBasis:
         files, potentials = (_data_file(name) for name in (self.basis_file, self.potential_file))
         n_valence = find_valence([potentials], symbol, self.potential)
         path, words = find_basis([files], symbol, self.basis)

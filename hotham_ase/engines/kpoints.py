@@ -33,12 +33,3 @@ def density_mesh(kpts: KPoints, atoms: Atoms, cell: np.ndarray) -> tuple[int, in
         mesh = np.maximum(np.ceil(kpts * lengths - 1e-6), 1)
     n1, n2, n3 = np.where(atoms.pbc, mesh, 1).astype(int).tolist()
     return n1, n2, n3
-
-
-def half_mesh(mesh: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Fractional k-points (n, 3) of a mesh, one of k and −k, and their weights (n,), of sum 1."""
-    places = np.indices(mesh).reshape(3, -1).T
-    opposite = np.ravel_multi_index(tuple((-places % mesh).T), mesh)
-    kept = np.flatnonzero(np.arange(len(places)) <= opposite)
-    weights = np.where(kept == opposite[kept], 1.0, 2.0) / len(places)
-    return places[kept] / np.array(mesh), weights

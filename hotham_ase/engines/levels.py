@@ -11,6 +11,7 @@ from hotham_ase.engines.engine import EngineError
 from hotham_ase.matrices import RealSpaceMatrix
 
 NEAR = 10.0  # eV above the Fermi level; levels up to there are compared
+MOLECULAR_WIDTH = 0.01  # eV, of occupations of molecules, where there is no gap
 
 
 def fermi_level(levels: np.ndarray, n_electrons: float, width: float) -> float:

@@ -57,13 +57,12 @@ class OpenMX(Template):
 
     def basis_of(self, symbols: Iterable[str]) -> OrbitalBasis:
         """See :meth:`Engine.basis_of`; without radial functions where there are no ``.pao``."""
-        given, found = self._given(), []
+        given, orbitals, found = self._given(), self.orbitals(), []
+        places = () if orbitals is None else (orbitals,)
         for symbol in sorted(set(symbols)):
             label, _ = self._atom(given, symbol)
             one = next(one for one in given.species() if one.label == label)
             electrons = next(electrons for of, electrons in given.atoms() if of == label)
-            orbitals = self.orbitals()
-            places = () if orbitals is None else (orbitals,)
             found.append(orbitals_of(one, symbol, electrons, places, must_exist=False))
         return OrbitalBasis(tuple(found))
 
@@ -74,14 +73,14 @@ class OpenMX(Template):
 
     def write(self, atoms: Atoms, given: Atoms, folder: Path) -> dict[str, Any]:
         """See :meth:`Program.write`."""
-        path = self.the_file(".dat")
         mesh, known = self.mesh(atoms, given), self._given()
         species = {symbol: self._atom(known, symbol) for symbol in dict.fromkeys(atoms.symbols)}
-        rows = DAT.rows(DAT.read(path), "Definition.of.Atomic.Species")
+        entries = DAT.read(self.the_file(".dat"))
+        rows = DAT.rows(entries, "Definition.of.Atomic.Species")
         defined = [row for row in rows if row[0] in {label for label, _ in species.values()}]
         replaced = _REPLACED if mesh is None else (*_REPLACED, "scf.Kgrid")
         lines = [
-            *without(DAT.read(path), replaced),
+            *without(entries, replaced),
             "System.CurrrentDirectory ./",
             "System.Name run",
             f"DATA.PATH {self._data(known)}",

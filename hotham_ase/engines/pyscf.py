@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,20 +20,25 @@ from pydantic import Field, NonNegativeInt
 
 from hotham_ase.basis.orbitals import OrbitalBasis
 from hotham_ase.dft.provenance import Provenance
+from hotham_ase.dft.rearranged import full_cell
 from hotham_ase.dft.sample import Sample
-from hotham_ase.dft.short_ranged import enough_kpts, in_our_order, short_ranged
+from hotham_ase.dft.short_ranged import (
+    enough_kpts,
+    half_mesh,
+    in_our_order,
+    short_ranged,
+    whole_mesh,
+)
 from hotham_ase.engines.engine import Engine, EngineError
 from hotham_ase.engines.gaussians import orbital_basis, pyscf_module
 from hotham_ase.engines.kpoints import KPoints, density_mesh
-from hotham_ase.engines.levels import fermi_level, largest_error
+from hotham_ase.engines.levels import MOLECULAR_WIDTH, fermi_level, largest_error
 from hotham_ase.engines.open_shells import (
     collinear_moments,
     dividing_level,
     n_unpaired,
     polarized_density,
 )
-from hotham_ase.matrices import RealSpaceMatrix
-from hotham_ase.matrices.spin import Spin
 from hotham_ase.overlap import overlap_matrix
 
 if TYPE_CHECKING:
@@ -46,7 +51,6 @@ MOST_CYCLES = 100
 PRECISION = 1e-6  # of lattice sums; 1e-8 changes bands by nothing that can be seen
 ELECTRONS_LOST = 0.01  # on the grid of the density
 OVERLAP_ERROR = 1e-4  # S of other orbitals, or in another order, is far beyond it
-MOLECULAR_WIDTH = 0.01  # eV; molecules without unpaired electrons have a gap
 
 
 class PySCF(Engine):
@@ -92,7 +96,8 @@ class PySCF(Engine):
         n_electrons = basis.n_electrons(atoms.numbers)
         self._check(atoms, n_electrons)
         found = (_crystal if atoms.pbc.any() else _molecule)(self, atoms, basis)
-        hamiltonian, overlap = _hamiltonian(found, atoms, basis), overlap_matrix(atoms, basis)
+        hamiltonian = short_ranged(found.fock, found.fock_mesh, atoms, basis, name="hamiltonian")
+        overlap = overlap_matrix(atoms, basis)
         overlap_error = max(
             float(np.abs(overlap.at_k(k, format="dense") - s).max())
             for k, s in zip(found.kpts, found.overlap, strict=True)
@@ -185,17 +190,6 @@ class _Found:
     record: dict[str, Any]
 
 
-def _hamiltonian(found: _Found, atoms: Atoms, basis: OrbitalBasis) -> RealSpaceMatrix:
-    """H(R) of one or both spins."""
-    of_spins = [
-        short_ranged(fock, found.fock_mesh, atoms, basis, name="hamiltonian") for fock in found.fock
-    ]
-    if len(of_spins) == 1:
-        return of_spins[0]
-    values = np.concatenate([h.values for h in of_spins])
-    return replace(of_spins[0], values=values, spin=Spin.POLARIZED)
-
-
 def _converged(field: Any, gradient: float, density: np.ndarray | None = None) -> Any:
     """The self-consistent field after its cycles, from a density or PySCF's own guess."""
     field.chkfile = None  # a file that would be open until Python's collector finds it
@@ -267,7 +261,7 @@ def _initial_density(molecule: Any, moments: np.ndarray) -> np.ndarray:
 
 def _crystal(engine: PySCF, atoms: Atoms, basis: OrbitalBasis) -> _Found:
     gto, dft = pyscf_module("pyscf.pbc.gto"), pyscf_module("pyscf.pbc.dft")
-    cell_vectors = periodic_cell(atoms, basis)
+    cell_vectors = full_cell(atoms, basis.cutoff).cell[:]  # vacuum as wide as orbitals reach
     cell = gto.M(
         **_structure(engine, atoms),
         a=np.ascontiguousarray(cell_vectors / Bohr),  # its C code reads rows, whatever the order
@@ -336,18 +330,11 @@ def _check_density(field: Any, n_electrons: float) -> None:
 
 
 def _fock(field: Any, mesh: tuple[int, int, int]) -> np.ndarray:
-    """(n_kpts, n_basis, n_basis) F(k) of the converged density, Ha; half of it by F(−k) = F(k)*."""
-    cell, kpts = field.cell, _mesh_points(mesh)
-    places = np.rint(kpts * mesh).astype(int)
-    opposite = np.ravel_multi_index(tuple((-places % mesh).T), mesh)
-    half = np.flatnonzero(np.arange(len(kpts)) <= opposite)
-    there = cell.get_abs_kpts(kpts[half])
+    """(n_kpts, n_basis, n_basis) F(k) of the converged density, Ha."""
+    cell = field.cell
+    there = cell.get_abs_kpts(half_mesh(mesh)[0])
     potential = field.get_veff(cell, field.make_rdm1(), kpts=field.kpts, kpts_band=there)
-    of_half = np.asarray(field.get_hcore(cell, there)) + np.asarray(potential)
-    fock = np.empty((len(kpts), *of_half.shape[1:]), complex)
-    fock[opposite[half]] = of_half.conj()
-    fock[half] = of_half
-    return fock
+    return whole_mesh(np.asarray(field.get_hcore(cell, there)) + np.asarray(potential), mesh)
 
 
 def _structure(engine: PySCF, atoms: Atoms) -> dict[str, Any]:
@@ -359,23 +346,6 @@ def _structure(engine: PySCF, atoms: Atoms) -> dict[str, Any]:
         "pseudo": engine.pseudopotential,
         "verbose": 0,
     }
-
-
-def periodic_cell(atoms: Atoms, basis: OrbitalBasis) -> np.ndarray:
-    """(3, 3) Å; along directions that are not periodic as much vacuum as orbitals reach.
-
-    Parameters
-    ----------
-    atoms, basis
-        The structure and its orbitals.
-    """
-    bare = atoms.cell.copy()
-    bare[~atoms.pbc] = 0.0
-    vectors = bare.complete()[:]
-    for axis in np.flatnonzero(~atoms.pbc):  # unit vectors normal to the others
-        heights = atoms.positions @ vectors[axis]
-        vectors[axis] *= heights.max() - heights.min() + basis.cutoff
-    return vectors
 
 
 def _mesh_points(mesh: tuple[int, int, int]) -> np.ndarray:

@@ -30,13 +30,7 @@ _REPLACED = (
     "ForceAuxCell", "UseSaveData", "MD.UseSaveXV", "MD.UseSaveZM", "DM.UseSaveDM",
 )  # fmt: skip
 MOMENTS = "DM.InitSpin"
-_KPTS = (
-    "kgrid.MonkhorstPack",
-    "kgrid.Cutoff",
-    "kgrid_Monkhorst_Pack",
-    "kgrid_cutoff",
-    "kgrid.File",
-)
+_KPTS = ("kgrid.MonkhorstPack", "kgrid.Cutoff", "kgrid.File")
 
 
 class Siesta(Template):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from ase.build import bulk, graphene
 
-from hotham_ase.engines.kpoints import density_mesh, half_mesh
+from hotham_ase.dft.short_ranged import half_mesh
+from hotham_ase.engines.kpoints import density_mesh
 
 
 @pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 3, 1), (4, 4, 3)])

@@ -25,7 +25,13 @@ from hotham_ase.dft.format import Format
 from hotham_ase.dft.plausibility import Eigenvalues, compared_with_run
 from hotham_ase.dft.provenance import Provenance, name_of
 from hotham_ase.dft.sample import DFTReadError, Sample, UnsupportedRunError
-from hotham_ase.dft.short_ranged import enough_kpts, in_our_order, short_ranged
+from hotham_ase.dft.short_ranged import (
+    enough_kpts,
+    half_mesh,
+    in_our_order,
+    short_ranged,
+    whole_mesh,
+)
 from hotham_ase.dft.triplets import sorted_places_of_atoms
 from hotham_ase.matrices import RealSpaceMatrix
 from hotham_ase.matrices.spin import Spin
@@ -192,18 +198,11 @@ class _Orbitals:
         places = np.argsort(sorted_places_of_atoms(self.shells))
         scaled = (of_spins * self.scales[:, None] * self.scales)[..., places, :][..., places]
         ours = in_our_order(scaled, self.atoms, self.basis, FORMAT.convention)
-        parts = [
-            short_ranged(
-                *(one, mesh, self.atoms, self.basis), name=name, beyond=2 * self.projectors
-            )
-            for one in ours
-        ]
-        layout = parts[0].layout
-        values = np.concatenate([part.values for part in parts])
-        spin = (Spin.UNPOLARIZED, Spin.POLARIZED)[len(parts) - 1]
-        is_there = layout.largest(values)[len(self.atoms) :] > _NOTHING
-        whole = RealSpaceMatrix(layout.pairs, layout.n_orbitals, values, spin, name)
-        return whole.on_pairs(layout.pairs.select(is_there))
+        whole = short_ranged(
+            *(ours, mesh, self.atoms, self.basis), name=name, beyond=2 * self.projectors
+        )
+        is_there = whole.layout.largest(whole.values)[len(self.atoms) :] > _NOTHING
+        return whole.on_pairs(whole.pairs.select(is_there))
 
 
 def _functions(setup: Any) -> list[Any]:
@@ -230,20 +229,11 @@ def _norm(function: Any, setup: Any) -> float:
 
 
 def _on_mesh(calculator: Any, mesh: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """H(k) in eV of every spin, (n_spins, n_kpts, n, n), and S(k), (1, …); A(−k) = A(k)*."""
+    """H(k) in eV of every spin, (n_spins, n_kpts, n, n), and S(k), (1, …)."""
     tools = import_module("gpaw.lcao.tools")
-    points = np.indices(mesh).reshape(3, -1).T
-    opposite = np.ravel_multi_index(tuple((-points % mesh).T), mesh)
-    half = np.flatnonzero(np.arange(len(points)) <= opposite)
-    there = calculator.fixed_density(kpts=points[half] / mesh, symmetry="off", txt=None)
+    there = calculator.fixed_density(kpts=half_mesh(mesh)[0], symmetry="off", txt=None)
     h_half, s_half = tools.get_lcao_hamiltonian(there)
-    whole = []
-    for of_half in (h_half, s_half[None]):
-        matrices = np.empty((len(of_half), len(points), *of_half.shape[2:]), complex)
-        matrices[:, opposite[half]] = of_half.conj()
-        matrices[:, half] = of_half
-        whole.append(matrices)
-    return whole[0], whole[1]
+    return whole_mesh(h_half, mesh), whole_mesh(s_half[None], mesh)
 
 
 def _fermi_level(calculator: Any) -> float | None:

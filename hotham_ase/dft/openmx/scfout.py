@@ -98,11 +98,6 @@ class ScfOut:
         return spinor_components(up, down, up_down, down_up)
 
 
-def looks_like_scfout(head: bytes) -> bool:
-    """Whether bytes can be the beginning of such a file."""
-    return _byte_order(head) is not None
-
-
 def read_scfout(data: bytes, name: str = "scfout") -> ScfOut:
     """Read a ``.scfout`` file.
 

@@ -1,6 +1,6 @@
 """Sets of molecules in SQLite databases, each molecule a row.
 
-A new layout needs a module with a ``FORMAT`` and its place in :func:`set_formats`.
+A new layout needs a module with a ``FORMAT`` and its place in ``FORMATS``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from hotham_ase.engines.sets.molecules import sample_of, set_basis
 
 _MAGIC = b"SQLite format 3\0"
 _PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".mdb", ".lmdb", ".npz")
-
 
 FORMATS = (qh9.FORMAT, schnorb.FORMAT, phisnet.FORMAT)
 

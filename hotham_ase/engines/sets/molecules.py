@@ -19,7 +19,7 @@ from hotham_ase.dft.provenance import Provenance
 from hotham_ase.dft.sample import DFTReadError, Sample
 from hotham_ase.dft.short_ranged import in_our_order, short_ranged
 from hotham_ase.engines.gaussians import orbital_basis
-from hotham_ase.engines.levels import fermi_level, largest_error
+from hotham_ase.engines.levels import MOLECULAR_WIDTH, fermi_level, largest_error
 from hotham_ase.matrices.pairs import PairList
 from hotham_ase.overlap import overlap_matrix
 
@@ -37,7 +37,6 @@ LEAST_DEPTH, LARGEST_DEPTH = 0.15, 0.5
 # of the likeness to H of an estimate from S: of 18 small molecules it is 0.66 to 0.89 in the right
 # order, and less by 0.2 at least in the others
 UNLIKE = 0.1
-WIDTH = 0.01  # eV, of occupations where there is no gap
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +124,8 @@ def sample_of(molecule: Molecule) -> Sample:
     fock = in_our_order(Hartree * fock[None], atoms, basis, order)
     levels = eigh(fock[0], s, eigvals_only=True)[None]
     _check_unit(levels.min() / Hartree, atoms)
-    hamiltonian = short_ranged(fock, (1, 1, 1), atoms, basis, name="hamiltonian")
-    fermi = fermi_level(levels, n_electrons, WIDTH)
+    hamiltonian = short_ranged(fock[None], (1, 1, 1), atoms, basis, name="hamiltonian")
+    fermi = fermi_level(levels, n_electrons, MOLECULAR_WIDTH)
     error = largest_error(hamiltonian, overlap, gamma, levels, fermi)
     provenance = Provenance(
         name=molecule.name,
