@@ -351,7 +351,7 @@ def _default_model(atoms: Atoms) -> str:
             f"{m} has {', '.join(species_of_file(m) or ())}" for m in bundled_models()
         )
         raise UsageError(
-            f"--model must be given: no bundled model has all elements of {elements} ({there})"
+            f"--model must be given: no bundled model knows {', '.join(elements)} ({there})"
         )
     return name
 

@@ -129,6 +129,8 @@ class Format:
         What is in that folder, in words, where it is not ``files``.
     purpose
         What reads what is written, in words.
+    needs
+        Imports what its writer needs beside this package, or raises an ``ExportError``.
     pseudopotentials
         Tells which a folder's calculation used; None where the files do not say it.
     """
@@ -145,6 +147,7 @@ class Format:
     suffixes: tuple[str, ...] = ()
     written_files: str = ""
     purpose: str = ""
+    needs: Callable[[], object] | None = None
     pseudopotentials: Callable[[Path], PseudopotentialFiles] | None = None
 
     @property

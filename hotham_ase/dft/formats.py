@@ -174,7 +174,8 @@ def check_target(path: str | Path, to: str, spin: Spin | None = None) -> Format:
     Raises
     ------
     ExportError
-        If the format is not known, has no matrices of this spin kind, or its files end otherwise.
+        If the format is not known, has no matrices of this spin kind, or its files end otherwise;
+        or if a package that its writer needs is not installed.
     OSError
         If the folder exists, or the file cannot be written.
     """
@@ -192,6 +193,8 @@ def check_target(path: str | Path, to: str, spin: Spin | None = None) -> Format:
         check_writable(path)
     else:
         check_new(path)
+    if form.needs is not None:
+        form.needs()
     return form
 
 

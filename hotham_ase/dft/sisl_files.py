@@ -146,4 +146,5 @@ FORMAT = Format(
     word="tshs",
     suffixes=(".TSHS",),
     purpose="TBtrans, sisl",
+    needs=_sisl,
 )

@@ -166,7 +166,9 @@ def plan(config: GenerateConfig) -> GeneratePlan:
         sizes = n_atoms
         if basis is not None:
             sizes = [int(basis.n_orbitals(atoms.numbers).sum()) for atoms in work.structures]
-        cost = sum((sizes[n] / sizes[missing[0]]) ** 2 for n in missing[1:])
+        costs = [(sizes[n] / sizes[missing[0]]) ** 2 for n in missing[1:]]
+        # no sooner than the largest of them
+        cost = max(sum(costs) / work.n_workers, max(costs, default=0.0))
         fixed, each = _measured(work.part(ready))
         return GeneratePlan(
             n_structures=len(sizes),
@@ -174,7 +176,7 @@ def plan(config: GenerateConfig) -> GeneratePlan:
             n_atoms=(min(n_atoms), max(n_atoms)),
             n_orbitals=None if basis is None else (min(sizes), max(sizes)),
             first_seconds=seconds,
-            seconds=0.0 if seconds is None else seconds * cost / work.n_workers,
+            seconds=0.0 if seconds is None else seconds * cost,
             n_bytes=fixed + each / sizes[ready] * sum(sizes),
             n_workers=work.n_workers,
         )

@@ -10,6 +10,7 @@ import pytest
 
 from hotham_ase.basis.conventions import index_and_sign
 from hotham_ase.dft import ExportError, Sample, to_sisl, write_sample
+from hotham_ase.dft.formats import check_target
 from hotham_ase.matrices.spin import Spin
 from tests.dft.spinful import KINDS, KPTS, levels, with_spin
 
@@ -89,9 +90,12 @@ def test_tshs_needs_a_fermi_level(sample: Sample, tmp_path: Path):
         write_sample(replace(sample, fermi_level=None), tmp_path / "run.TSHS", "tshs")
 
 
-def test_without_sisl_the_error_says_what_to_install(sample: Sample, monkeypatch):
+def test_without_sisl_the_error_says_what_to_install(sample: Sample, tmp_path, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "sisl", None)
     with pytest.raises(ExportError, match="pip install sisl"):
         to_sisl(sample)
+    # before any time is spent on a prediction
+    with pytest.raises(ExportError, match="pip install sisl"):
+        check_target(tmp_path / "run.TSHS", "tshs")
